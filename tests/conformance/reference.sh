@@ -1,0 +1,66 @@
+#!/bin/sh
+# Install the reference, BVLC Caffe 1.0 (CPU) with pycaffe, from Debian 11's packages into .reference/root.
+# REFERENCE names another folder. MIRROR names another Debian mirror (an archive's, once bullseye has left the others).
+set -eu
+
+packages=python3-caffe,caffe,python3-lmdb,python3-opencv
+here=$(cd "$(dirname "$0")" && pwd)
+root=${REFERENCE:-$(cd "$here/../.." && pwd)/.reference/root}
+stamp=$root/etc/caffe-reference
+
+say() { printf 'reference: %s\n' "$*"; }
+fail() { printf 'reference: %s\n' "$*" >&2; exit 1; }
+works() {
+    # stdout: the versions, when pycaffe, lmdb and OpenCV can be imported in the folder and the caffe command is there
+    [ -x "$1/usr/bin/caffe" ] || return 1
+    $as_root chroot "$1" env GLOG_minloglevel=2 python3 -c \
+        'import sys, caffe, cv2, lmdb, numpy; print("caffe", caffe.__version__, "python", sys.version.split()[0], "numpy", numpy.__version__, "opencv", cv2.__version__)'
+}
+
+as_root=
+[ "$(id -u)" = 0 ] || as_root="unshare --map-root-user"
+
+if [ -f "$stamp" ]; then
+    say "already in $root ($(cat "$stamp"))"
+    exit 0
+fi
+if [ -d "$root" ] && versions=$(works "$root" 2>/dev/null); then
+    printf '%s\n' "$versions" > "$stamp"
+    say "found whole in $root ($versions)"
+    exit 0
+fi
+if command -v mmdebstrap >/dev/null; then
+    tool=mmdebstrap
+elif command -v debootstrap >/dev/null && [ "$(id -u)" = 0 ]; then
+    tool=debootstrap
+else
+    fail "mmdebstrap is not installed: install the Debian or Ubuntu package mmdebstrap, then run this again (as root, debootstrap does too)"
+fi
+
+# Built beside the final place and renamed when it works: an interrupted installation is never taken for a whole one.
+part=$root.part
+if [ -e "$part" ]; then
+    say "an interrupted installation is in $part: starting again"
+    rm -rf --one-file-system "$part"
+fi
+if [ -e "$root" ]; then
+    [ -d "$root/var/lib/dpkg" ] || [ -z "$(ls -A "$root")" ] ||
+        fail "$root exists and is no Debian folder: move it away, or set REFERENCE to another folder"
+    say "the installation in $root is not whole: it is replaced"
+    rm -rf --one-file-system "$root"
+fi
+mkdir -p "$(dirname "$root")"
+say "installing BVLC Caffe 1.0 (Debian 11: $packages) into $root with $tool; about 1 GB, some minutes"
+log=$root.log
+case $tool in
+    # MIRROR is left unquoted on purpose: unset, it is no argument and the tool takes Debian's default mirror.
+    mmdebstrap) mmdebstrap --variant=apt --include=$packages bullseye "$part" ${MIRROR:-} >"$log" 2>&1 ;;
+    debootstrap) debootstrap --variant=minbase --include=$packages bullseye "$part" ${MIRROR:-} >"$log" 2>&1 ;;
+esac || {
+    tail -n 8 "$log" >&2
+    fail "Debian 11 (bullseye) could not be installed; $tool's last lines are above, all of them in $log. If the mirror does not have bullseye (any more), set MIRROR to one that has, such as Debian's archive, and run this again"
+}
+versions=$(works "$part") || fail "the packages are installed in $part, but 'import caffe' fails there (see above)"
+printf '%s\n' "$versions" > "$part/etc/caffe-reference"
+mv "$part" "$root"
+say "installed in $root ($versions)"
