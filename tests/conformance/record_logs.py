@@ -4,7 +4,7 @@
 
 A file's first line is the command, then what it wrote (stdout's lines, if any, after a line `--- stdout`), and last
 its exit status as a shell shows it. Times and process numbers are left as they were; the addresses of a failed check's
-stack are left out.
+stack, and the data layer's restarts in the runs stopped by a signal, are left out.
 """
 
 from __future__ import annotations
@@ -134,6 +134,8 @@ def main() -> int:
             status = done.returncode if done.returncode >= 0 else 128 - done.returncode
             out = f"--- stdout\n{done.stdout.strip()}\n" if done.stdout.strip() else ""
             said = re.sub(r"(?m)^    @ .*\n?", "", done.stderr).rstrip()
+            if "long.prototxt" in command:
+                said = re.sub(r"(?m)^.*Restarting data prefetching from start\.\n", "", said)
             text = f"$ {command}\n{said}\n{out}[exit status {status}]\n"
             (LOGS / f"{log}.txt").write_text(text.replace(str(folder), "."))
             print(f"{log}.txt: exit status {status}")
