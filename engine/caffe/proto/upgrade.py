@@ -21,7 +21,7 @@ def upgrade_net(param: caffe_pb2.NetParameter, source: str) -> caffe_pb2.NetPara
     if param.layers:
         raise NotImplementedError(
             f"{source}: its {len(param.layers)} layers are in the old V0/V1 form (`layers {{ ... }}`), which this "
-            "version does not read; write them as `layer {{ ... }}` or run BVLC's upgrade_net_proto_text on it"
+            "version does not read; write them as `layer { ... }` or run BVLC's upgrade_net_proto_text on it"
         )
     for changed, what in (
         (_move_transformation(param), "transformation parameters"),

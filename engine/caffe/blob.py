@@ -1,0 +1,368 @@
+"""Blob: an N-d float32 array with a shape, data and diff, seen from numpy and from torch.
+
+`Memory` is one buffer, as Caffe's SyncedMemory: a flat torch tensor on the device and a flat numpy array on the host.
+On the CPU the two are the same memory. On a GPU the host copy is made when asked for and kept in step lazily.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from caffe import device
+
+MAX_AXES = 32
+
+# References to a host array that are ours: Memory.host and the argument of getrefcount.
+_OWN_REFERENCES = 2
+
+
+def shares_host_memory(where: torch.device) -> bool:
+    """True where a tensor and its numpy view are the same memory."""
+    return where.type == "cpu"
+
+
+class Memory:
+    """One flat float32 buffer. `head` says which side is current: "host", "device" or "synced"."""
+
+    __slots__ = ("head", "host", "shared", "tensor")
+
+    def __init__(self, count: int, where: torch.device):
+        self.host: np.ndarray | None = None
+        self.head = "synced"
+        self._place(torch.zeros(count, dtype=torch.float32, device=where))
+
+    def _place(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        self.shared = shares_host_memory(tensor.device)
+        if self.shared:
+            self.host = tensor.numpy()
+
+    @property
+    def exposed(self) -> bool:
+        """Whether somebody outside holds a numpy view of this buffer."""
+        return self.host is not None and sys.getrefcount(self.host) > _OWN_REFERENCES
+
+    @property
+    def writable(self) -> torch.Tensor:
+        """The device tensor for writing into. Autograd does not count these writes: as in Caffe, a backward
+        pass uses what the blobs hold when it runs."""
+        return self.tensor.data
+
+    def grow(self, count: int) -> None:
+        """Make room for `count` values; what is there stays at the front, arrays handed out stay as they were."""
+        if count <= self.tensor.numel():
+            return
+        self.to_device()
+        tensor = torch.zeros(count, dtype=torch.float32, device=self.tensor.device)
+        tensor[: self.tensor.numel()] = self.tensor
+        self.host, self.head = None, "device"
+        self._place(tensor)
+
+    def move(self, where: torch.device) -> None:
+        """Compute on `where` from now on."""
+        if self.tensor.device == where:
+            return
+        self.to_device()
+        moved = self.tensor.to(where)
+        self.host, self.head = None, "device"
+        self._place(moved)
+
+    def to_host(self) -> np.ndarray:
+        """The host array, current, and taken as written to: the caller may change it."""
+        if self.shared:
+            return self.host
+        if self.host is None:
+            self.host = np.empty(self.tensor.numel(), np.float32)
+            self.head = "device"
+        if self.head == "device":
+            torch.from_numpy(self.host).copy_(self.tensor)
+        self.head = "host"
+        return self.host
+
+    def to_device(self) -> torch.Tensor:
+        """The device tensor, current. A host array that somebody holds may have been written to: it is sent again."""
+        if not self.shared and (self.head == "host" or (self.head == "synced" and self.exposed)):
+            self.writable.copy_(torch.from_numpy(self.host))
+            self.head = "synced"
+        return self.tensor
+
+    def written(self) -> None:
+        """Note that the device tensor holds new values; arrays handed out earlier show them."""
+        if self.shared:
+            return
+        self.head = "device"
+        if self.exposed:
+            torch.from_numpy(self.host).copy_(self.tensor)
+            self.head = "synced"
+
+    def adopt(self, tensor: torch.Tensor) -> bool:
+        """Take `tensor` (contiguous, of this buffer's exact size) as the buffer, unless a numpy view is out."""
+        if self.exposed or tensor.numel() != self.tensor.numel():
+            return False
+        self.host, self.head = None, "device"
+        self._place(tensor.reshape(-1))
+        return True
+
+
+class Blob:
+    """Caffe's blob. `data` and `diff` are live numpy views, `data_tensor` and `diff_tensor` what layers compute on.
+
+    Axes may be given from the end. Raises ValueError for a shape with a negative dimension or over 32 axes.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_diff", "_shape")
+
+    def __init__(self, shape: Sequence[int] = ()):
+        self._shape: tuple[int, ...] = ()
+        self._data: Memory | None = None
+        self._diff: Memory | None = None
+        self.reshape(*shape)
+
+    # -- shape
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def count(self) -> int:
+        return math.prod(self._shape)
+
+    @property
+    def num_axes(self) -> int:
+        return len(self._shape)
+
+    @property
+    def num(self) -> int:
+        return self._legacy_dim(0)
+
+    @property
+    def channels(self) -> int:
+        return self._legacy_dim(1)
+
+    @property
+    def height(self) -> int:
+        return self._legacy_dim(2)
+
+    @property
+    def width(self) -> int:
+        return self._legacy_dim(3)
+
+    def _legacy_dim(self, axis: int) -> int:
+        if len(self._shape) > 4:
+            raise ValueError(
+                "Cannot use legacy accessors (num, channels, height, width) on Blobs with > 4 axes: "
+                f"this blob has shape {self.shape_string()}; use shape"
+            )
+        return self._shape[axis] if axis < len(self._shape) else 1
+
+    def axis(self, index: int) -> int:
+        """`index` as a non-negative axis. Raises ValueError where the blob has no such axis."""
+        if not -self.num_axes <= index < self.num_axes:
+            raise ValueError(
+                f"axis {index} out of range for {self.num_axes}-D Blob with shape {self.shape_string()}"
+            )
+        return index % self.num_axes
+
+    def shape_string(self) -> str:
+        """The shape as BVLC's logs print it: `64 3 227 227 (9893376)`."""
+        return "".join(f"{dim} " for dim in self._shape) + f"({self.count})"
+
+    def reshape(self, *shape: int | Sequence[int]) -> None:
+        """Change the shape; memory is kept and only grows, so values at the front stay."""
+        if len(shape) == 1 and not np.isscalar(shape[0]):
+            shape = tuple(shape[0])
+        dims = tuple(int(dim) for dim in shape)
+        if len(dims) > MAX_AXES or any(dim < 0 for dim in dims):
+            raise ValueError(f"a blob has at most {MAX_AXES} axes of size 0 or more, found shape {dims}")
+        self._shape = dims
+        for memory in (self._data, self._diff):
+            if memory is not None:
+                memory.grow(self.count)
+
+    def reshape_like(self, other: Blob) -> None:
+        """Take `other`'s shape."""
+        self.reshape(*other.shape)
+
+    def share_data(self, other: Blob) -> None:
+        """Use `other`'s data buffer. Raises ValueError where the counts differ."""
+        self._check_count(other)
+        self._data = other.data_memory
+
+    def share_diff(self, other: Blob) -> None:
+        """Use `other`'s diff buffer. Raises ValueError where the counts differ."""
+        self._check_count(other)
+        self._diff = other.diff_memory
+
+    def _check_count(self, other: Blob) -> None:
+        if other.count != self.count:
+            raise ValueError(
+                f"a blob shares a buffer of its own count only: expected {self.count} values, "
+                f"found {other.count} in a blob of shape {other.shape_string()}"
+            )
+
+    # -- memory
+
+    @property
+    def data_memory(self) -> Memory:
+        if self._data is None:
+            self._data = Memory(self.count, device.current())
+        return self._data
+
+    @property
+    def diff_memory(self) -> Memory:
+        if self._diff is None:
+            self._diff = Memory(self.count, device.current())
+        return self._diff
+
+    @property
+    def data(self) -> np.ndarray:
+        """The values, a live float32 numpy view of shape `shape`; writes reach the net."""
+        return self.data_memory.to_host()[: self.count].reshape(self._shape)
+
+    @property
+    def diff(self) -> np.ndarray:
+        """The gradient, a live float32 numpy view of shape `shape`; writes reach the net."""
+        return self.diff_memory.to_host()[: self.count].reshape(self._shape)
+
+    @property
+    def data_tensor(self) -> torch.Tensor:
+        """The values on the device of the moment. Whoever changes them calls `set_data`."""
+        return self._tensor(self.data_memory)
+
+    @property
+    def diff_tensor(self) -> torch.Tensor:
+        """The gradient on the device of the moment. Whoever changes it calls `set_diff`."""
+        return self._tensor(self.diff_memory)
+
+    def _tensor(self, memory: Memory) -> torch.Tensor:
+        memory.move(device.current())
+        return memory.to_device()[: self.count].view(self._shape)
+
+    def set_data(self, values: torch.Tensor, keep: bool = True) -> None:
+        """Put `values` (of the blob's count) into data. With `keep` the blob may take the tensor itself as its
+        buffer, without a copy: the caller does not use it otherwise."""
+        self._set(self.data_memory, values, keep)
+
+    def set_diff(self, values: torch.Tensor, keep: bool = True) -> None:
+        """Put `values` (of the blob's count) into diff, as `set_data` does."""
+        self._set(self.diff_memory, values, keep)
+
+    def _set(self, memory: Memory, values: torch.Tensor, keep: bool) -> None:
+        values = values.detach()
+        memory.move(device.current())
+        same = values.data_ptr() == memory.tensor.data_ptr() and values.is_contiguous()
+        if not same and not (keep and _may_be_kept(values, memory) and memory.adopt(values)):
+            memory.writable[: self.count].view(self._shape).copy_(values.reshape(self._shape))
+        memory.written()
+
+    def add_diff(self, values: torch.Tensor) -> None:
+        """Add `values` to diff, as layers do for their parameters."""
+        memory = self.diff_memory
+        self._tensor(memory)
+        memory.writable[: self.count].view(self._shape).add_(values.detach().reshape(self._shape))
+        memory.written()
+
+    def fill(self, data: float | None = None, diff: float | None = None) -> None:
+        """Set every value of data, of diff, or of both."""
+        for value, memory in ((data, self.data_memory if data is not None else None),
+                              (diff, self.diff_memory if diff is not None else None)):  # fmt: skip
+            if memory is not None:
+                self._tensor(memory)
+                memory.writable[: self.count] = value
+                memory.written()
+
+    # -- messages
+
+    def to_proto(self, proto, write_diff: bool = False) -> None:
+        """Write shape and data (and diff) into the BlobProto `proto`."""
+        proto.Clear()
+        proto.shape.dim.extend(self._shape)
+        _append_floats(proto, proto.DESCRIPTOR.fields_by_name["data"].number, self.data)
+        if write_diff:
+            _append_floats(proto, proto.DESCRIPTOR.fields_by_name["diff"].number, self.diff)
+
+    def from_proto(self, proto, reshape: bool = True) -> None:
+        """Read the BlobProto `proto`; with `reshape` False its shape must fit (legacy 4-D shapes do, by BVLC's rule).
+
+        Raises:
+            ValueError: the shape does not fit, or the number of values is not the shape's product.
+        """
+        if reshape:
+            self.reshape(*proto_shape(proto))
+        elif not self.shape_equals(proto):
+            raise ValueError(f"shape mismatch: expected {self.shape_string()}, found {_proto_shape_string(proto)}")
+        data, diff = floats(proto, "data"), floats(proto, "diff")
+        if data.size != self.count:
+            raise ValueError(
+                f"expected {self.count} values for shape {self.shape_string()}, found {data.size}: "
+                "the file is damaged or was written with another shape"
+            )
+        self.data.flat[:] = data
+        if diff.size == self.count:
+            self.diff.flat[:] = diff
+
+    def shape_equals(self, proto) -> bool:
+        """BVLC's Blob::ShapeEquals: a legacy 4-D proto fits a blob of fewer axes whose leading ones are 1."""
+        if any(proto.HasField(name) for name in ("num", "channels", "height", "width")):
+            return self.num_axes <= 4 and (1,) * (4 - self.num_axes) + self._shape == (
+                proto.num, proto.channels, proto.height, proto.width)  # fmt: skip
+        return tuple(proto.shape.dim) == self._shape
+
+    def __repr__(self) -> str:
+        return f"<caffe.Blob {self.shape_string()}>"
+
+
+def _may_be_kept(values: torch.Tensor, memory: Memory) -> bool:
+    """Whether a blob may take over `values` as its buffer: it owns all of its storage, on the right device."""
+    return (
+        values.dtype == torch.float32
+        and values.device == memory.tensor.device
+        and values.is_contiguous()
+        and values._base is None
+        and values.untyped_storage().nbytes() == 4 * values.numel()
+    )
+
+
+def proto_shape(proto) -> tuple[int, ...]:
+    """The shape a BlobProto states, in its current or in its legacy 4-D form."""
+    if any(proto.HasField(name) for name in ("num", "channels", "height", "width")):
+        return (proto.num, proto.channels, proto.height, proto.width)
+    return tuple(proto.shape.dim)
+
+
+def _proto_shape_string(proto) -> str:
+    shape = proto_shape(proto)
+    return "".join(f"{dim} " for dim in shape) + f"({math.prod(shape)})"
+
+
+def floats(proto, field: str) -> np.ndarray:
+    """The values of a BlobProto's `data` or `diff` (or their double forms) as a float32 array."""
+    double = getattr(proto, f"double_{field}")
+    name = f"double_{field}" if len(double) else field
+    if not len(getattr(proto, name)):
+        return np.empty(0, np.float32)
+    # protobuf hands repeated numbers out one Python object each; their packed wire form is the array itself.
+    only = type(proto)()
+    getattr(only, name).MergeFrom(getattr(proto, name))
+    wire = only.SerializeToString()
+    start = 1
+    while wire[start] & 0x80:
+        start += 1
+    dtype = np.dtype("<f8" if name.startswith("double") else "<f4")
+    return np.frombuffer(wire, dtype, offset=start + 1).astype(np.float32, copy=False)
+
+
+def _append_floats(proto, number: int, values: np.ndarray) -> None:
+    raw = np.ascontiguousarray(values, "<f4").tobytes()
+    size, varint = len(raw), bytearray()
+    while size > 0x7F:
+        varint.append(size & 0x7F | 0x80)
+        size >>= 7
+    varint.append(size)
+    proto.MergeFromString(bytes([number << 3 | 2]) + bytes(varint) + raw)

@@ -1,0 +1,73 @@
+"""Where nets compute (CPU or one CUDA device, chosen as in pycaffe) and the random numbers they draw."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+log = logging.getLogger("caffe.common")
+
+_mode = "cpu"
+_device_id = 0
+_seed: int | None = None
+_generators: dict[str, torch.Generator] = {}
+
+
+def set_mode_cpu() -> None:
+    """Compute on the CPU from now on. Nets keep the device they were made on until their next use."""
+    global _mode
+    _mode = "cpu"
+
+
+def set_mode_gpu() -> None:
+    """Compute on the CUDA device of `set_device`; without one a warning says so and the CPU computes."""
+    global _mode
+    if not torch.cuda.is_available():
+        log.warning("Cannot use GPU mode: torch %s finds no CUDA device; computing on the CPU.", torch.__version__)
+        return
+    _mode = "cuda"
+
+
+def set_device(device_id: int) -> None:
+    """Choose the CUDA device that GPU mode computes on.
+
+    Raises:
+        ValueError: there are CUDA devices, and none has this number.
+    """
+    global _device_id
+    count = torch.cuda.device_count()
+    if count and not 0 <= device_id < count:
+        raise ValueError(f"set_device: expected a CUDA device from 0 to {count - 1}, found {device_id}")
+    _device_id = device_id
+
+
+def current() -> torch.device:
+    """The device that nets compute on now."""
+    return torch.device("cuda", _device_id) if _mode == "cuda" else torch.device("cpu")
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed the fillers, dropout and the data layers' shuffles, crops and mirrors."""
+    global _seed
+    _seed = int(seed)
+    _generators.clear()
+
+
+def generator(device: torch.device | None = None) -> torch.Generator:
+    """The generator of random tensors on `device` (default: the CPU's)."""
+    device = device or torch.device("cpu")
+    key = str(device)
+    if key not in _generators:
+        made = torch.Generator(device)
+        if _seed is None:
+            made.seed()
+        else:
+            made.manual_seed(_seed)
+        _generators[key] = made
+    return _generators[key]
+
+
+def random_seed() -> int:
+    """A seed for a random stream of its own (a data layer's), drawn from the CPU's generator."""
+    return int(torch.randint(2**31 - 1, (1,), generator=generator()).item())

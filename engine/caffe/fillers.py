@@ -1,0 +1,95 @@
+"""Fillers: how a parameter blob gets its first values (Caffe's filler.hpp)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from caffe import device
+from caffe.blob import Blob
+from caffe.proto import caffe_pb2
+
+FAN_IN, FAN_OUT, AVERAGE = 0, 1, 2
+
+
+def _normal(blob: Blob, mean: float, std: float) -> torch.Tensor:
+    return torch.empty(blob.shape).normal_(mean, std, generator=device.generator())
+
+
+def _uniform(blob: Blob, low: float, high: float) -> torch.Tensor:
+    return torch.empty(blob.shape).uniform_(low, high, generator=device.generator())
+
+
+def _fan(blob: Blob, variance_norm: int) -> float:
+    """BVLC's fans: count / num, and count / channels (or the whole count for a 1-D blob)."""
+    fan_in = blob.count / blob.shape[0] if blob.shape else blob.count
+    fan_out = blob.count / blob.shape[1] if blob.num_axes > 1 else blob.count
+    return {FAN_IN: fan_in, FAN_OUT: fan_out, AVERAGE: (fan_in + fan_out) / 2}[variance_norm]
+
+
+def _constant(blob, param):
+    return torch.full(blob.shape, param.value)
+
+
+def _uniform_filler(blob, param):
+    return _uniform(blob, param.min, param.max)
+
+
+def _gaussian(blob, param):
+    """With `sparse` n, each value is kept with probability n / num: n inputs an output, on average."""
+    values = _normal(blob, param.mean, param.std)
+    if param.sparse >= 0:
+        keep = min(1.0, param.sparse / blob.shape[0])
+        values *= torch.empty(blob.shape).bernoulli_(keep, generator=device.generator())
+    return values
+
+
+def _positive_unitball(blob, param):
+    """Uniform in (0, 1), then each output's weights sum to 1."""
+    values = _uniform(blob, 0.0, 1.0)
+    rows = values.view(blob.shape[0], -1)
+    rows /= rows.sum(1, keepdim=True)
+    return values
+
+
+def _xavier(blob, param):
+    """Uniform in +-sqrt(3 / fan) (Glorot and Bengio 2010)."""
+    scale = math.sqrt(3.0 / _fan(blob, param.variance_norm))
+    return _uniform(blob, -scale, scale)
+
+
+def _msra(blob, param):
+    """Normal with variance 2 / fan (He et al. 2015)."""
+    return _normal(blob, 0.0, math.sqrt(2.0 / _fan(blob, param.variance_norm)))
+
+
+def _bilinear(blob, param):
+    """The kernel of bilinear upsampling in each channel (Long et al. 2015)."""
+    if blob.num_axes != 4 or blob.shape[2] != blob.shape[3]:
+        raise ValueError(f"bilinear filler: Blob must be 4 dim. with a square kernel, found {blob.shape_string()}")
+    size = blob.shape[3]
+    half = math.ceil(size / 2)
+    centre = (2 * half - 1 - half % 2) / (2.0 * half)
+    line = 1 - (torch.arange(size) / half - centre).abs()
+    return (line[:, None] * line[None, :]).expand(blob.shape).contiguous()
+
+
+FILLERS = {
+    "constant": _constant,
+    "uniform": _uniform_filler,
+    "gaussian": _gaussian,
+    "positive_unitball": _positive_unitball,
+    "xavier": _xavier,
+    "msra": _msra,
+    "bilinear": _bilinear,
+}
+
+
+def fill(blob: Blob, param: caffe_pb2.FillerParameter) -> None:
+    """Fill `blob`'s data as `param` says. Raises ValueError for an unknown filler type."""
+    if param.type not in FILLERS:
+        raise ValueError(f"Unknown filler name: {param.type}; expected one of {', '.join(FILLERS)}")
+    if param.sparse != -1 and param.type != "gaussian":
+        raise ValueError(f"Sparsity not supported by the {param.type} filler; remove `sparse: {param.sparse}`")
+    blob.set_data(FILLERS[param.type](blob, param))

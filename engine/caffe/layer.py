@@ -1,0 +1,256 @@
+"""Layer: the contract every layer keeps, and the registry of layer types.
+
+A layer is its forward: `compute` takes the bottoms' tensors and gives the tops', in torch, and the gradient comes from
+autograd, layer by layer. A layer overrides `forward` or `backward` only where Caffe does something else.
+
+A layer states facts as class attributes, and `check_counts` turns them into BVLC's checks and messages:
+
+    bottom_count, top_count   (least, most) number of blobs; most None: any number
+    same_count                one top for each bottom
+    is_loss                   the first top has loss weight 1 unless the prototxt says otherwise
+    auto_tops                 missing tops are made, nameless, up to the least number
+    no_gradient               bottoms (by index) that cannot be back-propagated to: labels
+    no_force_backward         bottoms that force_backward leaves alone
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+
+import torch
+
+from caffe.blob import Blob
+from caffe.proto import caffe_pb2
+
+
+class BlobVec(list):
+    """A list of blobs, with pycaffe's `add_blob`."""
+
+    def add_blob(self, *shape: int) -> None:
+        """Append a blob of zeros of the given shape."""
+        self.append(Blob(shape))
+
+
+class Layer:
+    """The base of every layer. Subclasses say what they compute in `setup`, `reshape` and `compute`.
+
+    Attributes:
+        layer_param: the LayerParameter, with the net's phase in it.
+        phase: caffe.TRAIN or caffe.TEST.
+        blobs: the parameters, learned or kept.
+        propagate_down: for each bottom, whether its gradient is wanted; the net sets it.
+        param_propagate_down: the same for each parameter.
+    """
+
+    bottom_count: tuple[int, int | None] = (1, 1)
+    top_count: tuple[int, int | None] = (1, 1)
+    same_count = False
+    is_loss = False
+    auto_tops = False
+    no_gradient: tuple[int, ...] = ()
+    no_force_backward: tuple[int, ...] = ()
+
+    def __init__(self, layer_param: caffe_pb2.LayerParameter):
+        self.layer_param = layer_param
+        self.phase = layer_param.phase
+        self.blobs = BlobVec()
+        for proto in layer_param.blobs:
+            self.blobs.append(Blob())
+            self.blobs[-1].from_proto(proto)
+        self.propagate_down: list[bool] = []
+        self.param_propagate_down: list[bool] = []
+        self._record: tuple | None = None
+
+    @property
+    def type(self) -> str:
+        """The layer type, as the prototxt writes it."""
+        return self.layer_param.type
+
+    # -- what a layer type defines
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Read the parameters, check them, make and fill `blobs` (unless they came with the layer)."""
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Give each top its shape. Runs before every forward."""
+        for one in top:
+            if one is not bottom[0]:
+                one.reshape_like(bottom[0])
+
+    def compute(self, *bottoms: torch.Tensor) -> torch.Tensor | Sequence[torch.Tensor | None]:
+        """The tops from the bottoms, of the shapes `reshape` gave, differentiable. None: leave that top alone."""
+        raise NotImplementedError(f"{self.type} Layer has no compute")
+
+    # -- forward and backward
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Fill the tops' data."""
+        self._record = None
+        if any(self.propagate_down) or any(self.param_propagate_down):
+            self._record = self._run(bottom, top)
+            outputs = self._record[0]
+        else:
+            with torch.no_grad():
+                outputs = self._tops(self.compute(*(blob.data_tensor for blob in bottom)))
+        taken = {blob.data_memory.tensor.data_ptr() for blob in (*bottom, *self.blobs)}
+        for blob, value in zip(top, outputs, strict=True):
+            if value is not None:
+                blob.set_data(value, keep=value.untyped_storage().data_ptr() not in taken)
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Fill the diffs of the bottoms asked for, and add to the diffs of the learned parameters."""
+        for index in self.no_gradient:
+            if index < len(propagate_down) and propagate_down[index]:
+                raise ValueError(
+                    f"{self.type} Layer {self.layer_param.name!r} cannot backpropagate to "
+                    f"{'label inputs' if self.is_loss else f'bottom {index}'}"
+                )
+        outputs, inputs, params = self._record or self._run(bottom, top, propagate_down)
+        self._record = (outputs, inputs, params)
+        roots = [(value, blob) for value, blob in zip(outputs, top, strict=True)
+                 if value is not None and value.requires_grad]  # fmt: skip
+        leaves = [leaf for leaf in (*inputs, *params) if leaf.requires_grad]
+        grads: dict[int, torch.Tensor | None] = {}
+        if roots and leaves:
+            found = torch.autograd.grad(
+                [value for value, _ in roots],
+                leaves,
+                [blob.diff_tensor for _, blob in roots],
+                retain_graph=True,
+                allow_unused=True,
+            )
+            grads = {id(leaf): grad for leaf, grad in zip(leaves, found, strict=True)}
+        taken = {blob.diff_memory.tensor.data_ptr() for blob in top}
+        for index, wanted in enumerate(propagate_down):
+            if not wanted:
+                continue
+            grad = grads.get(id(inputs[index]))
+            if grad is None:
+                bottom[index].fill(diff=0.0)
+            else:
+                keep = grad.untyped_storage().data_ptr() not in taken
+                bottom[index].set_diff(grad, keep)
+                taken.add(bottom[index].diff_memory.tensor.data_ptr())
+        for blob, leaf in zip(self.blobs, params, strict=True):
+            grad = grads.get(id(leaf))
+            if grad is not None:
+                blob.add_diff(grad)
+
+    def _run(self, bottom: Sequence[Blob], top: Sequence[Blob], propagate_down: Sequence[bool] | None = None):
+        """compute, recorded by autograd: (outputs, input leaves, parameter leaves)."""
+        wanted = list(self.propagate_down if propagate_down is None else propagate_down)
+        wanted += [False] * (len(bottom) - len(wanted))
+        inputs = []
+        for blob, want in zip(bottom, wanted, strict=True):
+            value = blob.data_tensor.detach()
+            if any(blob is one for one in top) and blob.data_memory.exposed:
+                value = value.clone()  # the top will be written over this bottom, which backward still needs
+            inputs.append(value.requires_grad_(want))
+        flags = list(self.param_propagate_down) + [True] * (len(self.blobs) - len(self.param_propagate_down))
+        params = [blob.data_tensor.detach().requires_grad_(want)
+                  for blob, want in zip(self.blobs, flags, strict=True)]  # fmt: skip
+        self._leaves = params
+        try:
+            with torch.enable_grad():
+                outputs = self._tops(self.compute(*inputs))
+        finally:
+            self._leaves = None
+        return outputs, inputs, params
+
+    _leaves: list[torch.Tensor] | None = None
+
+    @property
+    def params(self) -> list[torch.Tensor]:
+        """The tensors of `blobs` for use in `compute`: leaves of the recorded graph where it is recorded."""
+        return self._leaves if self._leaves is not None else [blob.data_tensor for blob in self.blobs]
+
+    @staticmethod
+    def _tops(result: torch.Tensor | Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
+        return [result] if isinstance(result, torch.Tensor) else list(result)
+
+    # -- checks
+
+    def check(self, holds: bool, message: str) -> None:
+        """Raise ValueError, naming the layer, unless `holds`."""
+        if not holds:
+            raise ValueError(f"layer {self.layer_param.name!r} ({self.type}): {message}")
+
+    def check_counts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """BVLC's CheckBlobCounts, from the facts of the class."""
+        facts = type(self)
+        sides = (
+            (facts.bottom_count, len(bottom), "takes", "bottom blob(s) as input"),
+            (facts.top_count, len(top), "produces", "top blob(s) as output"),
+        )
+        for (least, most), found, verb, noun in sides:
+            if least == most:
+                self.check(found == least, f"{self.type} Layer {verb} {least} {noun}; found {found}.")
+            self.check(found >= least, f"{self.type} Layer {verb} at least {least} {noun}; found {found}.")
+            if most is not None:
+                self.check(found <= most, f"{self.type} Layer {verb} at most {most} {noun}; found {found}.")
+        if facts.same_count:
+            self.check(
+                len(bottom) == len(top),
+                f"{self.type} Layer produces one top blob as output for each bottom blob input; "
+                f"found {len(bottom)} bottoms and {len(top)} tops.",
+            )
+
+
+class LossLayer(Layer):
+    """A layer whose first top is a loss: a scalar, of loss weight 1 by default, from (predictions, labels)."""
+
+    bottom_count = (2, 2)
+    is_loss = True
+    auto_tops = True
+    no_gradient = (1,)
+    no_force_backward = (1,)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.check(
+            bottom[0].shape[:1] == bottom[1].shape[:1],
+            "The data and label should have the same first dimension; "
+            f"found {bottom[0].shape_string()} and {bottom[1].shape_string()}",
+        )
+        top[0].reshape()
+
+
+_registry: dict[str, Callable[[caffe_pb2.LayerParameter], Layer]] = {}
+
+
+def register(name: str):
+    """Class decorator: make the class the layer type `name` of prototxt files."""
+
+    def add(cls):
+        if name in _registry:
+            raise ValueError(f"Layer type {name} already registered.")
+        _registry[name] = cls
+        return cls
+
+    return add
+
+
+def layer_type_list() -> list[str]:
+    """The registered layer types, sorted."""
+    import caffe.layers  # noqa: F401  (its modules register their types)
+
+    return sorted(_registry)
+
+
+def create(layer_param: caffe_pb2.LayerParameter) -> Layer:
+    """The layer that `layer_param.type` names: registered here, or by a plug-in (entry-point group caffe.layer_types).
+
+    Raises:
+        ValueError: no such type.
+    """
+    known = layer_type_list()
+    name = layer_param.type
+    if name not in _registry:
+        for entry in importlib.metadata.entry_points(group="caffe.layer_types", name=name):
+            _registry[name] = entry.load()
+    if name not in _registry:
+        raise ValueError(
+            f"Unknown layer type: {name} (known types: {', '.join(known)}); layer {layer_param.name!r} asks for it. "
+            "A plug-in can give it through the entry-point group caffe.layer_types"
+        )
+    return _registry[name](layer_param)
