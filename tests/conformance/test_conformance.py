@@ -1,0 +1,60 @@
+"""The engine answers every case as BVLC Caffe 1.0 did (recorded/*.npz), within 1e-4 of an array's largest value."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import cases  # noqa: E402
+import comparison  # noqa: E402
+import fixtures  # noqa: E402
+import run_cases  # noqa: E402
+
+RECORDED = comparison.load(comparison.RECORDED)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("conformance")
+    fixtures.write(str(path))
+    return str(path)
+
+
+def test_every_case_is_recorded():
+    assert sorted(RECORDED) == sorted(cases.ALL), "run `python tests/conformance/conformance.py --record`"
+
+
+@pytest.mark.parametrize("name", cases.ALL)
+def test_answers_as_the_reference(name, folder):
+    _, said = comparison.differences(RECORDED[name], run_cases.answer(name, folder))
+    assert not said, "\n".join(said)
+
+
+@pytest.mark.parametrize(
+    "expected, found",
+    [
+        ([0.0, 100.0], [0.0, 100.011]),
+        ([0.0, 0.0], [0.0, 1e-7]),
+        ([1.0, np.nan], [1.0, 1.0]),
+        ([1.0, np.inf], [1.0, -np.inf]),
+        ([1.0], [[1.0]]),
+        (["a"], ["b"]),
+    ],
+)
+def test_a_difference_is_seen(expected, found):
+    assert comparison.deviation(np.asarray(expected), np.asarray(found)) > comparison.TOLERANCE
+
+
+def test_a_rounding_is_not_a_difference():
+    assert comparison.deviation(np.asarray([0.0, 100.0]), np.asarray([0.009, 100.0])) <= comparison.TOLERANCE
+
+
+def test_a_missing_value_is_a_difference():
+    _, said = comparison.differences({"top0": np.ones(2)}, {})
+    assert said == ["top0: answered only by the reference"]
