@@ -1,0 +1,258 @@
+"""Images with label vectors, read by index from an LMDB or from a list file, and the threads that read ahead.
+
+A source has `len(source)`, `name(i)` for messages, and `read(i)` -> (image uint8 (channels, height, width) in OpenCV's
+BGR order, labels float32 (C,)). It may be read from several threads.
+"""
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+_CACHE_BYTES = 256 << 20  # decoded images kept by one source: a data set of this size is decoded once
+_open_lmdbs: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # liblmdb must not open one file twice
+
+
+class _Lmdb:
+    """One open LMDB, shared by all layers of the process that read it."""
+
+    def __init__(self, path: str):
+        import lmdb
+        self.path = path
+        self.env = lmdb.open(path, readonly=True, lock=False, readahead=False)
+        with self.env.begin() as txn:
+            self.keys = list(txn.cursor().iternext(values=False))
+
+    def __del__(self):
+        if hasattr(self, "env"):
+            self.env.close()
+
+
+def one_hot(index: int, classes: int, name: str) -> np.ndarray:
+    """The label vector (classes,) of a class index; -1 (unknown) is a row of -1. ValueError outside of that."""
+    if index == -1:
+        return np.full(classes, -1, np.float32)
+    if not 0 <= index < classes:
+        raise ValueError(f"{name}: the class index must be 0..{classes - 1}, or -1 for unknown; found {index}")
+    vector = np.zeros(classes, np.float32)
+    vector[index] = 1
+    return vector
+
+
+def decode(data: bytes, gray: bool | None, name: str) -> np.ndarray:
+    """An encoded image as (height, width, channels) uint8; gray: True 1 channel, False 3 (BGR), None as stored."""
+    import cv2
+    flag = {True: cv2.IMREAD_GRAYSCALE, False: cv2.IMREAD_COLOR, None: cv2.IMREAD_UNCHANGED}[gray]
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if len(data) else None
+    if image is None:
+        raise ValueError(f"{name}: expected an image that OpenCV can decode, found {len(data)} bytes that are none; "
+                         f"rebuild the data set without it")
+    if image.dtype != np.uint8:
+        raise ValueError(f"{name}: expected 8 bits a channel, found {image.dtype}")
+    return image.reshape(image.shape[0], image.shape[1], -1)
+
+
+def _to_channels(image: np.ndarray, gray: bool | None) -> np.ndarray:
+    """(height, width, channels) with 1 channel (gray True), 3 (False) or as many as there are (None)."""
+    import cv2
+    if gray is True and image.shape[2] == 3:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None]
+    return np.repeat(image, 3, axis=2) if gray is False and image.shape[2] == 1 else image
+
+
+class _Source:
+    """What both kinds of source share: resizing and the cache of decoded images."""
+
+    def __init__(self, gray: bool | None, resize: tuple | None):
+        self.gray, self.resize = gray, resize
+        self._cache: dict = {}
+        self._cached_bytes = 0
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """(image uint8 (channels, height, width), labels float32 (C,)) of record `index`."""
+        if index in self._cache:
+            return self._cache[index]
+        image, labels = self._load(index)
+        if self.resize is not None and image.shape[:2] != self.resize:
+            import cv2
+            height, width = self.resize
+            image = cv2.resize(image, (width, height)).reshape(height, width, -1)
+        record = np.ascontiguousarray(image.transpose(2, 0, 1)), labels
+        if self._cached_bytes + record[0].nbytes <= _CACHE_BYTES:
+            self._cached_bytes += record[0].nbytes
+            self._cache[index] = record
+        return record
+
+    def read_all(self, indices: list[int], map_) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`read` for each index; what is not in the cache is read through map_ (a thread pool's map)."""
+        missing = [index for index in indices if index not in self._cache]
+        loaded = dict(zip(missing, map_(self.read, missing)))
+        return [loaded[index] if index in loaded else self._cache[index] for index in indices]
+
+
+class LmdbSource(_Source):
+    """An LMDB of Datums: image in `data`, label vector in `float_data`, or the class index in `label` alone.
+
+    labels: C, None to take it from the first record. gray, resize: see `decode`; (height, width). Raises
+    FileNotFoundError without an LMDB at `path`, ValueError (naming the key) for a record that does not fit.
+    """
+
+    def __init__(self, path: str, labels: int | None, gray: bool | None, resize: tuple | None):
+        super().__init__(gray, resize)
+        from caffe.proto import caffe_pb2
+        self._datum = caffe_pb2.Datum
+        if not os.path.exists(os.path.join(path, "data.mdb")):
+            raise FileNotFoundError(f"source {path!r} must be an LMDB folder (one with a data.mdb) or a list file; "
+                                    f"build it with tools/create_lmdb.py")
+        self.path = os.path.realpath(path)
+        self._lmdb = _open_lmdbs.get(self.path) or _Lmdb(self.path)
+        _open_lmdbs[self.path] = self._lmdb
+        if not self._lmdb.keys:
+            raise ValueError(f"LMDB {path!r} must hold at least one record; found none")
+        self.labels = labels
+        if labels is None:
+            first = self._parse(0)
+            if not len(first.float_data):
+                raise ValueError(f"{self.name(0)}: the record has no label vector in float_data, only a class index; "
+                                 f"say how many classes there are with the key 'labels'")
+            self.labels = len(first.float_data)
+
+    def __len__(self) -> int:
+        return len(self._lmdb.keys)
+
+    def name(self, index: int) -> str:
+        return f"LMDB {self.path!r}, key {self._lmdb.keys[index].decode(errors='replace')!r}"
+
+    def _parse(self, index: int):
+        with self._lmdb.env.begin() as txn:
+            value = txn.get(self._lmdb.keys[index])
+        datum = self._datum()
+        try:
+            datum.ParseFromString(value)
+        except Exception as error:  # protobuf's DecodeError lives elsewhere in each of its implementations
+            raise ValueError(f"{self.name(index)}: expected a Datum, found {len(value)} bytes that are none "
+                             f"({error}); rebuild the LMDB") from None
+        return datum
+
+    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        datum, name = self._parse(index), self.name(index)
+        if len(datum.float_data):
+            labels = np.array(datum.float_data, np.float32)
+            if len(labels) != self.labels:
+                raise ValueError(f"{name}: expected {self.labels} labels in float_data, found {len(labels)}")
+        else:
+            labels = one_hot(datum.label, self.labels, name)
+        if datum.encoded:
+            return decode(datum.data, self.gray, name), labels
+        shape = datum.channels, datum.height, datum.width
+        if len(datum.data) != shape[0] * shape[1] * shape[2] or not len(datum.data):
+            raise ValueError(f"{name}: expected {shape[0]}x{shape[1]}x{shape[2]} bytes (channels, height, width) in "
+                             f"data, found {len(datum.data)}")
+        image = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0)
+        return _to_channels(image, self.gray), labels
+
+
+class ListSource(_Source):
+    """A list file: a line is `path l1 ... lC`, or `path index` (a class index, with `labels` > 1).
+
+    Paths are relative to `root` and hold no blanks. labels: C, None to take it from the first line. gray None counts as
+    False: 3 channels. Raises FileNotFoundError for a missing list or image, ValueError naming a line that does not fit.
+    """
+
+    def __init__(self, path: str, root: str, labels: int | None, gray: bool | None, resize: tuple | None):
+        super().__init__(bool(gray), resize)
+        self.path, self.root = path, root
+        self._rows = []
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    self._add(number, line.split(), labels)
+        if not self._rows:
+            raise ValueError(f"list {path!r} must have at least one line `path l1 ... lC`; found none")
+
+    def _add(self, number: int, fields: list[str], labels: int | None) -> None:
+        where = f"list {self.path!r}, line {number}"
+        try:
+            vector = np.array([int(field) for field in fields[1:]], np.float32)
+        except ValueError:
+            raise ValueError(f"{where}: expected `path l1 ... lC` with integers, found {' '.join(fields)!r}") from None
+        if not self._rows:
+            self.labels = labels or len(vector)
+            if labels is None and len(vector) == 1:
+                raise ValueError(f"{where}: one number a line is a class index; say how many classes there are "
+                                 f"with the key 'labels'")
+        if len(vector) == 1 and self.labels > 1:
+            vector = one_hot(int(vector[0]), self.labels, where)
+        if len(vector) != self.labels or not self.labels:
+            raise ValueError(f"{where}: expected a path and {self.labels or 'at least one'} labels, "
+                             f"found {len(vector)} labels")
+        self._rows.append((number, fields[0], vector))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def name(self, index: int) -> str:
+        number, image, _ = self._rows[index]
+        return f"list {self.path!r}, line {number} ({image})"
+
+    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        _, image, labels = self._rows[index]
+        try:
+            with open(os.path.join(self.root, image), "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise type(error)(f"{self.name(index)}: cannot read {os.path.join(self.root, image)!r} "
+                              f"({error.strerror}); is `root` right?") from None
+        return decode(data, self.gray, self.name(index)), labels
+
+
+class Prefetcher:
+    """Runs `build(plan, map)` for each plan of an endless iterator in a background thread, at most `depth` ahead.
+
+    `next()` returns the results in the order of the plans, whatever the threads do, and raises what `build` raised.
+    `map` is that of a pool of `threads` threads. The thread ends when the Prefetcher is collected or Python exits.
+    """
+
+    def __init__(self, plans, build, depth: int, threads: int):
+        self._queue: queue.Queue = queue.Queue(depth)
+        self._error = None
+        stop = threading.Event()
+        thread = threading.Thread(target=_fill, args=(plans, build, self._queue, stop, threads), daemon=True)
+        self._finalizer = weakref.finalize(self, _end, stop, self._queue, thread)
+        thread.start()
+
+    def next(self):
+        if self._error is None:
+            error, result = self._queue.get()
+            if error is None:
+                return result
+            self._error = error
+        raise self._error
+
+
+def _fill(plans, build, results: queue.Queue, stop: threading.Event, threads: int) -> None:
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for plan in plans:
+                result = build(plan, pool.map)
+                if stop.is_set():
+                    return
+                results.put((None, result))
+                if stop.is_set():
+                    return
+    except BaseException as error:
+        if not stop.is_set():
+            results.put((error, None))
+
+
+def _end(stop: threading.Event, results: queue.Queue, thread: threading.Thread) -> None:
+    stop.set()
+    while thread.is_alive():
+        try:
+            results.get(timeout=0.01)  # a thread that waits for room gets some, then sees the stop
+        except queue.Empty:
+            thread.join(0.01)

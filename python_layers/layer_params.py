@@ -1,0 +1,69 @@
+"""Reading a Python layer's `param_str`: JSON, with the keys, types and defaults each layer declares in a table."""
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+
+class Param(NamedTuple):
+    """One key of a `param_str`: what it must be, its default, and (if the set is closed) its choices."""
+
+    kind: str
+    default: Any = None
+    required: bool = False
+    choices: tuple = ()
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_KINDS = {
+    "a string": lambda v: isinstance(v, str),
+    "true or false": lambda v: isinstance(v, bool),
+    "an integer of at least 0": lambda v: _is_int(v) and v >= 0,
+    "an integer of at least 1": lambda v: _is_int(v) and v >= 1,
+    "a number": _is_number,
+    "a number or a list of numbers":
+        lambda v: _is_number(v) or (isinstance(v, list) and len(v) > 0 and all(map(_is_number, v))),
+    "an integer of at least 1 or a pair [height, width] of them":
+        lambda v: all(_is_int(x) and x >= 1 for x in (v if isinstance(v, list) and len(v) == 2 else [v])),
+}
+
+
+def read_param_str(text: str, layer: str, params: dict[str, Param]) -> dict[str, Any]:
+    """The settings in a `param_str`, checked, with defaults filled in.
+
+    text: the JSON object (an empty text is an empty object); layer: the layer's class name, for messages;
+    params: key -> Param. Raises ValueError naming the layer, the key, what was expected and what was found.
+    """
+    example = "param_str: '{" + ", ".join(f'"{k}": ...' for k in list(params)[:2]) + "}'"
+    try:
+        given = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise ValueError(f"{layer}: param_str must be JSON, e.g. {example}; found {text!r} ({error})") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"{layer}: param_str must be a JSON object, e.g. {example}; found {text!r}")
+    unknown = sorted(set(given) - set(params))
+    if unknown:
+        raise ValueError(f"{layer}: param_str has the unknown key {', '.join(map(repr, unknown))}; "
+                         f"the keys are {', '.join(sorted(params))}")
+    settings = {}
+    for key, param in params.items():
+        if key not in given:
+            if param.required:
+                raise ValueError(f"{layer}: param_str needs the key {key!r} ({param.kind}); found {text!r}")
+            settings[key] = param.default
+            continue
+        value = given[key]
+        if not _KINDS[param.kind](value):
+            raise ValueError(f"{layer}: param_str key {key!r} must be {param.kind}; found {json.dumps(value)}")
+        if param.choices and value not in param.choices:
+            raise ValueError(f"{layer}: param_str key {key!r} must be one of {', '.join(param.choices)}; "
+                             f"found {value!r}")
+        settings[key] = value
+    return settings

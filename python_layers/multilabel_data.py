@@ -1,0 +1,163 @@
+"""Images with label vectors as a Caffe Python layer."""
+from __future__ import annotations
+
+import os
+
+import caffe
+import numpy as np
+
+from image_records import ListSource, LmdbSource, Prefetcher
+from layer_params import Param, read_param_str
+
+
+class MultiLabelDataLayer(caffe.Layer):
+    """Batches of images and their label vectors, from an LMDB (tools/create_lmdb.py) or a list file.
+
+    No bottoms. top[0]: images (B, channels, height, width), (pixel - mean) * scale, channels in BGR order.
+    top[1] (may be left out): labels (B, C). Nothing receives a gradient.
+
+    TRAIN: each epoch has its own order (a pairwise loss over fixed batches would see the same pairs for ever), drawn
+    from `seed` alone, as are crops and mirrors: the same seed gives the same batches on BVLC Caffe and on the engine.
+    An epoch's last records and the next one's first may share a batch. TEST: the
+    source's order, centre crop, no mirror.
+    """
+
+    def setup(self, bottom, top):
+        """param_str, JSON:
+
+        source (required): LMDB folder, or list file with lines `path l1 ... lC` or `path index`
+        batch_size (required): B
+        labels: C; default: as many as the first record has. Needed where records have only a class index
+        root: folder that a list's paths are relative to; default: the working directory
+        gray: true: 1 channel; false: 3 channels; default: as stored in an LMDB, 3 channels from a list
+        resize: N or [height, width], before cropping; default: not resized
+        crop: N or [height, width], at random in TRAIN, in the centre in TEST; default: not cropped
+        mirror: true: flip half of the images in TRAIN; default false
+        mean_value: a number, or one a channel (BGR), subtracted; mean_file: a binaryproto, instead; default: 0
+        scale: multiplies after the subtraction; default 1
+        shuffle: false: the source's order in TRAIN too; default true
+        seed: of order, crops and mirrors; default 1
+        prefetch: batches prepared ahead, default 4; threads: that decode them, default 2
+
+        Example: {"source": "data/fashion_mnist/train_lmdb", "batch_size": 64, "mirror": true, "mean_value": 73}
+        """
+        if len(bottom) != 0 or len(top) not in (1, 2):
+            raise ValueError(f"MultiLabelDataLayer takes no bottoms and has 1 or 2 tops (images, labels); "
+                             f"found {len(bottom)} and {len(top)}")
+        size = "an integer of at least 1 or a pair [height, width] of them"
+        p = read_param_str(self.param_str, "MultiLabelDataLayer", {
+            "source": Param("a string", required=True),
+            "batch_size": Param("an integer of at least 1", required=True),
+            "labels": Param("an integer of at least 1"),
+            "root": Param("a string", ""),
+            "gray": Param("true or false"),
+            "resize": Param(size),
+            "crop": Param(size),
+            "mirror": Param("true or false", False),
+            "mean_value": Param("a number or a list of numbers"),
+            "mean_file": Param("a string"),
+            "scale": Param("a number", 1),
+            "shuffle": Param("true or false", True),
+            "seed": Param("an integer of at least 0", 1),
+            "prefetch": Param("an integer of at least 1", 4),
+            "threads": Param("an integer of at least 1", 2)})
+        if os.path.isfile(p["source"]):
+            source = ListSource(p["source"], p["root"], p["labels"], p["gray"], _pair(p["resize"]))
+        else:
+            source = LmdbSource(p["source"], p["labels"], p["gray"], _pair(p["resize"]))
+        batches = Batches(source, p["batch_size"], self.phase == caffe.TRAIN, crop=_pair(p["crop"]),
+                          mirror=p["mirror"], mean=_mean(p), scale=p["scale"], shuffle=p["shuffle"],
+                          seed=p["seed"])
+        self.shapes = batches.shape, (p["batch_size"], source.labels)
+        self.prefetcher = Prefetcher(batches.plans(), batches.build, p["prefetch"], p["threads"])
+
+    def reshape(self, bottom, top):
+        for i in range(len(top)):  # BVLC Caffe's vector of tops can be indexed, not iterated
+            top[i].reshape(*self.shapes[i])
+
+    def forward(self, bottom, top):
+        batch = self.prefetcher.next()
+        for i in range(len(top)):
+            top[i].data[...] = batch[i]
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+
+
+class Batches:
+    """Which records make up each batch (`plans`), and a batch as arrays (`build`).
+
+    source: see image_records; crop: (height, width); mean: a number, (channels, 1, 1) or (channels, height, width) of
+    the uncropped image. `shape`, that of the images (B, channels, height, width), is taken from the first record.
+    Raises ValueError for an image that does not fit it, the crop or the mean.
+    """
+
+    def __init__(self, source, batch_size: int, train: bool, crop: tuple | None = None, mirror: bool = False,
+                 mean=0, scale: float = 1, shuffle: bool = True, seed: int = 1):
+        self.source, self.batch_size, self.train, self.crop = source, batch_size, train, crop
+        self.mirror, self.shuffle = mirror and train, shuffle and train
+        self.mean, self.scale, self.seed = np.asarray(mean, np.float32), np.float32(scale), seed
+        image, _ = source.read(0)
+        self.shape = (batch_size, image.shape[0], *(crop or image.shape[1:]))
+        self._check(0, image)
+
+    def _check(self, index: int, image: np.ndarray) -> None:
+        expected, mean = self.shape[1:], self.mean.shape
+        if image.shape[0] != expected[0]:
+            raise ValueError(f"{self.source.name(index)}: expected {expected[0]} channels as in the first image, "
+                             f"found {image.shape[0]}; set 'gray' to true or false")
+        if self.crop is None and image.shape != expected:
+            raise ValueError(f"{self.source.name(index)}: expected {expected[1]}x{expected[2]} pixels as in the first "
+                             f"image, found {image.shape[1]}x{image.shape[2]}; set 'resize' or 'crop'")
+        if image.shape[1] < expected[1] or image.shape[2] < expected[2]:
+            raise ValueError(f"{self.source.name(index)}: expected at least {expected[1]}x{expected[2]} pixels to crop "
+                             f"from, found {image.shape[1]}x{image.shape[2]}; set 'resize' or a smaller 'crop'")
+        if mean not in ((), (image.shape[0], 1, 1), image.shape):
+            raise ValueError(f"{self.source.name(index)}: expected a mean for images of {image.shape} (channels, "
+                             f"height, width), found one of {mean}")
+
+    def plans(self):
+        """Endless batches, for each image of one: (record, place of the crop in 0..1 down and across, mirrored)."""
+        random = np.random.RandomState(self.seed)
+        order = np.empty(0, np.int64)
+        while True:
+            while len(order) < self.batch_size:
+                count = len(self.source)
+                order = np.append(order, random.permutation(count) if self.shuffle else np.arange(count))
+            batch, order = order[:self.batch_size], order[self.batch_size:]
+            places = random.rand(self.batch_size, 3)  # drawn even if unused: an option never changes the order
+            yield list(zip(batch.tolist(), places[:, 0], places[:, 1], (places[:, 2] < 0.5) & self.mirror))
+
+    def build(self, plan: list, map_) -> tuple[np.ndarray, np.ndarray]:
+        """The images (B, channels, height, width) and labels (B, C) of a plan, float32; map_ maps over records."""
+        records = self.source.read_all([index for index, *_ in plan], map_)
+        images = np.empty(self.shape, np.float32)
+        height, width = self.shape[2:]
+        for out, (image, _), (index, y, x, mirrored) in zip(images, records, plan):
+            self._check(index, image)
+            free = image.shape[1] - height, image.shape[2] - width
+            top, left = (int(y * (free[0] + 1)), int(x * (free[1] + 1))) if self.train else (free[0] // 2, free[1] // 2)
+            window = (slice(None), slice(top, top + height), slice(left, left + width))
+            mean = self.mean[window] if self.mean.shape == image.shape else self.mean
+            pixels = image[window] - mean
+            out[...] = pixels[:, :, ::-1] if mirrored else pixels
+        images *= self.scale
+        return images, np.stack([labels for _, labels in records])
+
+
+def _pair(size) -> tuple | None:
+    return (size, size) if isinstance(size, int) else size and tuple(size)
+
+
+def _mean(p: dict):
+    if p["mean_value"] is not None and p["mean_file"] is not None:
+        raise ValueError("MultiLabelDataLayer: param_str may have mean_value or mean_file; found both")
+    if p["mean_file"] is not None:
+        blob = caffe.proto.caffe_pb2.BlobProto()
+        with open(p["mean_file"], "rb") as file:
+            blob.ParseFromString(file.read())
+        return caffe.io.blobproto_to_array(blob).reshape(
+            blob.shape.dim[-3:] if blob.shape.dim else (blob.channels, blob.height, blob.width))
+    if isinstance(p["mean_value"], list):
+        return np.reshape(p["mean_value"], (-1, 1, 1))
+    return p["mean_value"] or 0

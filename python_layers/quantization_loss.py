@@ -1,0 +1,41 @@
+"""The quantization loss of DHN as a Caffe Python layer."""
+from __future__ import annotations
+
+import caffe
+
+from hashing_losses import log_cosh_quantization
+from layer_params import Param, read_param_str
+
+
+class QuantizationLossLayer(caffe.Layer):
+    """Q = sum over i, k of log cosh(|z_ik| - 1): how far codes are from -1 and +1 (Zhu et al., AAAI 2016).
+
+    bottom[0]: codes Z (B, K), any reals, TanH's output in DHN; receives the gradient.
+    top[0]: the loss, a scalar. Its `loss_weight` is the paper's lambda; without one, Caffe does not train on it.
+    """
+
+    def setup(self, bottom, top):
+        """param_str, JSON:
+
+        normalization: `mean` (default), the loss is divided by B K; `sum`: not divided; `authors`: prints the mean over
+        B K, but back-propagates sign(z) tanh(|z| - 1) / B, K times the gradient of what it prints. Loss and gradient
+        disagree there by design, as in the released code. Example: {"normalization": "authors"}.
+        """
+        if len(bottom) != 1 or len(top) != 1:
+            raise ValueError(f"QuantizationLossLayer takes 1 bottom (codes) and 1 top (loss); "
+                             f"found {len(bottom)} and {len(top)}")
+        settings = read_param_str(self.param_str, "QuantizationLossLayer", {
+            "normalization": Param("a string", "mean", choices=("mean", "sum", "authors"))})
+        self.normalization = settings["normalization"]
+
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        codes = bottom[0].data
+        loss, self.gradient = log_cosh_quantization(codes.reshape(len(codes), -1), self.normalization)
+        top[0].data[...] = loss
+
+    def backward(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            bottom[0].diff[...] = top[0].diff.flat[0] * self.gradient.reshape(bottom[0].diff.shape)

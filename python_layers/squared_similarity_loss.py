@@ -1,0 +1,49 @@
+"""The squared similarity loss of the variant DHN-E as a Caffe Python layer."""
+from __future__ import annotations
+
+import caffe
+
+from hashing_losses import squared_similarity
+from layer_params import Param, read_param_str
+
+
+class SquaredSimilarityLossLayer(caffe.Layer):
+    """L = sum over pairs of (s'_ij - <z_i, z_j> / K)^2, s' in {-1, +1}: DHN-E's place of the pairwise cross-entropy.
+
+    bottom[0]: codes Z (B, K), in (-1, 1) after TanH; receives the gradient.
+    bottom[1]: labels Y (B, C); s'_ij = 1 if y_i . y_j > 0, else -1. Pairs with a row of -1 (unknown) are left out.
+    top[0]: the loss, a scalar. Caffe gives a Python layer no weight of its own: write `loss_weight: 1` in the layer.
+    """
+
+    def setup(self, bottom, top):
+        """param_str, JSON:
+
+        normalization: `mean` (default), the loss is divided by the number of known ordered pairs, self pairs included;
+        `sum`: not divided. (No `authors`: this loss is not in the released code.) Example: {"normalization": "sum"}.
+        """
+        if len(bottom) != 2 or len(top) != 1:
+            raise ValueError(f"SquaredSimilarityLossLayer takes 2 bottoms (codes, labels) and 1 top (loss); "
+                             f"found {len(bottom)} and {len(top)}")
+        settings = read_param_str(self.param_str, "SquaredSimilarityLossLayer", {
+            "normalization": Param("a string", "mean", choices=("mean", "sum"))})
+        self.normalization = settings["normalization"]
+
+    def reshape(self, bottom, top):
+        codes, labels = bottom[0].data.shape, bottom[1].data.shape
+        if codes[0] != labels[0]:
+            raise ValueError(f"SquaredSimilarityLossLayer: codes (B, K) and labels (B, C) need the same B; "
+                             f"found {tuple(codes)} and {tuple(labels)}")
+        top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        codes = bottom[0].data
+        loss, self.gradient = squared_similarity(
+            codes.reshape(len(codes), -1), bottom[1].data, self.normalization)
+        top[0].data[...] = loss
+
+    def backward(self, top, propagate_down, bottom):
+        if propagate_down[1]:
+            raise ValueError("SquaredSimilarityLossLayer cannot back-propagate to its labels (bottom[1]); "
+                             "set propagate_down: false for them")
+        if propagate_down[0]:
+            bottom[0].diff[...] = top[0].diff.flat[0] * self.gradient.reshape(bottom[0].diff.shape)
