@@ -19,14 +19,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from progress import transfer
+from rich.progress import Progress
 
 CHUNK = 1 << 18
 TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
@@ -97,9 +91,7 @@ def _transfer(url: str, part: Path, progress: Progress, label: str) -> None:
         raise OSError(f"the transfer broke off after {got} of {total} bytes")
 
 
-def _from_mirror(
-    url: str, part: Path, expected: str, gunzip: bool, progress: Progress, label: str
-) -> str | None:
+def _from_mirror(url: str, part: Path, expected: str, gunzip: bool, progress: Progress, label: str) -> str | None:
     """Fill `part` from one mirror. Returns None when its digest is right, else what went wrong."""
     problem = "no answer"
     for attempt in range(TRIES):
@@ -137,15 +129,8 @@ def download(urls: Sequence[str], target: str | os.PathLike, expected: str, gunz
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
     problems = []
-    with Progress(*columns, transient=True) as progress:
+    with transfer() as progress:
         for url in urls:
             problem = _from_mirror(url, part, expected, gunzip, progress, target.name)
             if problem is None:

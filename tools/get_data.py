@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from download import DownloadError, download, is_whole, sha256
-from rich.console import Console
+from progress import console
 
 PACKAGE = "dataset-fashion-mnist"
 MIRRORS = (
@@ -39,7 +39,6 @@ FILES = {
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 QUERY_PER_CLASS, TRAIN_PER_CLASS = 100, 500  # the paper's protocol for CIFAR-10; the rest is the database
-console = Console(highlight=False, soft_wrap=True)
 
 
 def read_idx(path: str | os.PathLike) -> np.ndarray:
@@ -68,9 +67,7 @@ def split(
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
         if len(rows) <= query + train:
-            raise ValueError(
-                f"class {label}: the split needs more than {query} + {train} images, found {len(rows)}"
-            )
+            raise ValueError(f"class {label}: the split needs more than {query} + {train} images, found {len(rows)}")
         for name, part in zip(parts, np.split(rows, [query, query + train]), strict=True):
             parts[name].append(part)
     drawn = {name: np.sort(np.concatenate(part)) for name, part in parts.items()}
@@ -201,9 +198,8 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     facts = {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}
     write_file(record, lambda out: out.write((json.dumps(facts, indent=1) + "\n").encode()))
     counts = ", ".join(f"{len(rows[name]):,} {name}" for name in rows)
-    console.print(
-        f"{folder}: {counts} images, disjoint, drawn with seed {seed}; wrote query.txt, train.txt, database.txt"
-    )
+    console.print(f"{folder}: wrote query.txt, train.txt, database.txt, images.npy, labels.npy and split.json")
+    console.print(f"  {counts} images, disjoint, drawn with seed {seed}")
 
 
 DATASETS = {"fashion_mnist": fashion_mnist}
