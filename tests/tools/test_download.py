@@ -53,7 +53,7 @@ def server(monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
     Handler.cuts, Handler.requests = 0, []
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{httpd.server_port}/"
     httpd.shutdown()

@@ -44,7 +44,7 @@ def test_split_is_disjoint_complete_and_seeded():
 
 
 def test_split_refuses_a_class_that_is_too_small():
-    with pytest.raises(ValueError, match="class 1: .*more than 2 \\+ 3 images, found 5"):
+    with pytest.raises(ValueError, match=r"class 1: .*more than 2 \+ 3 images, found 5"):
         get_data.split(np.array([0] * 9 + [1] * 5), 0, query=2, train=3)
 
 
