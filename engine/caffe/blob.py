@@ -164,9 +164,7 @@ class Blob:
     def axis(self, index: int) -> int:
         """`index` as a non-negative axis. Raises ValueError where the blob has no such axis."""
         if not -self.num_axes <= index < self.num_axes:
-            raise ValueError(
-                f"axis {index} out of range for {self.num_axes}-D Blob with shape {self.shape_string()}"
-            )
+            raise ValueError(f"axis {index} out of range for {self.num_axes}-D Blob with shape {self.shape_string()}")
         return index % self.num_axes
 
     def shape_string(self) -> str:
@@ -316,6 +314,14 @@ class Blob:
 
     def __repr__(self) -> str:
         return f"<caffe.Blob {self.shape_string()}>"
+
+
+class BlobVec(list):
+    """A list of blobs, with pycaffe's `add_blob`."""
+
+    def add_blob(self, *shape: int) -> None:
+        """Append a blob of zeros of the given shape."""
+        self.append(Blob(shape))
 
 
 def _may_be_kept(values: torch.Tensor, memory: Memory) -> bool:

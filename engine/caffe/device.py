@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 
-log = logging.getLogger("caffe.common")
+from caffe import glog
 
 _mode = "cpu"
 _device_id = 0
@@ -24,7 +22,10 @@ def set_mode_gpu() -> None:
     """Compute on the CUDA device of `set_device`; without one a warning says so and the CPU computes."""
     global _mode
     if not torch.cuda.is_available():
-        log.warning("Cannot use GPU mode: torch %s finds no CUDA device; computing on the CPU.", torch.__version__)
+        glog.warning(
+            "common.cpp:66",
+            f"Cannot use GPU mode: torch {torch.__version__} finds no CUDA device; computing on the CPU.",
+        )
         return
     _mode = "cuda"
 

@@ -20,16 +20,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from caffe.blob import Blob
+from caffe.blob import Blob, BlobVec
 from caffe.proto import caffe_pb2
-
-
-class BlobVec(list):
-    """A list of blobs, with pycaffe's `add_blob`."""
-
-    def add_blob(self, *shape: int) -> None:
-        """Append a blob of zeros of the given shape."""
-        self.append(Blob(shape))
 
 
 class Layer:

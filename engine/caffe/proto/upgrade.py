@@ -6,11 +6,10 @@ Each upgrade is a small function that changes the message and says whether it di
 
 from __future__ import annotations
 
-import logging
+from pathlib import Path
 
+from caffe import glog
 from caffe.proto import caffe_pb2
-
-log = logging.getLogger("caffe.upgrade_proto")
 
 _DATA_TYPES = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
@@ -29,13 +28,19 @@ def upgrade_net(param: caffe_pb2.NetParameter, source: str) -> caffe_pb2.NetPara
         (_batch_norm_params(param), "batch norm layers using deprecated params"),
     ):
         if changed:
-            log.info("Attempting to upgrade %s: %s", what, source)
-            log.info("Successfully upgraded file specified using deprecated %s.", what)
+            glog.info(
+                "upgrade_proto.cpp:69", f"Attempting to upgrade input file specified using deprecated {what}: {source}"
+            )
+            glog.info("upgrade_proto.cpp:72", f"Successfully upgraded file specified using deprecated {what}.")
     return param
 
 
 def upgrade_solver(param: caffe_pb2.SolverParameter, source: str) -> caffe_pb2.SolverParameter:
-    """Turn the old enum `solver_type` into the string `type`, in place; raises where both are given."""
+    """Turn the old enum `solver_type` into the string `type`, and complete snapshot_prefix, in place.
+
+    Without a prefix, or with a folder as one, snapshots take the solver file's name, as in BVLC Caffe.
+    """
+    _snapshot_prefix(param, source)
     if param.HasField("solver_type"):
         if param.HasField("type"):
             raise ValueError(
@@ -46,8 +51,23 @@ def upgrade_solver(param: caffe_pb2.SolverParameter, source: str) -> caffe_pb2.S
                  "ADADELTA": "AdaDelta", "ADAM": "Adam"}  # fmt: skip
         param.type = names[caffe_pb2.SolverParameter.SolverType.Name(param.solver_type)]
         param.ClearField("solver_type")
-        log.warning("Note that future Caffe releases will only support 'type' field (string) for a solver's type.")
+        glog.warning(
+            "upgrade_proto.cpp:1129",
+            "Note that future Caffe releases will only support 'type' field (string) for a solver's type.",
+        )
     return param
+
+
+def _snapshot_prefix(param: caffe_pb2.SolverParameter, source: str) -> None:
+    if not param.HasField("snapshot_prefix"):
+        param.snapshot_prefix = str(Path(source).with_suffix(""))
+        message = f"snapshot_prefix was not specified and is set to {param.snapshot_prefix}"
+    elif Path(param.snapshot_prefix).is_dir():
+        param.snapshot_prefix = str(Path(param.snapshot_prefix) / Path(source).stem)
+        message = f"snapshot_prefix was a directory and is replaced to {param.snapshot_prefix}"
+    else:
+        return
+    glog.info("upgrade_proto.cpp:1106", message)
 
 
 def _move_transformation(param: caffe_pb2.NetParameter) -> bool:

@@ -1,0 +1,393 @@
+"""Solver: trains a net as a solver prototxt says (BVLC's solver.cpp and sgd_solver.cpp)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from caffe import device, glog, solver_state
+from caffe.blob import Blob
+from caffe.net import Net
+from caffe.proto import caffe_pb2, text
+from caffe.update_rules import LR_POLICIES, SOLVER_TYPES
+
+STOP, SNAPSHOT = "stop", "snapshot"
+
+
+class Solver:
+    """A solver of `type` (or of the type the prototxt names), with its train net and test nets.
+
+    Attributes:
+        param: the SolverParameter.
+        net, test_nets: the nets; test nets use the train net's parameters.
+        iter: how many updates were made.
+        lr: the learning rate of the last update.
+        history: the update rule's memory, one or two blobs a learned parameter.
+        requested_action: called after each iteration; "stop", "snapshot" or None.
+
+    Raises:
+        ValueError: the solver prototxt is not sound.
+    """
+
+    type = "SGD"
+
+    def __init__(self, solver: str | Path | caffe_pb2.SolverParameter):
+        self.param = caffe_pb2.SolverParameter()
+        self.param.CopyFrom(solver if isinstance(solver, caffe_pb2.SolverParameter) else text.read_solver(solver))
+        self.param.type = self.type
+        self._check()
+        if glog.enabled():
+            glog.info("solver.cpp:45", f"Initializing solver from parameters: \n{text.to_text(self.param)}")
+        if self.param.random_seed >= 0:
+            device.set_random_seed(self.param.random_seed)
+        self.iter = 0
+        self.current_step = 0
+        self.lr = 0.0
+        self.requested_action: Callable[[], str | None] = lambda: None
+        self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        self._losses: list[float] = []
+        self._smoothed = 0.0
+        self._stopped = False
+        self._timer = time.monotonic()
+        self._displayed = 0
+        self.net = self._train_net()
+        self.test_nets = self._make_test_nets()
+        kept = SOLVER_TYPES[self.type].histories
+        self.history = [Blob(blob.shape) for _ in range(kept) for blob in self.net.learnable_params]
+        glog.info("solver.cpp:57", "Solver scaffolding done.")
+
+    def _check(self) -> None:
+        p = self.param
+        if p.average_loss < 1:
+            raise ValueError(f"solver: average_loss should be non-negative and at least 1, found {p.average_loss}")
+        if p.iter_size < 1:
+            raise ValueError(f"solver: iter_size must be at least 1, found {p.iter_size}")
+        if not SOLVER_TYPES[self.type].momentum and p.momentum:
+            raise ValueError(f"Momentum cannot be used with {self.type}: found momentum: {p.momentum:g}")
+        if self.type == "RMSProp" and not 0 <= p.rms_decay < 1:
+            raise ValueError(f"rms_decay should lie between 0 and 1, found {p.rms_decay:g}")
+        if p.regularization_type not in ("L1", "L2"):
+            raise ValueError(f"Unknown regularization type: {p.regularization_type}; expected L1 or L2")
+        if p.snapshot and not p.HasField("snapshot_prefix"):
+            raise ValueError("In solver params, snapshot is specified but snapshot_prefix is not")
+        if p.snapshot or (p.snapshot_after_train and p.HasField("snapshot_prefix")):
+            solver_state.check_prefix(p.snapshot_prefix)
+
+    # -- nets
+
+    def _train_net(self) -> Net:
+        p = self.param
+        named = [name for name in ("net", "net_param", "train_net", "train_net_param") if p.HasField(name)]
+        fields = "net, net_param, train_net, train_net_param"
+        if not named:
+            raise ValueError(f"SolverParameter must specify a train net using one of these fields: {fields}")
+        if len(named) > 1:
+            raise ValueError(
+                f"SolverParameter must not contain more than one of these fields specifying a train_net: {fields}; "
+                f"found {', '.join(named)}"
+            )
+        value = getattr(p, named[0])
+        if isinstance(value, str):
+            glog.info("solver.cpp:102", f"Creating training net from {named[0]} file: {value}")
+        else:
+            glog.info("solver.cpp:97", f"Creating training net specified in {named[0]}.")
+        return self._net(value, caffe_pb2.TRAIN, p.train_state)
+
+    def _make_test_nets(self) -> list[Net]:
+        p = self.param
+        sources = [("test_net_param", param) for param in p.test_net_param]
+        sources += [(f"test_net file: {path}", path) for path in p.test_net]
+        generic = ("net_param", p.net_param) if p.HasField("net_param") else (f"net file: {p.net}", p.net)
+        has_generic = p.HasField("net_param") or p.HasField("net")
+        if len(p.test_iter) < len(sources) or (not has_generic and len(p.test_iter) != len(sources)):
+            raise ValueError(
+                "test_iter must be specified for each test network: "
+                f"found {len(p.test_iter)} test_iter for {len(sources)} test nets"
+            )
+        sources += [generic] * (len(p.test_iter) - len(sources))
+        if p.test_state and len(p.test_state) != len(sources):
+            raise ValueError(
+                "test_state must be unspecified or specified once per test net: "
+                f"expected {len(sources)}, found {len(p.test_state)}"
+            )
+        if sources and p.test_interval <= 0:
+            raise ValueError(f"solver: with test nets test_interval must be positive, found {p.test_interval}")
+        nets = []
+        for i, (what, value) in enumerate(sources):
+            glog.info("solver.cpp:190", f"Creating test net (#{i}) specified by {what}")
+            state = p.test_state[i] if p.test_state else caffe_pb2.NetState()
+            nets.append(self._net(value, caffe_pb2.TEST, state))
+            nets[-1].debug_info = p.debug_info
+        return nets
+
+    def _net(self, value: str | caffe_pb2.NetParameter, phase: int, state: caffe_pb2.NetState) -> Net:
+        """A net whose state is the phase, then what the net file says, then what the solver says."""
+        param = caffe_pb2.NetParameter()
+        param.CopyFrom(text.read_net(value) if isinstance(value, str) else value)
+        merged = caffe_pb2.NetState(phase=phase)
+        merged.MergeFrom(param.state)
+        merged.MergeFrom(state)
+        param.state.CopyFrom(merged)
+        net = Net.from_param(param)
+        for listed in self.param.weights:
+            for path in listed.split(","):
+                net.copy_from(path.strip())
+        return net
+
+    # -- training
+
+    def step(self, iterations: int) -> None:
+        """Make `iterations` updates, testing, displaying and snapshotting as the prototxt says."""
+        p, net = self.param, self.net
+        start, stop = self.iter, self.iter + iterations
+        self._losses, self._smoothed = [], 0.0
+        self._timer, self._displayed = time.monotonic(), self.iter
+        while self.iter < stop:
+            net.clear_param_diffs()
+            if p.test_interval and self.iter % p.test_interval == 0 and (self.iter > 0 or p.test_initialization):
+                self._test_all()
+                if self._stopped:
+                    break
+            for on_start, _ in self._callbacks:
+                on_start()
+            display = bool(p.display) and self.iter % p.display == 0
+            net.debug_info = display and p.debug_info
+            loss = 0.0
+            for _ in range(p.iter_size):
+                loss += net._forward(0, len(net.layers) - 1)
+                net._backward(len(net.layers) - 1, 0)
+            self._smooth(loss / p.iter_size, start)
+            if display:
+                self._display()
+            for _, on_gradients_ready in self._callbacks:
+                on_gradients_ready()
+            self.apply_update()
+            action = self.requested_action()
+            self.iter += 1
+            if (p.snapshot and self.iter % p.snapshot == 0) or action == SNAPSHOT:
+                self.snapshot()
+            if action == STOP:
+                self._stopped = True
+                break
+
+    def solve(self, resume_file: str | Path | None = None) -> None:
+        """Train to max_iter, from a solverstate where given; snapshot and test at the end."""
+        p = self.param
+        glog.info("solver.cpp:289", f"Solving {self.net.name}")
+        glog.info("solver.cpp:290", f"Learning Rate Policy: {p.lr_policy}")
+        self._stopped = False
+        if resume_file:
+            glog.info("solver.cpp:295", f"Restoring previous solver status from {resume_file}")
+            self.restore(resume_file)
+        start = self.iter
+        self.step(p.max_iter - self.iter)
+        if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot):
+            self.snapshot()
+        if self._stopped:
+            glog.info("solver.cpp:311", "Optimization stopped early.")
+            return
+        if p.display and self.iter % p.display == 0:
+            self._smooth(self.net._forward(0, len(self.net.layers) - 1), start)
+            glog.info("solver.cpp:327", f"Iteration {self.iter}, loss = {self._smoothed:g}")
+        if p.test_interval and self.iter % p.test_interval == 0:
+            self._test_all()
+        glog.info("solver.cpp:332", "Optimization Done.")
+
+    def apply_update(self) -> None:
+        """Update the parameters from their diffs, which then hold what was subtracted."""
+        self.lr = self._rate()
+        if self.param.display and self.iter % self.param.display == 0:
+            glog.info("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {self.lr:g}")
+        with torch.no_grad():
+            self._clip()
+            for index in range(len(self.net.learnable_params)):
+                self._update(index)
+
+    def _update(self, index: int) -> None:
+        p, net, rule = self.param, self.net, SOLVER_TYPES[self.type].rule
+        blob = net.learnable_params[index]
+        data, diff = blob.data_tensor.data, blob.diff_tensor.data
+        if p.iter_size > 1:
+            diff.mul_(1.0 / p.iter_size)
+        decay_mult = net.params_decay[index]
+        decay = p.weight_decay * (1.0 if decay_mult is None else decay_mult)
+        if decay:
+            diff.add_(data if p.regularization_type == "L2" else data.sign(), alpha=decay)
+        lr_mult = net.params_lr[index]
+        rate = self.lr * (1.0 if lr_mult is None else lr_mult)
+        history = self.history[index :: len(net.learnable_params)]
+        diff.copy_(rule(diff, [h.data_tensor.data for h in history], rate, p, self.iter))
+        data.sub_(diff)
+        for memory in (blob.data_memory, blob.diff_memory, *(h.data_memory for h in history)):
+            memory.written()
+
+    def _clip(self) -> None:
+        limit = self.param.clip_gradients
+        if limit < 0:
+            return
+        diffs = [blob.diff_tensor for blob in self.net.learnable_params]
+        norm = float(torch.stack([diff.square().sum() for diff in diffs]).sum().sqrt()) if diffs else 0.0
+        if norm > limit:
+            scale = limit / norm
+            glog.info(
+                "sgd_solver.cpp:93",
+                f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}",
+            )
+            for blob in self.net.learnable_params:
+                blob.set_diff(blob.diff_tensor * scale)
+
+    def _rate(self) -> float:
+        p = self.param
+        if p.lr_policy not in LR_POLICIES:
+            raise ValueError(f"Unknown learning rate policy: {p.lr_policy!r}; expected one of {', '.join(LR_POLICIES)}")
+        rate, needs = LR_POLICIES[p.lr_policy]
+        for name in needs:
+            if not (len(p.stepvalue) if name == "stepvalue" else p.HasField(name)):
+                raise ValueError(f"solver: lr_policy {p.lr_policy!r} needs {name}")
+        if p.lr_policy == "step":
+            if p.stepsize <= 0:
+                raise ValueError(f"solver: stepsize must be positive, found {p.stepsize}")
+            self.current_step = self.iter // p.stepsize
+        elif (
+            p.lr_policy == "multistep"
+            and self.current_step < len(p.stepvalue)
+            and self.iter >= p.stepvalue[self.current_step]
+        ):
+            self.current_step += 1
+            glog.info("sgd_solver.cpp:50", f"MultiStep Status: Iteration {self.iter}, step = {self.current_step}")
+        return rate(p, self.iter, self.current_step)
+
+    def _smooth(self, loss: float, start: int) -> None:
+        """The mean of the last average_loss losses."""
+        window = self.param.average_loss
+        if len(self._losses) < window:
+            self._losses.append(loss)
+            self._smoothed += (loss - self._smoothed) / len(self._losses)
+        else:
+            oldest = (self.iter - start) % window
+            self._smoothed += (loss - self._losses[oldest]) / window
+            self._losses[oldest] = loss
+
+    # -- display and test
+
+    def _display(self) -> None:
+        lapse = time.monotonic() - self._timer
+        speed = (self.iter - self._displayed) / (lapse or 1)
+        glog.info(
+            "solver.cpp:239",
+            f"Iteration {self.iter} ({speed:g} iter/s, {lapse:g}s/{self.param.display} iters), "
+            f"loss = {self._smoothed:g}",
+        )
+        self._timer, self._displayed = time.monotonic(), self.iter
+        values = [self.net.blobs[name].data.ravel() for name in self.net.outputs]
+        self._log_outputs("solver.cpp:258", "Train", self.net, values)
+
+    @staticmethod
+    def _log_outputs(where: str, which: str, net: Net, values: list) -> None:
+        index = 0
+        for name, found in zip(net.outputs, values, strict=True):
+            weight = net.blob_loss_weights[name]
+            for value in found:
+                loss = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
+                glog.info(where, f"    {which} net output #{index}: {name} = {value:g}{loss}")
+                index += 1
+
+    def _test_all(self) -> None:
+        for index in range(len(self.test_nets)):
+            if not self._stopped:
+                self.test(index)
+
+    def test(self, index: int = 0) -> dict[str, list[float]]:
+        """Run test net `index` for its test_iter; logs and returns the mean of each output value."""
+        p, net = self.param, self.test_nets[index]
+        glog.info("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{index})")
+        net.share_with(self.net)
+        sums: dict[str, list[float]] = {}
+        loss = 0.0
+        for _ in range(p.test_iter[index]):
+            action = self.requested_action()
+            while action:
+                if action == SNAPSHOT:
+                    self.snapshot()
+                elif action == STOP:
+                    self._stopped = True
+                    glog.info("solver.cpp:375", "Test interrupted.")
+                    return {}
+                action = self.requested_action()
+            loss += net._forward(0, len(net.layers) - 1)
+            for name in net.outputs:
+                values = net.blobs[name].data.ravel().tolist()
+                sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(values)), values, strict=True)]
+        if p.test_compute_loss:
+            glog.info("solver.cpp:397", f"Test loss: {loss / p.test_iter[index]:g}")
+        means = {name: [value / p.test_iter[index] for value in values] for name, values in sums.items()}
+        self._log_outputs("solver.cpp:414", "Test", net, list(means.values()))
+        return means
+
+    # -- state
+
+    def snapshot(self) -> None:
+        """Write the caffemodel and the solverstate of this iteration."""
+        solver_state.snapshot(self)
+
+    def restore(self, path: str | Path) -> None:
+        """Continue from a solverstate."""
+        solver_state.restore(self, path)
+
+    def share_weights(self, net: Net) -> None:
+        """Make `net` use the train net's parameters."""
+        net.share_with(self.net)
+
+    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
+        """Call one function before each iteration and one after its gradients are there."""
+        self._callbacks.append((on_start, on_gradients_ready))
+
+
+class SGDSolver(Solver):
+    """Stochastic gradient descent with momentum."""
+
+
+class NesterovSolver(Solver):
+    """Nesterov's accelerated gradient."""
+
+    type = "Nesterov"
+
+
+class AdaGradSolver(Solver):
+    """AdaGrad."""
+
+    type = "AdaGrad"
+
+
+class RMSPropSolver(Solver):
+    """RMSProp."""
+
+    type = "RMSProp"
+
+
+class AdaDeltaSolver(Solver):
+    """AdaDelta."""
+
+    type = "AdaDelta"
+
+
+class AdamSolver(Solver):
+    """Adam."""
+
+    type = "Adam"
+
+
+_CLASSES = {
+    cls.type: cls for cls in (SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)
+}
+
+
+def get_solver(solver: str | Path | caffe_pb2.SolverParameter) -> Solver:
+    """The solver of a solver prototxt, of the type it names. Raises ValueError for an unknown type."""
+    param = solver if isinstance(solver, caffe_pb2.SolverParameter) else text.read_solver(solver)
+    if param.type not in _CLASSES:
+        raise ValueError(f"Unknown solver type: {param.type} (known types: {', '.join(_CLASSES)})")
+    return _CLASSES[param.type](param)

@@ -1,0 +1,204 @@
+"""A net's parameters in and out of files and other nets: caffemodel (binary protobuf or HDF5), sharing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+
+from caffe import glog
+from caffe.blob import proto_shape
+from caffe.proto import caffe_pb2, text
+from caffe.proto.upgrade import upgrade_net
+
+if TYPE_CHECKING:
+    from caffe.net import Net
+
+_PROTOBUF_LIMIT = 2**31 - 1
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write a file so that a reader finds the old one or the whole new one, whatever happens meanwhile."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole_hdf5(path: str | Path, fill) -> None:
+    """Write an HDF5 file, made by `fill(h5py.File)`, as `write_whole` does."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(temporary, "w") as file:
+            fill(file)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def copy_trained(net: Net, path: str | Path) -> None:
+    """Copy the parameters of the layers that net and caffemodel name alike (Net::CopyTrainedLayersFrom).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a caffemodel, or a layer's parameters do not fit the net's.
+    """
+    if Path(path).is_file() and h5py.is_hdf5(path):
+        copy_hdf5(net, path)
+        return
+    param = upgrade_net(text.read_binary(path, caffe_pb2.NetParameter()), str(path))
+    if not param.layer:
+        raise ValueError(f"{path}: expected a caffemodel, found a file without layers: is it a solverstate?")
+    targets = net.layer_dict
+    for source in param.layer:
+        if source.name not in targets:
+            glog.info("net.cpp:746", f"Ignoring source layer {source.name}")
+            continue
+        blobs = targets[source.name].blobs
+        if len(blobs) != len(source.blobs):
+            raise ValueError(
+                f"{path}: Incompatible number of blobs for layer {source.name}: "
+                f"expected {len(blobs)}, found {len(source.blobs)}"
+            )
+        for j, (blob, proto) in enumerate(zip(blobs, source.blobs, strict=True)):
+            if not blob.shape_equals(proto):
+                raise ValueError(_mismatch(path, j, source.name, proto_shape(proto), blob))
+            try:
+                blob.from_proto(proto, reshape=False)
+            except ValueError as error:
+                raise ValueError(f"{path}: layer '{source.name}', param {j}: {error}") from None
+
+
+def _mismatch(path: str | Path, j: int, name: str, found: tuple[int, ...], blob) -> str:
+    count = 1
+    for dim in found:
+        count *= dim
+    shape = "".join(f"{dim} " for dim in found) + f"({count})"
+    return (
+        f"Cannot copy param {j} weights from layer '{name}'; shape mismatch.  Source param shape is {shape}; "
+        f"target param shape is {blob.shape_string()}. To learn this layer's parameters from scratch rather than "
+        f"copying from a saved net, rename the layer. (file {path})"
+    )
+
+
+def share_trained(net: Net, other: Net) -> None:
+    """Use the parameter memory of `other`'s layers of the same names (Net::ShareTrainedLayersWith)."""
+    targets = net.layer_dict
+    for name, source in other.layer_dict.items():
+        if name not in targets:
+            glog.info("net.cpp:675", f"Ignoring source layer {name}")
+            continue
+        blobs = targets[name].blobs
+        if len(blobs) != len(source.blobs):
+            raise ValueError(
+                f"Incompatible number of blobs for layer {name}: expected {len(blobs)}, found {len(source.blobs)}"
+            )
+        for j, (blob, shared) in enumerate(zip(blobs, source.blobs, strict=True)):
+            if blob.shape != shared.shape:
+                raise ValueError(
+                    f"Cannot share param {j} weights from layer '{name}'; shape mismatch.  Source param shape is "
+                    f"{shared.shape_string()}; target param shape is {blob.shape_string()}"
+                )
+            blob.share_data(shared)
+
+
+def to_proto(net: Net, write_diff: bool = False) -> caffe_pb2.NetParameter:
+    """The NetParameter of the net with its parameters in it."""
+    param = caffe_pb2.NetParameter(name=net.name)
+    for made in net.layers:
+        layer = param.layer.add()
+        layer.CopyFrom(made.layer_param)
+        del layer.blobs[:]
+        for blob in made.blobs:
+            blob.to_proto(layer.blobs.add(), write_diff)
+    return param
+
+
+def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
+    """Write a binary caffemodel, whole or not at all.
+
+    Raises:
+        ValueError: the parameters exceed protobuf's 2 GB; save_hdf5 has no such limit.
+    """
+    size = sum(4 * blob.count for made in net.layers for blob in made.blobs) * (2 if write_diff else 1)
+    if size > _PROTOBUF_LIMIT:
+        raise ValueError(
+            f"cannot write {path}: {size} bytes of parameters, and a binary caffemodel holds at most "
+            f"{_PROTOBUF_LIMIT}; use HDF5 (save_hdf5, or snapshot_format: HDF5)"
+        )
+    write_whole(path, to_proto(net, write_diff).SerializeToString())
+
+
+def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
+    """Write an HDF5 caffemodel: /data/<layer>/<param index>, shared parameters under their owner only."""
+
+    def fill(file: h5py.File) -> None:
+        param_id = 0
+        groups = [("data", file.create_group("data"))]
+        if write_diff:
+            groups.append(("diff", file.create_group("diff")))
+        for name, made in zip(net._layer_names, net.layers, strict=True):
+            layers = [(side, group.create_group(name)) for side, group in groups]
+            for j, blob in enumerate(made.blobs):
+                if net._param_owner[param_id] == -1:
+                    for side, layer in layers:
+                        layer.create_dataset(str(j), data=getattr(blob, side))
+                param_id += 1
+
+    write_whole_hdf5(path, fill)
+
+
+def copy_hdf5(net: Net, path: str | Path) -> None:
+    """Copy the parameters of the layers that net and HDF5 caffemodel name alike.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; not an HDF5 caffemodel; a parameter is missing or does not fit.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"Couldn't open {path}: expected an HDF5 caffemodel there")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path}: expected an HDF5 caffemodel: {error}") from None
+    with file:
+        if "data" not in file:
+            raise ValueError(f"{path}: Error reading weights: expected a group 'data', found {sorted(file)}")
+        targets = net.layer_dict
+        owners = _owners(net)
+        for name, layer in file["data"].items():
+            if name not in targets:
+                glog.info("net.cpp:800", f"Ignoring source layer {name}")
+                continue
+            blobs = targets[name].blobs
+            if len(layer) > len(blobs):
+                raise ValueError(
+                    f"{path}: Incompatible number of blobs for layer {name}: expected {len(blobs)}, found {len(layer)}"
+                )
+            for j, blob in enumerate(blobs):
+                if str(j) not in layer:
+                    if owners[name][j]:
+                        raise ValueError(f"{path}: Incompatible number of blobs for layer {name}: param {j} is missing")
+                    continue
+                values = layer[str(j)]
+                if values.shape != blob.shape:
+                    raise ValueError(_mismatch(path, j, name, values.shape, blob))
+                blob.data[...] = values[...]
+
+
+def _owners(net: Net) -> dict[str, list[bool]]:
+    """For each layer, which of its parameters are its own (not shared from another layer)."""
+    flags = iter(net._param_owner)
+    return {
+        name: [next(flags) == -1 for _ in made.blobs] for name, made in zip(net._layer_names, net.layers, strict=True)
+    }

@@ -1,0 +1,278 @@
+"""Wiring: from a NetParameter to set-up layers and blobs, parameters shared, backward trimmed (BVLC's Net::Init)."""
+
+from __future__ import annotations
+
+from caffe import glog, layer
+from caffe.blob import Blob
+from caffe.net_param import filter_net, insert_splits
+from caffe.proto import caffe_pb2, text
+
+
+class Wiring:
+    """What a net is made of, before it runs. `Net` adds running it.
+
+    Layers and blobs have numbers: `layers[i]` is called `_layer_names[i]`, reads the blobs `_bottom_vecs[i]` and writes
+    the blobs `_top_vecs[i]`; `_layer_losses[i]` are its tops' loss weights.
+    """
+
+    def _init(self, param: caffe_pb2.NetParameter) -> None:
+        self.phase = param.state.phase
+        filtered = filter_net(param)
+        if glog.enabled():
+            glog.info("net.cpp:53", f"Initializing net from parameters: \n{text.to_text(filtered)}")
+        self._param = insert_splits(filtered)
+        self.name = self._param.name
+        self.debug_info = self._param.debug_info
+        self.layers: list[layer.Layer] = []
+        self._layer_names: list[str] = []
+        self._blobs: list[Blob] = []
+        self._blob_names: list[str] = []
+        self._blob_need_backward: list[bool] = []
+        self._bottom_vecs: list[list[int]] = []
+        self._top_vecs: list[list[int]] = []
+        self._bottom_need_backward: list[list[bool]] = []
+        self._layer_need_backward: list[bool] = []
+        self._layer_losses: list[list[float]] = []
+        self._blob_loss_weights: list[float] = []
+        self._init_params()
+        available: dict[str, int] = {}  # blobs that no layer has read yet
+        by_name: dict[str, int] = {}
+        memory = 0
+        for index, layer_param in enumerate(self._param.layer):
+            memory += self._add_layer(index, layer_param, available, by_name)
+            glog.info("net.cpp:139", f"Memory required for data: {4 * memory}")
+        self._trim_backward()
+        if self._param.force_backward:
+            self._force_backward()
+        self._tell_layers()
+        self._inputs = [i for made, tops in zip(self.layers, self._top_vecs, strict=True)
+                        if made.type == "Input" for i in tops]  # fmt: skip
+        self._outputs = list(available.values())
+        for name in available:
+            glog.info("net.cpp:244", f"This network produces output {name}")
+        self._share_params()
+        glog.info("net.cpp:257", "Network initialization done.")
+
+    def _add_layer(self, index, layer_param, available, by_name) -> int:
+        """Make one layer, wire and set it up; returns how many values its tops hold."""
+        if not layer_param.HasField("phase"):
+            layer_param.phase = self.phase
+        if layer_param.propagate_down and len(layer_param.propagate_down) != len(layer_param.bottom):
+            raise ValueError(
+                f"layer {layer_param.name!r}: propagate_down param must be specified either 0 or bottom_size times: "
+                f"expected {len(layer_param.bottom)}, found {len(layer_param.propagate_down)}"
+            )
+        glog.info("layer_factory.hpp:77", f"Creating layer {layer_param.name}")
+        made = layer.create(layer_param)
+        glog.info("net.cpp:86", f"Creating Layer {layer_param.name}")
+        self.layers.append(made)
+        self._layer_names.append(layer_param.name)
+        self._bottom_vecs.append([])
+        self._bottom_need_backward.append([])
+        self._top_vecs.append([])
+        for j in range(len(layer_param.bottom)):
+            self._append_bottom(index, layer_param, j, available, by_name)
+        need_backward = any(self._blob_need_backward[i] for i in self._bottom_vecs[-1])
+        for j in range(len(layer_param.top)):
+            self._append_top(layer_param, j, available, by_name)
+        if type(made).auto_tops:
+            for j in range(len(layer_param.top), type(made).top_count[0]):
+                self._append_top(layer_param, j, None, None)
+        bottoms, tops = self._bottoms(index), self._tops(index)
+        self._set_up(made, bottoms, tops)
+        glog.info("net.cpp:124", f"Setting up {layer_param.name}")
+        for top, weight in zip(tops, self._layer_losses[-1], strict=True):
+            glog.info("net.cpp:131", f"Top shape: {top.shape_string()}")
+            if weight:
+                glog.info("net.cpp:134", f"    with loss weight {weight:g}")
+        need_backward |= self._append_params(index, made, layer_param)
+        self._layer_need_backward.append(need_backward)
+        if need_backward:
+            for blob_id in self._top_vecs[-1]:
+                self._blob_need_backward[blob_id] = True
+        return sum(top.count for top in tops)
+
+    def _append_bottom(self, index, layer_param, j, available, by_name) -> None:
+        name = layer_param.bottom[j]
+        if name not in available:
+            raise ValueError(f"Unknown bottom blob '{name}' (layer '{layer_param.name}', bottom index {j})")
+        blob_id = by_name[name]
+        glog.info("net.cpp:408", f"{layer_param.name} <- {name}")
+        del available[name]
+        self._bottom_vecs[index].append(blob_id)
+        need = self._blob_need_backward[blob_id]
+        if layer_param.propagate_down:
+            need = layer_param.propagate_down[j]
+        self._bottom_need_backward[index].append(need)
+
+    def _append_top(self, layer_param, j, available, by_name) -> None:
+        automatic = by_name is None
+        name = "(automatic)" if automatic else layer_param.top[j]
+        if not automatic and j < len(layer_param.bottom) and name == layer_param.bottom[j]:
+            glog.info("net.cpp:369", f"{layer_param.name} -> {name} (in-place)")
+            blob_id = by_name[name]
+        elif not automatic and name in by_name:
+            raise ValueError(
+                f"Top blob '{name}' produced by multiple sources. Layer {layer_param.name!r} makes it again "
+                "(a layer may write over its own bottom only, at the same position)"
+            )
+        else:
+            glog.info("net.cpp:382", f"{layer_param.name} -> {name}")
+            blob_id = len(self._blobs)
+            self._blobs.append(Blob())
+            self._blob_names.append(name)
+            self._blob_need_backward.append(False)
+            self._blob_loss_weights.append(0.0)
+            if not automatic:
+                by_name[name] = blob_id
+        self._top_vecs[-1].append(blob_id)
+        if available is not None:
+            available[name] = blob_id
+
+    def _set_up(self, made: layer.Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
+        """BVLC's Layer::SetUp: counts checked, set-up, shapes, loss weights into the tops' diffs."""
+        layer.Layer.check_counts(made, bottoms, tops)
+        made.setup(bottoms, tops)
+        made.reshape(bottoms, tops)
+        given = list(made.layer_param.loss_weight)
+        if not given and type(made).is_loss:
+            given = [1.0]
+            made.layer_param.loss_weight.append(1.0)
+        layer.Layer.check(
+            made,
+            not given or len(given) == len(tops),
+            "loss_weight must be unspecified or specified once per top blob: "
+            f"expected {len(tops)} values, found {len(given)}",
+        )
+        self._layer_losses.append(given or [0.0] * len(tops))
+        for blob_id, top, weight in zip(self._top_vecs[-1], tops, self._layer_losses[-1], strict=True):
+            self._blob_loss_weights[blob_id] = weight
+            if weight:
+                top.fill(diff=weight)
+
+    # -- parameters
+
+    def _init_params(self) -> None:
+        self._params: list[Blob] = []
+        self._param_owner: list[int] = []  # -1: it owns itself; else the index into _params of the owner
+        self._param_names: dict[str, int] = {}
+        self._param_layers: list[tuple[int, int]] = []
+        self._learnable_ids: list[int] = []
+        self.learnable_params: list[Blob] = []
+        self.params_lr: list[float | None] = []
+        self.params_decay: list[float | None] = []
+
+    def _append_params(self, index: int, made: layer.Layer, layer_param) -> bool:
+        """Note the layer's parameters as the net's; returns whether one of them learns."""
+        layer.Layer.check(
+            made,
+            len(layer_param.param) <= len(made.blobs),
+            f"Too many params specified for layer {layer_param.name}: "
+            f"expected at most {len(made.blobs)}, found {len(layer_param.param)}",
+        )
+        made.param_propagate_down = []
+        for j, blob in enumerate(made.blobs):
+            spec = made.layer_param.param[j] if j < len(made.layer_param.param) else caffe_pb2.ParamSpec()
+            made.param_propagate_down.append((spec.lr_mult if spec.HasField("lr_mult") else 1.0) != 0)
+            self._append_param(index, j, blob, spec)
+        return any(made.param_propagate_down)
+
+    def _append_param(self, index: int, j: int, blob: Blob, spec) -> None:
+        param_id = len(self._params)
+        self._params.append(blob)
+        self._param_layers.append((index, j))
+        lr = spec.lr_mult if spec.HasField("lr_mult") else None
+        decay = spec.decay_mult if spec.HasField("decay_mult") else None
+        owner = self._param_names.get(spec.name) if spec.name else None
+        if owner is None:
+            if spec.name:
+                self._param_names[spec.name] = param_id
+            self._param_owner.append(-1)
+            self._learnable_ids.append(len(self.learnable_params))
+            self.learnable_params.append(blob)
+            self.params_lr.append(lr)
+            self.params_decay.append(decay)
+            return
+        self._param_owner.append(owner)
+        owner_name = self._layer_names[self._param_layers[owner][0]]
+        this_name = self._layer_names[index]
+        glog.info("net.cpp:471", f"Sharing parameters '{spec.name}' owned by layer '{owner_name}', "
+                  f"param index {self._param_layers[owner][1]}")  # fmt: skip
+        owner_blob = self._params[owner]
+        permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
+        if (blob.count != owner_blob.count) if permissive else (blob.shape != owner_blob.shape):
+            raise ValueError(
+                f"Cannot share param '{spec.name}' owned by layer '{owner_name}' with layer '{this_name}'; "
+                f"{'count' if permissive else 'shape'} mismatch.  Owner layer param shape is "
+                f"{owner_blob.shape_string()}; sharing layer expects shape {blob.shape_string()}"
+            )
+        learnable = self._learnable_ids[owner]
+        self._learnable_ids.append(learnable)
+        for value, known, what in ((lr, self.params_lr, "lr_mult"), (decay, self.params_decay, "decay_mult")):
+            if value is None:
+                continue
+            if known[learnable] is not None and known[learnable] != value:
+                raise ValueError(
+                    f"Shared param '{spec.name}' has mismatched {what}: "
+                    f"{known[learnable]:g} in layer '{owner_name}', {value:g} in layer '{this_name}'"
+                )
+            known[learnable] = value
+
+    def _share_params(self) -> None:
+        for blob, owner in zip(self._params, self._param_owner, strict=True):
+            if owner >= 0:
+                blob.share_data(self._params[owner])
+                blob.share_diff(self._params[owner])
+
+    # -- who needs backward
+
+    def _trim_backward(self) -> None:
+        """Layers that no loss depends on, or behind which nothing learns, are left out of backward."""
+        under_loss: set[int] = set()
+        skipped: set[int] = set()
+        for index in reversed(range(len(self.layers))):
+            tops = self._top_vecs[index]
+            contributes = any(self._layer_losses[index]) or any(i in under_loss for i in tops)
+            nothing_below = all(i in skipped for i in tops)
+            if self._layer_need_backward[index] and nothing_below:
+                self._layer_need_backward[index] = False
+                self._bottom_need_backward[index] = [False] * len(self._bottom_vecs[index])
+            if not contributes:
+                self._layer_need_backward[index] = False
+            name = self._layer_names[index]
+            if self._layer_need_backward[index]:
+                glog.info("net.cpp:200", f"{name} needs backward computation.")
+            else:
+                glog.info("net.cpp:202", f"{name} does not need backward computation.")
+            for j, blob_id in enumerate(self._bottom_vecs[index]):
+                if contributes:
+                    under_loss.add(blob_id)
+                else:
+                    self._bottom_need_backward[index][j] = False
+                if not self._bottom_need_backward[index][j]:
+                    skipped.add(blob_id)
+
+    def _force_backward(self) -> None:
+        for index, made in enumerate(self.layers):
+            self._layer_need_backward[index] = True
+            for j, blob_id in enumerate(self._bottom_vecs[index]):
+                if j not in type(made).no_force_backward:
+                    self._bottom_need_backward[index][j] = True
+                if self._bottom_need_backward[index][j]:
+                    self._blob_need_backward[blob_id] = True
+            made.param_propagate_down = [True] * len(made.blobs)
+
+    def _tell_layers(self) -> None:
+        """Where nothing learns a layer records nothing: its flags say so."""
+        for index, made in enumerate(self.layers):
+            if self._layer_need_backward[index]:
+                made.propagate_down = list(self._bottom_need_backward[index])
+            else:
+                made.propagate_down = [False] * len(self._bottom_vecs[index])
+                made.param_propagate_down = [False] * len(made.blobs)
+
+    def _bottoms(self, index: int) -> list[Blob]:
+        return [self._blobs[i] for i in self._bottom_vecs[index]]
+
+    def _tops(self, index: int) -> list[Blob]:
+        return [self._blobs[i] for i in self._top_vecs[index]]
