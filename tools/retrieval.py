@@ -1,0 +1,254 @@
+"""Retrieval scores of hash codes: MAP under a named protocol, and what surrounds it.
+
+Pure functions of arrays: no net, no files, no printing. Codes are (N, K) real values, labels (N, C) with
+nonzero where an item carries a label; a database item is relevant to a query when they share a label.
+
+Ties. A protocol's own number depends on how equal scores are ordered, which the published scripts leave to
+an unstable sort. `map` orders ties by database index; `map_expected` is the mean over all tie orders, each
+equally likely; `map_low` and `map_high` are the least and greatest MAP that a tie order can give.
+
+Zeros. A code that is exactly 0 has no sign. The published scripts take numpy's or torch's sign, where it
+stays 0 and adds nothing to a dot product; their protocols rank so here too. `standard`, and all that
+speaks of Hamming distance, count 0 as +1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import retrieval_kernels as kernels
+from numpy.typing import ArrayLike
+
+RADIUS = 2  # of the Hamming ball that papers report precision in
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a published scorer arrives at its MAP.
+
+    real: rank by dot products of the real-valued codes, not by Hamming distance of their signs.
+    top: R, the ranks looked at; None for the entire database.
+    over_relevant: AP divides by the number of relevant items in the database, not by the hits in the top R.
+    misses: what a query without a hit in the top R counts as: "out" (left out of the mean), "zero", or
+    "zero if relevant" (0 when the database holds a relevant item, left out when it holds none).
+    zero_is_positive: a code of exactly 0 counts as +1, not as 0.
+    minus_one: top = -1 is understood, as the slice [0:-1]: all but the last item.
+    """
+
+    real: bool = False
+    top: int | None = 5000
+    over_relevant: bool = False
+    misses: str = "out"
+    zero_is_positive: bool = False
+    minus_one: bool = False
+
+
+PROTOCOLS = {
+    "standard": Protocol(top=None, over_relevant=True, misses="zero if relevant", zero_is_positive=True),
+    "dhn-caffe": Protocol(real=True),
+    "hash-caffe": Protocol(),
+    "hashnet": Protocol(misses="zero if relevant"),
+    "deephash-pytorch": Protocol(misses="zero", minus_one=True),
+}
+"""The toolkit's own protocol and those of four released scorers: zhuhan1236/dhn-caffe, thuml/hash-caffe,
+thuml/HashNet and DeepHash-pytorch's CalcTopMap."""
+
+
+def score(
+    query_codes: ArrayLike,
+    query_labels: ArrayLike,
+    database_codes: ArrayLike,
+    database_labels: ArrayLike,
+    protocol: str = "standard",
+    top: int | None = None,
+    at: Sequence[int] = (100, 500, 1000),
+) -> dict:
+    """Score the retrieval of a database by queries.
+
+    Codes (Q, K) and (N, K), labels (Q, C) and (N, C). protocol: a key of PROTOCOLS. top: R instead of the
+    protocol's. at: ranks N to report precision at; those above the database's size are left out.
+
+    Returns, as numbers that JSON can hold:
+    protocol, R, map, map_expected, map_low, map_high (None if no query counts), queries, queries_counted,
+    queries_without_hits (in the top R, ties in database order), queries_without_relevant, database, bits,
+    precision_at {N: {stable, expected}} (mean over all queries), precision_radius_2 (mean over all queries,
+    an empty ball counting 0), empty_balls, precision_recall [{radius, precision, recall}] (pooled over all
+    pairs of query and item, radii with an empty ball everywhere left out), codes (code_statistics of
+    query and database).
+
+    Raises ValueError where shapes do not fit each other, codes are not finite, or top is not possible.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+    rules = PROTOCOLS[protocol]
+    query_codes, query_labels = _checked("query", query_codes, query_labels)
+    database_codes, database_labels = _checked("database", database_codes, database_labels)
+    for what, ours, theirs in (
+        ("bits", query_codes.shape[1], database_codes.shape[1]),
+        ("label columns", query_labels.shape[1], database_labels.shape[1]),
+    ):
+        if ours != theirs:
+            raise ValueError(f"the query has {ours} {what} and the database {theirs}: they must be of one kind")
+    queries, bits = query_codes.shape
+    items = len(database_codes)
+    ranks = _ranks(protocol, top, items)
+    at = np.array(sorted({n for n in at if n <= items}), np.int64)
+    if at.size and at[0] < 1:
+        raise ValueError(f"precision at N wants N of at least 1, found {at[0]}")
+
+    table = kernels.harmonic_table(items)
+    labels = pack(query_labels), np.ascontiguousarray(pack(database_labels).T)
+    signs = pack(query_codes >= 0), np.ascontiguousarray(pack(database_codes >= 0).T)
+    tail = ranks, rules.over_relevant, at, table
+    statistics, found, balls = kernels.rank_by_hamming(*signs, *labels, bits, *tail)
+    relevant = balls[:, :, 1].sum(1)
+    if rules.real or not (rules.zero_is_positive or (query_codes.all() and database_codes.all())):
+        padding = (0, 0), (0, -bits % 4)
+        pair = [np.pad(codes if rules.real else np.sign(codes), padding) for codes in (query_codes, database_codes)]
+        pair[1] = np.ascontiguousarray(pair[1].T)
+        statistics, found, _ = kernels.rank_by_dot(*pair, *labels, *tail)
+
+    inside = balls[:, : RADIUS + 1].sum(1)
+    return {
+        "protocol": protocol,
+        "R": ranks,
+        **mean_over_ties(statistics, relevant, rules.misses),
+        "queries": queries,
+        "queries_without_hits": int(np.sum(statistics[:, kernels.STABLE] == 0)),
+        "queries_without_relevant": int(np.sum(relevant == 0)),
+        "database": items,
+        "bits": bits,
+        "precision_at": {
+            int(n): {"stable": float(stable / n), "expected": float(expected / n)}
+            for n, (stable, expected) in zip(at, found.mean(0), strict=True)
+        },
+        "precision_radius_2": float(np.mean(inside[:, 1] / np.maximum(inside[:, 0], 1))),
+        "empty_balls": int(np.sum(inside[:, 0] == 0)),
+        "precision_recall": precision_recall(balls),
+        "codes": {"query": code_statistics(query_codes), "database": code_statistics(database_codes)},
+    }
+
+
+def pack(flags: np.ndarray) -> np.ndarray:
+    """Pack (N, B), nonzero or not, into (N, ceil(B / 64)) uint64 words, zeros behind the last bit."""
+    octets = np.packbits(np.asarray(flags) != 0, axis=1)
+    packed = np.zeros((len(octets), -(-octets.shape[1] // 8) * 8), np.uint8)
+    packed[:, : octets.shape[1]] = octets
+    return packed.view(np.uint64)
+
+
+def mean_over_ties(statistics: np.ndarray, relevant: np.ndarray, misses: str) -> dict:
+    """MAP from rows of AP statistics (Q, 6) and numbers of relevant items (Q,); misses as in Protocol.
+
+    Returns map, map_expected, map_low, map_high, queries_counted (with ties in database order). All exact:
+    where a query counts only if it has a hit, a tie order also chooses which queries are averaged.
+    """
+    stable, expected, low, high, _, may_miss = statistics.T
+    if misses != "out":
+        counted = relevant > 0 if misses == "zero if relevant" else np.ones(len(relevant), bool)
+        means = [
+            float(value[counted].mean()) if counted.any() else None
+            for value in (stable, expected, np.where(may_miss > 0, 0.0, low), high)
+        ]
+        return _named(means, int(counted.sum()))
+    counted = stable > 0
+    sure = may_miss == 0
+    perhaps = ~sure & (high > 0)
+    means = [
+        float(stable[counted].mean()) if counted.any() else None,
+        _expected_mean(statistics[sure], statistics[perhaps]),
+        _extreme_mean(low[sure], np.sort(low[perhaps]), -1),
+        _extreme_mean(high[sure], np.sort(high[perhaps])[::-1], 1),
+    ]
+    return _named(means, int(counted.sum()))
+
+
+def precision_recall(balls: np.ndarray) -> list[dict]:
+    """Precision and recall within each Hamming radius, pooled over all pairs of query and database item.
+
+    balls (Q, bits + 1, 2): items and relevant items at each distance. Radii that hold no item are left out.
+    """
+    items, hits = balls.sum(0).cumsum(0).T
+    relevant = max(int(hits[-1]), 1)
+    return [
+        {"radius": radius, "precision": float(hits[radius] / items[radius]), "recall": float(hits[radius] / relevant)}
+        for radius in range(len(items))
+        if items[radius]
+    ]
+
+
+def code_statistics(codes: np.ndarray) -> dict:
+    """Bit balance and saturation of codes (N, K).
+
+    positive_mean, positive_least, positive_most: share of items whose bit is +1, over the bits (0.5 is
+    balanced); mean_abs: mean |code|, 1 when every code is binary; zeros: number of codes that are exactly 0.
+    """
+    positive = np.mean(codes >= 0, axis=0)
+    return {
+        "positive_mean": float(positive.mean()),
+        "positive_least": float(positive.min()),
+        "positive_most": float(positive.max()),
+        "mean_abs": float(np.abs(codes).mean(dtype=np.float64)),
+        "zeros": int(np.sum(codes == 0)),
+    }
+
+
+def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    codes, labels = np.asarray(codes, np.float32), np.asarray(labels)
+    for what, array in (("codes", codes), ("labels", labels)):
+        if array.ndim != 2 or 0 in array.shape:
+            raise ValueError(f"the {side} {what} have shape {array.shape}: expected rows by columns, none empty")
+    if len(codes) != len(labels):
+        raise ValueError(f"the {side} has {len(codes)} rows of codes and {len(labels)} rows of labels")
+    bad = ~np.isfinite(codes).all(1)
+    if bad.any():
+        raise ValueError(f"{bad.sum()} {side} codes are not finite, the first in row {bad.argmax()}")
+    return np.ascontiguousarray(codes), labels
+
+
+def _ranks(protocol: str, top: int | None, items: int) -> int:
+    """R, never above the number of database items."""
+    top = PROTOCOLS[protocol].top if top is None else top
+    if top == -1 and PROTOCOLS[protocol].minus_one and items > 1:
+        return items - 1
+    if top is None:
+        return items
+    if top < 1:
+        raise ValueError(f"R = {top} is not possible with protocol {protocol}: expected at least 1")
+    return min(top, items)
+
+
+def _named(means: list[float | None], counted: int) -> dict:
+    return {**dict(zip(("map", "map_expected", "map_low", "map_high"), means, strict=True)), "queries_counted": counted}
+
+
+def _extreme_mean(sure: np.ndarray, perhaps: np.ndarray, sign: int) -> float | None:
+    """Least (sign -1) or greatest (1) mean of all of `sure` and any of `perhaps`, sorted best first."""
+    total, count = float(sure.sum()), len(sure)
+    for value in perhaps:
+        if count and sign * (value - total / count) <= 0:
+            break
+        total, count = total + float(value), count + 1
+    return total / count if count else None
+
+
+def _expected_mean(sure: np.ndarray, perhaps: np.ndarray) -> float | None:
+    """Expected mean AP over the queries that have a hit, at least one having one; rows of AP statistics.
+
+    The number n of others that count is a sum of independent draws, and E[1 / (a + n)] is the integral over
+    t in (0, 1) of t^(a - 1) times the product of (1 - p_i + p_i t): a polynomial, so Gauss-Legendre is exact
+    with half its degree in nodes. Far fewer are enough for a high degree, its mass being near t = 1.
+    """
+    if not len(perhaps):
+        return float(sure[:, kernels.EXPECTED].mean()) if len(sure) else None
+    chance = perhaps[:, kernels.CHANCE]
+    degree = len(sure) + len(perhaps)
+    nodes, weights = np.polynomial.legendre.leggauss(min(degree // 2 + 1, 50 + int(4 * degree**0.5)))
+    t, weights = (nodes + 1) / 2, weights / 2
+    factors = 1 - chance[:, None] * (1 - t)  # (queries, nodes)
+    product = np.exp(np.log(factors).sum(0) + len(sure) * np.log(t)) * weights
+    total = sure[:, kernels.EXPECTED].sum() * (product / t).sum() if len(sure) else 0.0
+    total += perhaps[:, kernels.EXPECTED] @ (product / factors).sum(1)
+    return float(total / (1 if len(sure) else 1 - np.prod(1 - chance)))
