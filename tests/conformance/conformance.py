@@ -29,6 +29,9 @@ def ask_reference(out: Path, prefixes: list[str]) -> None:
         running = out / "running"
         case = running.read_text().strip() if running.is_file() else "none"
         raise SystemExit(f"conformance: the reference stopped (status {done.returncode}) in the case {case}")
+    failed = [f"{case}: {said['error']}" for case, said in comparison.load(out).items() if "error" in said]
+    if failed:
+        raise SystemExit("\n".join(["conformance: the reference raised; a case is wrong", *failed]))
 
 
 def ask_engine(out: Path, prefixes: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from . import losses, neurons, shaping, weighted
+from . import losses, nets, neurons, refusals, shaping, solvers, sources, weighted, weights
 
-ALL = {case.name: case for module in (weighted, neurons, shaping, losses) for case in module.CASES}
+MODULES = (weighted, neurons, shaping, losses, sources, nets, weights, solvers, refusals)
+ALL = {case.name: case for module in MODULES for case in module.CASES}
