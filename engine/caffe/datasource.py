@@ -1,0 +1,220 @@
+"""Where data layers read from: databases of Datums, list files; and `Prefetcher`, which makes batches ahead of need."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from caffe import glog
+from caffe.proto import caffe_pb2
+
+_environments: weakref.WeakValueDictionary[str, _Environment] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+class _Environment:
+    """An open LMDB environment. lmdb opens one only once in a process, so the nets of a process share it."""
+
+    def __init__(self, folder: str):
+        self.lmdb = lmdb.open(folder, readonly=True, lock=False, create=False, max_readers=1024)
+
+
+def _environment(folder: str) -> _Environment:
+    with _lock:
+        key = os.path.realpath(folder)
+        found = _environments.get(key)
+        if found is None:
+            _environments[key] = found = _Environment(folder)
+        return found
+
+
+class _Lmdb:
+    """The records of an LMDB, one after the other."""
+
+    def __init__(self, folder: str):
+        if not os.path.isfile(os.path.join(folder, "data.mdb")):
+            found = "a file" if os.path.isfile(folder) else "a folder without data.mdb"
+            raise FileNotFoundError(
+                f"Cannot open LMDB {folder}: expected a folder with data.mdb, "
+                f"found {found if os.path.exists(folder) else 'nothing there'} (seen from {os.getcwd()})"
+            )
+        try:
+            self._environment = _environment(folder)
+        except lmdb.Error as error:
+            raise ValueError(
+                f"Cannot open LMDB {folder}: {error}. Expected the LMDB of a Data layer; "
+                "an environment that this process has already open must be closed first"
+            ) from None
+        self._cursor = self._environment.lmdb.begin().cursor()
+        glog.info("db_lmdb.cpp:35", f"Opened lmdb {folder}")
+
+    def first(self) -> bool:
+        return self._cursor.first()
+
+    def next(self) -> bool:
+        return self._cursor.next()
+
+    def item(self) -> tuple[bytes, bytes]:
+        return self._cursor.item()
+
+
+class _LevelDb:
+    """The records of a LevelDB, through the optional package plyvel."""
+
+    def __init__(self, folder: str):
+        if importlib.util.find_spec("plyvel") is None:
+            raise ModuleNotFoundError(
+                f"Cannot open LevelDB {folder}: the package plyvel is not installed. Install it (pip install plyvel), "
+                "or convert the data to an LMDB and say `backend: LMDB`"
+            )
+        import plyvel
+
+        if not os.path.isfile(os.path.join(folder, "CURRENT")):
+            raise FileNotFoundError(
+                f"Cannot open LevelDB {folder}: expected a LevelDB folder there (seen from {os.getcwd()})"
+            )
+        try:
+            self._database = plyvel.DB(folder, create_if_missing=False)
+        except plyvel.Error as error:
+            raise ValueError(f"Failed to open leveldb {folder}: {error}") from None
+        glog.info("db_leveldb.cpp:18", f"Opened leveldb {folder}")
+
+    def first(self) -> bool:
+        self._records = iter(self._database)
+        return self.next()
+
+    def next(self) -> bool:
+        self._item = next(self._records, None)
+        return self._item is not None
+
+    def item(self) -> tuple[bytes, bytes]:
+        return self._item
+
+
+class Database:
+    """A database of Datums read in key order, from the first again after the last.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none in `folder`, it is damaged, or it holds no record.
+        ModuleNotFoundError: a LevelDB, without the package plyvel.
+    """
+
+    def __init__(self, folder: str, backend: int):
+        self.folder = folder
+        self._records = _Lmdb(folder) if backend == caffe_pb2.DataParameter.LMDB else _LevelDb(folder)
+        if not self._records.first():
+            raise ValueError(f"{folder} holds no record: expected at least one Datum; build it again")
+
+    def peek(self) -> tuple[str, bytes]:
+        """(key, value) of the record that `take` gives next."""
+        key, value = self._records.item()
+        return key.decode("utf-8", "replace"), value
+
+    def take(self) -> tuple[str, bytes]:
+        """(key, value) of the next record."""
+        record = self.peek()
+        if not self._records.next():
+            glog.info("data_layer.cpp:73", "Restarting data prefetching from start.")
+            self._records.first()
+        return record
+
+
+def read_list(path: str) -> list[tuple[str, int, int]]:
+    """An image list, lines of `path label`: (path, label, line number) of each. The path may hold spaces.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line without a whole number as label, or no line at all.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        reason = f"{error.strerror} (seen from {os.getcwd()})"
+        raise FileNotFoundError(f"Cannot read the image list {path}: {reason}") from None
+    entries = []
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.rstrip()
+        if not line:
+            continue
+        name, _, label = line.rpartition(" ")
+        try:
+            entries.append((name.rstrip(), int(label), number))
+        except ValueError:
+            expected = "`path label`, the label a whole number"
+            raise ValueError(f"{path}:{number}: expected {expected}, found {line!r}") from None
+        if not name.strip():
+            raise ValueError(f"{path}:{number}: expected `path label`, found only {line!r}")
+    if not entries:
+        raise ValueError(f"{path}: File is empty: expected lines of `path label`")
+    return entries
+
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def workers() -> ThreadPoolExecutor:
+    """The threads that decode images, one a CPU, shared by all data layers."""
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="caffe-decode")
+        return _pool
+
+
+class Prefetcher:
+    """Calls `produce` in a background thread, up to `depth` results ahead of `next`.
+
+    The thread starts with the first `next` and ends when the prefetcher is collected or `produce` raises; what it
+    raised comes out of `next`. `produce` must not refer to whoever holds the prefetcher.
+    """
+
+    def __init__(self, produce: Callable[[], Any], depth: int):
+        self._produce = produce
+        self._ready: queue.Queue = queue.Queue(depth)
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def next(self) -> Any:
+        """The oldest result, waiting for it where needed."""
+        if self._thread is None:
+            stop = threading.Event()
+            arguments = (self._produce, self._ready, stop)
+            self._thread = threading.Thread(target=_run_ahead, args=arguments, name="caffe-prefetch", daemon=True)
+            weakref.finalize(self, _end, self._thread, self._ready, stop)
+            self._thread.start()
+        if self._failure is None:
+            result, self._failure = self._ready.get()
+        if self._failure is not None:
+            raise self._failure
+        return result
+
+
+def _run_ahead(produce: Callable[[], Any], ready: queue.Queue, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            made = (produce(), None)
+        except BaseException as error:
+            ready.put((None, error))
+            return
+        ready.put(made)
+
+
+def _end(thread: threading.Thread, ready: queue.Queue, stop: threading.Event) -> None:
+    """Stop the thread: with room in the queue, its `put` returns and it sees the event."""
+    stop.set()
+    while not ready.empty():
+        try:
+            ready.get_nowait()
+        except queue.Empty:
+            break
+    if thread is not threading.current_thread():
+        thread.join(timeout=10)

@@ -1,0 +1,261 @@
+"""Arrays, messages and images (pycaffe's caffe.io). Images are (H, W, K) float32 arrays, RGB, in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from caffe.blob import floats, proto_shape
+from caffe.proto import caffe_pb2
+
+# -- arrays and messages
+
+
+def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
+    """The data (or diff) of a BlobProto as a float64 array of its shape."""
+    return floats(blob, "diff" if return_diff else "data").astype(float).reshape(proto_shape(blob))
+
+
+def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe_pb2.BlobProto:
+    """A BlobProto with the shape and values of `arr`, and the values of `diff` as its diff."""
+    arr = np.asarray(arr)
+    blob = caffe_pb2.BlobProto(data=arr.astype(float).ravel())
+    blob.shape.dim.extend(arr.shape)
+    if diff is not None:
+        blob.diff.extend(np.asarray(diff, float).ravel())
+    return blob
+
+
+def arraylist_to_blobprotovector_str(arraylist: Iterable[np.ndarray]) -> bytes:
+    """A serialized BlobProtoVector of the arrays."""
+    return caffe_pb2.BlobProtoVector(blobs=[array_to_blobproto(arr) for arr in arraylist]).SerializeToString()
+
+
+def blobprotovector_str_to_arraylist(str: bytes) -> list[np.ndarray]:
+    """The arrays of a serialized BlobProtoVector."""
+    return [blobproto_to_array(blob) for blob in caffe_pb2.BlobProtoVector.FromString(str).blobs]
+
+
+def array_to_datum(arr: np.ndarray, label: int | None = None) -> caffe_pb2.Datum:
+    """A Datum of a (C, H, W) array: uint8 values go to `data`, others to `float_data`."""
+    if arr.ndim != 3:
+        raise ValueError(f"Incorrect array shape. Expected (channels, height, width), found {arr.shape}")
+    datum = caffe_pb2.Datum(channels=arr.shape[0], height=arr.shape[1], width=arr.shape[2])
+    if arr.dtype == np.uint8:
+        datum.data = arr.tobytes()
+    else:
+        datum.float_data.extend(arr.astype(float).ravel())
+    if label is not None:
+        datum.label = label
+    return datum
+
+
+def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
+    """The values of a raw Datum, (C, H, W): uint8 from `data`, float64 from `float_data` where that is empty."""
+    if datum.encoded:
+        raise ValueError(
+            "the Datum is encoded: expected raw values; "
+            "decode it with cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_UNCHANGED)"
+        )
+    values = np.frombuffer(datum.data, np.uint8).copy() if len(datum.data) else np.array(datum.float_data, float)
+    return values.reshape(datum.channels, datum.height, datum.width)
+
+
+# -- preparing inputs
+
+
+class Transformer:
+    """Prepares images for the inputs of a net and turns input values back into images.
+
+    inputs: from each input's name to its shape (N, K, H, W). All steps but resizing are optional, set by input.
+    """
+
+    def __init__(self, inputs: Mapping[str, Sequence[int]]):
+        self.inputs = inputs
+        self.transpose: dict[str, Sequence[int]] = {}
+        self.channel_swap: dict[str, Sequence[int]] = {}
+        self.raw_scale: dict[str, float] = {}
+        self.mean: dict[str, np.ndarray] = {}
+        self.input_scale: dict[str, float] = {}
+
+    def _shape(self, in_: str) -> tuple[int, ...]:
+        if in_ not in self.inputs:
+            raise ValueError(f"{in_} is not one of the net inputs: {self.inputs}")
+        return tuple(self.inputs[in_])
+
+    def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
+        """An image (H', W', K) as input values, float32 (K, H, W).
+
+        In this order: resize to the input's H and W, transpose, swap channels, times raw_scale, minus mean,
+        times input_scale. `data` stays as it is.
+        """
+        size = self._shape(in_)[2:]
+        values = np.array(data, np.float32)
+        if values.shape[:2] != size:
+            values = resize_image(values, size)
+        if in_ in self.transpose:
+            values = values.transpose(self.transpose[in_])
+        if in_ in self.channel_swap:
+            values = values[list(self.channel_swap[in_]), :, :]
+        if self.raw_scale.get(in_) is not None:
+            values *= self.raw_scale[in_]
+        if self.mean.get(in_) is not None:
+            values -= self.mean[in_]
+        if self.input_scale.get(in_) is not None:
+            values *= self.input_scale[in_]
+        return values
+
+    def deprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
+        """Undo `preprocess`, resizing apart: input values (K, H, W), or (1, K, H, W), as an image (H, W, K)."""
+        self._shape(in_)
+        values = data.copy().squeeze()
+        if self.input_scale.get(in_) is not None:
+            values /= self.input_scale[in_]
+        if self.mean.get(in_) is not None:
+            values += self.mean[in_]
+        if self.raw_scale.get(in_) is not None:
+            values /= self.raw_scale[in_]
+        if in_ in self.channel_swap:
+            values = values[np.argsort(self.channel_swap[in_]), :, :]
+        if in_ in self.transpose:
+            values = values.transpose(np.argsort(self.transpose[in_]))
+        return values
+
+    def set_transpose(self, in_: str, order: Sequence[int]) -> None:
+        """Reorder the dimensions: (2, 0, 1) makes (H, W, K) into (K, H, W)."""
+        if len(order) != len(self._shape(in_)) - 1:
+            raise ValueError(
+                "Transpose order needs to have the same number of dimensions as the input; "
+                f"expected {len(self._shape(in_)) - 1}, found {tuple(order)}"
+            )
+        self.transpose[in_] = order
+
+    def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
+        """Reorder the channels, the first axis after transpose: (2, 1, 0) makes RGB into BGR."""
+        if len(order) != self._shape(in_)[1]:
+            raise ValueError(
+                "Channel swap needs to have the same number of dimensions as the input channels; "
+                f"expected {self._shape(in_)[1]}, found {tuple(order)}"
+            )
+        self.channel_swap[in_] = order
+
+    def set_raw_scale(self, in_: str, scale: float) -> None:
+        """Multiply by `scale` before the mean: 255 for nets trained on pixels in [0, 255]."""
+        self._shape(in_)
+        self.raw_scale[in_] = scale
+
+    def set_mean(self, in_: str, mean: np.ndarray) -> None:
+        """Subtract `mean`: (K,), a value per channel; or (H', W') or (K, H', W'), resized to the input."""
+        shape = self._shape(in_)
+        if mean.ndim == 1:
+            if len(mean) != shape[1]:
+                raise ValueError(f"Mean channels incompatible with input. Expected {shape[1]}, found {len(mean)}")
+            self.mean[in_] = mean[:, np.newaxis, np.newaxis]
+            return
+        if mean.ndim not in (2, 3):
+            raise ValueError(f"Mean shape invalid: expected (K,), (H, W) or (K, H, W), found {mean.shape}")
+        image = np.broadcast_to(mean, (1, *mean.shape)) if mean.ndim == 2 else mean
+        if image.shape != shape[1:]:
+            low, high = image.min(), image.max()
+            if high > low:
+                unit = (image - low) / (high - low)
+                image = resize_image(unit.transpose(1, 2, 0), shape[2:]).transpose(2, 0, 1) * (high - low) + low
+            else:
+                image = np.full((len(image), *shape[2:]), low)
+        self.mean[in_] = image
+
+    def set_input_scale(self, in_: str, scale: float) -> None:
+        """Multiply by `scale` after the mean."""
+        self._shape(in_)
+        self.input_scale[in_] = scale
+
+
+# -- images
+
+
+def load_image(filename: str, color: bool = True) -> np.ndarray:
+    """An image file as float32 in [0, 1]: (H, W, 3) RGB, or with color False (H, W, 1) luminance (ITU-R 709).
+
+    A grey file is repeated in three channels, an alpha channel is dropped.
+
+    Raises:
+        OSError: there is no such file, or no image in it.
+    """
+    image = cv2.imread(str(filename), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise OSError(f"Cannot load {filename}: expected an image file that OpenCV decodes there")
+    if np.issubdtype(image.dtype, np.integer):
+        image = image / np.iinfo(image.dtype).max
+    if image.ndim == 2:
+        image = image[:, :, np.newaxis]
+    if image.shape[2] >= 3:
+        image = image[:, :, 2::-1]
+        if not color:
+            image = image @ np.array([0.2125, 0.7154, 0.0721])[:, np.newaxis]
+    elif color:
+        image = np.tile(image[:, :, :1], (1, 1, 3))
+    return np.ascontiguousarray(image, np.float32)
+
+
+def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+    """An image (H, W, K) resized to `new_dims` (height, width): float32 (height, width, K).
+
+    With 1 or 3 channels as scikit-image 0.18, which pycaffe calls, does it: smoothed before it is made smaller, black
+    outside, `interp_order` 0 (nearest) or 1 (linear). With others by SciPy's splines of order 0 to 5.
+
+    Raises:
+        ValueError: another interpolation order.
+    """
+    new_dims = tuple(int(dim) for dim in new_dims)
+    if im.shape[-1] not in (1, 3):
+        factors = (new_dims[0] / im.shape[0], new_dims[1] / im.shape[1], 1)
+        return ndimage.zoom(im, factors, order=interp_order).astype(np.float32)
+    low, high = im.min(), im.max()
+    if not high > low:
+        return np.full((*new_dims, im.shape[-1]), low, np.float32)
+    if interp_order not in (0, 1):
+        found = f"found {interp_order}"
+        raise ValueError(f"resize_image: expected interp_order 0 or 1 for {im.shape[-1]} channels, {found}")
+    unit = (im - low) / (high - low)
+    return (_resize_unit(unit.astype(float), new_dims, interp_order) * (high - low) + low).astype(np.float32)
+
+
+def _resize_unit(image: np.ndarray, size: tuple[int, ...], order: int) -> np.ndarray:
+    """`image` (H, W, K) in [0, 1], smoothed by the factor of shrinking, at the centres of the new pixels."""
+    factors = np.array(image.shape[:2]) / size
+    sigma = (*np.maximum(0, (factors - 1) / 2), 0)
+    image = ndimage.gaussian_filter(image, sigma, mode="constant")
+    places = [factor * (np.arange(dim) + 0.5) - 0.5 for factor, dim in zip(factors, size, strict=True)]
+    rows, columns = (_weights(at, count, order) for at, count in zip(places, image.shape, strict=False))
+    resized = np.einsum("ri,ijk,cj->rck", rows, image, columns, optimize=True)
+    return np.where(resized == 0, 0, resized.clip(image.min(), image.max()))
+
+
+def _weights(places: np.ndarray, count: int, order: int) -> np.ndarray:
+    """(len(places), count): how much each of `count` pixels gives to each place; outside there is nothing."""
+    pixels = np.arange(count)
+    if order == 0:
+        return (np.floor(places + 0.5)[:, np.newaxis] == pixels).astype(float)
+    return np.maximum(0, 1 - np.abs(places[:, np.newaxis] - pixels))
+
+
+def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+    """The four corners and the centre of each image, then their mirror images.
+
+    images: N arrays (H, W, K) of one shape. crop_dims: (height, width).
+    Returns float32 (10 * N, height, width, K), the ten of the first image first.
+    """
+    height, width = (int(dim) for dim in crop_dims)
+    rows, columns = images[0].shape[0] - height, images[0].shape[1] - width
+    if rows < 0 or columns < 0:
+        raise ValueError(f"oversample: crops of {height} x {width} do not fit in images of shape {images[0].shape}")
+    corners = [(top, left) for top in (0, rows) for left in (0, columns)]
+    centre = (int(images[0].shape[0] / 2 - height / 2), int(images[0].shape[1] / 2 - width / 2))
+    crops = []
+    for image in images:
+        five = [image[top : top + height, left : left + width] for top, left in (*corners, centre)]
+        crops += five + [crop[:, ::-1] for crop in five]
+    return np.array(crops, np.float32)

@@ -1,0 +1,191 @@
+"""DataTransformer: from decoded images to the values of a net's input (Caffe's transform_param).
+
+value = (pixel - mean) * scale, cropped and mirrored. Images are (channels, height, width) arrays, channels in
+OpenCV's order: blue, green, red.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from caffe import device, glog
+from caffe.blob import floats, proto_shape
+from caffe.datasource import workers
+from caffe.proto import caffe_pb2
+from caffe.proto.text import read_binary
+
+Shape = tuple[int, ...]
+# An image to come: its name in error messages, and what loads it as a uint8 or float (C, H, W) array.
+Source = tuple[str, Callable[[], np.ndarray]]
+
+_CHUNK = 8  # images that one thread decodes at a time
+
+
+def decode(encoded: bytes | np.ndarray, color: bool | None) -> np.ndarray | None:
+    """An encoded image as uint8 (C, H, W): 3 channels (color True), 1 (False) or as the file has it (None).
+    None if OpenCV cannot decode it."""
+    flag = {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}[color]
+    buffer = np.frombuffer(encoded, np.uint8)
+    return channels_first(cv2.imdecode(buffer, flag)) if buffer.size else None
+
+
+def channels_first(image: np.ndarray | None) -> np.ndarray | None:
+    """OpenCV's (H, W) or (H, W, C) as (C, H, W)."""
+    if image is None:
+        return None
+    return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+
+
+def datum_image(datum: caffe_pb2.Datum, color: bool | None = None) -> np.ndarray:
+    """The image of a Datum, (C, H, W): decoded, or raw uint8 `data`, or float32 `float_data` where `data` is empty.
+
+    Raises:
+        ValueError: it does not decode, or the number of values is not channels * height * width.
+    """
+    if datum.encoded:
+        image = decode(datum.data, color)
+        if image is None:
+            raise ValueError(f"Could not decode datum: {len(datum.data)} bytes that OpenCV takes for no image")
+        if image.dtype != np.uint8:
+            raise ValueError(f"Image data type must be unsigned byte, found {image.dtype}")
+        return image
+    shape = (datum.channels, datum.height, datum.width)
+    data = datum.data
+    values = np.frombuffer(data, np.uint8) if data else np.array(datum.float_data, np.float32)
+    if min(shape) <= 0 or values.size != shape[0] * shape[1] * shape[2]:
+        name = "data" if data else "float_data"
+        raise ValueError(
+            f"the Datum says {size(shape)} (channels x height x width), its {name} holds {values.size} values"
+            + ("" if datum.encoded or not data else "; an encoded image needs `encoded: true`")
+        )
+    return values.reshape(shape)
+
+
+def size(shape: Shape) -> str:
+    """A shape for messages: `3x227x227`."""
+    return "x".join(map(str, shape))
+
+
+class DataTransformer:
+    """Crops, mirrors, subtracts and scales as `param` says.
+
+    In TRAIN the place of the crop is random, in TEST it is the centre; `mirror` flips every second image, at random,
+    in both, as BVLC does.
+
+    Raises:
+        ValueError: a mean both as file and as values, or a mean file that holds no single image.
+    """
+
+    def __init__(self, param: caffe_pb2.TransformationParameter, phase: int):
+        self.crop = param.crop_size
+        self.mirror = param.mirror
+        self.scale = np.float32(param.scale)
+        self.train = phase == caffe_pb2.TRAIN
+        if param.force_color and param.force_gray:
+            raise ValueError("cannot set both force_color and force_gray")
+        self.color = True if param.force_color else False if param.force_gray else None
+        self.mean: np.ndarray | None = None
+        self.mean_values = np.array(param.mean_value, np.float32)
+        if param.HasField("mean_file"):
+            if self.mean_values.size:
+                raise ValueError("Cannot specify mean_file and mean_value at the same time")
+            glog.info("data_transformer.cpp:25", f"Loading mean file from: {param.mean_file}")
+            self.mean = _mean_image(param.mean_file)
+        self._random = np.random.RandomState(device.random_seed())
+
+    def shape(self, image: Shape) -> Shape:
+        """(C, H, W) of what becomes of an image of shape `image`. Raises ValueError where it does not fit."""
+        channels, height, width = image
+        if height < self.crop or width < self.crop:
+            raise ValueError(f"crop_size {self.crop} is bigger than the image, {size(image)}")
+        if self.mean is not None and self.mean.shape != image:
+            raise ValueError(f"the image is {size(image)}, the mean file's {size(self.mean.shape)}: they must be alike")
+        if self.mean_values.size not in (0, 1, channels):
+            raise ValueError(
+                f"Specify either 1 mean_value or as many as channels: {channels}; found {self.mean_values.size}"
+            )
+        return (channels, self.crop, self.crop) if self.crop else image
+
+    def batch(self, sources: Sequence[Source], threads: bool, pinned: bool = False) -> torch.Tensor:
+        """Load and transform `sources`: a float32 tensor (N, C, H, W), on the host.
+
+        The first image gives the batch its shape. Random choices are the same however many `threads` load.
+
+        Raises:
+            ValueError: an image that does not load or does not fit; the message names it.
+        """
+        first = self._load(sources[0])
+        shape = self._named(sources[0][0], self.shape, first.shape)
+        whole = torch.empty((len(sources), *shape), dtype=torch.float32, pin_memory=pinned)
+        out = whole.numpy()
+        draws = self._random.random_sample((len(sources), 3))
+
+        def place(start: int, stop: int) -> None:
+            for index in range(start, stop):
+                image = first if index == 0 else self._load(sources[index])
+                if index and image.shape != first.shape:
+                    self._check_like(sources[index][0], image.shape, first.shape)
+                self._place(image, draws[index], out[index])
+
+        if threads:
+            starts = range(0, len(sources), _CHUNK)
+            list(workers().map(place, starts, (min(start + _CHUNK, len(sources)) for start in starts)))
+        else:
+            place(0, len(sources))
+        if self.mean_values.size:
+            out -= self.mean_values.reshape(-1, 1, 1)
+        if self.scale != 1:
+            out *= self.scale
+        return whole
+
+    def _place(self, image: np.ndarray, draw: np.ndarray, out: np.ndarray) -> None:
+        """The cropped and mirrored image, less the mean image, into `out`."""
+        _, height, width = out.shape
+        spare = (image.shape[1] - height, image.shape[2] - width)
+        top, left = (int(draw[1] * (spare[0] + 1)), int(draw[2] * (spare[1] + 1))) if self.train else (
+            spare[0] // 2, spare[1] // 2)  # fmt: skip
+        if self.mirror and draw[0] < 0.5:
+            out = out[:, :, ::-1]
+        part = image[:, top : top + height, left : left + width]
+        if self.mean is None:
+            out[...] = part
+        else:
+            np.subtract(part, self.mean[:, top : top + height, left : left + width], out=out)
+
+    def _check_like(self, name: str, found: Shape, first: Shape) -> None:
+        """Images of one batch may differ where a crop makes them alike."""
+        self._named(name, self.shape, found)
+        if found[0] != first[0] or not self.crop:
+            raise ValueError(
+                f"{name}: the image is {size(found)}, the first one of its batch {size(first)}: images of differing "
+                "sizes need crop_size, new_height and new_width, or batch_size 1; all need the same channels"
+            )
+
+    @staticmethod
+    def _load(source: Source) -> np.ndarray:
+        return DataTransformer._named(source[0], source[1])
+
+    @staticmethod
+    def _named(name: str, call: Callable, *arguments):
+        """call(*arguments), its ValueError starting with `name`."""
+        try:
+            return call(*arguments)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+def _mean_image(path: str) -> np.ndarray:
+    """The mean image of a binaryproto, float32 (C, H, W); its blob may be 3-D or 4-D with num 1."""
+    proto = read_binary(path, caffe_pb2.BlobProto())
+    shape, values = proto_shape(proto), floats(proto, "data")
+    image = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
+    if len(image) != 3 or values.size != image[0] * image[1] * image[2]:
+        raise ValueError(
+            f"{path}: expected a mean image of shape (1, channels, height, width), "
+            f"found shape {shape} with {values.size} values"
+        )
+    return values.reshape(image)
