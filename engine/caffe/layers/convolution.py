@@ -1,0 +1,131 @@
+"""Convolution: filters over 0 to 3 spatial axes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from caffe import fillers
+from caffe.blob import Blob
+from caffe.layer import Layer, register
+
+CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def per_axis(layer: Layer, param, name: str, axes: int, default: int | None) -> list[int]:
+    """One value a spatial axis of the ConvolutionParameter field `name`: given once, once an axis, or as NAME_h and
+    NAME_w. Raises ValueError, in BVLC's words, for anything else; `default` None: it must be given."""
+    field = "kernel_size" if name == "kernel" else name
+    values = list(getattr(param, field))
+    if name != "dilation" and (param.HasField(f"{name}_h") or param.HasField(f"{name}_w")):
+        layer.check(axes == 2, f"{name}_h & {name}_w can only be used for 2D convolution; found {axes} spatial axes.")
+        layer.check(not values, f"Either {field} or {name}_h/w should be specified; not both.")
+        return [getattr(param, f"{name}_h"), getattr(param, f"{name}_w")]
+    layer.check(
+        len(values) in ((1, axes) if default is None else (0, 1, axes)),
+        f"{field} must be specified once, or once per spatial dimension "
+        f"({field} specified {len(values)} times; {axes} spatial dims).",
+    )
+    if not values:
+        return [default] * axes
+    return values * axes if len(values) == 1 else values
+
+
+@register("Convolution")
+class Convolution(Layer):
+    """Each top is its bottom convolved with the same filters, plus a bias.
+
+    Bottoms: (..., channels, spatial axes), `axis` saying where the channels are; all of one shape.
+    Tops: (..., num_output, spatial axes), (size + 2 pad - (dilation (kernel - 1) + 1)) / stride + 1 each, rounded down.
+    Blobs: the weight (num_output, channels / group, kernel axes) and, with bias_term, the bias (num_output,).
+    """
+
+    bottom_count = (1, None)
+    top_count = (1, None)
+    same_count = True
+
+    def setup(self, bottom, top):
+        param = self.layer_param.convolution_param
+        self.axis = bottom[0].axis(param.axis)
+        self.spatial = bottom[0].num_axes - self.axis - 1
+        self.check(
+            self.spatial <= 3,
+            f"convolves over at most 3 spatial axes; found {self.spatial} after axis {self.axis} "
+            f"of bottom shape {bottom[0].shape_string()}",
+        )
+        self.kernel = per_axis(self, param, "kernel", self.spatial, None)
+        self.stride = per_axis(self, param, "stride", self.spatial, 1)
+        self.pad = per_axis(self, param, "pad", self.spatial, 0)
+        self.dilation = per_axis(self, param, "dilation", self.spatial, 1)
+        self.check(min(self.kernel, default=1) > 0, f"Filter dimensions must be nonzero; found {self.kernel}.")
+        self.check(min(self.stride, default=1) > 0, f"Stride dimensions must be nonzero; found {self.stride}.")
+        self.check(min(self.dilation, default=1) > 0, f"Dilation must be nonzero; found {self.dilation}.")
+        self.channels = bottom[0].shape[self.axis]
+        self.group, outputs = param.group, param.num_output
+        self.check(outputs > 0, f"num_output must be above 0; found {outputs}")
+        self.check(
+            self.group > 0 and self.channels % self.group == 0,
+            f"Number of channels should be multiples of group; found {self.channels} channels, group {self.group}.",
+        )
+        self.check(
+            outputs % self.group == 0,
+            f"Number of output should be multiples of group; found num_output {outputs}, group {self.group}.",
+        )
+        self._make_blobs(param, (outputs, self.channels // self.group, *self.kernel))
+
+    def _make_blobs(self, param, weight_shape: tuple[int, ...]) -> None:
+        shapes = [("weight", weight_shape), ("bias", (param.num_output,))][: 1 + param.bias_term]
+        if not self.blobs:
+            for (_, shape), filler in zip(shapes, (param.weight_filler, param.bias_filler), strict=False):
+                self.blobs.add_blob(*shape)
+                fillers.fill(self.blobs[-1], filler)
+            return
+        self.check(
+            len(self.blobs) == len(shapes),
+            f"Incorrect number of weight blobs: expected {len(shapes)}, found {len(self.blobs)}.",
+        )
+        for (name, shape), blob in zip(shapes, self.blobs, strict=True):
+            self.check(
+                blob.shape == shape,
+                f"Incorrect {name} shape: expected shape {Blob(shape).shape_string()}; "
+                f"instead, shape was {blob.shape_string()}",
+            )
+
+    def reshape(self, bottom, top):
+        first = bottom[0]
+        expected = self.axis + 1 + self.spatial
+        self.check(first.num_axes == expected, f"bottom num_axes may not change: expected {expected}, "
+                                               f"found shape {first.shape_string()}")  # fmt: skip
+        self.check(first.shape[self.axis] == self.channels,
+                   f"Input size incompatible with convolution kernel: expected {self.channels} channels, "
+                   f"found shape {first.shape_string()}")  # fmt: skip
+        for index, blob in enumerate(bottom):
+            self.check(blob.shape == first.shape, f"shape mismatch - bottom[0]: {first.shape_string()} vs. "
+                                                  f"bottom[{index}]: {blob.shape_string()}")  # fmt: skip
+        sizes = []
+        for size, kernel, stride, pad, dilation in zip(
+            first.shape[self.axis + 1 :], self.kernel, self.stride, self.pad, self.dilation, strict=True
+        ):
+            room = size + 2 * pad - (dilation * (kernel - 1) + 1)
+            self.check(room >= 0, f"the filter does not fit into its input: expected at least "
+                                  f"{dilation * (kernel - 1) + 1} values along each axis with the padding, "
+                                  f"found {size + 2 * pad} (bottom shape {first.shape_string()})")  # fmt: skip
+            sizes.append(room // stride + 1)
+        for blob in top:
+            blob.reshape(*first.shape[: self.axis], self.layer_param.convolution_param.num_output, *sizes)
+
+    def compute(self, *bottoms):
+        return [self._convolve(x, *self.params) for x in bottoms]
+
+    def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        lead = x.shape[: self.axis]
+        if self.axis == 1 and self.spatial:
+            return CONVOLUTIONS[self.spatial](x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+        if self.spatial == 0:  # one position
+            one = F.conv1d(x.reshape(-1, self.channels, 1), weight.unsqueeze(-1), bias, groups=self.group)
+            return one.reshape(*lead, -1)
+        x = x.reshape(math.prod(lead), *x.shape[self.axis :])
+        y = CONVOLUTIONS[self.spatial](x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+        return y.reshape(*lead, *y.shape[1:])

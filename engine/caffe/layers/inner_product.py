@@ -1,0 +1,52 @@
+"""InnerProduct: the fully connected layer."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+
+from caffe import fillers
+from caffe.layer import Layer, register
+
+
+@register("InnerProduct")
+class InnerProduct(Layer):
+    """Y = X W^T + b, the axes from `axis` on taken together as one of length K.
+
+    Bottom: (leading axes, K values in all). Top: (leading axes, num_output).
+    Blobs: the weight (num_output, K), or (K, num_output) with `transpose`, and, with bias_term, the bias (num_output,).
+    """
+
+    def setup(self, bottom, top):
+        param = self.layer_param.inner_product_param
+        self.axis = bottom[0].axis(param.axis)
+        self.outputs = param.num_output
+        self.inputs = math.prod(bottom[0].shape[self.axis :])
+        self.check(self.outputs > 0, f"num_output must be above 0; found {self.outputs}")
+        weight = (self.inputs, self.outputs) if param.transpose else (self.outputs, self.inputs)
+        shapes = [weight, (self.outputs,)][: 1 + param.bias_term]
+        if not self.blobs:
+            for shape, filler in zip(shapes, (param.weight_filler, param.bias_filler), strict=False):
+                self.blobs.add_blob(*shape)
+                fillers.fill(self.blobs[-1], filler)
+        self.check(len(self.blobs) == len(shapes), f"expected {len(shapes)} blobs, found {len(self.blobs)}")
+        for shape, blob in zip(shapes, self.blobs, strict=True):
+            self.check(blob.count == math.prod(shape), f"expected a blob of shape {shape}, found {blob.shape_string()}")
+
+    def reshape(self, bottom, top):
+        found = math.prod(bottom[0].shape[self.axis :])
+        self.check(
+            found == self.inputs,
+            f"Input size incompatible with inner product parameters: expected {self.inputs} values from axis "
+            f"{self.axis} on, found {found} (bottom shape {bottom[0].shape_string()})",
+        )
+        top[0].reshape(*bottom[0].shape[: self.axis], self.outputs)
+
+    def compute(self, x):
+        weight, bias = [*self.params, None][:2]
+        if self.layer_param.inner_product_param.transpose:
+            weight = weight.view(self.inputs, self.outputs).t()
+        else:
+            weight = weight.view(self.outputs, self.inputs)
+        return F.linear(x.reshape(*x.shape[: self.axis], self.inputs), weight, None if bias is None else bias.view(-1))

@@ -1,0 +1,196 @@
+"""Layers that shift and rescale: LRN, BatchNorm, Scale."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from caffe import fillers
+from caffe.layer import Layer, register
+from caffe.proto import caffe_pb2
+
+WITHIN_CHANNEL = caffe_pb2.LRNParameter.NormRegion.Value("WITHIN_CHANNEL")
+
+
+@register("LRN")
+class LRN(Layer):
+    """Local response normalization (Krizhevsky et al. 2012): x * s^-beta.
+
+    ACROSS_CHANNELS: s = k + alpha / n * (the sum of x^2 over n = local_size neighbouring channels).
+    WITHIN_CHANNEL: s = 1 + alpha * (the mean of x^2 over an n x n window, zeros beyond the edge); k is not used, as in
+    BVLC. Bottom and top: (N, C, H, W).
+    """
+
+    def setup(self, bottom, top):
+        size = self.layer_param.lrn_param.local_size
+        self.check(size % 2 == 1, f"LRN only supports odd values for local_size; found {size}")
+
+    def reshape(self, bottom, top):
+        self.check(
+            bottom[0].num_axes == 4,
+            "Input must have 4 axes, corresponding to (num, channels, height, width); "
+            f"found {bottom[0].shape_string()}",
+        )
+        super().reshape(bottom, top)
+
+    def compute(self, x):
+        param = self.layer_param.lrn_param
+        if param.norm_region == WITHIN_CHANNEL:
+            mean = F.avg_pool2d(x.square(), param.local_size, 1, param.local_size // 2)
+            return x * (1 + param.alpha * mean).pow(-param.beta)
+        return _AcrossChannels.apply(x, param.local_size, param.alpha, param.beta, param.k)
+
+
+def _channel_sums(x: torch.Tensor, size: int) -> torch.Tensor:
+    """For each channel, the sum of the `size` channels around it: (N, C, H, W) -> (N, C, H, W)."""
+    sums = x.clone()
+    for shift in range(1, min(size // 2, x.shape[1] - 1) + 1):
+        sums[:, shift:] += x[:, :-shift]
+        sums[:, :-shift] += x[:, shift:]
+    return sums
+
+
+def _inverse_power(s: torch.Tensor, beta: float) -> torch.Tensor:
+    """s^-beta; two roots where beta is 3/4, as everywhere, several times faster than a power."""
+    if beta == 0.75:
+        root = s.rsqrt()
+        return root.sqrt().mul_(root)
+    return s.pow(-beta)
+
+
+class _AcrossChannels(torch.autograd.Function):
+    """y = x s^-beta; dx = dy s^-beta - (2 alpha beta / n) x * (channel sums of dy y / s). Autograd's own is slower."""
+
+    @staticmethod
+    def forward(ctx, x, size, alpha, beta, k):
+        s = _channel_sums(x.square(), size).mul_(alpha / size).add_(k)
+        ctx.save_for_backward(x, s)
+        ctx.constants = size, alpha, beta
+        return _inverse_power(s, beta).mul_(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dy):
+        x, s = ctx.saved_tensors
+        size, alpha, beta = ctx.constants
+        direct = _inverse_power(s, beta).mul_(dy)
+        around = _channel_sums((direct * x).div_(s), size)
+        return direct.addcmul_(around, x, value=-2 * alpha * beta / size), None, None, None, None
+
+
+@register("BatchNorm")
+class BatchNorm(Layer):
+    """(x - mean) / sqrt(variance + eps), channel by channel (Ioffe and Szegedy 2015); Scale does the affine part.
+
+    Bottom and top: (N, C, ...), or (N,), one channel. The statistics are the batch's, or the ones kept, with
+    use_global_stats (default: in TEST). Blobs: the kept mean (C,), the kept variance (C,) and their weight (1,): they
+    are sums decaying by moving_average_fraction, to be divided by the third. No solver touches them.
+    """
+
+    def setup(self, bottom, top):
+        param = self.layer_param.batch_norm_param
+        given = param.HasField("use_global_stats")
+        self.use_global_stats = param.use_global_stats if given else self.phase == caffe_pb2.TEST
+        self.channels = 1 if bottom[0].num_axes == 1 else bottom[0].shape[1]
+        if not self.blobs:
+            for shape in (self.channels, self.channels, 1):
+                self.blobs.add_blob(shape)
+        self.check(len(self.blobs) == 3 and [blob.count for blob in self.blobs] == [self.channels, self.channels, 1],
+                   f"expected blobs of shapes ({self.channels},), ({self.channels},), (1,); found "
+                   f"{', '.join(blob.shape_string() for blob in self.blobs)}")  # fmt: skip
+        specs = self.layer_param.param
+        for index in range(len(self.blobs)):
+            if index == len(specs):
+                specs.add().lr_mult = 0
+            self.check(
+                specs[index].lr_mult == 0,
+                "Cannot configure batch normalization statistics as layer parameters: "
+                f"expected lr_mult 0 in param {index}, found {specs[index].lr_mult:g}; remove the param or write 0.",
+            )
+
+    def reshape(self, bottom, top):
+        found = 1 if bottom[0].num_axes == 1 else bottom[0].shape[1]
+        self.check(found == self.channels, f"expected {self.channels} channels, found {bottom[0].shape_string()}")
+        super().reshape(bottom, top)
+
+    def forward(self, bottom, top):
+        super().forward(bottom, top)
+        if self.use_global_stats:
+            return
+        fraction = self.layer_param.batch_norm_param.moving_average_fraction
+        for blob, value in zip(self.blobs, (*self._statistics, 1.0), strict=True):
+            blob.set_data(blob.data_tensor * fraction + value)
+
+    def compute(self, x):
+        eps = self.layer_param.batch_norm_param.eps
+        if x.ndim == 1:
+            return self.compute(x[:, None])[:, 0]
+        if self.use_global_stats:
+            total_mean, total_variance, weight = (blob.data_tensor.detach().to(x.dtype) for blob in self.blobs)
+            factor = torch.where(weight == 0, 0, 1 / weight)
+            mean, variance = total_mean.view(-1) * factor, total_variance.view(-1) * factor
+            return F.batch_norm(x, mean, variance, eps=eps)
+        mean, variance = x.new_zeros(self.channels), x.new_zeros(self.channels)
+        # With momentum 1, torch leaves the batch's mean and unbiased variance in the two.
+        y = torch.batch_norm(x, None, None, mean, variance, True, 1.0, eps, True)
+        if x.numel() == self.channels:
+            variance.zero_()  # of one value
+        self._statistics = mean, variance
+        return y
+
+
+@register("Scale")
+class Scale(Layer):
+    """The bottom times a scale, broadcast, plus a bias with bias_term.
+
+    Bottoms: x, and optionally the scale, whose axes are x's from `axis` on. With one bottom the scale is a learned
+    blob over `num_axes` axes from `axis` on (-1: all the rest), filled with 1 by default.
+    Blobs: the scale (one bottom only), then the bias, of the scale's shape.
+    """
+
+    bottom_count = (1, 2)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.scale_param
+        count = (len(bottom) == 1) + param.bias_term
+        if len(bottom) == 1 and not self.blobs:
+            self.blobs.add_blob(*self._covered(bottom[0], param.num_axes))
+            default = caffe_pb2.FillerParameter(type="constant", value=1)
+            fillers.fill(self.blobs[0], param.filler if param.HasField("filler") else default)
+        if param.bias_term and len(self.blobs) < count:
+            self.blobs.add_blob(*self._covered(bottom[0], self._scale(bottom).num_axes))
+            fillers.fill(self.blobs[-1], param.bias_filler)
+        self.check(len(self.blobs) == count, f"expected {count} blob(s), found {len(self.blobs)}")
+
+    def _scale(self, bottom):
+        return bottom[1] if len(bottom) > 1 else self.blobs[0]
+
+    def _covered(self, bottom, num_axes: int) -> tuple[int, ...]:
+        """The shape of the `num_axes` axes of `bottom` from `axis` on."""
+        axis = 0 if num_axes == 0 else bottom.axis(self.layer_param.scale_param.axis)
+        self.check(
+            num_axes >= -1,
+            f"num_axes must be non-negative, or -1 to extend to the end of bottom[0]; found {num_axes}",
+        )
+        self.check(
+            axis + num_axes <= bottom.num_axes,
+            "scale blob's shape extends past bottom[0]'s shape when applied starting with bottom[0] axis = "
+            f"{axis}: {num_axes} axes, bottom shape {bottom.shape_string()}",
+        )
+        return bottom.shape[axis:] if num_axes == -1 else bottom.shape[axis : axis + num_axes]
+
+    def reshape(self, bottom, top):
+        scale = self._scale(bottom)
+        expected = self._covered(bottom[0], scale.num_axes)
+        self.check(
+            scale.shape == expected,
+            f"dimension mismatch between bottom[0] and scale: expected {expected}, found {scale.shape_string()}",
+        )
+        axis = bottom[0].axis(self.layer_param.scale_param.axis) if expected else 0
+        self.view = (*expected, *(1,) * (bottom[0].num_axes - axis - len(expected)))
+        super().reshape(bottom, top)
+
+    def compute(self, x, *scale):
+        factors = [*scale, *self.params]
+        scaled = x * factors[0].view(self.view)
+        return scaled + factors[1].view(self.view) if len(factors) > 1 else scaled

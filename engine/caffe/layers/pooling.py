@@ -1,0 +1,149 @@
+"""Pooling: the maximum, the mean or a random value of each window."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+import caffe.device
+from caffe.layer import Layer, register
+from caffe.proto import caffe_pb2
+
+MAX, AVE, STOCHASTIC = (caffe_pb2.PoolingParameter.PoolMethod.Value(name) for name in ("MAX", "AVE", "STOCHASTIC"))
+FLOOR = caffe_pb2.PoolingParameter.RoundMode.Value("FLOOR")
+
+
+@register("Pooling")
+class Pooling(Layer):
+    """Each top value is one of, or the mean of, a window of the bottom.
+
+    Bottom: (N, C, H, W). Top: (N, C, pooled H, pooled W), (size + 2 pad - kernel) / stride + 1 each, rounded up
+    (round_mode CEIL) or down; with padding, a last window that starts outside the image is left out.
+    Second top, MAX only: the index y * W + x of each maximum, as float; -1 for a window that holds no value.
+    AVE divides by the window's size with the padding it covers. STOCHASTIC (Zeiler and Fergus 2013) draws a value
+    in proportion to itself in TRAIN and takes the expectation in TEST.
+
+    A window wholly outside the image (stride above kernel) gives -FLT_MAX for MAX, as in BVLC, and 0 for AVE, where
+    BVLC may divide 0 by 0. STOCHASTIC is BVLC's GPU code; its CPU code has none.
+    """
+
+    top_count = (1, 2)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.pooling_param
+        has = param.HasField
+        sides = has("kernel_h") and has("kernel_w")
+        if param.global_pooling:
+            self.check(
+                not (has("kernel_size") or has("kernel_h") or has("kernel_w")),
+                "With Global_pooling: true Filter size cannot specified",
+            )
+        else:
+            self.check(has("kernel_size") != sides, "Filter size is kernel_size OR kernel_h and kernel_w; not both"
+                       if sides else "For non-square filters both kernel_h and kernel_w are required.")  # fmt: skip
+        for name in ("pad", "stride"):
+            one, either = has(name), has(f"{name}_h") or has(f"{name}_w")
+            both = has(f"{name}_h") and has(f"{name}_w")
+            self.check(not either or (both and not one), f"{name} is {name} OR {name}_h and {name}_w are required.")
+        self.kernel = (param.kernel_h, param.kernel_w) if sides else (param.kernel_size, param.kernel_size)
+        self.pad = (param.pad_h, param.pad_w) if has("pad_h") else (param.pad, param.pad)
+        self.stride = (param.stride_h, param.stride_w) if has("stride_h") else (param.stride, param.stride)
+        self.check(min(self.stride) > 0, f"Stride dimensions cannot be zero; found {self.stride}.")
+        if param.global_pooling:
+            self.check(self.pad == (0, 0) and self.stride == (1, 1),
+                       "With Global_pooling: true; only pad = 0 and stride = 1; "
+                       f"found pad {self.pad} and stride {self.stride}")  # fmt: skip
+        else:
+            self.check(min(self.kernel) > 0, f"Filter dimensions cannot be zero; found {self.kernel}.")
+        if self.pad != (0, 0):
+            self.check(param.pool in (MAX, AVE), "Padding implemented only for average and max pooling.")
+            self.check(
+                all(pad < kernel for pad, kernel in zip(self.pad, self.kernel, strict=True)),
+                f"the padding must be smaller than the kernel; found pad {self.pad} and kernel {self.kernel}",
+            )
+        self.check(
+            param.pool == MAX or len(top) == 1,
+            f"Pooling Layer produces at most 1 top blob(s) as output, or 2 with pool: MAX; found {len(top)}.",
+        )
+
+    def reshape(self, bottom, top):
+        param, shape = self.layer_param.pooling_param, bottom[0].shape_string()
+        self.check(
+            bottom[0].num_axes == 4,
+            f"Input must have 4 axes, corresponding to (num, channels, height, width); found {shape}",
+        )
+        sizes = bottom[0].shape[2:]
+        if param.global_pooling:
+            self.kernel = sizes
+        pooled = []
+        for size, kernel, stride, pad in zip(sizes, self.kernel, self.stride, self.pad, strict=True):
+            room = size + 2 * pad - kernel
+            count = (room // stride if param.round_mode == FLOOR else -(-room // stride)) + 1
+            if self.pad != (0, 0) and (count - 1) * stride >= size + pad:
+                count -= 1
+            self.check(count > 0, f"the kernel {self.kernel} with padding {self.pad} does not fit into {shape}")
+            pooled.append(count)
+        # How far the last window reaches past the bottom and the padding before it.
+        self.beyond = [
+            max(0, (count - 1) * stride + kernel - pad - size)
+            for count, stride, kernel, pad, size in zip(pooled, self.stride, self.kernel, self.pad, sizes, strict=True)
+        ]
+        # torch's own rules give the same windows unless one starts outside, or the padding passes half a kernel.
+        self.plain = all(
+            (count - 1) * stride < size + pad and 2 * pad <= kernel
+            for count, stride, size, pad, kernel in zip(pooled, self.stride, sizes, self.pad, self.kernel, strict=True)
+        )
+        self.with_mask = len(top) > 1
+        for blob in top:
+            blob.reshape(*bottom[0].shape[:2], *pooled)
+
+    def compute(self, x):
+        pool = self.layer_param.pooling_param.pool
+        if pool == MAX:
+            return self._max(x)
+        return self._average(x) if pool == AVE else self._stochastic(x)
+
+    def _padded(self, x: torch.Tensor, value: float) -> torch.Tensor:
+        (top, left), (bottom, right) = self.pad, self.beyond
+        return F.pad(x, (left, right, top, bottom), value=value)
+
+    def _max(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        with_mask = self.with_mask
+        if self.plain:
+            ceil = self.layer_param.pooling_param.round_mode != FLOOR
+            found = F.max_pool2d(x, self.kernel, self.stride, self.pad, ceil_mode=ceil, return_indices=with_mask)
+            return [found[0], found[1].to(x.dtype)] if with_mask else found
+        padded = self._padded(x, -math.inf)
+        values, index = F.max_pool2d(padded, self.kernel, self.stride, return_indices=True)
+        y = index.div(padded.shape[3], rounding_mode="floor") - self.pad[0]
+        mask = y * x.shape[3] + index % padded.shape[3] - self.pad[1]
+        empty = values == -math.inf
+        values = values.masked_fill(empty, torch.finfo(torch.float32).min)
+        return [values, mask.masked_fill(empty, -1).to(x.dtype)] if with_mask else values
+
+    def _average(self, x: torch.Tensor) -> torch.Tensor:
+        if self.plain:
+            ceil = self.layer_param.pooling_param.round_mode != FLOOR
+            return F.avg_pool2d(x, self.kernel, self.stride, self.pad, ceil_mode=ceil)
+        sums = F.avg_pool2d(self._padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
+        lengths = []
+        for size, count, kernel, stride, pad in zip(
+            x.shape[2:], sums.shape[2:], self.kernel, self.stride, self.pad, strict=True
+        ):
+            start = torch.arange(count, device=x.device) * stride - pad
+            lengths.append(((start + kernel).clamp(max=size + pad) - start).clamp(min=1))
+        return sums / (lengths[0][:, None] * lengths[1]).to(x.dtype)
+
+    def _stochastic(self, x: torch.Tensor) -> torch.Tensor:
+        shape = [(size - kernel) // stride + 1 for size, kernel, stride in zip(
+            self._padded(x, 0.0).shape[2:], self.kernel, self.stride, strict=True)]  # fmt: skip
+        windows = F.unfold(self._padded(x, 0.0), self.kernel, stride=self.stride)
+        windows = windows.view(*x.shape[:2], math.prod(self.kernel), *shape)
+        if self.phase != caffe_pb2.TRAIN:
+            return windows.square().sum(2) / (windows.sum(2) + torch.finfo(torch.float32).tiny)
+        reached = windows.detach().cumsum(2)
+        draw = torch.empty_like(reached[:, :, :1]).uniform_(generator=caffe.device.generator(x.device))
+        chosen = (reached >= draw * reached[:, :, -1:]).to(torch.uint8).argmax(2, keepdim=True)
+        return windows.gather(2, chosen).squeeze(2)
