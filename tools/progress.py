@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,3 +29,19 @@ def transfer() -> Progress:
     """A progress display for bytes; silent where the output is not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextlib.contextmanager
+def training(name: str, total: int) -> Iterator[Callable[[int, float], None]]:
+    """A progress line for a training of `total` iterations; yields show(iteration, loss)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
+    with Progress(
+        *columns,
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task(name, total=total, loss="loss = ?")
+        yield lambda iteration, loss: progress.update(task, completed=iteration, loss=f"loss = {loss:.4g}")

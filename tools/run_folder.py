@@ -1,0 +1,155 @@
+"""A run's folder, runs/<dataset>-<variant>-<bits>/: where its files are, what is whole, which recipe made it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from caffe.proto import caffe_pb2
+from caffe.proto.text import read_solver
+from download import sha256
+from google.protobuf.message import DecodeError
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = ("train_val.prototxt", "solver.prototxt")
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on; says what to do."""
+
+
+def write_json(path: Path, facts: dict) -> None:
+    """Write a JSON file as a whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with open(part, "w") as stream:
+        json.dump(facts, stream, indent=1)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a variant of DHN on a data set, with codes of `bits` bits. Paths are absolute."""
+
+    dataset: str
+    variant: str
+    bits: int
+    root: Path = ROOT
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-{self.variant}-{self.bits}"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "runs" / self.name
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data" / self.dataset
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "train.log"
+
+    def shown(self, path: Path) -> str:
+        """A path as a person reads it: from the repository's root where it lies below."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def solver(self) -> caffe_pb2.SolverParameter:
+        """The solver as solver.prototxt has it. Raises RunError where there is none."""
+        path = self.folder / "solver.prototxt"
+        if not path.exists():
+            raise RunError(f"{self.shown(self.folder)} holds no training (no solver.prototxt); {self.how('train')}")
+        return read_solver(path)
+
+    def how(self, target: str) -> str:
+        """The command that makes what is missing."""
+        return f"run: make {target} DATASET={self.dataset} VARIANT={self.variant} BITS={self.bits}"
+
+    def weights(self) -> Path:
+        """The caffemodel that the training ends with."""
+        solver = self.solver()
+        return self.root / f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
+
+    def recipe(self) -> str:
+        """A digest of what determines the weights: net, solver, and what the training LMDB was made from."""
+        digest = hashlib.sha256()
+        for path in (*(self.folder / name for name in RECIPE), self.data / "train_lmdb" / "source.json"):
+            if not path.exists():
+                raise RunError(f"{self.shown(path)} is missing; run: make data DATASET={self.dataset}")
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def record(self) -> dict:
+        """training.json: the recipe, and once the training is over, its weights and their SHA-256. {} if none."""
+        try:
+            return json.loads((self.folder / "training.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def is_trained(self) -> bool:
+        """True if the final weights are there, whole, and made by the recipe that stands in the folder."""
+        record = self.record()
+        weights = self.weights()
+        return (
+            "weights_sha256" in record
+            and record["recipe"] == self.recipe()
+            and weights.exists()
+            and sha256(weights) == record["weights_sha256"]
+        )
+
+    def newest_snapshot(self) -> tuple[int, Path] | None:
+        """Iteration and solverstate of the newest snapshot that is whole, its caffemodel included."""
+        pattern = re.compile(r"_iter_(\d+)\.solverstate$")
+        found = [(int(match[1]), path) for path in self.folder.iterdir() if (match := pattern.search(path.name))]
+        for iteration, path in sorted(found, reverse=True):
+            if self._is_whole_snapshot(iteration, path):
+                return iteration, path
+        return None
+
+    def _is_whole_snapshot(self, iteration: int, path: Path) -> bool:
+        try:
+            state = caffe_pb2.SolverState.FromString(path.read_bytes())
+            model = caffe_pb2.NetParameter.FromString(path.with_suffix(".caffemodel").read_bytes())
+        except (OSError, DecodeError):
+            return False
+        return state.iter == iteration and len(model.layer) > 0
+
+    def set_aside(self) -> Path | None:
+        """Move what another recipe left in the folder to `earlier-N/`. Returns that folder, None if none."""
+        keep = (*RECIPE, "deploy.prototxt")
+        old = [path for path in self.folder.iterdir() if path.name not in keep and not path.is_dir()]
+        if not old:
+            return None
+        number = 1
+        while (target := self.folder / f"earlier-{number}").exists():
+            number += 1
+        target.mkdir()
+        for path in old:
+            os.rename(path, target / path.name)
+        return target
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[int]:
+        """Hold the folder; yields a file descriptor that a child process may inherit, to hold it in its turn."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                where = self.shown(self.folder)
+                raise RunError(f"{where} is being trained by another process; wait for it or stop it") from None
+            yield handle
+        finally:
+            os.close(handle)
