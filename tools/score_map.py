@@ -1,0 +1,157 @@
+"""Score the retrieval of database codes by query codes: MAP under named protocols, with the range ties leave open.
+
+    python tools/score_map.py --query Q.npz --database D.npz [--protocol standard --protocol hashnet] [--top R]
+
+The codes files are those of tools/extract_codes.py. With --json the scores are printed as JSON, with --metrics
+they are also written to a file, of this form: the scores of the first protocol, then `variant`, `seed`,
+`weights_sha256` (each null if not given) and `versions`, and under `protocols` the MAPs of every protocol by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+import codes
+from download import sha256
+from retrieval import PROTOCOLS, score
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("dhn-caffe-toolkit", "numpy", "numba", "torch", "protobuf", "opencv-python-headless")
+PER_PROTOCOL = ("R", "map", "map_expected", "map_low", "map_high", "queries_counted", "queries_without_hits",
+                "precision_at")  # fmt: skip
+
+
+def score_files(query: str, database: str, protocols: Sequence[str] = ("standard",), top: int | None = None) -> list:
+    """The scores (see retrieval.score) of two codes files under each protocol.
+
+    Raises codes.CodesError for a file that cannot be used, ValueError for files that do not fit each other.
+    """
+    query_codes, query_labels = codes.load(query)
+    database_codes, database_labels = codes.load(database)
+    for what, ours, theirs in (
+        ("bits", query_codes, database_codes),
+        ("label columns", query_labels, database_labels),
+    ):
+        if ours.shape[1] != theirs.shape[1]:
+            raise ValueError(
+                f"{query} has {ours.shape[1]} {what} and {database} has {theirs.shape[1]}: "
+                "extract both with the same net and from data with the same labels"
+            )
+    return [score(query_codes, query_labels, database_codes, database_labels, name, top) for name in protocols]
+
+
+def metrics(scores: Sequence[dict], weights: str | os.PathLike | None = None, **extra) -> dict:
+    """What metrics.json holds: the first protocol's scores, the others under `protocols`, and where they come from.
+
+    weights: the .caffemodel that made the codes; its SHA-256 is noted. extra: further entries, e.g. variant, seed.
+    """
+    return {
+        **scores[0],
+        "variant": None,
+        "seed": None,
+        "weights_sha256": None if weights is None else sha256(weights),
+        "versions": _versions(),
+        **extra,
+        "protocols": {each["protocol"]: {key: each[key] for key in PER_PROTOCOL} for each in scores},
+    }
+
+
+def write_metrics(path: str | os.PathLike, scores: Sequence[dict], **extra) -> None:
+    """Write `metrics(scores, **extra)` as JSON, whole or not at all."""
+    text = json.dumps(metrics(scores, **extra), indent=2, allow_nan=False) + "\n"
+    codes.write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def tables(scores: Sequence[dict]) -> list[Table]:
+    """The scores for a person to read: MAPs and precisions, a row a protocol, then what all protocols share."""
+    first = scores[0]
+    maps = _table("protocol", "R", "MAP", "expected", "low", "high", "queries", "no hits")
+    maps.title = f"{first['queries']} queries, {first['database']} database items, {first['bits']} bits"
+    maps.caption = (
+        "MAP: ties in database order. Expected, low, high: over all tie orders. "
+        "Queries: those that count. No hits: queries without any in the top R."
+    )
+    precisions = _table("protocol", *(f"P@{n}" for n in first["precision_at"]))
+    for each in scores:
+        values = [each[key] for key in ("map", "map_expected", "map_low", "map_high")]
+        means = ["-" if value is None else f"{value:.4f}" for value in values]
+        counts = str(each["queries_counted"]), str(each["queries_without_hits"])
+        maps.add_row(each["protocol"], str(each["R"]), *means, *counts)
+        precisions.add_row(each["protocol"], *(f"{value['stable']:.4f}" for value in each["precision_at"].values()))
+    bits = _table("codes", "share of +1", "least bit", "most bit", "mean |code|", "zeros")
+    bits.caption = (
+        f"Precision within Hamming radius 2: {first['precision_radius_2']:.4f}, "
+        f"{first['empty_balls']} empty balls counting 0."
+    )
+    for side, found in first["codes"].items():
+        shares = [f"{found[key]:.3f}" for key in ("positive_mean", "positive_least", "positive_most", "mean_abs")]
+        bits.add_row(side, *shares, str(found["zeros"]))
+    return [maps, precisions, bits] if first["precision_at"] else [maps, bits]
+
+
+def _table(name: str, *columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
+    table.add_column(name, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--query", required=True, metavar="Q.npz", help="codes and labels of the queries")
+    parser.add_argument("--database", required=True, metavar="D.npz", help="codes and labels of the database")
+    parser.add_argument(
+        "--protocol",
+        action="append",
+        choices=list(PROTOCOLS),
+        metavar="NAME",
+        help=f"one of {', '.join(PROTOCOLS)}; may be given more than once; default: standard",
+    )
+    parser.add_argument("--top", type=int, metavar="R", help="ranks looked at, instead of each protocol's own number")
+    parser.add_argument("--json", action="store_true", help="print the scores as JSON: one object a line and protocol")
+    parser.add_argument("--metrics", metavar="OUT.json", help="also write the scores to this file")
+    parser.add_argument("--weights", metavar="W.caffemodel", help="the weights that made the codes, for --metrics")
+    parser.add_argument("--variant", help="the net's variant, for --metrics")
+    parser.add_argument("--seed", type=int, help="the seed of the training, for --metrics")
+    options = parser.parse_args(arguments)
+    about = {"weights": options.weights, "variant": options.variant, "seed": options.seed}
+    if not options.metrics and any(value is not None for value in about.values()):
+        parser.error("--weights, --variant and --seed are written to --metrics OUT.json, which was not given")
+    protocols = list(dict.fromkeys(options.protocol or ["standard"]))
+    try:
+        scores = score_files(options.query, options.database, protocols, options.top)
+        if options.metrics:
+            write_metrics(options.metrics, scores, **about)
+    except (ValueError, OSError) as error:
+        print(f"score_map: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        for each in scores:
+            print(json.dumps(each, allow_nan=False))
+    else:
+        Console(highlight=False).print(*tables(scores))
+    return 0
+
+
+def _versions() -> dict:
+    """Versions of Python and of the packages that had a hand in the numbers."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
