@@ -1,0 +1,233 @@
+"""`caffe train | test | time | device_query`, with BVLC Caffe's flags and log lines (BVLC's tools/caffe.cpp)."""
+
+from __future__ import annotations
+
+import sys
+import time as clock
+from pathlib import Path
+
+import torch
+
+from caffe import device, glog
+from caffe.cli import flags
+from caffe.cli.signals import SignalActions
+from caffe.net import Net
+from caffe.proto import caffe_pb2, text
+from caffe.solver import get_solver
+
+
+class UsageError(ValueError):
+    """Flags that do not go together, or one that is missing."""
+
+
+def _gpus(value: str) -> list[int]:
+    """The device numbers of -gpu. Raises UsageError for what is not there."""
+    if not value:
+        return []
+    found = torch.cuda.device_count()
+    try:
+        wanted = list(range(found)) if value == "all" else [int(number) for number in value.split(",")]
+    except ValueError:
+        raise UsageError(f"-gpu: expected device numbers separated by ',' or 'all', found {value!r}") from None
+    if not found or any(not 0 <= number < found for number in wanted):
+        raise UsageError(
+            f"-gpu {value}: Cannot use GPU: torch {torch.__version__} finds {found} CUDA devices; "
+            "leave -gpu out to compute on the CPU"
+        )
+    if len(wanted) > 1:
+        raise UsageError(f"-gpu {value}: Multi-GPU execution not available; give one device")
+    return wanted
+
+
+def _use(gpus: list[int], line_gpu: int, line_cpu: int) -> None:
+    if gpus:
+        glog.info(f"caffe.cpp:{line_gpu}", f"Use GPU with device ID {gpus[0]}")
+        device.set_device(gpus[0])
+        device.set_mode_gpu()
+    else:
+        glog.info(f"caffe.cpp:{line_cpu}", "Use CPU.")
+        device.set_mode_cpu()
+
+
+def train(args) -> None:
+    """Train or fine-tune: -solver, and -snapshot to resume or -weights to start from."""
+    if not args.solver:
+        raise UsageError("Need a solver definition to train: caffe train -solver FILE")
+    if args.snapshot and args.weights:
+        raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
+    actions = SignalActions(args.sigint_effect, args.sighup_effect)
+    param = text.read_solver(args.solver)
+    param.train_state.level = args.level
+    param.train_state.stage.extend(args.stage.split(","))
+    gpus = _gpus(args.gpu)
+    if not args.gpu and param.solver_mode == caffe_pb2.SolverParameter.GPU:
+        if torch.cuda.is_available():
+            gpus = _gpus(str(param.device_id))
+        else:
+            glog.warning(
+                "common.cpp:66",
+                f"solver_mode is GPU and torch {torch.__version__} finds no CUDA device: training on the CPU. "
+                "Write solver_mode: CPU to be rid of this warning.",
+            )
+    if gpus:
+        glog.info("caffe.cpp:204", f"Using GPUs {gpus[0]}")
+        glog.info("caffe.cpp:209", f"GPU {gpus[0]}: {torch.cuda.get_device_name(gpus[0])}")
+        device.set_device(gpus[0])
+        device.set_mode_gpu()
+        param.device_id = gpus[0]
+    else:
+        glog.info("caffe.cpp:197", "Use CPU.")
+        device.set_mode_cpu()
+    if args.weights:
+        param.weights.append(args.weights)
+    solver = get_solver(param)
+    solver.requested_action = actions
+    with actions:
+        if args.snapshot:
+            glog.info("caffe.cpp:235", f"Resuming from {args.snapshot}")
+            solver.restore(args.snapshot)
+        glog.info("caffe.cpp:239", "Starting Optimization")
+        solver.solve()
+    glog.info("caffe.cpp:250", "Optimization Done.")
+
+
+def test(args) -> None:
+    """Score a model: -model, -weights, -iterations batches."""
+    if not args.model:
+        raise UsageError("Need a model definition to score: caffe test -model FILE -weights FILE")
+    if not args.weights:
+        raise UsageError("Need model weights to score: caffe test -model FILE -weights FILE")
+    _use(_gpus(args.gpu), 267, 275)
+    net = Net(args.model, caffe_pb2.TEST, level=args.level, stages=args.stage.split(","))
+    for path in args.weights.split(","):
+        net.copy_from(path)
+    glog.info("caffe.cpp:281", f"Running for {args.iterations} iterations.")
+    loss, sums = 0.0, {}
+    for i in range(args.iterations):
+        loss += net._forward(0, len(net.layers) - 1)
+        for name in net.outputs:
+            for k, value in enumerate(net.blobs[name].data.ravel().tolist()):
+                sums[name, k] = sums.get((name, k), 0.0) + value
+                glog.info("caffe.cpp:304", f"Batch {i}, {name} = {value:g}")
+    glog.info("caffe.cpp:309", f"Loss: {loss / args.iterations:g}")
+    for (name, _), total in sums.items():
+        mean, weight = total / args.iterations, net.blob_loss_weights[name]
+        shown = f" (* {weight:g} = {weight * mean:g} loss)" if weight else ""
+        glog.info("caffe.cpp:321", f"{name} = {mean:g}{shown}")
+
+
+def time(args) -> None:
+    """Time a model, layer by layer: -model, -iterations, -phase."""
+    if not args.model:
+        raise UsageError("Need a model definition to time: caffe time -model FILE")
+    phases = {"": caffe_pb2.TRAIN, "TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
+    if args.phase not in phases:
+        raise UsageError(f'phase must be "TRAIN" or "TEST", found {args.phase!r}')
+    _use(_gpus(args.gpu), 337, 343)
+    net = Net(args.model, phases[args.phase], level=args.level, stages=args.stage.split(","))
+    last = len(net.layers) - 1
+    glog.info("caffe.cpp:351", "Performing Forward")
+    glog.info("caffe.cpp:356", f"Initial loss: {net._forward(0, last):g}")
+    glog.info("caffe.cpp:357", "Performing Backward")
+    net._backward(last, 0)
+    glog.info("caffe.cpp:365", "*** Benchmark begins ***")
+    glog.info("caffe.cpp:366", f"Testing for {args.iterations} iterations.")
+    spent = {"forward": [0.0] * (last + 1), "backward": [0.0] * (last + 1)}
+    totals = {"forward": 0.0, "backward": 0.0}
+    began = clock.perf_counter()
+    for iteration in range(args.iterations):
+        start = clock.perf_counter()
+        for way, indices, run in (
+            ("forward", range(last + 1), net._forward),
+            ("backward", range(last, -1, -1), net._backward),
+        ):
+            passed = clock.perf_counter()
+            for i in indices:
+                layer_start = clock.perf_counter()
+                run(i, i)
+                _synchronize()
+                spent[way][i] += clock.perf_counter() - layer_start
+            totals[way] += clock.perf_counter() - passed
+        took = 1e3 * (clock.perf_counter() - start)
+        glog.info("caffe.cpp:394", f"Iteration: {iteration + 1} forward-backward time: {took:g} ms.")
+    whole = 1e3 * (clock.perf_counter() - began)
+    glog.info("caffe.cpp:397", "Average time per layer: ")
+    for i, name in enumerate(net._layer_names):
+        for way, line in (("forward", 400), ("backward", 403)):
+            glog.info(f"caffe.cpp:{line}", f"{name:>10}\t{way}: {1e3 * spent[way][i] / args.iterations:g} ms.")
+    glog.info("caffe.cpp:408", f"Average Forward pass: {1e3 * totals['forward'] / args.iterations:g} ms.")
+    glog.info("caffe.cpp:410", f"Average Backward pass: {1e3 * totals['backward'] / args.iterations:g} ms.")
+    glog.info("caffe.cpp:412", f"Average Forward-Backward: {whole / args.iterations:g} ms.")
+    glog.info("caffe.cpp:414", f"Total Time: {whole:g} ms.")
+    glog.info("caffe.cpp:415", "*** Benchmark ends ***")
+
+
+def _synchronize() -> None:
+    if device.current().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def device_query(args) -> None:
+    """Describe the CUDA devices of -gpu (default: all)."""
+    shown = args.gpu or "all"
+    glog.info("caffe.cpp:138", f"Querying GPUs {args.gpu}")
+    numbers = range(torch.cuda.device_count()) if shown == "all" else _gpus(shown)
+    for number in numbers:
+        properties = torch.cuda.get_device_properties(number)
+        for what, value in (
+            ("Device id:                    ", number),
+            ("Major revision number:        ", properties.major),
+            ("Minor revision number:        ", properties.minor),
+            ("Name:                         ", properties.name),
+            ("Total global memory:          ", properties.total_memory),
+            ("Number of multiprocessors:    ", properties.multi_processor_count),
+        ):
+            glog.info("common.cpp:186", f"{what} {value}")
+
+
+ACTIONS = {"device_query": device_query, "test": test, "time": time, "train": train}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        words, values = flags.parse(sys.argv[1:] if arguments is None else arguments)
+        flags.start_logging(values)
+    except flags.FlagError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    if values.version:
+        print("caffe version 1.0.0")
+        return 0
+    if values.help or values.helpshort:
+        print(flags.help_text())
+        return 1
+    if len(words) != 1:
+        print(flags.help_text())
+        return 0
+    if words[0] not in ACTIONS:
+        glog.error("caffe.cpp:78", "Available caffe actions:")
+        for name in ACTIONS:
+            glog.error("caffe.cpp:81", f"\t{name}")
+        glog.error("caffe.cpp:83", f"Unknown action: {words[0]}")
+        return 1
+    try:
+        ACTIONS[words[0]](values)
+    except (ValueError, OSError, ImportError, NotImplementedError) as error:
+        if not _ours(error):
+            raise
+        glog.error("caffe.cpp:83", str(error))
+        return 1
+    return 0
+
+
+def _ours(error: Exception) -> bool:
+    """Whether the engine raised it, with a sentence made for the reader; a user's layer gets its traceback shown."""
+    frame = error.__traceback__
+    while frame.tb_next is not None:
+        frame = frame.tb_next
+    return Path(frame.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
