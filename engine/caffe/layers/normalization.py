@@ -82,7 +82,7 @@ class _AcrossChannels(torch.autograd.Function):
 class BatchNorm(Layer):
     """(x - mean) / sqrt(variance + eps), channel by channel (Ioffe and Szegedy 2015); Scale does the affine part.
 
-    Bottom and top: (N, C, ...), or (N,), one channel. The statistics are the batch's, or the ones kept, with
+    Bottom and top: (N, C, ...). The statistics are the batch's, or the ones kept, with
     use_global_stats (default: in TEST). Blobs: the kept mean (C,), the kept variance (C,) and their weight (1,): they
     are sums decaying by moving_average_fraction, to be divided by the third. No solver touches them.
     """
@@ -91,7 +91,7 @@ class BatchNorm(Layer):
         param = self.layer_param.batch_norm_param
         given = param.HasField("use_global_stats")
         self.use_global_stats = param.use_global_stats if given else self.phase == caffe_pb2.TEST
-        self.channels = 1 if bottom[0].num_axes == 1 else bottom[0].shape[1]
+        self.channels = bottom[0].shape[bottom[0].axis(1)]
         if not self.blobs:
             for shape in (self.channels, self.channels, 1):
                 self.blobs.add_blob(shape)
@@ -109,7 +109,7 @@ class BatchNorm(Layer):
             )
 
     def reshape(self, bottom, top):
-        found = 1 if bottom[0].num_axes == 1 else bottom[0].shape[1]
+        found = bottom[0].shape[bottom[0].axis(1)]
         self.check(found == self.channels, f"expected {self.channels} channels, found {bottom[0].shape_string()}")
         super().reshape(bottom, top)
 
@@ -123,18 +123,17 @@ class BatchNorm(Layer):
 
     def compute(self, x):
         eps = self.layer_param.batch_norm_param.eps
-        if x.ndim == 1:
-            return self.compute(x[:, None])[:, 0]
         if self.use_global_stats:
             total_mean, total_variance, weight = (blob.data_tensor.detach().to(x.dtype) for blob in self.blobs)
             factor = torch.where(weight == 0, 0, 1 / weight)
             mean, variance = total_mean.view(-1) * factor, total_variance.view(-1) * factor
             return F.batch_norm(x, mean, variance, eps=eps)
         mean, variance = x.new_zeros(self.channels), x.new_zeros(self.channels)
+        if x.numel() == self.channels:  # one value is its own mean
+            self._statistics = x.detach().reshape(-1), variance
+            return x - x
         # With momentum 1, torch leaves the batch's mean and unbiased variance in the two.
         y = torch.batch_norm(x, None, None, mean, variance, True, 1.0, eps, True)
-        if x.numel() == self.channels:
-            variance.zero_()  # of one value
         self._statistics = mean, variance
         return y
 

@@ -25,8 +25,8 @@ class Pooling(Layer):
     AVE divides by the window's size with the padding it covers. STOCHASTIC (Zeiler and Fergus 2013) draws a value
     in proportion to itself in TRAIN and takes the expectation in TEST.
 
-    A window wholly outside the image (stride above kernel) gives -FLT_MAX for MAX, as in BVLC, and 0 for AVE, where
-    BVLC may divide 0 by 0. STOCHASTIC is BVLC's GPU code; its CPU code has none.
+    A window wholly outside the image (stride above kernel) gives -FLT_MAX for MAX and 0, or 0 / 0, for AVE, as in BVLC.
+    STOCHASTIC is BVLC's GPU code; its CPU code has none.
     """
 
     top_count = (1, 2)
@@ -41,8 +41,12 @@ class Pooling(Layer):
                 "With Global_pooling: true Filter size cannot specified",
             )
         else:
-            self.check(has("kernel_size") != sides, "Filter size is kernel_size OR kernel_h and kernel_w; not both"
-                       if sides else "For non-square filters both kernel_h and kernel_w are required.")  # fmt: skip
+            given = ", ".join(name for name in ("kernel_size", "kernel_h", "kernel_w") if has(name)) or "none"
+            self.check(
+                has("kernel_size") != sides,
+                "Filter size is kernel_size OR kernel_h and kernel_w; not both. "
+                f"For non-square filters both kernel_h and kernel_w are required; found {given}.",
+            )
         for name in ("pad", "stride"):
             one, either = has(name), has(f"{name}_h") or has(f"{name}_w")
             both = has(f"{name}_h") and has(f"{name}_w")
@@ -133,7 +137,7 @@ class Pooling(Layer):
             x.shape[2:], sums.shape[2:], self.kernel, self.stride, self.pad, strict=True
         ):
             start = torch.arange(count, device=x.device) * stride - pad
-            lengths.append(((start + kernel).clamp(max=size + pad) - start).clamp(min=1))
+            lengths.append((start + kernel).clamp(max=size + pad) - start)
         return sums / (lengths[0][:, None] * lengths[1]).to(x.dtype)
 
     def _stochastic(self, x: torch.Tensor) -> torch.Tensor:

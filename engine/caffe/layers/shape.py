@@ -160,6 +160,7 @@ class Slice(Layer):
 
     def reshape(self, bottom, top):
         param, shape = self.layer_param.slice_param, bottom[0].shape
+        self.check(all(blob is not bottom[0] for blob in top), "Slice Layer does not allow in-place computation.")
         self.axis = _axis(self, bottom[0], param, "slice_dim")
         size, points = shape[self.axis], list(param.slice_point)
         if points:
