@@ -136,7 +136,8 @@ class Layer:
         inputs = []
         for blob, want in zip(bottom, wanted, strict=True):
             value = blob.data_tensor.detach()
-            if any(blob is one for one in top) and blob.data_memory.exposed:
+            memory = blob.data_memory
+            if any(blob is one for one in top) and (memory.exposed or memory.tensor.numel() != blob.count):
                 value = value.clone()  # the top will be written over this bottom, which backward still needs
             inputs.append(value.requires_grad_(want))
         flags = list(self.param_propagate_down) + [True] * (len(self.blobs) - len(self.param_propagate_down))
