@@ -26,18 +26,28 @@ import net
 LINES = 10  # progress lines of a training whose output is not a terminal
 
 
+def command(run: Run, snapshot: str | None) -> list[str]:
+    """The `caffe train` of a run, to be started in the repository's root."""
+    caffe = [sys.executable, "-m", "caffe.cli.main", "train"]
+    return [
+        *caffe,
+        "-solver",
+        run.shown(run.folder / "solver.prototxt"),
+        *(["-snapshot", snapshot] if snapshot else []),
+    ]
+
+
 def launch(run: Run, snapshot: str | None, lock: int) -> int:
-    """Run `caffe train`, its stderr appended to train.log; shows its progress. Returns its exit status."""
-    command = [sys.executable, "-m", "caffe.cli.main", "train", "-solver", run.shown(run.folder / "solver.prototxt")]
-    if snapshot is not None:
-        command += ["-snapshot", snapshot]
+    """Run `caffe train`, its output appended to train.log; shows its progress. Returns its exit status."""
     layers = str(run.root / "python_layers")
     paths = [layers, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     total = run.solver().max_iter
     with open(run.log, "ab") as log:
         start = log.tell()
-        child = subprocess.Popen(command, stderr=log, stdout=log, cwd=run.root, env=environment, pass_fds=(lock,))
+        child = subprocess.Popen(
+            command(run, snapshot), stdout=log, stderr=log, cwd=run.root, env=environment, pass_fds=(lock,)
+        )
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches the child: a snapshot, then it stops
     try:
         shown = 0

@@ -1,0 +1,227 @@
+"""The training driver: what it skips, resumes, refuses and sets aside, with a stand-in for `caffe train`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import train
+from caffe.proto import caffe_pb2
+from run_folder import Run, RunError
+from train_log import Display, follow, parse_display, seconds_per_step
+
+STEP, STEPS = 10, 4  # iterations between snapshots, snapshots of a training
+
+# What stands in for prototxt/net.py and for `caffe train`, as far as the driver can see: prototxt files; log lines,
+# snapshots on the way, final weights. It imports no caffe, to be quick.
+STAND_IN = f"""
+import os, sys, time
+from pathlib import Path
+
+def write(dataset, variant, bits, folder):
+    for name in ("train_val", "deploy"):
+        Path(folder, name + ".prototxt").write_text(f'name: "{{dataset}} {{variant}} {{bits}}"')
+    Path(folder, "solver.prototxt").write_text(f'max_iter: {STEP * STEPS} snapshot_prefix: "{{folder}}/{{variant}}"')
+
+def command(mode):
+    def make(run, snapshot):
+        begin = snapshot.rsplit("_iter_")[1].split(".")[0] if snapshot else "0"
+        return [sys.executable, __file__, str(run.folder / run.variant), mode, begin]
+    return make
+
+if __name__ == "__main__":
+    prefix, mode, begin = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    Path(__file__).with_name("pid").write_text(str(os.getpid()))
+    for iteration in range(begin, {STEP * STEPS} + 1, {STEP}):
+        rate = 0 if iteration == begin else 50
+        print(f"I1124 03:04:05.000006 7 solver.cpp:239] Iteration {{iteration}} ({{rate}} iter/s, "
+              f"{STEP / 50}s/{STEP} iters), loss = {{1 / (1 + iteration)}}", file=sys.stderr, flush=True)
+        if mode == "fail" and iteration:
+            sys.exit("Check failed: something")
+        if iteration > begin:
+            name = f"{{prefix}}_iter_{{iteration}}"
+            Path(name + ".caffemodel").write_bytes(bytes.fromhex("%s"))
+            Path(name + ".solverstate").write_bytes(bytes([8, iteration]))
+            if mode == "stop" and iteration == {2 * STEP}:
+                sys.exit(0)
+            if mode == "hang" and iteration == {2 * STEP}:
+                time.sleep(600)
+"""
+NET = caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="ip")]).SerializeToString()
+
+
+@pytest.fixture
+def behave(tmp_path, monkeypatch):
+    """Puts the stand-ins in; behave(mode) says how the trainer goes on: run, stop, fail or hang."""
+    (tmp_path / "stand_in.py").write_text(STAND_IN % NET.hex())
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "stand_in", raising=False)
+    stand_in = importlib.import_module("stand_in")
+    monkeypatch.setattr(train.net, "write", stand_in.write)
+    return lambda mode: monkeypatch.setattr(train, "command", stand_in.command(mode))
+
+
+@pytest.fixture
+def run(tmp_path, behave):
+    """A run whose folder and data lie in a temporary folder."""
+    behave("run")
+    (tmp_path / "data/fashion_mnist/train_lmdb").mkdir(parents=True)
+    (tmp_path / "data/fashion_mnist/train_lmdb/source.json").write_text("{}")
+    return Run("fashion_mnist", "dhn", 12, tmp_path)
+
+
+def test_trains_once_and_says_so(run, capsys):
+    train.train(run)
+    text = capsys.readouterr().out
+    assert "the whole log goes to runs/fashion_mnist-dhn-12/train.log" in text and "iteration" in text
+    for name in ("train_val.prototxt", "deploy.prototxt", "solver.prototxt"):
+        assert (run.folder / name).exists()
+    record = run.record()
+    assert run.is_trained() and record["seconds_per_step"] == pytest.approx(0.02)
+    assert record["iterations"] == run.solver().max_iter and record["resumed_at"] == []
+    log = run.log.read_text()
+    train.train(run)
+    assert "already there and whole" in capsys.readouterr().out
+    assert run.log.read_text() == log
+
+
+def test_damaged_weights_are_trained_again(run):
+    train.train(run)
+    run.weights().write_bytes(b"damaged")
+    assert not run.is_trained()
+    train.train(run)
+    assert run.is_trained() and run.record()["resumed_at"] == [STEP * 3]
+
+
+def test_a_stopped_training_goes_on_from_its_newest_whole_snapshot(run, behave, capsys):
+    behave("stop")
+    with pytest.raises(RunError, match="stopped before its end; run: make resume DATASET=fashion_mnist VARIANT=dhn"):
+        train.train(run)
+    assert not run.is_trained()
+    newest = run.folder / f"dhn_iter_{2 * STEP}.solverstate"
+    assert run.newest_snapshot() == (2 * STEP, newest)
+    newest.with_suffix(".caffemodel").write_bytes(NET[:-1])  # only the one before it is whole now
+    behave("run")
+    train.train(run, resume=True)
+    assert run.is_trained() and run.record()["resumed_at"] == [STEP]
+    assert f"going on from runs/fashion_mnist-dhn-12/dhn_iter_{STEP}.solverstate" in capsys.readouterr().out
+
+
+def test_resume_needs_a_snapshot(run):
+    with pytest.raises(RunError, match="no whole snapshot to resume from; run: make train"):
+        train.train(run, resume=True)
+
+
+def test_a_failed_training_shows_the_end_of_its_log(run, behave):
+    behave("fail")
+    with pytest.raises(RunError, match=r"(?s)ended with status 1; .*train.log ends with.*Check failed: something"):
+        train.train(run)
+
+
+def test_another_recipe_never_overwrites_or_resumes(run, capsys):
+    train.train(run)
+    before = run.weights().read_bytes()
+    (run.data / "train_lmdb" / "source.json").write_text('{"other": "images"}')
+    assert not run.is_trained()
+    train.train(run)
+    assert "moved to runs/fashion_mnist-dhn-12/earlier-1" in capsys.readouterr().out
+    assert (run.folder / "earlier-1" / run.weights().name).read_bytes() == before
+    assert run.is_trained() and run.record()["resumed_at"] == []
+
+
+def test_missing_data_is_named(run):
+    (run.data / "train_lmdb" / "source.json").unlink()
+    with pytest.raises(RunError, match="is missing; run: make data DATASET=fashion_mnist"):
+        train.train(run)
+
+
+def test_a_driver_killed_leaves_the_folder_to_its_trainer(run, tmp_path):
+    """kill -9 of the driver: `caffe train` still holds the folder, nobody trains beside it; later its work is used."""
+    script = (
+        "import stand_in, train\nfrom pathlib import Path\nfrom run_folder import Run\n"
+        "train.net.write, train.command = stand_in.write, stand_in.command('hang')\n"
+        f"train.train(Run('fashion_mnist', 'dhn', 12, Path({str(tmp_path)!r})))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 60
+    while not (run.folder.exists() and run.newest_snapshot() and run.newest_snapshot()[0] == 2 * STEP):
+        assert driver.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    with pytest.raises(RunError, match="being trained by another process"):
+        train.train(run)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    while True:
+        try:
+            train.train(run)
+            break
+        except RunError:  # the killed trainer has not let go of the folder yet
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert run.is_trained() and run.record()["resumed_at"] == [2 * STEP]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("Iteration 20 (1.5 iter/s, 13.3s/20 iters), loss = 0.69", Display(20, 13.3, 20, 0.69)),
+        ("Iteration 0 (0 iter/s, 0.1s/20 iters), loss = 87.3", Display(0, 0.1, 0, 87.3)),
+        ("Iteration 0 (-nan iter/s, 0s/20 iters), loss = 1e-05", Display(0, 0.0, 0, 1e-05)),
+        ("Iteration 40, lr = 0.001", None),
+        ("Iteration 40, Testing net (#0)", None),
+    ],
+)
+def test_parse_display(line, expected):
+    assert parse_display(f"I1124 02:06:29.123456  4242 solver.cpp:239] {line}") == expected
+
+
+def test_a_loss_that_is_not_a_number_is_read():
+    display = parse_display("I1124 solver.cpp:239] Iteration 20 (1.5 iter/s, 13.3s/20 iters), loss = nan")
+    assert display is not None and display.loss != display.loss
+
+
+def test_seconds_per_step_without_lines(tmp_path):
+    (tmp_path / "log").write_text("nothing\n")
+    assert seconds_per_step(tmp_path / "log") is None
+
+
+def test_follow_gives_whole_lines_and_the_rest(tmp_path):
+    path = tmp_path / "log"
+    path.write_text("old\n")
+    pieces = iter(["a", "b\nc", "\nd"])
+
+    def running() -> bool:
+        piece = next(pieces, None)
+        if piece is None:
+            return False
+        with open(path, "a") as stream:
+            stream.write(piece)
+        return True
+
+    assert list(follow(path, 4, running, every=0)) == ["ab", "c", "d"]
+
+
+def test_a_record_cut_short_counts_for_nothing(run):
+    train.train(run)
+    text = (run.folder / "training.json").read_text()
+    assert json.loads(text)["weights"] == run.weights().name
+    (run.folder / "training.json").write_text(text[: len(text) // 2])
+    assert run.record() == {} and not run.is_trained()
+
+
+def test_state_and_model_must_agree(run):
+    run.folder.mkdir(parents=True)
+    state = run.folder / "dhn_iter_5.solverstate"
+    state.write_bytes(caffe_pb2.SolverState(iter=4).SerializeToString())
+    state.with_suffix(".caffemodel").write_bytes(NET)
+    assert run.newest_snapshot() is None
+    state.write_bytes(caffe_pb2.SolverState(iter=5).SerializeToString())
+    assert run.newest_snapshot() == (5, state)
