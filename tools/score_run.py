@@ -1,0 +1,115 @@
+"""Score a trained run: codes of its query and database images, MAP under every protocol, metrics.json.
+
+    python tools/score_run.py fashion_mnist [--variant dhn] [--bits 48]
+
+Writes query.npz, database.npz (tools/extract_codes.py) and metrics.json (tools/score_map.py) into the run's folder, and
+prints the table of results. Codes that are newer than the weights and the images they come from are taken as they are.
+The variant dhn_b is scored under the protocols that rank by real-valued codes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import codes
+import extract_codes
+from progress import console
+from retrieval import PROTOCOLS
+from rich import box
+from rich.table import Table
+from run_folder import Run, RunError
+from score_map import score_files, write_metrics
+from train import run_parser
+
+SIDES = ("query", "database")
+
+
+def is_fresh(out: Path, weights: Path, source: Path) -> bool:
+    """True if a codes file is whole, newer than the weights and the LMDB, and has a code for each of its records."""
+    facts = source / "source.json"
+    if not out.exists() or out.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in (weights, facts)):
+        return False
+    try:
+        return len(codes.load(out)[0]) == json.loads(facts.read_text())["records"]
+    except codes.CodesError:
+        return False
+
+
+def extract(run: Run) -> None:
+    """Write the codes of the run's query and database images, unless they are there and fresh."""
+    weights = run.weights()
+    for side in SIDES:
+        out, source = run.folder / f"{side}.npz", run.data / f"{side}_lmdb"
+        if not (source / "source.json").exists():
+            raise RunError(f"{run.shown(source)} is missing; run: make data DATASET={run.dataset}")
+        if is_fresh(out, weights, source):
+            console.print(f"{run.shown(out)}: already there and whole, newer than the weights")
+            continue
+        arguments = {"model": run.folder / "deploy.prototxt", "weights": weights, "source": source, "out": out}
+        if extract_codes.main([word for key, path in arguments.items() for word in (f"--{key}", run.shown(path))]):
+            raise RunError(f"cannot extract the codes of {run.shown(source)}")
+
+
+def protocols(variant: str) -> list[str]:
+    """The protocols a variant is scored under: all, for dhn_b those without binarization."""
+    return [name for name, rules in PROTOCOLS.items() if rules.real or variant != "dhn_b"]
+
+
+def table(run: Run, scores: list[dict], seconds: float | None) -> Table:
+    """The results of a run, a row a protocol."""
+    first = scores[0]
+    step = "-" if seconds is None else f"{seconds:.3f}"
+    found = Table(box=box.SIMPLE_HEAD, title=f"{run.dataset}, {run.variant}", title_justify="left")
+    found.caption = (
+        f"{first['queries']:,} queries, {first['database']:,} database images. MAP: ties in database order; expected, "
+        "low, high: over all orders of ties. P@r<=2: precision within Hamming radius 2."
+    )
+    found.caption_justify = "left"
+    found.add_column("protocol", no_wrap=True)
+    for name in ("bits", "R", "MAP", "expected", "low", "high", "P@r<=2", "s/step"):
+        found.add_column(name, justify="right", no_wrap=True)
+    for each in scores:
+        means = [each[key] for key in ("map", "map_expected", "map_low", "map_high")]
+        values = ["-" if value is None else f"{value:.4f}" for value in means]
+        radius = f"{each['precision_radius_2']:.4f}"
+        found.add_row(each["protocol"], str(run.bits), str(each["R"]), *values, radius, step)
+    return found
+
+
+def score(run: Run) -> list[dict]:
+    """Extract, score, write metrics.json, print the table. Returns the scores, the first protocol's first.
+
+    Raises RunError where the run is not trained, codes.CodesError or ValueError where its codes cannot be scored.
+    """
+    if not run.is_trained():
+        raise RunError(f"{run.shown(run.folder)} holds no finished training of this recipe; {run.how('train')}")
+    extract(run)
+    files = [str(run.folder / f"{side}.npz") for side in SIDES]
+    with console.status("scoring"):
+        scores = score_files(*files, protocols(run.variant))
+    training = run.record()
+    out = run.folder / "metrics.json"
+    about = {key: training[key] for key in ("iterations", "resumed_at", "seconds_per_step")}
+    about |= {"dataset": run.dataset, "variant": run.variant, "seed": run.solver().random_seed}
+    write_metrics(out, scores, weights=run.weights(), **about)
+    console.print(f"wrote {run.shown(out)}")
+    console.print(table(run, scores, training["seconds_per_step"]), soft_wrap=False)
+    console.print(f"run folder: {run.shown(run.folder)}/")
+    return scores
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = run_parser("Score a trained run.").parse_args(arguments)
+    try:
+        score(Run(options.dataset, options.variant, options.bits))
+    except (RunError, ValueError, OSError) as error:
+        print(f"score_run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
