@@ -20,12 +20,12 @@ class Net(Wiring):
     """A Caffe net.
 
     Args:
-        network: the path of a prototxt, or a NetParameter.
+        network_file: the path of a prototxt, or a NetParameter.
         phase: caffe.TRAIN or caffe.TEST.
         level, stages: the rest of the NetState that include and exclude rules are held against.
         weights: a caffemodel to copy the parameters from, layer by layer, by name.
 
-    The old form `Net(network, weights, phase)` works, with a warning.
+    The old form `Net(network_file, weights, phase)` works, with a warning.
 
     Raises:
         FileNotFoundError, PrototxtError: the prototxt cannot be read; the message names file and line.
@@ -34,28 +34,22 @@ class Net(Wiring):
 
     def __init__(
         self,
-        network: str | Path | caffe_pb2.NetParameter,
-        *args,
-        phase: int | None = None,
+        network_file: str | Path | caffe_pb2.NetParameter,
+        phase: int | str | Path,
         level: int = 0,
         stages: Sequence[str] | None = None,
         weights: str | Path | None = None,
     ):
-        if args and isinstance(args[0], str | Path):
-            if len(args) != 2 or phase is not None or weights is not None:
-                raise TypeError("Net: expected (network, phase) or the old (network, weights, phase)")
+        if isinstance(phase, str | Path):
             glog.warning("_caffe.cpp:169", "DEPRECATION WARNING - deprecated use of Python interface")
             glog.warning("_caffe.cpp:170", 'Use this instead (with the named "weights" parameter):')
-            glog.warning("_caffe.cpp:172", f"Net('{network}', {args[1]}, weights='{args[0]}')")
-            weights, phase = args
-        elif args:
-            if len(args) > 1 or phase is not None:
-                raise TypeError(f"Net: expected (network, phase), found {1 + len(args)} positional arguments")
-            phase = args[0]
+            glog.warning("_caffe.cpp:172", f"Net('{network_file}', {level}, weights='{phase}')")
+            weights, phase, level = phase, level, 0
         if phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
             raise ValueError(f"Net: phase must be caffe.TRAIN (0) or caffe.TEST (1), found {phase!r}")
         param = caffe_pb2.NetParameter()
-        param.CopyFrom(network if isinstance(network, caffe_pb2.NetParameter) else text.read_net(network))
+        is_message = isinstance(network_file, caffe_pb2.NetParameter)
+        param.CopyFrom(network_file if is_message else text.read_net(network_file))
         param.state.phase = phase
         param.state.level = level
         param.state.stage.extend(stages or [])

@@ -40,23 +40,25 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
 
     Raises:
         AttributeError: no such field.
+        TypeError: a value of another kind than the field's.
     """
     field = proto.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
         known = ", ".join(each.name for each in proto.DESCRIPTOR.fields)
         raise AttributeError(f"{proto.DESCRIPTOR.name} has no field {name!r}; its fields: {known}")
     held = getattr(proto, name)
-    if hasattr(held, "extend"):
-        values = val if isinstance(val, (list, tuple)) else [val]
-        for value in values:
-            if isinstance(value, dict):
-                _assign_all(held.add(), value)
-            else:
+    repeated = hasattr(held, "extend")
+    for value in val if repeated and isinstance(val, (list, tuple)) else [val]:
+        if isinstance(value, dict) and field.message_type is not None:
+            _assign_all(held.add() if repeated else held, value)
+            continue
+        try:
+            if repeated:
                 held.extend([value])
-    elif isinstance(val, dict):
-        _assign_all(held, val)
-    else:
-        setattr(proto, name, val)
+            else:
+                setattr(proto, name, value)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TypeError(f"{proto.DESCRIPTOR.name}.{name} cannot be {value!r}: {error}") from None
 
 
 def _assign_all(proto: Message, values: dict) -> None:
@@ -156,6 +158,13 @@ def _function(top: Top | Function) -> Function:
     return top.fn if isinstance(top, Top) else top
 
 
+class _NoTop(KeyError, AttributeError):
+    """No top of that name: a KeyError, as in pycaffe, and what getattr and hasattr expect."""
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
 class NetSpec:
     """A net: what is assigned to its attributes (or items) is a top under that name; its layer takes the name too.
 
@@ -175,17 +184,16 @@ class NetSpec:
         self.tops[name] = value
 
     def __getattr__(self, name: str) -> Top | Function:
-        if name.startswith("__") or name not in self.tops:
-            raise AttributeError(f"the net has no top {name!r}; its tops: {', '.join(self.tops) or 'none'}")
+        if name == "tops" or name not in self.tops:  # without `tops` there is no instance yet: copy, pickle
+            held = "" if name == "tops" else f"; its tops: {', '.join(self.tops) or 'none'}"
+            raise _NoTop(f"the net has no top {name!r}{held}")
         return self.tops[name]
 
     def __setitem__(self, name: str, value: Top | Function) -> None:
         setattr(self, name, value)
 
     def __getitem__(self, name: str) -> Top | Function:
-        if name not in self.tops:
-            raise KeyError(f"the net has no top {name!r}; its tops: {', '.join(self.tops) or 'none'}")
-        return self.tops[name]
+        return self.__getattr__(name)
 
     def to_proto(self) -> caffe_pb2.NetParameter:
         """The net of all layers that the assigned tops need."""

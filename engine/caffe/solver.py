@@ -34,9 +34,10 @@ class Solver:
 
     type = "SGD"
 
-    def __init__(self, solver: str | Path | caffe_pb2.SolverParameter):
+    def __init__(self, solver_file: str | Path | caffe_pb2.SolverParameter):
         self.param = caffe_pb2.SolverParameter()
-        self.param.CopyFrom(solver if isinstance(solver, caffe_pb2.SolverParameter) else text.read_solver(solver))
+        is_message = isinstance(solver_file, caffe_pb2.SolverParameter)
+        self.param.CopyFrom(solver_file if is_message else text.read_solver(solver_file))
         self.param.type = self.type
         self._check()
         if glog.enabled():

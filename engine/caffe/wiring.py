@@ -47,8 +47,8 @@ class Wiring:
         self._tell_layers()
         self._inputs = [i for made, tops in zip(self.layers, self._top_vecs, strict=True)
                         if made.type == "Input" for i in tops]  # fmt: skip
-        self._outputs = list(available.values())
-        for name in available:
+        self._outputs = [available[name] for name in sorted(available)]
+        for name in sorted(available):
             glog.info("net.cpp:244", f"This network produces output {name}")
         self._share_params()
         glog.info("net.cpp:257", "Network initialization done.")

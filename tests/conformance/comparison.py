@@ -31,7 +31,7 @@ def load(folder: Path) -> Answers:
 
 
 def deviation(expected: np.ndarray, found: np.ndarray) -> float:
-    """Largest difference over the largest magnitude expected; inf for another shape, another text, or NaN on one side only."""
+    """Largest difference over the largest magnitude expected; inf for another shape or text, or NaN on one side only."""
     if expected.shape != found.shape:
         return np.inf
     if expected.dtype.kind in "USb" or found.dtype.kind in "USb":
@@ -74,7 +74,8 @@ def describe(expected: np.ndarray, found: np.ndarray, off: float) -> str:
     if expected.dtype.kind == "U" or np.isinf(off):
         return f"expected {shorten(expected)}, found {shorten(found)}"
     where = np.unravel_index(np.abs(expected.astype(np.float64) - found).argmax(), expected.shape)
-    return f"differs by {off:.2g} of the largest value; at {tuple(map(int, where))} expected {expected[where]}, found {found[where]}"
+    values = f"expected {expected[where]}, found {found[where]}"
+    return f"differs by {off:.2g} of the largest value; at {tuple(map(int, where))} {values}"
 
 
 def shorten(array: np.ndarray) -> str:

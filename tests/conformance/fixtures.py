@@ -5,7 +5,8 @@
     lmdb_encoded/    the same pictures as PNG bytes (encoded: true)
     lmdb_float/      6 Datums whose pixels are in float_data, 2x4x5
     lmdb_train/, lmdb_test/   48 and 16 raw Datums, 1x12x12, of 3 classes that a small net can tell apart
-    images/N.png, list.txt    6 colour pictures of one size and their list (path, label); list_sizes.txt: of several sizes
+    images/*.png, list.txt    6 colour pictures of one size and their list (path, label)
+    list_sizes.txt            4 of several sizes
     mean.binaryproto          a 3x10x9 mean image
 """
 
@@ -36,7 +37,7 @@ def pictures(count: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def datum(pixels: np.ndarray, label: int, encoded: bool = False) -> bytes:
-    """A serialized Datum. pixels: (C, H, W), BGR order when encoded, as OpenCV has it; uint8 goes to data, float to float_data."""
+    """A serialized Datum. pixels: (C, H, W), in BGR order as OpenCV has it; uint8 goes to data, float to float_data."""
     message = caffe_pb2.Datum()
     message.label = label
     if encoded:

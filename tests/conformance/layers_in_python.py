@@ -51,7 +51,7 @@ class HalfSquaredError(caffe.Layer):
 
 
 class Counting(caffe.Layer):
-    """A source without bottoms: top0 holds 1, 2, 3 ... and top1 the layer's phase (0 TRAIN, 1 TEST) and the reshapes so far."""
+    """A source: top0 holds 1, 2, 3 ..., top1 the layer's phase (0 TRAIN, 1 TEST) and the reshapes so far."""
 
     def setup(self, bottom, top):
         self.count = 0

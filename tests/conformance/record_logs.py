@@ -58,11 +58,18 @@ TWO_TESTS = SOLVER.replace(
     "test_iter: 4", 'test_iter: 4\ntest_iter: 2\ntest_state { stage: "a" }\ntest_state { stage: "b" }'
 ).replace("snapshot: 10", "average_loss: 3\ntest_initialization: false\nsnapshot_after_train: false\ndebug_info: false")
 DEBUG = SOLVER.replace("max_iter: 20", "max_iter: 1\ndebug_info: true").replace("snapshot: 10", "snapshot_format: HDF5")
-LONG = SOLVER.replace("max_iter: 20", "max_iter: 1000000").replace("display: 5", "display: 0").replace(
-    "snapshot: 10", "snapshot: 0").replace("test_interval: 10", "test_interval: 1000000")
-DEPLOY = NET.split("layer {")[0] + """input: "data" input_shape { dim: 2 dim: 1 dim: 12 dim: 12 }
+LONG = (
+    SOLVER.replace("max_iter: 20", "max_iter: 1000000")
+    .replace("display: 5", "display: 0")
+    .replace("snapshot: 10", "snapshot: 0")
+    .replace("test_interval: 10", "test_interval: 1000000")
+)
+DEPLOY = (
+    NET.split("layer {")[0]
+    + """input: "data" input_shape { dim: 2 dim: 1 dim: 12 dim: 12 }
 layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 3 } }
 """
+)
 FILES = {
     "train_val.prototxt": NET,
     "solver.prototxt": SOLVER,

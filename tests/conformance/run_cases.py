@@ -2,8 +2,8 @@
 
     python run_cases.py OUT [PREFIX ...]
 
-Writes OUT/<group>.npz, the group being what stands before the case's `/`; an array's key is `case|value`, and a case that
-raised has the one value `error`. Only the cases whose name begins with a PREFIX, if any is given. Needs numpy and caffe
+Writes OUT/<group>.npz, the group being what stands before the case's `/`; an array's key is `case|value`, and a case
+that raised has the one value `error`. Only the cases whose name begins with a PREFIX, if any is given. Needs numpy and caffe
 only (Python 3.9 and numpy 1.19 in the reference).
 """
 
@@ -18,9 +18,10 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is imported: erro
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import numpy as np  # noqa: E402
+
 import cases  # noqa: E402
 import fixtures  # noqa: E402
-import numpy as np  # noqa: E402
 
 
 def answer(name: str, folder: str) -> dict:

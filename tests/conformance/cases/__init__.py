@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import losses, nets, neurons, refusals, shaping, solvers, sources, weighted, weights
+from . import losses, net_calls, nets, neurons, refusals, shaping, solvers, sources, weighted, weights
 
-MODULES = (weighted, neurons, shaping, losses, sources, nets, weights, solvers, refusals)
+MODULES = (weighted, neurons, shaping, losses, sources, nets, net_calls, weights, solvers, refusals)
 ALL = {case.name: case for module in MODULES for case in module.CASES}

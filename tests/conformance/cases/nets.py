@@ -21,12 +21,19 @@ def ip(name, bottom, top=None, outputs=3, more=""):
 
 
 def softmax_loss(bottom, more=""):
-    return 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "%s" bottom: "label" top: "loss" %s }\n' % (bottom, more)
+    return 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "%s" bottom: "label" top: "loss" %s }\n' % (
+        bottom,
+        more,
+    )
 
 
 def euclidean(name, first, second, more=""):
     return 'layer { name: "%s" type: "EuclideanLoss" bottom: "%s" bottom: "%s" top: "%s" %s }\n' % (
-        name, first, second, name, more,
+        name,
+        first,
+        second,
+        name,
+        more,
     )
 
 
@@ -34,134 +41,222 @@ def euclidean(name, first, second, more=""):
 NETS = {
     "plain": (INPUT + LABEL + ip("ip", "data") + softmax_loss("ip"), caffe.TRAIN, {}),
     "test_phase": (INPUT + LABEL + ip("ip", "data") + softmax_loss("ip"), caffe.TEST, {}),
-    "force_backward": ("force_backward: true\n" + INPUT + LABEL + ip("ip", "data") + softmax_loss("ip"), caffe.TRAIN, {}),
+    "force_backward": (
+        "force_backward: true\n" + INPUT + LABEL + ip("ip", "data") + softmax_loss("ip"),
+        caffe.TRAIN,
+        {},
+    ),
     "in_place": (
-        INPUT + LABEL + ip("ip1", "data", outputs=5)
+        INPUT
+        + LABEL
+        + ip("ip1", "data", outputs=5)
         + 'layer { name: "relu" type: "ReLU" bottom: "ip1" top: "ip1" }\n'
-        + 'layer { name: "power" type: "Power" bottom: "ip1" top: "ip1" power_param { scale: 2 shift: 1 } }\n'
+        + 'layer { name: "sigmoid" type: "Sigmoid" bottom: "ip1" top: "ip1" }
+'
         + 'layer { name: "tanh" type: "TanH" bottom: "ip1" top: "ip1" }\n'
-        + ip("ip2", "ip1") + softmax_loss("ip2"),
-        caffe.TRAIN, {},
+        + ip("ip2", "ip1")
+        + softmax_loss("ip2"),
+        caffe.TRAIN,
+        {},
     ),
     "split_by_itself": (
-        INPUT + LABEL + ip("a", "data") + ip("b", "data") + ip("c", "a")
+        INPUT
+        + LABEL
+        + ip("a", "data")
+        + ip("b", "data")
+        + ip("c", "a")
         + 'layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" bottom: "c" bottom: "a" top: "sum" }\n'
         + softmax_loss("sum"),
-        caffe.TRAIN, {},
+        caffe.TRAIN,
+        {},
     ),
     "split_of_a_loss": (
-        INPUT + LABEL + ip("a", "data") + softmax_loss("a", "loss_weight: 2")
+        INPUT
+        + LABEL
+        + ip("a", "data")
+        + softmax_loss("a", "loss_weight: 2")
         + 'layer { name: "twice" type: "Power" bottom: "loss" top: "twice" power_param { scale: 3 } loss_weight: 0.5 }\n'
         + 'layer { name: "again" type: "Power" bottom: "loss" top: "again" power_param { power: 2 } loss_weight: 1 }\n',
-        caffe.TRAIN, {},
+        caffe.TRAIN,
+        {},
     ),
     "loss_weight_on_any_layer": (
-        INPUT + ip("a", "data")
+        INPUT
+        + ip("a", "data")
         + 'layer { name: "p" type: "Power" bottom: "a" top: "p" power_param { power: 2 } loss_weight: 0.25 }\n',
-        caffe.TRAIN, {},
+        caffe.TRAIN,
+        {},
     ),
     "two_losses": (
-        INPUT + LABEL + ip("a", "data") + softmax_loss("a", "loss_weight: 0.5") + ip("b", "a")
+        INPUT
+        + LABEL
+        + ip("a", "data")
+        + softmax_loss("a", "loss_weight: 0.5")
+        + ip("b", "a")
         + euclidean("e", "b", "data", "loss_weight: 2"),
-        caffe.TRAIN, {},
+        caffe.TRAIN,
+        {},
     ),
     "zero_loss_weight": (
-        INPUT + LABEL + ip("a", "data") + softmax_loss("a") + ip("b", "data") + euclidean("e", "b", "data", "loss_weight: 0"),
-        caffe.TRAIN, {},
+        INPUT
+        + LABEL
+        + ip("a", "data")
+        + softmax_loss("a")
+        + ip("b", "data")
+        + euclidean("e", "b", "data", "loss_weight: 0"),
+        caffe.TRAIN,
+        {},
     ),
     "no_loss": (INPUT + ip("a", "data") + ip("b", "a"), caffe.TRAIN, {}),
     "branch_without_loss": (INPUT + LABEL + ip("a", "data") + ip("b", "a") + softmax_loss("a"), caffe.TRAIN, {}),
     "frozen": (
-        INPUT + LABEL + ip("a", "data", more="param { lr_mult: 0 } param { lr_mult: 0 }") + ip("b", "a") + softmax_loss("b"),
-        caffe.TRAIN, {},
+        INPUT
+        + LABEL
+        + ip("a", "data", more="param { lr_mult: 0 } param { lr_mult: 0 }")
+        + ip("b", "a")
+        + softmax_loss("b"),
+        caffe.TRAIN,
+        {},
     ),
     "frozen_in_the_middle": (
-        INPUT + LABEL + ip("a", "data") + ip("b", "a", more="param { lr_mult: 0 } param { lr_mult: 0 }") + softmax_loss("b"),
-        caffe.TRAIN, {},
+        INPUT
+        + LABEL
+        + ip("a", "data")
+        + ip("b", "a", more="param { lr_mult: 0 } param { lr_mult: 0 }")
+        + softmax_loss("b"),
+        caffe.TRAIN,
+        {},
     ),
     "propagate_down_false": (
-        INPUT + LABEL + ip("a", "data") + ip("b", "a", more="propagate_down: false") + softmax_loss("b"), caffe.TRAIN, {},
+        INPUT + LABEL + ip("a", "data") + ip("b", "a", more="propagate_down: false") + softmax_loss("b"),
+        caffe.TRAIN,
+        {},
     ),
     "propagate_down_true": (
-        INPUT + LABEL + ip("a", "data", more="propagate_down: true") + softmax_loss("a"), caffe.TRAIN, {},
+        INPUT + LABEL + ip("a", "data", more="propagate_down: true") + softmax_loss("a"),
+        caffe.TRAIN,
+        {},
     ),
     "propagate_down_of_one_branch": (
-        INPUT + LABEL + ip("a", "data") + ip("b", "a", more="propagate_down: false") + ip("c", "a")
-        + 'layer { name: "sum" type: "Eltwise" bottom: "b" bottom: "c" top: "sum" }\n' + softmax_loss("sum"),
-        caffe.TRAIN, {},
+        INPUT
+        + LABEL
+        + ip("a", "data")
+        + ip("b", "a", more="propagate_down: false")
+        + ip("c", "a")
+        + 'layer { name: "sum" type: "Eltwise" bottom: "b" bottom: "c" top: "sum" }\n'
+        + softmax_loss("sum"),
+        caffe.TRAIN,
+        {},
     ),
     "shared_params": (
-        INPUT + LABEL + ip("a", "data", more='param { name: "w" } param { name: "b" }')
-        + ip("b", "a", more='param { name: "w" } param { name: "b" }') + softmax_loss("b"),
-        caffe.TRAIN, {},
+        INPUT
+        + LABEL
+        + ip("a", "data", more='param { name: "w" } param { name: "b" }')
+        + ip("b", "a", more='param { name: "w" } param { name: "b" }')
+        + softmax_loss("b"),
+        caffe.TRAIN,
+        {},
     ),
     "shared_one_param": (
-        INPUT + LABEL + ip("a", "data", more='param { name: "w" lr_mult: 2 }') + ip("b", "a", more='param { name: "w" }')
+        INPUT
+        + LABEL
+        + ip("a", "data", more='param { name: "w" lr_mult: 2 }')
+        + ip("b", "a", more='param { name: "w" }')
         + softmax_loss("b"),
-        caffe.TRAIN, {},
+        caffe.TRAIN,
+        {},
     ),
     "shared_permissive": (
-        INPUT + LABEL + ip("a", "data", more='param { name: "w" } param { name: "b" }')
+        INPUT
+        + LABEL
+        + ip("a", "data", more='param { name: "w" } param { name: "b" }')
         + 'layer { name: "r" type: "Reshape" bottom: "a" top: "r" reshape_param { shape { dim: 4 dim: 1 dim: 3 } } }\n'
-        + ip("b", "r", more='param { name: "w" share_mode: PERMISSIVE } param { name: "b" }') + softmax_loss("b"),
-        caffe.TRAIN, {},
+        + ip("b", "r", more='param { name: "w" share_mode: PERMISSIVE } param { name: "b" }')
+        + softmax_loss("b"),
+        caffe.TRAIN,
+        {},
     ),
     "accuracy_beside_loss": (
-        INPUT + LABEL + ip("a", "data") + softmax_loss("a")
+        INPUT
+        + LABEL
+        + ip("a", "data")
+        + softmax_loss("a")
         + 'layer { name: "accuracy" type: "Accuracy" bottom: "a" bottom: "label" top: "accuracy" }\n',
-        caffe.TRAIN, {},
+        caffe.TRAIN,
+        {},
     ),
     "silence": (
-        INPUT + LABEL + ip("a", "data") + softmax_loss("a") + ip("b", "a")
+        INPUT
+        + LABEL
+        + ip("a", "data")
+        + softmax_loss("a")
+        + ip("b", "a")
         + 'layer { name: "quiet" type: "Silence" bottom: "b" }\n',
-        caffe.TRAIN, {},
+        caffe.TRAIN,
+        {},
     ),
     "slice_concat": (
-        'force_backward: true layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 6 } } }\n' + LABEL
+        'force_backward: true layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 6 } } }\n'
+        + LABEL
         + 'layer { name: "cut" type: "Slice" bottom: "data" top: "l" top: "r" slice_param { slice_point: 2 } }\n'
         + 'layer { name: "join" type: "Concat" bottom: "r" bottom: "l" bottom: "r" top: "join" }\n'
-        + ip("a", "join") + softmax_loss("a"),
-        caffe.TRAIN, {},
+        + ip("a", "join")
+        + softmax_loss("a"),
+        caffe.TRAIN,
+        {},
     ),
     "share_data_chain": (
-        "force_backward: true\n" + INPUT + LABEL
-        + 'layer { name: "r" type: "Reshape" bottom: "data" top: "r" reshape_param { shape { dim: 4 dim: 3 dim: 1 } } }\n'
-        + 'layer { name: "f" type: "Flatten" bottom: "r" top: "f" }\n'
-        + ip("a", "f") + 'layer { name: "s" type: "Split" bottom: "a" top: "s1" top: "s2" }\n'
+        "force_backward: true\n"
+        + INPUT
+        + LABEL
+        + 'layer { name: "f" type: "Flatten" bottom: "data" top: "f" }\n'
+        + 'layer { name: "r" type: "Reshape" bottom: "f" top: "r" reshape_param { shape { dim: 4 dim: 3 dim: 1 } } }\n'
+        + ip("a", "r")
+        + 'layer { name: "s" type: "Split" bottom: "a" top: "s1" top: "s2" }\n'
         + 'layer { name: "e" type: "Eltwise" bottom: "s1" bottom: "s2" top: "e" eltwise_param { operation: PROD } }\n'
         + softmax_loss("e"),
-        caffe.TRAIN, {},
+        caffe.TRAIN,
+        {},
     ),
     "convnet": (
         'name: "convnet" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 3 dim: 2 dim: 9 dim: 9 } } }\n'
         'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 3 } } }\n'
-        'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }\n'
+        'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 bias_term: false } }\n'
         'layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" batch_norm_param { use_global_stats: false } }\n'
         'layer { name: "scale" type: "Scale" bottom: "bn" top: "bn" scale_param { bias_term: true } }\n'
         'layer { name: "relu" type: "ReLU" bottom: "bn" top: "bn" }\n'
         'layer { name: "pool" type: "Pooling" bottom: "bn" top: "pool" pooling_param { kernel_size: 3 stride: 2 } }\n'
         'layer { name: "norm" type: "LRN" bottom: "pool" top: "norm" lrn_param { local_size: 3 alpha: 0.1 } }\n'
-        + ip("ip", "norm") + softmax_loss("ip"),
-        caffe.TRAIN, {},
+        + ip("ip", "norm")
+        + softmax_loss("ip"),
+        caffe.TRAIN,
+        {},
     ),
     "inputs_of_old_style": (
         'name: "old" input: "data" input_shape { dim: 4 dim: 3 } input: "label" input_shape { dim: 4 }\n'
-        + ip("ip", "data") + softmax_loss("ip"),
-        caffe.TRAIN, {},
+        + ip("ip", "data")
+        + softmax_loss("ip"),
+        caffe.TRAIN,
+        {},
     ),
     "input_dims": (
-        'input: "data" input_dim: 4 input_dim: 3 input_dim: 1 input_dim: 1\n' + LABEL + ip("ip", "data") + softmax_loss("ip"),
-        caffe.TEST, {},
+        'input: "data" input_dim: 4 input_dim: 3 input_dim: 1 input_dim: 1\n'
+        + LABEL
+        + ip("ip", "data")
+        + softmax_loss("ip"),
+        caffe.TEST,
+        {},
     ),
     "version_1": (
         'input: "data" input_dim: 4 input_dim: 3 input_dim: 5 input_dim: 5 input: "label" input_dim: 4 input_dim: 1 input_dim: 1'
-        ' input_dim: 1\n'
+        " input_dim: 1\n"
         'layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 weight_decay: 0'
         ' param: "w" param: "b" convolution_param { num_output: 3 kernel_size: 2 } }\n'
         'layers { name: "relu" type: RELU bottom: "conv" top: "conv" }\n'
         'layers { name: "ip" type: INNER_PRODUCT bottom: "conv" top: "ip" inner_product_param { num_output: 3 } }\n'
         'layers { name: "loss" type: SOFTMAX_LOSS bottom: "ip" bottom: "label" top: "loss" loss_weight: 2 }\n',
-        caffe.TRAIN, {},
+        caffe.TRAIN,
+        {},
     ),
     "version_0": (
         'input: "data" input_dim: 2 input_dim: 3 input_dim: 6 input_dim: 6\n'
@@ -174,7 +269,8 @@ NETS = {
         'layers { layer { name: "norm" type: "lrn" local_size: 3 alpha: 0.1 beta: 0.75 } bottom: "pool" top: "norm" }\n'
         'layers { layer { name: "ip" type: "innerproduct" num_output: 2 } bottom: "norm" top: "ip" }\n'
         'layers { layer { name: "prob" type: "softmax" } bottom: "ip" top: "prob" }\n',
-        caffe.TEST, {},
+        caffe.TEST,
+        {},
     ),
 }
 
@@ -218,86 +314,3 @@ def answer_of(name, text, phase, options):
 
 for _name, _net in NETS.items():
     scenario("Net/" + _name)(answer_of(_name, *_net))
-
-CHAIN = (
-    "force_backward: true\n" + INPUT + ip("a", "data") + 'layer { name: "r" type: "ReLU" bottom: "a" top: "r" }\n' + ip("b", "r")
-    + 'layer { name: "t" type: "TanH" bottom: "b" top: "t" }\n'
-)
-
-
-@scenario("Net/forward_from_to")
-def forward_from_to(folder):
-    net = open_net(folder, "Net/forward_from_to", CHAIN)
-    first = net.forward(end="r")
-    answer = {"first_keys": np.array(sorted(first), dtype=str), "r": first["r"].copy()}
-    net.blobs["r"].data[...] += 1
-    second = net.forward(start="b")
-    answer["t"] = second["t"].copy()
-    third = net.forward(blobs=["a", "r"])
-    answer.update({"third_" + key: value.copy() for key, value in third.items()})
-    return answer
-
-
-@scenario("Net/forward_with_inputs")
-def forward_with_inputs(folder):
-    net = open_net(folder, "Net/forward_with_inputs", CHAIN)
-    data = np.random.RandomState(5).standard_normal((4, 3)).astype(np.float32)
-    answer = {"t": net.forward(data=data)["t"].copy()}
-    everything = net.forward_all(data=np.concatenate([data, data[:3] * 2]), blobs=["a"])
-    answer.update({"all_" + key: np.array(value) for key, value in everything.items()})
-    return answer
-
-
-@scenario("Net/backward_from_to")
-def backward_from_to(folder):
-    net = open_net(folder, "Net/backward_from_to", CHAIN)
-    net.forward()
-    net.blobs["t"].diff[...] = 1
-    answer = {}
-    for name, found in (
-        ("all", net.backward()),
-        ("with_diffs", net.backward(t=np.full((4, 3), 2, np.float32), diffs=["a"])),
-        ("to", net.backward(end="b")),
-        ("from", net.backward(start="r", diffs=["r"])),
-    ):
-        answer.update({"%s_%s" % (name, key): np.array(value) for key, value in found.items()})
-    answer["accumulated"] = net.params["a"][0].diff.copy()
-    net.clear_param_diffs()
-    answer["cleared"] = net.params["a"][0].diff.copy()
-    return answer
-
-
-@scenario("Net/reshape")
-def reshape(folder):
-    net = open_net(folder, "Net/reshape", NETS["convnet"][0])
-    answer = {}
-    for count, size in ((3, 9), (2, 9), (5, 9)):
-        net.blobs["data"].reshape(count, 2, size, size)
-        net.blobs["label"].reshape(count)
-        net.reshape()
-        answer["shapes_%d" % count] = np.array([str(tuple(b.data.shape)) for b in net.blobs.values()], dtype=str)
-        random = np.random.RandomState(count)
-        net.blobs["data"].data[...] = random.standard_normal((count, 2, size, size))
-        net.blobs["label"].data[...] = random.randint(0, 3, count)
-        net.forward()
-        net.backward()
-        answer.update({"%s@%d" % (key, count): value for key, value in values(net).items()})
-        net.clear_param_diffs()
-    return answer
-
-
-@scenario("Net/blob_attributes")
-def blob_attributes(folder):
-    net = open_net(folder, "Net/blob_attributes", NETS["convnet"][0])
-    conv, ip_ = net.blobs["conv"], net.blobs["ip"]
-    return {
-        "legacy": np.array([conv.num, conv.channels, conv.height, conv.width, conv.count]),
-        "legacy_of_two_axes": np.array([ip_.num, ip_.channels, ip_.height, ip_.width, ip_.count]),
-        "shape": np.array(list(conv.shape)),
-        "types": np.array([str(conv.data.dtype), str(ip_.diff.dtype)]),
-        "blob_names": np.array(list(net._blob_names), dtype=str),
-        "top_names": np.array(["%s %s" % (k, list(v)) for k, v in net.top_names.items()], dtype=str),
-        "bottom_names": np.array(["%s %s" % (k, list(v)) for k, v in net.bottom_names.items()], dtype=str),
-        "layer_dict": np.array(["%s %s" % (k, v.type) for k, v in net.layer_dict.items()], dtype=str),
-        "layer_blobs": np.array([len(layer.blobs) for layer in net.layers]),
-    }

@@ -68,7 +68,9 @@ def open_solver(folder, name, text, net=NET):
     """A solver whose net's parameters are drawn from the name's seed."""
     path = write_net(folder, name + "_net", net.replace("DATA", folder))
     prefix = os.path.join(folder, name.replace("/", "-"))
-    lines = 'net: "%s" max_iter: 20 snapshot_prefix: "%s" solver_mode: CPU display: 0 test_iter: 4 test_interval: 1000 %s\n'
+    lines = (
+        'net: "%s" max_iter: 20 snapshot_prefix: "%s" solver_mode: CPU display: 0 test_iter: 4 test_interval: 1000 %s\n'
+    )
     solver = caffe.get_solver(write_net(folder, name, lines % (path, prefix, text)))
     random = np.random.RandomState(seed_of(name))
     for layer, blobs in solver.net.params.items():
@@ -137,7 +139,9 @@ def restored(folder):
 @scenario("Solver/test_net")
 def test_net(folder):
     """The test net is a net of its own, which shares the trained parameters when the solver tests."""
-    solver = open_solver(folder, "Solver/test_net", 'base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 test_initialization: true')
+    solver = open_solver(
+        folder, "Solver/test_net", 'base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 test_initialization: true'
+    )
     solver.step(1)  # iteration 0 tests first
     shared = solver.test_nets[0]
     answer = {"layer_names": np.array(list(shared._layer_names), dtype=str), "iter": np.array(solver.iter)}

@@ -61,14 +61,20 @@ TABLE = [
     dummy("shape", "shape { dim: 2 dim: 3 } data_filler { type: 'constant' value: 2.5 }"),
     dummy("default_filler", "shape { dim: 2 dim: 3 dim: 1 }"),
     dummy("legacy", "num: 2 channels: 3 height: 1 width: 2 data_filler { value: -1 }"),
-    dummy("two_tops", "shape { dim: 2 } shape { dim: 3 dim: 1 } data_filler { value: 1 } data_filler { value: 2 }", tops=2),
+    dummy(
+        "two_tops", "shape { dim: 2 } shape { dim: 3 dim: 1 } data_filler { value: 1 } data_filler { value: 2 }", tops=2
+    ),
     dummy("two_tops_one_filler", "shape { dim: 2 } shape { dim: 4 } data_filler { value: 3 }", tops=2),
     dummy("two_tops_one_shape", "shape { dim: 2 dim: 2 } data_filler { value: 1 } data_filler { value: 2 }", tops=2),
     dummy("legacy_two_tops", "num: 2 channels: 1 height: 2 width: 2 num: 3 channels: 1 height: 1 width: 1", tops=2),
     Case("Input/one", "input_param { shape { dim: 2 dim: 3 } }", backward=False),
     Case("Input/two", "input_param { shape { dim: 2 dim: 3 } shape { dim: 4 } }", tops=2, backward=False),
     Case("Input/two_tops_one_shape", "input_param { shape { dim: 2 dim: 3 } }", tops=2, backward=False),
-    Case("Python/layer", "python_param { module: 'layers_in_python' layer: 'Scaled' param_str: '{\"factor\": 3}' }", "2x3"),
+    Case(
+        "Python/layer",
+        "python_param { module: 'layers_in_python' layer: 'Scaled' param_str: '{\"factor\": 3}' }",
+        "2x3",
+    ),
     Case("Python/no_param_str", "python_param { module: 'layers_in_python' layer: 'Scaled' }", "2x3", iterations=2),
     Case(
         "Python/loss",

@@ -1,7 +1,7 @@
 """A layer's case: one layer, its bottoms, its parameters, all as text and a seed; and the run that answers it.
 
-`Case("Convolution/stride", "convolution_param { num_output: 4 kernel_size: 3 stride: 2 }", "2x3x7x6")` is a net of Input
-layers and one Convolution layer. Its bottoms, parameters and top diffs are drawn from a seed that is the checksum of
+`Case("Convolution/stride", "convolution_param { num_output: 4 kernel_size: 3 stride: 2 }", "2x3x7x6")` is a net of
+Input layers and one Convolution layer. Its bottoms, parameters and top diffs are drawn from a seed that is the checksum of
 its name, so a case's numbers do not change when another is added before it.
 """
 
@@ -18,9 +18,12 @@ Answer = dict  # name of a value -> array
 
 
 def draw(kind: str, shape: tuple, random: np.random.RandomState) -> np.ndarray:
-    """Values of one kind: normal, small, positive, probability, binary, zero, one, large, tiesN or labelsN (integers below N)."""
+    """Values of one kind: normal, small, positive, probability, binary, zero, one or large;
+
+    tiesN or labelsN: integers below N (one digit).
+    """
     if kind.startswith(("labels", "ties")):
-        return random.randint(0, int(kind.lstrip("labelsti")), shape).astype(np.float32)
+        return random.randint(0, int(kind[-1]), shape).astype(np.float32)
     makers = {
         "normal": lambda: random.standard_normal(shape),
         "small": lambda: 0.3 * random.standard_normal(shape),
@@ -56,8 +59,8 @@ class Case:
 
     bottoms: "2x3x4x4" or "2x3 labels5" (shape, kind of values), one string each, "-" for a net whose layer has none.
     tops: their number, or "in place". params: the kinds of the parameters' values, or "as filled".
-    backward: whether backward is run. loss: the top's diffs are the net's own loss weights. keep: what is answered beside
-    tops and diffs ("params": the parameters after the run).
+    backward: whether backward is run. loss: the top's diffs are the net's own loss weights.
+    keep: what is answered beside tops and diffs ("params": the parameters after the run).
     """
 
     name: str
@@ -100,7 +103,7 @@ class Case:
         """Forward and backward with whichever caffe is imported. folder: where fixtures.write has been."""
         random = np.random.RandomState(seed_of(self.name))
         net = caffe.Net(write_net(folder, self.name, self.text().replace("DATA", folder)), self.phase)
-        parameters = net.params["layer"] if "layer" in net.params else []
+        parameters = net.params.get("layer", [])
         if self.params != "as filled":
             kinds = self.params.split() or ["small"] * len(parameters)
             for blob, kind in zip(parameters, kinds):

@@ -76,7 +76,7 @@ CASES = [
     pooling("ave_ceil_beyond_pad", "pool: AVE kernel_size: 3 stride: 2 pad: 1", "1x2x8x8"),
     pooling("ave_floor", "pool: AVE kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR", "1x2x8x8"),
     pooling("ave_height_width", "pool: AVE kernel_h: 2 kernel_w: 4 stride_h: 2 stride_w: 3 pad_h: 0 pad_w: 1"),
-    pooling("ave_stride_over_kernel", "pool: AVE kernel_size: 1 stride: 2"),
+    pooling("ave_stride_over_kernel", "pool: AVE kernel_size: 1 stride: 2", "2x3x7x7"),
     pooling("ave_global", "pool: AVE global_pooling: true"),
     lrn("across", "local_size: 5 alpha: 0.3 beta: 0.75"),
     lrn("across_default", "", "2x7x3x3 large"),

@@ -16,9 +16,14 @@ from .table import write_net
 CASES, scenario = collector()
 
 NET = (
-    'name: "weights"\n' + INPUT + LABEL + ip("a", "data", outputs=4) + ip("b", "a")
+    'name: "weights"\n'
+    + INPUT
+    + LABEL
+    + ip("a", "data", outputs=4)
+    + ip("b", "a")
     + 'layer { name: "c" type: "InnerProduct" bottom: "a" top: "c" inner_product_param { num_output: 3 bias_term: false } }\n'
-    + 'layer { name: "sum" type: "Eltwise" bottom: "b" bottom: "c" top: "sum" }\n' + softmax_loss("sum")
+    + 'layer { name: "sum" type: "Eltwise" bottom: "b" bottom: "c" top: "sum" }\n'
+    + softmax_loss("sum")
 )
 CONV = (
     'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 5 dim: 5 } } }\n'
@@ -72,7 +77,10 @@ def copied_by_name(folder):
 @scenario("Weights/in_constructor")
 def in_constructor(folder):
     net = open_net(folder, "Weights/in_constructor", NET)
-    model, path = os.path.join(folder, "Weights-in_constructor.prototxt"), os.path.join(folder, "constructor.caffemodel")
+    model, path = (
+        os.path.join(folder, "Weights-in_constructor.prototxt"),
+        os.path.join(folder, "constructor.caffemodel"),
+    )
     net.save(path)
     answer = {}
     for name, other in (
@@ -110,8 +118,10 @@ def shared_with(folder):
 
 @scenario("Weights/shared_params_saved")
 def shared_params_saved(folder):
-    text = INPUT + ip("a", "data", more='param { name: "w" } param { name: "v" }') + ip(
-        "b", "a", more='param { name: "w" } param { name: "v" }'
+    text = (
+        INPUT
+        + ip("a", "data", more='param { name: "w" } param { name: "v" }')
+        + ip("b", "a", more='param { name: "w" } param { name: "v" }')
     )
     net = open_net(folder, "Weights/shared_params_saved", text)
     path = os.path.join(folder, "shared.caffemodel")
