@@ -1,7 +1,6 @@
 """Old spellings of nets and solvers, brought to the current form as BVLC Caffe does on reading.
 
-Each upgrade is a small function that changes the message and says whether it did. The layered formats V0 and V1
-(`layers { ... }`) are recognised and refused by name.
+Each upgrade is a small function that changes the message and says whether it did.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from caffe import glog
 from caffe.proto import caffe_pb2
+from caffe.proto.upgrade_v1 import upgrade_layers
 
 _DATA_TYPES = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
@@ -18,10 +18,7 @@ _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
 def upgrade_net(param: caffe_pb2.NetParameter, source: str) -> caffe_pb2.NetParameter:
     """Bring `param` to the current form in place and return it; `source` names the file in messages."""
     if param.layers:
-        raise NotImplementedError(
-            f"{source}: its {len(param.layers)} layers are in the old V0/V1 form (`layers {{ ... }}`), which this "
-            "version does not read; write them as `layer { ... }` or run BVLC's upgrade_net_proto_text on it"
-        )
+        upgrade_layers(param, source)
     for changed, what in (
         (_move_transformation(param), "transformation parameters"),
         (_input_fields_to_layers(param), "input fields"),

@@ -1,0 +1,186 @@
+"""The layered net formats before `layer { ... }`: V0 (`layers { layer { ... } }`) and V1 (`layers { ... }`) to V2.
+
+Tables of what moved where, as BVLC's upgrade_proto.cpp moves it.
+"""
+
+from __future__ import annotations
+
+from caffe import glog
+from caffe.proto import caffe_pb2
+
+_V1 = caffe_pb2.V1LayerParameter
+
+# V1 enum -> V2 type, where it is not the enum's words in capitals joined ("INNER_PRODUCT" -> "InnerProduct").
+_IRREGULAR = {
+    "NONE": "", "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data",
+    "HDF5_OUTPUT": "HDF5Output", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "SOFTMAX_LOSS": "SoftmaxWithLoss",
+    "TANH": "TanH",
+}  # fmt: skip
+
+# V0 type -> V1 enum, where it is not the type in capitals.
+_V0_TYPES = {"conv": "CONVOLUTION", "images": "IMAGE_DATA", "innerproduct": "INNER_PRODUCT", "pool": "POOLING"}
+
+# V0 field -> {V0 type: (V1 parameter message, its field)}; "*" is any type.
+_V0_FIELDS = {
+    "num_output": {"conv": ("convolution_param", "num_output"), "innerproduct": ("inner_product_param", "num_output")},
+    "biasterm": {"conv": ("convolution_param", "bias_term"), "innerproduct": ("inner_product_param", "bias_term")},
+    "weight_filler": {
+        "conv": ("convolution_param", "weight_filler"),
+        "innerproduct": ("inner_product_param", "weight_filler"),
+    },
+    "bias_filler": {
+        "conv": ("convolution_param", "bias_filler"),
+        "innerproduct": ("inner_product_param", "bias_filler"),
+    },
+    "pad": {"conv": ("convolution_param", "pad"), "pool": ("pooling_param", "pad")},
+    "kernelsize": {"conv": ("convolution_param", "kernel_size"), "pool": ("pooling_param", "kernel_size")},
+    "group": {"conv": ("convolution_param", "group")},
+    "stride": {"conv": ("convolution_param", "stride"), "pool": ("pooling_param", "stride")},
+    "pool": {"pool": ("pooling_param", "pool")},
+    "dropout_ratio": {"dropout": ("dropout_param", "dropout_ratio")},
+    "local_size": {"lrn": ("lrn_param", "local_size")},
+    "alpha": {"lrn": ("lrn_param", "alpha")},
+    "beta": {"lrn": ("lrn_param", "beta")},
+    "k": {"lrn": ("lrn_param", "k")},
+    "source": {
+        "data": ("data_param", "source"),
+        "hdf5_data": ("hdf5_data_param", "source"),
+        "images": ("image_data_param", "source"),
+        "window_data": ("window_data_param", "source"),
+        "infogain_loss": ("infogain_loss_param", "source"),
+    },
+    "scale": {"*": ("transform_param", "scale")},
+    "meanfile": {"*": ("transform_param", "mean_file")},
+    "batchsize": {
+        "data": ("data_param", "batch_size"),
+        "hdf5_data": ("hdf5_data_param", "batch_size"),
+        "images": ("image_data_param", "batch_size"),
+        "window_data": ("window_data_param", "batch_size"),
+    },
+    "cropsize": {"*": ("transform_param", "crop_size")},
+    "mirror": {"*": ("transform_param", "mirror")},
+    "rand_skip": {"data": ("data_param", "rand_skip"), "images": ("image_data_param", "rand_skip")},
+    "shuffle_images": {"images": ("image_data_param", "shuffle")},
+    "new_height": {"images": ("image_data_param", "new_height")},
+    "new_width": {"images": ("image_data_param", "new_width")},
+    "concat_dim": {"concat": ("concat_param", "concat_dim")},
+    "det_fg_threshold": {"window_data": ("window_data_param", "fg_threshold")},
+    "det_bg_threshold": {"window_data": ("window_data_param", "bg_threshold")},
+    "det_fg_fraction": {"window_data": ("window_data_param", "fg_fraction")},
+    "det_context_pad": {"window_data": ("window_data_param", "context_pad")},
+    "det_crop_mode": {"window_data": ("window_data_param", "crop_mode")},
+    "hdf5_output_param": {"hdf5_output": ("hdf5_output_param", "")},
+}
+
+
+def upgrade_layers(param: caffe_pb2.NetParameter, source: str) -> None:
+    """Turn the `layers` of `param` into `layer`, in place; `source` names the file in errors."""
+    if param.layer:
+        raise ValueError(
+            f"{source}: Refusing to upgrade inconsistent NetParameter input; it has {len(param.layers)} `layers {{}}` "
+            f"in the old form and {len(param.layer)} `layer {{}}` in the new one; write all of them in one form"
+        )
+    old = list(param.layers)
+    if any(layer.HasField("layer") for layer in old):
+        _log("V0LayerParameter", source)
+        old = [_v0_layer(layer, source) for layer in _without_padding(old, source)]
+    else:
+        _log("V1LayerParameter", source)
+    for layer in old:
+        _v1_layer(layer, param.layer.add())
+    param.ClearField("layers")
+
+
+def _log(what: str, source: str) -> None:
+    glog.info("upgrade_proto.cpp:55", f"Attempting to upgrade input file specified using deprecated {what}: {source}")
+    glog.info("upgrade_proto.cpp:63", f"Successfully upgraded file specified using deprecated {what}")
+
+
+def _v1_layer(old, new) -> None:
+    fields = {field.name for field, _ in old.ListFields()}
+    new.name = old.name
+    new.type = layer_type(_V1.LayerType.Name(old.type))
+    for name in ("bottom", "top", "loss_weight"):
+        getattr(new, name).extend(getattr(old, name))
+    for name in ("include", "exclude", "blobs"):
+        getattr(new, name).extend(getattr(old, name))
+    count = max(len(old.param), len(old.blob_share_mode), len(old.blobs_lr), len(old.weight_decay))
+    specs = [new.param.add() for _ in range(count)]
+    for values, field in (
+        (old.param, "name"),
+        (old.blob_share_mode, "share_mode"),
+        (old.blobs_lr, "lr_mult"),
+        (old.weight_decay, "decay_mult"),
+    ):
+        for spec, value in zip(specs, values, strict=False):
+            setattr(spec, field, value)
+    for name in fields:
+        if name.endswith("_param"):
+            getattr(new, name).CopyFrom(getattr(old, name))
+
+
+def layer_type(enum_name: str) -> str:
+    """The type string of a V1 layer type's enum name."""
+    if enum_name in _IRREGULAR:
+        return _IRREGULAR[enum_name]
+    return "".join(word.capitalize() for word in enum_name.split("_"))
+
+
+def _v0_layer(old, source: str):
+    """One V0 connection (`layers { layer { ... } bottom top }`) in V1 form."""
+    new = caffe_pb2.V1LayerParameter(bottom=list(old.bottom), top=list(old.top))
+    v0 = old.layer
+    name = _V0_TYPES.get(v0.type, v0.type.upper())
+    if name not in _V1.LayerType.keys():  # noqa: SIM118  (an enum wrapper, no dict)
+        raise ValueError(f"{source}: Unknown layer type: {v0.type!r} of layer {v0.name!r} in the V0 form")
+    new.type = _V1.LayerType.Value(name)
+    new.name = v0.name
+    for field, value in v0.ListFields():
+        if field.name in ("name", "type"):
+            continue
+        if field.name in ("blobs", "blobs_lr", "weight_decay"):
+            getattr(new, field.name).extend(value)
+            continue
+        places = _V0_FIELDS.get(field.name, {})
+        if v0.type not in places and "*" not in places:
+            raise ValueError(f"{source}: Unknown parameter {field.name} for layer type {v0.type} (layer {v0.name!r})")
+        message, target = places.get(v0.type) or places["*"]
+        _put(getattr(new, message), target, value)
+    return new
+
+
+def _put(message, target: str, value) -> None:
+    if not target:
+        message.CopyFrom(value)
+        return
+    current = getattr(message, target)
+    if hasattr(current, "extend"):
+        current.append(value)
+    elif hasattr(current, "CopyFrom"):
+        current.CopyFrom(value)
+    else:
+        setattr(message, target, value)
+
+
+def _without_padding(layers: list, source: str) -> list:
+    """V0 had padding layers before convolutions and poolings: their pad moves into those."""
+    padding = {}  # top -> the padding layer that made it
+    kept = []
+    for old in layers:
+        if old.layer.type == "padding":
+            padding[old.top[0]] = old
+            continue
+        layer = caffe_pb2.V1LayerParameter()
+        layer.CopyFrom(old)
+        for j, name in enumerate(layer.bottom):
+            if name not in padding:
+                continue
+            if layer.layer.type not in ("conv", "pool"):
+                raise ValueError(
+                    f"{source}: Padding layer input to non-convolutional / non-pooling layer type {layer.layer.type} "
+                    f"(layer {layer.layer.name!r})"
+                )
+            layer.layer.pad = padding[name].layer.pad
+            layer.bottom[j] = padding[name].bottom[0]
+        kept.append(layer)
+    return kept
