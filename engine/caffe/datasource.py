@@ -25,7 +25,15 @@ class _Environment:
     """An open LMDB environment. lmdb opens one only once in a process, so the nets of a process share it."""
 
     def __init__(self, folder: str):
-        self.lmdb = lmdb.open(folder, readonly=True, lock=False, create=False, max_readers=1024)
+        self.lmdb = lmdb.open(folder, readonly=True, lock=False, create=False)
+        needed = (self.lmdb.info()["last_pgno"] + 1) * self.lmdb.stat()["psize"]
+        found = os.path.getsize(os.path.join(folder, "data.mdb"))
+        if found < needed:
+            glog.warning(
+                "db_lmdb.cpp:35",
+                f"{folder}/data.mdb looks truncated: it speaks of {needed} bytes and has {found}. Where a record lies "
+                "in the missing part, the process dies of a bus error: copy or build the LMDB again",
+            )
 
 
 def _environment(folder: str) -> _Environment:
@@ -44,7 +52,7 @@ class _Lmdb:
         if not os.path.isfile(os.path.join(folder, "data.mdb")):
             found = "a file" if os.path.isfile(folder) else "a folder without data.mdb"
             raise FileNotFoundError(
-                f"Cannot open LMDB {folder}: expected a folder with data.mdb, "
+                f"Cannot open LMDB {folder}: No such file or directory: expected a folder with data.mdb, "
                 f"found {found if os.path.exists(folder) else 'nothing there'} (seen from {os.getcwd()})"
             )
         try:

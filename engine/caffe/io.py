@@ -220,7 +220,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
         found = f"found {interp_order}"
         raise ValueError(f"resize_image: expected interp_order 0 or 1 for {im.shape[-1]} channels, {found}")
     unit = (im - low) / (high - low)
-    return (_resize_unit(unit.astype(float), new_dims, interp_order) * (high - low) + low).astype(np.float32)
+    return (_resize_unit(unit, new_dims, interp_order) * (high - low) + low).astype(np.float32)
 
 
 def _resize_unit(image: np.ndarray, size: tuple[int, ...], order: int) -> np.ndarray:

@@ -110,6 +110,10 @@ class DataTransformer:
             )
         return (channels, self.crop, self.crop) if self.crop else image
 
+    def batch_shape(self, first: Source) -> Shape:
+        """(C, H, W) of the batch whose first image is `first`. Errors name it."""
+        return self._named(first[0], lambda: self.shape(first[1]().shape))
+
     def batch(self, sources: Sequence[Source], threads: bool, pinned: bool = False) -> torch.Tensor:
         """Load and transform `sources`: a float32 tensor (N, C, H, W), on the host.
 
@@ -171,10 +175,10 @@ class DataTransformer:
 
     @staticmethod
     def _named(name: str, call: Callable, *arguments):
-        """call(*arguments), its ValueError starting with `name`."""
+        """call(*arguments), its errors starting with `name`."""
         try:
             return call(*arguments)
-        except ValueError as error:
+        except (ValueError, cv2.error) as error:
             raise ValueError(f"{name}: {error}") from None
 
 

@@ -91,11 +91,7 @@ class _Reader:
 
     def first_shape(self) -> tuple[int, ...]:
         """(C, H, W) of the next record, transformed."""
-        name, load = self.peek()
-        try:
-            return self.transformer.shape(load().shape)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+        return self.transformer.batch_shape(self.peek())
 
 
 def _make_batch(
@@ -309,7 +305,7 @@ class MemoryDataLayer(SourceLayer):
         part = slice(self._at, self._at + self.batch_size)
         top[0].reshape(*self.shape)
         top[0].set_data(torch.tensor(self._data[part]))
-        top[1].reshape(self.batch_size)
+        top[1].reshape(self.batch_size, 1, 1, 1)  # (N,) until the first forward, as in BVLC
         top[1].set_data(torch.tensor(self._labels[part]))
         self._at = part.stop % len(self._data)
 
