@@ -14,24 +14,12 @@ TOLERANCE = 1e-4
 NOTE = "note"  # the name of a value that is kept to be read (a message of BVLC's), not compared
 FLOOR = 1e-8  # an array that is all zero in the reference must be zero: nothing above this passes
 RECORDED = Path(__file__).resolve().parent / "recorded"
-SEPARATOR = "|"
 
 Answers = dict[str, dict[str, np.ndarray]]
 
 
-def load(folder: Path) -> Answers:
-    """{case: {value: array}} of all .npz files in a folder."""
-    answers: Answers = {}
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
-            for key in arrays.files:
-                case, _, value = key.partition(SEPARATOR)
-                answers.setdefault(case, {})[value] = arrays[key]
-    return answers
-
-
 def deviation(expected: np.ndarray, found: np.ndarray) -> float:
-    """Largest difference over the largest magnitude expected; inf for another shape or text, or NaN on one side only."""
+    """Largest difference over the largest magnitude expected; inf for another shape or text, or a lone NaN."""
     if expected.shape != found.shape:
         return np.inf
     if expected.dtype.kind in "USb" or found.dtype.kind in "USb":

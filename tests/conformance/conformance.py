@@ -18,6 +18,7 @@ from pathlib import Path
 
 import comparison
 import reference
+import storage
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = str(HERE / "run_cases.py")
@@ -29,7 +30,7 @@ def ask_reference(out: Path, prefixes: list[str]) -> None:
         running = out / "running"
         case = running.read_text().strip() if running.is_file() else "none"
         raise SystemExit(f"conformance: the reference stopped (status {done.returncode}) in the case {case}")
-    failed = [f"{case}: {said['error']}" for case, said in comparison.load(out).items() if "error" in said]
+    failed = [f"{case}: {said['error']}" for case, said in storage.load(out).items() if "error" in said]
     if failed:
         raise SystemExit("\n".join(["conformance: the reference raised; a case is wrong", *failed]))
 
@@ -80,7 +81,7 @@ def main() -> int:
                 shutil.copyfile(new, comparison.RECORDED / new.name)
             print(f"recorded in {comparison.RECORDED}")
         ask_engine(mine, arguments.prefix)
-        lines, said = table(comparison.load(theirs), comparison.load(mine))
+        lines, said = table(storage.load(theirs), storage.load(mine))
     print("\n".join(lines + said))
     return 1 if said else 0
 

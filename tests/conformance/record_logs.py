@@ -28,7 +28,8 @@ layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST
   transform_param { scale: 0.00390625 } data_param { source: "data/lmdb_test" batch_size: 4 backend: LMDB } }
 layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" param { lr_mult: 1 } param { lr_mult: 2 }
   convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } bias_filler { type: "constant" } } }
-layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1"
+  pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
 layer { name: "ip1" type: "InnerProduct" bottom: "pool1" top: "ip1" param { lr_mult: 1 } param { lr_mult: 2 }
   inner_product_param { num_output: 10 weight_filler { type: "xavier" } } }
 layer { name: "relu1" type: "ReLU" bottom: "ip1" top: "ip1" }
@@ -92,7 +93,7 @@ COMMANDS = {
     "train_sigint": "timeout -s INT 0.5 caffe train -solver long.prototxt",
     "train_sighup": "timeout -s HUP 0.5 caffe train -solver long.prototxt -sighup_effect=stop",
     "train_sigint_snapshot": "timeout -s INT -k 0.5 0.5 caffe train -solver long.prototxt -sigint_effect snapshot",
-    "train_snapshot_and_weights": "caffe train -solver solver.prototxt -snapshot tiny_iter_10.solverstate -weights x.caffemodel",
+    "train_snapshot_and_weights": "caffe train -solver solver.prototxt -snapshot x.solverstate -weights x.caffemodel",
     "train_without_solver": "caffe train",
     "train_solver_missing": "caffe train -solver nowhere.prototxt",
     "train_net_broken": "caffe test -model broken.prototxt -weights tiny_iter_20.caffemodel",

@@ -26,7 +26,10 @@ PASSED_ON = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GLOG_minloglevel", "GLO
 # $1 root, $2 folder to start in, $3 number of folders to show, the folders, the command.
 ENTER = """
 root=$1 start=$2 count=$3; shift 3
-while [ "$count" -gt 0 ]; do mkdir -p "$root$1" && mount --rbind "$1" "$root$1" || exit 125; shift; count=$((count-1)); done
+while [ "$count" -gt 0 ]; do
+    mkdir -p "$root$1" && mount --rbind "$1" "$root$1" || exit 125
+    shift; count=$((count-1))
+done
 for each in proc dev sys; do mount --rbind /$each "$root/$each" || exit 125; done
 exec chroot "$root" sh -c 'cd "$1" && shift && exec "$@"' sh "$start" "$@"
 """

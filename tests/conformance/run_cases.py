@@ -2,9 +2,9 @@
 
     python run_cases.py OUT [PREFIX ...]
 
-Writes OUT/<group>.npz, the group being what stands before the case's `/`; an array's key is `case|value`, and a case
-that raised has the one value `error`. Only the cases whose name begins with a PREFIX, if any is given. Needs numpy and caffe
-only (Python 3.9 and numpy 1.19 in the reference).
+Writes OUT/<group>.npz (see storage.py), the group being what stands before the case's `/`; a case that raised has the
+one value `error`. Only the cases whose name begins with a PREFIX, if any is given. Needs numpy and
+caffe only (Python 3.9 and numpy 1.19 in the reference).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np  # noqa: E402
 
 import cases  # noqa: E402
 import fixtures  # noqa: E402
+import storage  # noqa: E402
 
 
 def answer(name: str, folder: str) -> dict:
@@ -48,11 +49,10 @@ def main() -> int:
             except Exception as error:
                 traceback.print_exc()
                 values = {"error": np.asarray("%s: %s" % (type(error).__name__, error))}
-            group = groups.setdefault(name.split("/")[0], {})
-            group.update({name + "|" + key: value for key, value in values.items()})
+            groups.setdefault(name.split("/")[0], {})[name] = values
     os.remove(os.path.join(out, "running"))
-    for group, arrays in groups.items():
-        np.savez_compressed(os.path.join(out, group + ".npz"), **arrays)
+    for group, answers in groups.items():
+        storage.save(os.path.join(out, group + ".npz"), answers)
     print("%d cases answered in %s" % (sum(name.startswith(prefixes) for name in cases.ALL), out))
     return 0
 

@@ -15,8 +15,9 @@ import cases  # noqa: E402
 import comparison  # noqa: E402
 import fixtures  # noqa: E402
 import run_cases  # noqa: E402
+import storage  # noqa: E402
 
-RECORDED = comparison.load(comparison.RECORDED)
+RECORDED = storage.load(comparison.RECORDED)
 
 
 @pytest.fixture(scope="module")

@@ -1,63 +1,34 @@
-"""Nets: how layers are named, filtered, wired, shared and differentiated together."""
+"""Nets: how layers are named, filtered, wired, shared and differentiated together.
+
+Left out, for BVLC's gradient is wrong there and the engine's is the derivative: a layer in place after one whose
+backward reads the blob it overwrites (Sigmoid then TanH), and Reshape followed by Flatten (Flatten's backward parts
+the diff that Reshape shares with its bottom, which is left at zero).
+"""
 
 from __future__ import annotations
 
 import caffe
-import numpy as np
 
 from .scenario import collector, open_net, structure, values
+from .text import INPUT, LABEL, euclidean, ip, layer, softmax_loss, source
 
 CASES, scenario = collector()
 
-INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 } } }\n'
-LABEL = 'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 4 } } }\n'
-
-
-def ip(name, bottom, top=None, outputs=3, more=""):
-    return (
-        'layer { name: "%s" type: "InnerProduct" bottom: "%s" top: "%s" %s inner_product_param { num_output: %d } }\n'
-        % (name, bottom, top or name, more, outputs)
-    )
-
-
-def softmax_loss(bottom, more=""):
-    return 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "%s" bottom: "label" top: "loss" %s }\n' % (
-        bottom,
-        more,
-    )
-
-
-def euclidean(name, first, second, more=""):
-    return 'layer { name: "%s" type: "EuclideanLoss" bottom: "%s" bottom: "%s" top: "%s" %s }\n' % (
-        name,
-        first,
-        second,
-        name,
-        more,
-    )
-
-
-# name: (text, phase, options of caffe.Net); each is built, run forward and backward, and all of it is answered
+# name: text. Each net is built, run forward and backward, and all of it is answered
 NETS = {
-    "plain": (INPUT + LABEL + ip("ip", "data") + softmax_loss("ip"), caffe.TRAIN, {}),
-    "test_phase": (INPUT + LABEL + ip("ip", "data") + softmax_loss("ip"), caffe.TEST, {}),
-    "force_backward": (
-        "force_backward: true\n" + INPUT + LABEL + ip("ip", "data") + softmax_loss("ip"),
-        caffe.TRAIN,
-        {},
-    ),
+    "plain": (INPUT + LABEL + ip("ip", "data") + softmax_loss("ip")),
+    "test_phase": (INPUT + LABEL + ip("ip", "data") + softmax_loss("ip")),
+    "force_backward": ("force_backward: true\n" + INPUT + LABEL + ip("ip", "data") + softmax_loss("ip")),
     "in_place": (
         INPUT
         + LABEL
         + ip("ip1", "data", outputs=5)
-        + 'layer { name: "relu" type: "ReLU" bottom: "ip1" top: "ip1" }\n'
-        + 'layer { name: "sigmoid" type: "Sigmoid" bottom: "ip1" top: "ip1" }
-'
-        + 'layer { name: "tanh" type: "TanH" bottom: "ip1" top: "ip1" }\n'
+        + layer("scale", "Scale", "ip1", "ip1", "scale_param { bias_term: true }")
+        + layer("tanh", "TanH", "ip1", "ip1")
+        + layer("relu", "ReLU", "ip1", "ip1")
+        + layer("dropout", "Dropout", "ip1", "ip1", "dropout_param { dropout_ratio: 0 }")
         + ip("ip2", "ip1")
-        + softmax_loss("ip2"),
-        caffe.TRAIN,
-        {},
+        + softmax_loss("ip2")
     ),
     "split_by_itself": (
         INPUT
@@ -65,27 +36,19 @@ NETS = {
         + ip("a", "data")
         + ip("b", "data")
         + ip("c", "a")
-        + 'layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" bottom: "c" bottom: "a" top: "sum" }\n'
-        + softmax_loss("sum"),
-        caffe.TRAIN,
-        {},
+        + layer("sum", "Eltwise", "a b c a", "sum")
+        + softmax_loss("sum")
     ),
     "split_of_a_loss": (
         INPUT
         + LABEL
         + ip("a", "data")
         + softmax_loss("a", "loss_weight: 2")
-        + 'layer { name: "twice" type: "Power" bottom: "loss" top: "twice" power_param { scale: 3 } loss_weight: 0.5 }\n'
-        + 'layer { name: "again" type: "Power" bottom: "loss" top: "again" power_param { power: 2 } loss_weight: 1 }\n',
-        caffe.TRAIN,
-        {},
+        + layer("twice", "Power", "loss", "twice", "power_param { scale: 3 } loss_weight: 0.5")
+        + layer("again", "Power", "loss", "again", "power_param { power: 2 } loss_weight: 1")
     ),
     "loss_weight_on_any_layer": (
-        INPUT
-        + ip("a", "data")
-        + 'layer { name: "p" type: "Power" bottom: "a" top: "p" power_param { power: 2 } loss_weight: 0.25 }\n',
-        caffe.TRAIN,
-        {},
+        INPUT + ip("a", "data") + layer("p", "Power", "a", "p", "power_param { power: 2 } loss_weight: 0.25")
     ),
     "two_losses": (
         INPUT
@@ -93,9 +56,7 @@ NETS = {
         + ip("a", "data")
         + softmax_loss("a", "loss_weight: 0.5")
         + ip("b", "a")
-        + euclidean("e", "b", "data", "loss_weight: 2"),
-        caffe.TRAIN,
-        {},
+        + euclidean("e", "b", "data", "loss_weight: 2")
     ),
     "zero_loss_weight": (
         INPUT
@@ -103,160 +64,119 @@ NETS = {
         + ip("a", "data")
         + softmax_loss("a")
         + ip("b", "data")
-        + euclidean("e", "b", "data", "loss_weight: 0"),
-        caffe.TRAIN,
-        {},
+        + euclidean("e", "b", "data", "loss_weight: 0")
     ),
-    "no_loss": (INPUT + ip("a", "data") + ip("b", "a"), caffe.TRAIN, {}),
-    "branch_without_loss": (INPUT + LABEL + ip("a", "data") + ip("b", "a") + softmax_loss("a"), caffe.TRAIN, {}),
+    "no_loss": (INPUT + ip("a", "data") + ip("b", "a")),
+    "branch_without_loss": (INPUT + LABEL + ip("a", "data") + ip("b", "a") + softmax_loss("a")),
     "frozen": (
         INPUT
         + LABEL
         + ip("a", "data", more="param { lr_mult: 0 } param { lr_mult: 0 }")
         + ip("b", "a")
-        + softmax_loss("b"),
-        caffe.TRAIN,
-        {},
+        + softmax_loss("b")
     ),
     "frozen_in_the_middle": (
         INPUT
         + LABEL
         + ip("a", "data")
         + ip("b", "a", more="param { lr_mult: 0 } param { lr_mult: 0 }")
-        + softmax_loss("b"),
-        caffe.TRAIN,
-        {},
+        + softmax_loss("b")
     ),
     "propagate_down_false": (
-        INPUT + LABEL + ip("a", "data") + ip("b", "a", more="propagate_down: false") + softmax_loss("b"),
-        caffe.TRAIN,
-        {},
+        INPUT + LABEL + ip("a", "data") + ip("b", "a", more="propagate_down: false") + softmax_loss("b")
     ),
-    "propagate_down_true": (
-        INPUT + LABEL + ip("a", "data", more="propagate_down: true") + softmax_loss("a"),
-        caffe.TRAIN,
-        {},
-    ),
+    "propagate_down_true": (INPUT + LABEL + ip("a", "data", more="propagate_down: true") + softmax_loss("a")),
     "propagate_down_of_one_branch": (
         INPUT
         + LABEL
         + ip("a", "data")
         + ip("b", "a", more="propagate_down: false")
         + ip("c", "a")
-        + 'layer { name: "sum" type: "Eltwise" bottom: "b" bottom: "c" top: "sum" }\n'
-        + softmax_loss("sum"),
-        caffe.TRAIN,
-        {},
+        + layer("sum", "Eltwise", "b c", "sum")
+        + softmax_loss("sum")
     ),
     "shared_params": (
         INPUT
         + LABEL
         + ip("a", "data", more='param { name: "w" } param { name: "b" }')
         + ip("b", "a", more='param { name: "w" } param { name: "b" }')
-        + softmax_loss("b"),
-        caffe.TRAIN,
-        {},
+        + softmax_loss("b")
     ),
     "shared_one_param": (
         INPUT
         + LABEL
         + ip("a", "data", more='param { name: "w" lr_mult: 2 }')
         + ip("b", "a", more='param { name: "w" }')
-        + softmax_loss("b"),
-        caffe.TRAIN,
-        {},
+        + softmax_loss("b")
     ),
     "shared_permissive": (
         INPUT
         + LABEL
         + ip("a", "data", more='param { name: "w" } param { name: "b" }')
-        + 'layer { name: "r" type: "Reshape" bottom: "a" top: "r" reshape_param { shape { dim: 4 dim: 1 dim: 3 } } }\n'
+        + layer("r", "Reshape", "a", "r", "reshape_param { shape { dim: 4 dim: 1 dim: 3 } }")
         + ip("b", "r", more='param { name: "w" share_mode: PERMISSIVE } param { name: "b" }')
-        + softmax_loss("b"),
-        caffe.TRAIN,
-        {},
+        + softmax_loss("b")
     ),
     "accuracy_beside_loss": (
-        INPUT
-        + LABEL
-        + ip("a", "data")
-        + softmax_loss("a")
-        + 'layer { name: "accuracy" type: "Accuracy" bottom: "a" bottom: "label" top: "accuracy" }\n',
-        caffe.TRAIN,
-        {},
+        INPUT + LABEL + ip("a", "data") + softmax_loss("a") + layer("accuracy", "Accuracy", "a label", "accuracy")
     ),
-    "silence": (
-        INPUT
-        + LABEL
-        + ip("a", "data")
-        + softmax_loss("a")
-        + ip("b", "a")
-        + 'layer { name: "quiet" type: "Silence" bottom: "b" }\n',
-        caffe.TRAIN,
-        {},
-    ),
+    "silence": (INPUT + LABEL + ip("a", "data") + softmax_loss("a") + ip("b", "a") + layer("quiet", "Silence", "b")),
     "slice_concat": (
-        'force_backward: true layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 6 } } }\n'
+        "force_backward: true\n"
+        + source("data", 4, 6)
         + LABEL
-        + 'layer { name: "cut" type: "Slice" bottom: "data" top: "l" top: "r" slice_param { slice_point: 2 } }\n'
-        + 'layer { name: "join" type: "Concat" bottom: "r" bottom: "l" bottom: "r" top: "join" }\n'
+        + layer("cut", "Slice", "data", "l r", "slice_param { slice_point: 2 }")
+        + layer("join", "Concat", "r l r", "join")
         + ip("a", "join")
-        + softmax_loss("a"),
-        caffe.TRAIN,
-        {},
+        + softmax_loss("a")
     ),
     "share_data_chain": (
         "force_backward: true\n"
         + INPUT
         + LABEL
-        + 'layer { name: "f" type: "Flatten" bottom: "data" top: "f" }\n'
-        + 'layer { name: "r" type: "Reshape" bottom: "f" top: "r" reshape_param { shape { dim: 4 dim: 3 dim: 1 } } }\n'
+        + layer("f", "Flatten", "data", "f")
+        + layer("r", "Reshape", "f", "r", "reshape_param { shape { dim: 4 dim: 3 dim: 1 } }")
         + ip("a", "r")
-        + 'layer { name: "s" type: "Split" bottom: "a" top: "s1" top: "s2" }\n'
-        + 'layer { name: "e" type: "Eltwise" bottom: "s1" bottom: "s2" top: "e" eltwise_param { operation: PROD } }\n'
-        + softmax_loss("e"),
-        caffe.TRAIN,
-        {},
+        + layer("s", "Split", "a", "s1 s2")
+        + layer("e", "Eltwise", "s1 s2", "e", "eltwise_param { operation: PROD }")
+        + softmax_loss("e")
     ),
     "convnet": (
-        'name: "convnet" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 3 dim: 2 dim: 9 dim: 9 } } }\n'
-        'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 3 } } }\n'
-        'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 bias_term: false } }\n'
-        'layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" batch_norm_param { use_global_stats: false } }\n'
-        'layer { name: "scale" type: "Scale" bottom: "bn" top: "bn" scale_param { bias_term: true } }\n'
-        'layer { name: "relu" type: "ReLU" bottom: "bn" top: "bn" }\n'
-        'layer { name: "pool" type: "Pooling" bottom: "bn" top: "pool" pooling_param { kernel_size: 3 stride: 2 } }\n'
-        'layer { name: "norm" type: "LRN" bottom: "pool" top: "norm" lrn_param { local_size: 3 alpha: 0.1 } }\n'
+        'name: "convnet"\n'
+        + source("data", 3, 2, 9, 9)
+        + source("label", 3)
+        + layer(
+            "conv", "Convolution", "data", "conv", "convolution_param { num_output: 4 kernel_size: 3 bias_term: false }"
+        )
+        + layer("bn", "BatchNorm", "conv", "bn", "batch_norm_param { use_global_stats: false }")
+        + layer("scale", "Scale", "bn", "bn", "scale_param { bias_term: true }")
+        + layer("relu", "ReLU", "bn", "bn")
+        + layer("pool", "Pooling", "bn", "pool", "pooling_param { kernel_size: 3 stride: 2 }")
+        + layer("norm", "LRN", "pool", "norm", "lrn_param { local_size: 3 alpha: 0.1 }")
         + ip("ip", "norm")
-        + softmax_loss("ip"),
-        caffe.TRAIN,
-        {},
+        + softmax_loss("ip")
     ),
     "inputs_of_old_style": (
         'name: "old" input: "data" input_shape { dim: 4 dim: 3 } input: "label" input_shape { dim: 4 }\n'
         + ip("ip", "data")
-        + softmax_loss("ip"),
-        caffe.TRAIN,
-        {},
+        + softmax_loss("ip")
     ),
     "input_dims": (
         'input: "data" input_dim: 4 input_dim: 3 input_dim: 1 input_dim: 1\n'
         + LABEL
         + ip("ip", "data")
-        + softmax_loss("ip"),
-        caffe.TEST,
-        {},
+        + softmax_loss("ip")
     ),
     "version_1": (
-        'input: "data" input_dim: 4 input_dim: 3 input_dim: 5 input_dim: 5 input: "label" input_dim: 4 input_dim: 1 input_dim: 1'
+        'input: "data" input_dim: 4 input_dim: 3 input_dim: 5 input_dim: 5\n'
+        'input: "label" input_dim: 4 input_dim: 1 input_dim: 1'
         " input_dim: 1\n"
-        'layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 weight_decay: 0'
+        'layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv" blobs_lr: 1 blobs_lr: 2'
+        " weight_decay: 1 weight_decay: 0"
         ' param: "w" param: "b" convolution_param { num_output: 3 kernel_size: 2 } }\n'
         'layers { name: "relu" type: RELU bottom: "conv" top: "conv" }\n'
         'layers { name: "ip" type: INNER_PRODUCT bottom: "conv" top: "ip" inner_product_param { num_output: 3 } }\n'
-        'layers { name: "loss" type: SOFTMAX_LOSS bottom: "ip" bottom: "label" top: "loss" loss_weight: 2 }\n',
-        caffe.TRAIN,
-        {},
+        'layers { name: "loss" type: SOFTMAX_LOSS bottom: "ip" bottom: "label" top: "loss" loss_weight: 2 }\n'
     ),
     "version_0": (
         'input: "data" input_dim: 2 input_dim: 3 input_dim: 6 input_dim: 6\n'
@@ -268,9 +188,7 @@ NETS = {
         'layers { layer { name: "pool" type: "pool" pool: MAX kernelsize: 2 stride: 2 } bottom: "conv" top: "pool" }\n'
         'layers { layer { name: "norm" type: "lrn" local_size: 3 alpha: 0.1 beta: 0.75 } bottom: "pool" top: "norm" }\n'
         'layers { layer { name: "ip" type: "innerproduct" num_output: 2 } bottom: "norm" top: "ip" }\n'
-        'layers { layer { name: "prob" type: "softmax" } bottom: "ip" top: "prob" }\n',
-        caffe.TEST,
-        {},
+        'layers { layer { name: "prob" type: "softmax" } bottom: "ip" top: "prob" }\n'
     ),
 }
 
@@ -287,8 +205,10 @@ layer { name: "a_and_b" type: "Power" bottom: "data" top: "a_and_b" include { st
 layer { name: "a_or_b" type: "Power" bottom: "data" top: "a_or_b" include { stage: "a" } include { stage: "b" } }
 layer { name: "not_a" type: "Power" bottom: "data" top: "not_a" include { not_stage: "a" } }
 layer { name: "excluded_a" type: "Power" bottom: "data" top: "excluded_a" exclude { stage: "a" phase: TRAIN } }
-layer { name: "train_a_not_b" type: "Power" bottom: "data" top: "train_a_not_b" include { phase: TRAIN stage: "a" not_stage: "b" } }
+layer { name: "train_a_not_b" type: "Power" bottom: "data" top: "train_a_not_b"
+  include { phase: TRAIN stage: "a" not_stage: "b" } }
 """
+# state: (phase, options of caffe.Net) for the net above
 STATES = {
     "train": (caffe.TRAIN, {}),
     "test": (caffe.TEST, {}),
@@ -299,7 +219,6 @@ STATES = {
     "stages_a_b": (caffe.TRAIN, {"stages": ["a", "b"]}),
     "stage_c_level_1": (caffe.TRAIN, {"stages": ["c"], "level": 1}),
 }
-NETS.update({"filter_" + state: (FILTERED, phase, options) for state, (phase, options) in STATES.items()})
 
 
 def answer_of(name, text, phase, options):
@@ -312,5 +231,8 @@ def answer_of(name, text, phase, options):
     return ask
 
 
-for _name, _net in NETS.items():
-    scenario("Net/" + _name)(answer_of(_name, *_net))
+IN_TEST = ("test_phase", "input_dims", "version_0")
+for _name, _text in NETS.items():
+    scenario("Net/" + _name)(answer_of(_name, _text, caffe.TEST if _name in IN_TEST else caffe.TRAIN, {}))
+for _name, (_phase, _options) in STATES.items():
+    scenario("Net/filter_" + _name)(answer_of("filter_" + _name, FILTERED, _phase, _options))

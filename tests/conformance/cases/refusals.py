@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import caffe
 import numpy as np
 
-from .nets import INPUT, LABEL, ip, softmax_loss
 from .refused_nets import NETS, layer
 from .scenario import open_net
 from .table import Answer, write_net
+from .text import INPUT, LABEL, ip, softmax_loss
 
 ABORTS = str(getattr(getattr(caffe, "_caffe", None), "__file__", "")).endswith(".so")
 
@@ -80,7 +80,7 @@ def run(text, use):
 
 
 def weights_of(text, use):
-    """An action that saves a net's weights and hands another net (INPUT and an inner product "a" of 3 outputs) the file."""
+    """An action that saves a net's weights and hands their file to another net, whose "a" has 3 outputs."""
 
     def action(folder):
         path = os.path.join(folder, "refused.caffemodel")

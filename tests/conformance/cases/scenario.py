@@ -44,7 +44,7 @@ def open_net(folder: str, name: str, text: str, phase: int = caffe.TRAIN, **opti
 
 
 def fill(net, name: str) -> None:
-    """Draw parameters, then the net's inputs (the Input layers' tops; integers below 3 where the name starts with label)."""
+    """Draw parameters, then the Input layers' tops (integers below 3 where the name starts with label)."""
     random = np.random.RandomState(seed_of(name))
     for blobs in net.params.values():
         for blob in blobs:

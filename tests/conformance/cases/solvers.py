@@ -10,6 +10,7 @@ from caffe.proto import caffe_pb2
 
 from .scenario import collector, parameters
 from .table import draw, seed_of, write_net
+from .text import ip
 
 CASES, scenario = collector()
 
@@ -21,16 +22,16 @@ layer { name: "data" type: "Data" top: "data" top: "label" transform_param { sca
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" param { lr_mult: 1 decay_mult: 1 }
   param { lr_mult: 2 decay_mult: 0 } convolution_param { num_output: 3 kernel_size: 5 stride: 2 } }
 layer { name: "tanh" type: "TanH" bottom: "conv" top: "conv" }
-layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" param { lr_mult: 1.5 decay_mult: 2 } inner_product_param {
-  num_output: 3 } }
+layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" param { lr_mult: 1.5 decay_mult: 2 }
+  inner_product_param { num_output: 3 } }
 layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" include { phase: TEST } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
 """
 SHARED = NET.replace(
     'layer { name: "accuracy"',
-    'layer { name: "ip2" type: "InnerProduct" bottom: "ip" top: "ip2" param { name: "w" } inner_product_param { num_output: 3 } }\n'
-    'layer { name: "ip3" type: "InnerProduct" bottom: "ip2" top: "ip3" param { name: "w" } inner_product_param { num_output: 3 } }\n'
-    'layer { name: "accuracy"',
+    ip("ip2", "ip", more='param { name: "w" }')
+    + ip("ip3", "ip2", more='param { name: "w" }')
+    + 'layer { name: "accuracy"',
 ).replace('bottom: "ip" bottom: "label" top: "loss"', 'bottom: "ip3" bottom: "label" top: "loss"')
 BATCH_NORM = NET.replace(
     'layer { name: "tanh"',
@@ -53,11 +54,11 @@ SOLVERS = {
     "clip_and_decay": 'base_lr: 0.1 lr_policy: "fixed" weight_decay: 0.05 clip_gradients: 0.2',
     "iter_size": 'base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 iter_size: 3 weight_decay: 0.05',
     "iter_size_clip": 'base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 iter_size: 2 clip_gradients: 0.3',
-    "nesterov": 'type: "Nesterov" base_lr: 0.02 lr_policy: "step" gamma: 0.5 stepsize: 8 momentum: 0.9 weight_decay: 0.01',
+    "nesterov": 'type: "Nesterov" base_lr: 0.02 lr_policy: "exp" gamma: 0.95 momentum: 0.9 weight_decay: 0.01',
     "adagrad": 'type: "AdaGrad" base_lr: 0.05 lr_policy: "fixed" weight_decay: 0.01 delta: 1e-6',
     "rmsprop": 'type: "RMSProp" base_lr: 0.01 lr_policy: "fixed" rms_decay: 0.9 delta: 1e-4 weight_decay: 0.01',
     "adadelta": 'type: "AdaDelta" base_lr: 1 lr_policy: "fixed" momentum: 0.95 delta: 1e-4 weight_decay: 0.01',
-    "adam": 'type: "Adam" base_lr: 0.01 lr_policy: "inv" gamma: 0.01 power: 0.5 momentum: 0.9 momentum2: 0.99 delta: 1e-8',
+    "adam": 'type: "Adam" base_lr: 0.01 lr_policy: "inv" gamma: 0.01 power: 0.5 momentum: 0.9 momentum2: 0.99',
     "shared_params": 'base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01',
     "batch_norm": 'base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01',
 }

@@ -1,8 +1,8 @@
 """A layer's case: one layer, its bottoms, its parameters, all as text and a seed; and the run that answers it.
 
 `Case("Convolution/stride", "convolution_param { num_output: 4 kernel_size: 3 stride: 2 }", "2x3x7x6")` is a net of
-Input layers and one Convolution layer. Its bottoms, parameters and top diffs are drawn from a seed that is the checksum of
-its name, so a case's numbers do not change when another is added before it.
+Input layers and one Convolution layer. Its bottoms, parameters and top diffs are drawn from a seed that is the checksum
+of its name, so a case's numbers do not change when another is added before it.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from .nets import INPUT, LABEL, ip, softmax_loss
 from .scenario import collector, fill, open_net, parameters
 from .table import write_net
+from .text import INPUT, LABEL, ip, layer, softmax_loss, source
 
 CASES, scenario = collector()
 
@@ -21,14 +21,14 @@ NET = (
     + LABEL
     + ip("a", "data", outputs=4)
     + ip("b", "a")
-    + 'layer { name: "c" type: "InnerProduct" bottom: "a" top: "c" inner_product_param { num_output: 3 bias_term: false } }\n'
-    + 'layer { name: "sum" type: "Eltwise" bottom: "b" bottom: "c" top: "sum" }\n'
+    + layer("c", "InnerProduct", "a", "c", "inner_product_param { num_output: 3 bias_term: false }")
+    + layer("sum", "Eltwise", "b c", "sum")
     + softmax_loss("sum")
 )
 CONV = (
-    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 5 dim: 5 } } }\n'
-    'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 2 } }\n'
-    'layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" inner_product_param { num_output: 3 } }\n'
+    source("data", 2, 3, 5, 5)
+    + layer("conv", "Convolution", "data", "conv", "convolution_param { num_output: 4 kernel_size: 2 }")
+    + layer("ip", "InnerProduct", "conv", "ip", "inner_product_param { num_output: 3 }")
 )
 
 
@@ -54,10 +54,10 @@ def saved(folder):
     net.save(path)
     message = read(path)
     answer = {}
-    for layer in message.layer:
-        for index, blob in enumerate(layer.blobs):
-            answer["%s[%d]" % (layer.name, index)] = np.array(blob.data, np.float32).reshape(tuple(blob.shape.dim))
-            answer["%s[%d] diffs" % (layer.name, index)] = np.array(len(blob.diff))
+    for each in message.layer:
+        for index, blob in enumerate(each.blobs):
+            answer["%s[%d]" % (each.name, index)] = np.array(blob.data, np.float32).reshape(tuple(blob.shape.dim))
+            answer["%s[%d] diffs" % (each.name, index)] = np.array(len(blob.diff))
             blob.ClearField("data")
     answer["text"] = np.array(text_format.MessageToString(message))
     return answer
@@ -127,7 +127,7 @@ def shared_params_saved(folder):
     path = os.path.join(folder, "shared.caffemodel")
     net.save(path)
     message = read(path)
-    answer = {"blobs": np.array(["%s %d" % (layer.name, len(layer.blobs)) for layer in message.layer])}
+    answer = {"blobs": np.array(["%s %d" % (each.name, len(each.blobs)) for each in message.layer])}
     other = open_net(folder, "Weights/shared_params_saved_other", text)
     other.copy_from(path)
     return {**answer, **parameters(other)}
@@ -144,10 +144,10 @@ def legacy(blob, shape, seed, double=False):
 def legacy_4d(folder):
     message = caffe_pb2.NetParameter()
     for name, shapes in (("conv", ((4, 3, 2, 2), (1, 1, 1, 4))), ("ip", ((1, 1, 3, 64), (1, 1, 1, 3)))):
-        layer = message.layer.add()
-        layer.name, layer.type = name, "Convolution" if name == "conv" else "InnerProduct"
+        each = message.layer.add()
+        each.name, each.type = name, "Convolution" if name == "conv" else "InnerProduct"
         for index, shape in enumerate(shapes):
-            legacy(layer.blobs.add(), shape, seed=len(name) + index)
+            legacy(each.blobs.add(), shape, seed=len(name) + index)
     net = open_net(folder, "Weights/legacy_4d", CONV)
     net.copy_from(write(os.path.join(folder, "legacy.caffemodel"), message))
     return parameters(net)
@@ -160,10 +160,10 @@ def version_1(folder):
         ("conv", caffe_pb2.V1LayerParameter.CONVOLUTION, ((4, 3, 2, 2), (1, 1, 1, 4))),
         ("ip", caffe_pb2.V1LayerParameter.INNER_PRODUCT, ((1, 1, 3, 64), (1, 1, 1, 3))),
     ):
-        layer = message.layers.add()
-        layer.name, layer.type = name, kind
+        each = message.layers.add()
+        each.name, each.type = name, kind
         for index, shape in enumerate(shapes):
-            legacy(layer.blobs.add(), shape, seed=10 + len(name) + index, double=name == "ip")
+            legacy(each.blobs.add(), shape, seed=10 + len(name) + index, double=name == "ip")
     net = open_net(folder, "Weights/version_1", CONV)
     net.copy_from(write(os.path.join(folder, "version_1.caffemodel"), message))
     return parameters(net)
