@@ -182,14 +182,16 @@ class ListSource(_Source):
             raise ValueError(f"{where}: expected `path l1 ... lC` with integers, found {' '.join(fields)!r}") from None
         if not self._rows:
             self.labels = labels or len(vector)
-            if labels is None and len(vector) == 1:
+            self._indices = len(vector) == 1
+            if labels is None and self._indices:
                 raise ValueError(f"{where}: one number a line is a class index; say how many classes there are "
                                  f"with the key 'labels'")
-        if len(vector) == 1 and self.labels > 1:
-            vector = one_hot(int(vector[0]), self.labels, where)
-        if len(vector) != self.labels or not self.labels:
-            raise ValueError(f"{where}: expected a path and {self.labels or 'at least one'} labels, "
+        expected = 1 if self._indices else self.labels
+        if len(vector) != expected or not expected:
+            raise ValueError(f"{where}: expected a path and {expected or 'at least 1'} labels, "
                              f"found {len(vector)} labels")
+        if self._indices and self.labels > 1:
+            vector = one_hot(int(vector[0]), self.labels, where)
         self._rows.append((number, fields[0], vector))
 
     def __len__(self) -> int:

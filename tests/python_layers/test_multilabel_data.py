@@ -1,0 +1,285 @@
+"""The data layer: order, pictures, labels, and what it says of bad records."""
+
+import gc
+import json
+import threading
+import time
+
+import caffe
+import cv2
+import lmdb
+import numpy as np
+import pytest
+from caffe.proto import caffe_pb2
+from image_records import ListSource, LmdbSource, Prefetcher
+from multilabel_data import Batches
+
+COUNT, C = 10, 3
+IMAGES = np.random.RandomState(0).randint(256, size=(COUNT, 1, 6, 8)).astype(np.uint8)
+LABELS = np.random.RandomState(1).randint(2, size=(COUNT, C)).astype(np.float32)
+
+
+def datum(image, labels=(), label=0, encoded=False):
+    channels, height, width = image.shape
+    message = caffe_pb2.Datum(channels=channels, height=height, width=width, label=label)
+    message.float_data.extend(float(value) for value in labels)
+    message.data = image.tobytes()
+    if encoded:
+        message.encoded = True
+        message.data = cv2.imencode(".png", image.transpose(1, 2, 0))[1].tobytes()
+    return message
+
+
+def write_lmdb(path, records):
+    env = lmdb.open(str(path), map_size=1 << 24)
+    with env.begin(write=True) as txn:
+        for index, record in enumerate(records):
+            value = record if isinstance(record, bytes) else record.SerializeToString()
+            txn.put(f"{index:08d}_{index}.png".encode(), value)
+    env.close()
+    return str(path)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_lmdb(tmp_path / "lmdb", [datum(*pair) for pair in zip(IMAGES, LABELS, strict=True)])
+
+
+def make_net(folder, phase=caffe.TRAIN, tops='top: "data" top: "label"', **settings):
+    path = folder / "net.prototxt"
+    path.write_text(f"""layer {{ name: "data" type: "Python" {tops} python_param {{
+        module: "multilabel_data" layer: "MultiLabelDataLayer" param_str: '{json.dumps(settings)}' }} }}""")
+    return caffe.Net(str(path), phase)
+
+
+def take(net, batches):
+    """The images and labels of the next batches, joined."""
+    images, labels = [], []
+    for _ in range(batches):
+        net.forward()
+        images.append(net.blobs["data"].data.copy())
+        labels.append(net.blobs["label"].data.copy())
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def records_of(images):
+    """Which record each image is (unprepared images only)."""
+    return [int(np.flatnonzero((image == IMAGES).all(axis=(1, 2, 3)))[0]) for image in images]
+
+
+def test_in_test_the_order_is_that_of_the_source_and_goes_round(tmp_path, source):
+    net = make_net(tmp_path, caffe.TEST, source=source, batch_size=4, shuffle=True, mirror=True, seed=9)
+    images, labels = take(net, 5)
+    np.testing.assert_array_equal(images, np.concatenate([IMAGES, IMAGES]))
+    np.testing.assert_array_equal(labels, np.concatenate([LABELS, LABELS]))
+    assert net.blobs["data"].data.shape == (4, 1, 6, 8) and net.blobs["label"].data.shape == (4, C)
+
+
+def test_each_training_epoch_is_shuffled_afresh(tmp_path, source):
+    images, labels = take(make_net(tmp_path, source=source, batch_size=5), 6)
+    order = records_of(images)
+    epochs = [order[:10], order[10:20], order[20:]]
+    assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3 and list(range(COUNT)) not in epochs
+    np.testing.assert_array_equal(labels, LABELS[order])
+
+
+def test_order_comes_from_the_seed_alone(tmp_path, source):
+    def order(**settings):
+        return records_of(take(make_net(tmp_path, source=source, batch_size=4, **settings), 10)[0])
+    expected = np.concatenate([np.random.RandomState(1).permutation(COUNT)[:4]])
+    assert order()[:4] == expected.tolist()
+    assert order() == order(seed=1, prefetch=1, threads=8)
+    assert order(seed=2) != order()
+    assert order(shuffle=False) == [*range(COUNT)] * 4
+
+
+def test_batches_cross_the_end_of_an_epoch(tmp_path, source):
+    order = records_of(take(make_net(tmp_path, source=source, batch_size=4), 5)[0])
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(COUNT))
+
+
+def test_mean_scale_and_mirror(tmp_path, source):
+    net = make_net(tmp_path, source=source, batch_size=10, shuffle=False, mirror=True, mean_value=100.5, scale=0.25)
+    straight = ((IMAGES - np.float32(100.5)) * np.float32(0.25)).astype(np.float32)
+    mirrored = 0
+    for _ in range(20):
+        for got, expected in zip(take(net, 1)[0], straight, strict=True):
+            flipped = not np.array_equal(got, expected)
+            mirrored += flipped
+            np.testing.assert_array_equal(got, expected[:, :, ::-1] if flipped else expected)
+    assert 70 <= mirrored <= 130
+
+
+def test_crop_is_central_in_test_and_everywhere_in_training(tmp_path, source):
+    images, _ = take(make_net(tmp_path, caffe.TEST, source=source, batch_size=10, crop=[3, 5]), 1)
+    np.testing.assert_array_equal(images, IMAGES[:, :, 1:4, 1:6])
+    images, _ = take(make_net(tmp_path, source=source, batch_size=10, crop=[3, 5], shuffle=False), 60)
+    places = set()
+    for index, image in enumerate(images):
+        record = IMAGES[index % COUNT]
+        places |= {(y, x) for y in range(4) for x in range(4) if np.array_equal(image, record[:, y:y + 3, x:x + 5])}
+    assert places == {(y, x) for y in range(4) for x in range(4)}
+
+
+def test_mean_file_is_cropped_and_mirrored_with_the_image(tmp_path, source):
+    mean = IMAGES.mean(axis=0, dtype=np.float32)
+    blob = caffe.io.array_to_blobproto(mean[None])
+    (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
+    net = make_net(tmp_path, source=source, batch_size=10, shuffle=False, mirror=True, crop=[3, 5],
+                   mean_file=str(tmp_path / "mean.binaryproto"))
+    for image, record in zip(take(net, 1)[0], IMAGES - mean, strict=True):
+        windows = [record[:, y:y + 3, x:x + 5] for y in range(4) for x in range(4)]
+        assert any(np.allclose(image, w) or np.allclose(image, w[:, :, ::-1]) for w in windows)
+
+
+def test_mean_per_channel_and_colour(tmp_path):
+    image = np.random.RandomState(2).randint(256, size=(3, 4, 4)).astype(np.uint8)
+    source = write_lmdb(tmp_path / "lmdb", [datum(image, LABELS[0]), datum(image, LABELS[0], encoded=True)])
+    net = make_net(tmp_path, caffe.TEST, source=source, batch_size=2, mean_value=[1, 2, 3])
+    images, _ = take(net, 1)
+    for got in images:
+        np.testing.assert_array_equal(got, image - np.array([1, 2, 3], np.float32).reshape(3, 1, 1))
+    gray, _ = take(make_net(tmp_path, caffe.TEST, source=source, batch_size=2, gray=True), 1)
+    assert gray.shape == (2, 1, 4, 4)
+    np.testing.assert_array_equal(gray[0, 0], cv2.cvtColor(image.transpose(1, 2, 0), cv2.COLOR_BGR2GRAY))
+
+
+def test_gray_records_as_colour_and_resized(tmp_path, source):
+    images, _ = take(make_net(tmp_path, caffe.TEST, source=source, batch_size=1, gray=False, resize=[12, 16]), 1)
+    assert images.shape == (1, 3, 12, 16)
+    np.testing.assert_array_equal(images[0, 2], cv2.resize(IMAGES[0, 0], (16, 12)))
+
+
+def test_labels_from_the_class_index_and_unknown(tmp_path):
+    source = write_lmdb(tmp_path / "lmdb", [datum(IMAGES[0], label=2), datum(IMAGES[1], label=-1)])
+    _, labels = take(make_net(tmp_path, caffe.TEST, source=source, batch_size=2, labels=3), 1)
+    np.testing.assert_array_equal(labels, [[0, 0, 1], [-1, -1, -1]])
+
+
+def test_label_top_may_be_left_out(tmp_path, source):
+    net = make_net(tmp_path, caffe.TEST, 'top: "data"', source=source, batch_size=2)
+    assert list(net.forward()) == ["data"]
+
+
+def test_list_file(tmp_path):
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), IMAGES[index, 0])
+    (tmp_path / "list.txt").write_text("0.png 1 0 1\n2.png -1 -1 -1\n\n1.png 0 0 0\n")
+    net = make_net(tmp_path, caffe.TEST, source=str(tmp_path / "list.txt"), root=str(tmp_path), batch_size=3, gray=True)
+    images, labels = take(net, 1)
+    np.testing.assert_array_equal(images, IMAGES[[0, 2, 1]])
+    np.testing.assert_array_equal(labels, [[1, 0, 1], [-1, -1, -1], [0, 0, 0]])
+    (tmp_path / "list.txt").write_text("0.png 1\n1.png 0\n")
+    source = ListSource(str(tmp_path / "list.txt"), str(tmp_path), 2, None, None)
+    assert source.read(0)[0].shape == (3, 6, 8)
+    np.testing.assert_array_equal([source.read(i)[1] for i in (0, 1)], [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("lines, labels, message", [
+    ("", None, "must have at least one line"),
+    ("a.png 1 0\nb.png 1\n", None, "line 2: expected a path and 2 labels, found 1"),
+    ("a.png 1\nb.png 1 0\n", 2, "line 2: expected a path and 1 labels, found 2"),
+    ("a.png 1 0\nb.png 1 0 1\n", None, "line 2: expected a path and 2 labels, found 3"),
+    ("a.png x\n", 3, "line 1: expected `path l1 ... lC` with integers, found 'a.png x'"),
+    ("a.png 3\n", 3, r"line 1: the class index must be 0..2, or -1 for unknown; found 3"),
+    ("a.png 1\n", None, "line 1: one number a line is a class index; say how many classes"),
+    ("a.png\n", None, "line 1: expected a path and at least 1 labels, found 0"),
+])
+def test_bad_lists(tmp_path, lines, labels, message):
+    (tmp_path / "list.txt").write_text(lines)
+    with pytest.raises(ValueError, match=message):
+        ListSource(str(tmp_path / "list.txt"), "", labels, None, None)
+
+
+def test_missing_image_of_a_list_is_named_by_its_line(tmp_path):
+    (tmp_path / "list.txt").write_text("a.png 1 0\n")
+    with pytest.raises(FileNotFoundError, match=r"line 1 \(a.png\): cannot read .*nowhere/a.png"):
+        make_net(tmp_path, source=str(tmp_path / "list.txt"), root="nowhere", batch_size=1)
+
+
+@pytest.mark.parametrize("bad, message", [
+    (b"\xff\xff", "expected a Datum, found 2 bytes"),
+    (datum(IMAGES[0], [1]), "expected 3 labels in float_data, found 1"),
+    (datum(IMAGES[0][:, :5], LABELS[0]), "expected 6x8 pixels as in the first image, found 5x8"),
+    (datum(np.repeat(IMAGES[0], 3, 0), LABELS[0]), "expected 1 channels as in the first image, found 3"),
+    (caffe_pb2.Datum(channels=1, height=6, width=8, data=b"12", float_data=LABELS[0]),
+     "expected 1x6x8 bytes .* found 2"),
+    (caffe_pb2.Datum(encoded=True, data=b"no image", float_data=LABELS[0]), "expected an image that OpenCV can decode"),
+    (caffe_pb2.Datum(encoded=True, float_data=LABELS[0]), "found 0 bytes that are none"),
+])
+def test_a_bad_record_surfaces_in_forward_with_its_key(tmp_path, bad, message):
+    records = [datum(*pair) for pair in zip(IMAGES, LABELS, strict=True)]
+    records[7] = bad
+    net = make_net(tmp_path, caffe.TEST, source=write_lmdb(tmp_path / "lmdb", records), batch_size=5)
+    net.forward()  # the first five are good
+    for _ in range(2):  # and it does not hang when asked again
+        with pytest.raises(ValueError, match=rf"key '00000007_7.png': .*{message}"):
+            net.forward()
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"source": "no/such"}, "source 'no/such' must be an LMDB folder"),
+    ({"mean_value": 1, "mean_file": "m"}, "mean_value or mean_file; found both"),
+    ({"mean_value": [1, 2]}, r"expected a mean for images of \(1, 6, 8\)"),
+    ({"crop": 7}, "expected at least 7x7 pixels to crop from, found 6x8"),
+    ({"labels": 4}, "expected 4 labels in float_data, found 3"),
+    ({"batchsize": 4}, "unknown key 'batchsize'; the keys are batch_size, crop,"),
+    ({"batch_size": 0}, "'batch_size' must be an integer of at least 1"),
+])
+def test_refusals(tmp_path, source, settings, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        make_net(tmp_path, **{"source": source, "batch_size": 2, **settings})
+
+
+def test_class_index_alone_needs_the_number_of_classes(tmp_path):
+    source = write_lmdb(tmp_path / "lmdb", [datum(IMAGES[0], label=2)])
+    with pytest.raises(ValueError, match="say how many classes there are with the key 'labels'"):
+        LmdbSource(source, None, None, None)
+
+
+def test_empty_lmdb_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="must hold at least one record; found none"):
+        LmdbSource(write_lmdb(tmp_path / "lmdb", []), 3, None, None)
+
+
+def test_two_layers_read_one_lmdb(tmp_path, source):
+    nets = [make_net(tmp_path, caffe.TEST, source=source, batch_size=COUNT) for _ in range(2)]
+    for net in nets:
+        np.testing.assert_array_equal(take(net, 1)[0], IMAGES)
+
+
+def test_the_thread_ends_with_its_layer(tmp_path, source):
+    before = threading.active_count()
+    net = make_net(tmp_path, source=source, batch_size=2, threads=2)
+    net.forward()
+    assert threading.active_count() > before
+    del net
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_prefetcher_keeps_order_and_depth():
+    built = []
+
+    def build(plan, map_):
+        built.append(plan)
+        return list(map_(lambda x: x + 1, [plan]))
+
+    ahead = Prefetcher(iter(range(100)), build, depth=2, threads=2)
+    assert ahead.next() == [1]
+    time.sleep(0.2)
+    assert len(built) <= 4  # one taken, two waiting, one in hand
+    assert [ahead.next() for _ in range(3)] == [[2], [3], [4]]
+
+
+def test_the_source_caches_what_it_decoded(source, monkeypatch):
+    records = LmdbSource(source, None, None, None)
+    batches = Batches(records, COUNT, train=False)
+    plan = next(batches.plans())
+    batches.build(plan, map)
+    monkeypatch.setattr(records, "_load", None)  # a second read of a record would call it
+    np.testing.assert_array_equal(batches.build(plan, map)[0], IMAGES)
