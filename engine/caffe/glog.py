@@ -25,7 +25,7 @@ class _Formatter(logging.Formatter):
         micros = int(record.created % 1 * 1e6)
         where = getattr(record, "where", None) or f"{record.filename}:{record.lineno}"
         thread = threading.get_native_id()
-        return f"{record.levelname[0]}{seconds}.{micros:06d} {thread:5d} {where}] {record.getMessage()}"
+        return f"{record.levelname[0]}{seconds}.{micros:06d} {thread:5d} {where}] {record.getMessage()}".rstrip("\n")
 
 
 class _Stderr(logging.StreamHandler):

@@ -38,7 +38,8 @@ class Solver:
         self.param = caffe_pb2.SolverParameter()
         is_message = isinstance(solver_file, caffe_pb2.SolverParameter)
         self.param.CopyFrom(solver_file if is_message else text.read_solver(solver_file))
-        self.param.type = self.type
+        if self.param.type != self.type:
+            self.param.type = self.type
         self._check()
         if glog.enabled():
             glog.info("solver.cpp:45", f"Initializing solver from parameters: \n{text.to_text(self.param)}")
@@ -135,6 +136,7 @@ class Solver:
         net = Net.from_param(param)
         for listed in self.param.weights:
             for path in listed.split(","):
+                glog.info("solver.cpp:72", f"Finetuning from {path.strip()}")
                 net.copy_from(path.strip())
         return net
 

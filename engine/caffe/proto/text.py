@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,5 +88,5 @@ def read_binary(path: str | Path, message: M) -> M:
 
 
 def to_text(message: Message) -> str:
-    """The prototxt of a message."""
-    return text_format.MessageToString(message)
+    """The prototxt of a message, its whole numbers without a fraction, as BVLC Caffe prints them."""
+    return re.sub(r"(?m)(: -?\d+)\.0$", r"\1", text_format.MessageToString(message))

@@ -19,16 +19,17 @@ def upgrade_net(param: caffe_pb2.NetParameter, source: str) -> caffe_pb2.NetPara
     """Bring `param` to the current form in place and return it; `source` names the file in messages."""
     if param.layers:
         upgrade_layers(param, source)
-    for changed, what in (
-        (_move_transformation(param), "transformation parameters"),
-        (_input_fields_to_layers(param), "input fields"),
-        (_batch_norm_params(param), "batch norm layers using deprecated params"),
+    for changed, what, note in (
+        (_move_transformation(param), "transformation parameters", ""),
+        (_input_fields_to_layers(param), "input fields", "input layers and not input fields"),
+        (_batch_norm_params(param), "batch norm layer params", ""),
     ):
         if changed:
-            glog.info(
-                "upgrade_proto.cpp:69", f"Attempting to upgrade input file specified using deprecated {what}: {source}"
-            )
+            tried = f"Attempting to upgrade input file specified using deprecated {what}: {source}"
+            glog.info("upgrade_proto.cpp:69", tried)
             glog.info("upgrade_proto.cpp:72", f"Successfully upgraded file specified using deprecated {what}.")
+        if changed and note:
+            glog.warning("upgrade_proto.cpp:74", f"Note that future Caffe releases will only support {note}.")
     return param
 
 
