@@ -1,0 +1,120 @@
+"""The engine's `caffe` command says what BVLC's says (recorded/logs): the same lines and numbers, the same ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import fixtures  # noqa: E402
+import logs  # noqa: E402
+
+# Compared line by line.
+SAME = (
+    "train",
+    "train_resumed",
+    "train_finetuned",
+    "train_debug_info",
+    "test",
+    "time",
+    "time_deploy",
+    "time_old_net",
+    "device_query_all",
+    "usage_unknown_flag",
+    "version",
+)
+# Refused by both, BVLC aborting (134), the engine with status 1: words of BVLC's message that the engine's keeps.
+REFUSED = {
+    "train_snapshot_and_weights": "Give a snapshot to resume training or weights to finetune but not both.",
+    "train_without_solver": "Need a solver definition to train",
+    "train_solver_missing": "nowhere.prototxt",
+    "train_net_broken": 'has no field named "tpye"',
+    "train_gpu": "Cannot use GPU",
+    "test_without_model": "Need a model definition to score",
+    "test_without_weights": "Need model weights to score",
+    "test_weights_missing": "nowhere.caffemodel",
+    "test_unknown_type": "Unknown layer type: Nonsense",
+    "time_without_model": "Need a model definition to time",
+    "device_query": "Cannot use GPU",
+    "usage_unknown_action": "Unknown action: trian",
+}
+# Same status; of the flags' list, which gflags lays out, the head and the names.
+USAGE = ("usage_no_arguments", "usage_helpshort", "usage_help")
+
+# One process for all of them, so that torch is imported once. argv: {log: command} in JSON, the file to answer in.
+RUN = """
+import contextlib, io, json, sys
+from caffe.cli.main import main
+answers = {}
+for log, command in json.loads(sys.argv[1]).items():
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        status = main(command.split()[1:])
+    answers[log] = [error.getvalue(), out.getvalue(), status]
+json.dump(answers, open(sys.argv[2], "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """{log: (lines as in a recorded log, exit status)} of the engine."""
+    folder = tmp_path_factory.mktemp("logs")
+    (folder / "data").mkdir()
+    fixtures.write(str(folder / "data"))
+    logs.write(folder)
+    commands = {log: logs.COMMANDS[log] for log in logs.COMMANDS if log in (*SAME, *REFUSED, *USAGE)}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, json.dumps(commands), "answers.json"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads((folder / "answers.json").read_text())
+    return {
+        log: (error.rstrip().splitlines() + (["--- stdout", *out.strip().splitlines()] if out.strip() else []), status)
+        for log, (error, out, status) in answers.items()
+    }
+
+
+@pytest.mark.parametrize("log", SAME)
+def test_says_the_same(log, said):
+    expected, status = logs.read(log)
+    lines, found = said[log]
+    assert found == status
+    differences = logs.differences(expected, lines)
+    assert not differences, "\n".join(differences)
+
+
+@pytest.mark.parametrize("log", REFUSED)
+def test_refuses_in_the_same_words(log, said):
+    expected, status = logs.read(log)
+    lines, found = said[log]
+    assert status == 134
+    assert found == 1
+    assert REFUSED[log] in "\n".join(expected)
+    assert REFUSED[log] in "\n".join(lines)
+
+
+@pytest.mark.parametrize("log", USAGE)
+def test_usage(log, said):
+    expected, status = logs.read(log)
+    lines, found = said[log]
+    assert found == status
+    head = expected.index("  time            benchmark model execution time") + 1
+    assert lines[:head] == expected[:head]
+    flags = {line.split()[0] for line in lines if line.startswith("    -")}
+    recorded = logs.read("usage_helpshort")[0]
+    assert flags >= {line.split()[0] for line in recorded if line.startswith("    -")}
+
+
+def test_a_difference_is_seen():
+    one = "I1124 03:20:06.4 13071 solver.cpp:239] Iteration 5 (5 iter/s, 0s/5 iters), loss = 0.97"
+    same = "I0101 00:00:00.1 1 solver.cpp:239] Iteration 5 (70 iter/s, 0.2s/5 iters), loss = 0.9701"
+    assert logs.differences([one], [same]) == []
+    assert len(logs.differences([one], [same.replace("0.9701", "0.98")])) == 1
+    assert len(logs.differences([one], [same.replace("solver.cpp:239", "solver.cpp:240")])) == 1
+    assert len(logs.differences([one], [])) == 1
