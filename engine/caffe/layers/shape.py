@@ -170,7 +170,7 @@ class Slice(Layer):
             )
             self.check(
                 len(top) <= size,
-                f"found {len(top)} tops for an axis of size {size} (bottom {bottom[0].shape_string()})",
+                f"expected at most {size} tops, the axis's size; found {len(top)} (bottom {bottom[0].shape_string()})",
             )
         else:
             self.check(
