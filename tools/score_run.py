@@ -10,11 +10,11 @@ The variant dhn_b is scored under the protocols that rank by real-valued codes.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import codes
-import extract_codes
 from progress import console
 from retrieval import PROTOCOLS
 from rich import box
@@ -24,6 +24,7 @@ from score_map import score_files, write_metrics
 from train import run_parser
 
 SIDES = ("query", "database")
+EXTRACT = Path(__file__).with_name("extract_codes.py")
 
 
 def is_fresh(out: Path, weights: Path, source: Path) -> bool:
@@ -47,9 +48,11 @@ def extract(run: Run) -> None:
         if is_fresh(out, weights, source):
             console.print(f"{run.shown(out)}: already there and whole, newer than the weights")
             continue
-        arguments = {"model": run.folder / "deploy.prototxt", "weights": weights, "source": source, "out": out}
-        if extract_codes.main([word for key, path in arguments.items() for word in (f"--{key}", run.shown(path))]):
-            raise RunError(f"cannot extract the codes of {run.shown(source)}")
+        paths = {"model": run.folder / "deploy.prototxt", "weights": weights, "source": source, "out": out}
+        options = [word for name, path in paths.items() for word in (f"--{name}", run.shown(path))]
+        # a process of its own: it sets how much Caffe logs before it imports Caffe
+        if subprocess.run([sys.executable, str(EXTRACT), *options], cwd=run.root, check=False).returncode:
+            raise RunError(f"cannot extract the codes of {run.shown(source)}; the reason stands above")
 
 
 def protocols(variant: str) -> list[str]:
@@ -61,12 +64,12 @@ def table(run: Run, scores: list[dict], seconds: float | None) -> Table:
     """The results of a run, a row a protocol."""
     first = scores[0]
     step = "-" if seconds is None else f"{seconds:.3f}"
-    found = Table(box=box.SIMPLE_HEAD, title=f"{run.dataset}, {run.variant}", title_justify="left")
+    found = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
+    found.title = f"{run.dataset}, {run.variant}: {first['queries']:,} queries, {first['database']:,} database images"
     found.caption = (
-        f"{first['queries']:,} queries, {first['database']:,} database images. MAP: ties in database order; expected, "
-        "low, high: over all orders of ties. P@r<=2: precision within Hamming radius 2."
+        "MAP: ties in database order; expected, low, high: over all orders of ties. "
+        "P@r<=2: precision within Hamming radius 2. s/step: seconds an iteration of the training took."
     )
-    found.caption_justify = "left"
     found.add_column("protocol", no_wrap=True)
     for name in ("bits", "R", "MAP", "expected", "low", "high", "P@r<=2", "s/step"):
         found.add_column(name, justify="right", no_wrap=True)

@@ -1,0 +1,110 @@
+"""Scoring a run: codes extracted once, every protocol, metrics.json, the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import codes
+import numpy as np
+import pytest
+import score_run
+from caffe.proto import caffe_pb2
+from download import sha256
+from run_folder import Run, RunError, write_json
+
+# In the place of extract_codes.py: random codes, the query's for query_lmdb; counts its calls.
+EXTRACT = """
+import sys
+import codes, numpy as np
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+open("calls", "a").write(options["--source"] + "\\n")
+count = 20 if "query" in options["--source"] else 60
+labels = np.eye(4, dtype=np.uint8)[np.arange(count) % 4]
+noise = np.random.RandomState(count).normal(0, 0.5, (count, 8))
+codes.save(options["--out"], np.tanh(np.repeat(labels * 2.0 - 1, 2, axis=1) + noise), labels)
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Run:
+    """A trained run of 8 bits in a temporary folder."""
+    run = Run("fashion_mnist", "dhn", 8, tmp_path)
+    run.folder.mkdir(parents=True)
+    (run.folder / "solver.prototxt").write_text(
+        'max_iter: 5 random_seed: 3 snapshot_prefix: "runs/fashion_mnist-dhn-8/dhn"'
+    )
+    (run.folder / "train_val.prototxt").write_text('name: "net"')
+    for side, count in (("train", 40), ("query", 20), ("database", 60)):
+        (run.data / f"{side}_lmdb").mkdir(parents=True)
+        write_json(run.data / f"{side}_lmdb" / "source.json", {"records": count})
+    run.weights().write_bytes(caffe_pb2.NetParameter(name="net").SerializeToString())
+    facts = {"recipe": run.recipe(), "weights_sha256": sha256(run.weights()), "iterations": 5}
+    write_json(run.folder / "training.json", facts | {"resumed_at": [2], "seconds_per_step": 0.25})
+    (tmp_path / "extract.py").write_text(EXTRACT)
+    monkeypatch.setattr(score_run, "EXTRACT", tmp_path / "extract.py")
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(codes.__file__))
+    return run
+
+
+def test_scores_and_writes_metrics(run, capsys):
+    scores = score_run.score(run)
+    assert [each["protocol"] for each in scores] == score_run.protocols("dhn")
+    facts = json.loads((run.folder / "metrics.json").read_text())
+    assert facts["protocol"] == "standard" and facts["weights_sha256"] == sha256(run.weights())
+    assert (facts["queries"], facts["database"], facts["bits"]) == (20, 60, 8)
+    assert (facts["dataset"], facts["variant"], facts["seed"]) == ("fashion_mnist", "dhn", 3)
+    assert (facts["seconds_per_step"], facts["resumed_at"], facts["iterations"]) == (0.25, [2], 5)
+    assert set(facts["protocols"]) == set(score_run.protocols("dhn"))
+    assert facts["map_low"] <= facts["map_expected"] <= facts["map_high"]
+    text = capsys.readouterr().out
+    for word in (*score_run.protocols("dhn"), f"{facts['map']:.4f}", f"{facts['map_low']:.4f}", "0.250", "P@r<=2"):
+        assert word in text
+    assert text.rstrip().endswith("run folder: runs/fashion_mnist-dhn-8/")
+
+
+def test_codes_are_extracted_once_unless_older_or_damaged(run, capsys):
+    calls = run.root / "calls"
+    score_run.score(run)
+    assert calls.read_text().split() == ["data/fashion_mnist/query_lmdb", "data/fashion_mnist/database_lmdb"]
+    score_run.score(run)
+    assert "query.npz: already there and whole" in capsys.readouterr().out
+    assert len(calls.read_text().split()) == 2
+
+    raw = (run.folder / "query.npz").read_bytes()
+    (run.folder / "query.npz").write_bytes(raw[: len(raw) // 2])  # cut short
+    score_run.extract(run)
+    assert calls.read_text().split()[2:] == ["data/fashion_mnist/query_lmdb"]
+
+    codes.save(run.folder / "query.npz", np.ones((19, 8)), np.ones((19, 4)))  # of other images
+    score_run.extract(run)
+    assert calls.read_text().split()[3:] == ["data/fashion_mnist/query_lmdb"]
+
+    later = (run.folder / "query.npz").stat()[stat.ST_MTIME] + 10
+    os.utime(run.weights(), (later, later))  # trained anew
+    score_run.extract(run)
+    assert len(calls.read_text().split()) == 6
+
+
+def test_dhn_b_is_scored_without_binarization():
+    assert score_run.protocols("dhn_b") and set(score_run.protocols("dhn_b")) < set(score_run.protocols("dhn"))
+    assert all(score_run.PROTOCOLS[name].real for name in score_run.protocols("dhn_b"))
+
+
+def test_an_untrained_run_is_refused(run):
+    run.weights().write_bytes(b"other")
+    with pytest.raises(RunError, match="no finished training of this recipe; run: make train DATASET=fashion_mnist"):
+        score_run.score(run)
+    with pytest.raises(RunError, match=r"holds no training \(no solver.prototxt\)"):
+        score_run.score(Run("fashion_mnist", "dhn", 16, run.root))
+
+
+def test_missing_images_and_a_failed_extraction_are_named(run):
+    (run.data / "query_lmdb" / "source.json").unlink()
+    with pytest.raises(RunError, match="query_lmdb is missing; run: make data"):
+        score_run.score(run)
+    write_json(run.data / "query_lmdb" / "source.json", {"records": 20})
+    (run.root / "extract.py").write_text("raise SystemExit(2)")
+    with pytest.raises(RunError, match="cannot extract the codes of data/fashion_mnist/query_lmdb"):
+        score_run.score(run)
