@@ -105,10 +105,8 @@ def score(
     statistics, found, balls = kernels.rank_by_hamming(*signs, *labels, bits, *tail)
     relevant = balls[:, :, 1].sum(1)
     if rules.real or not (rules.zero_is_positive or (query_codes.all() and database_codes.all())):
-        padding = (0, 0), (0, -bits % 4)
-        pair = [np.pad(codes if rules.real else np.sign(codes), padding) for codes in (query_codes, database_codes)]
-        pair[1] = np.ascontiguousarray(pair[1].T)
-        statistics, found, _ = kernels.rank_by_dot(*pair, *labels, *tail)
+        real = [_ranked_values(codes, rules.real) for codes in (query_codes, database_codes)]
+        statistics, found, _ = kernels.rank_by_dot(np.ascontiguousarray(real[0].T), real[1], *labels, *tail)
 
     inside = balls[:, : RADIUS + 1].sum(1)
     return {
@@ -133,7 +131,7 @@ def score(
 
 def pack(flags: np.ndarray) -> np.ndarray:
     """Pack (N, B), nonzero or not, into (N, ceil(B / 64)) uint64 words, zeros behind the last bit."""
-    octets = np.packbits(np.asarray(flags) != 0, axis=1)
+    octets = np.packbits(np.asarray(flags).astype(bool, copy=False), axis=1)
     packed = np.zeros((len(octets), -(-octets.shape[1] // 8) * 8), np.uint8)
     packed[:, : octets.shape[1]] = octets
     return packed.view(np.uint64)
@@ -185,12 +183,12 @@ def code_statistics(codes: np.ndarray) -> dict:
     positive_mean, positive_least, positive_most: share of items whose bit is +1, over the bits (0.5 is
     balanced); mean_abs: mean |code|, 1 when every code is binary; zeros: number of codes that are exactly 0.
     """
-    positive = np.mean(codes >= 0, axis=0)
+    positive = np.array([np.mean(bit >= 0) for bit in codes.T])  # a bit at a time: no second array of that size
     return {
         "positive_mean": float(positive.mean()),
         "positive_least": float(positive.min()),
         "positive_most": float(positive.max()),
-        "mean_abs": float(np.abs(codes).mean(dtype=np.float64)),
+        "mean_abs": float(np.mean([np.abs(bit).mean(dtype=np.float64) for bit in codes.T])),
         "zeros": int(np.sum(codes == 0)),
     }
 
@@ -206,6 +204,13 @@ def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray
     if bad.any():
         raise ValueError(f"{bad.sum()} {side} codes are not finite, the first in row {bad.argmax()}")
     return np.ascontiguousarray(codes), labels
+
+
+def _ranked_values(codes: np.ndarray, real: bool) -> np.ndarray:
+    """Codes (N, K), or their signs with 0 for 0, as kernels.rank_by_dot takes them: (K, N), K filled up to 4."""
+    values = np.zeros((-(-codes.shape[1] // 4) * 4, len(codes)), np.float32)
+    (np.positive if real else np.sign)(codes.T, out=values[: codes.shape[1]])
+    return values
 
 
 def _ranks(protocol: str, top: int | None, items: int) -> int:
