@@ -275,3 +275,38 @@ def test_training_does_not_depend_on_held_arrays():
     watched.step(3)
     np.testing.assert_array_equal(free.net.params["ip"][0].data, watched.net.params["ip"][0].data)
     assert held[2].any()
+
+
+def test_training_is_the_same_where_host_and_device_memory_are_apart(monkeypatch, tmp_path):
+    """As on a GPU: lazy copies between a host array and a device tensor; simulated, so that a CPU can test it."""
+    from caffe import blob
+
+    extra = f'momentum: 0.9 test_iter: 1 test_interval: 2 snapshot_prefix: "{tmp_path}/s"'
+    shared = solver(extra)
+    shared.step(4)
+    monkeypatch.setattr(blob, "shares_host_memory", lambda where: False)
+    apart = solver(extra)
+    held = apart.net.params["ip"][0].data
+    apart.step(4)
+    np.testing.assert_array_equal(held, shared.net.params["ip"][0].data)
+    apart.snapshot()
+    again = solver(extra)
+    again.restore(tmp_path / "s_iter_4.solverstate")
+    again.step(1)
+    shared.step(1)
+    np.testing.assert_array_equal(again.net.params["ip"][0].data, shared.net.params["ip"][0].data)
+
+
+def test_an_iteration_copies_nothing_to_the_host(monkeypatch):
+    """Where memories are apart, a training iteration without display brings no blob to the host."""
+    from caffe import blob
+
+    monkeypatch.setattr(blob, "shares_host_memory", lambda where: False)
+    made = solver("momentum: 0.9")
+    made.step(1)
+    copies = []
+    to_host = blob.Memory.to_host
+    monkeypatch.setattr(blob.Memory, "to_host", lambda self: copies.append(1) or to_host(self))
+    made.step(3)
+    assert not copies
+    assert made.net.blobs["loss"].data.size and copies
