@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -18,6 +19,15 @@ import run_cases  # noqa: E402
 import storage  # noqa: E402
 
 RECORDED = storage.load(comparison.RECORDED)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """These nets are too small to share among threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

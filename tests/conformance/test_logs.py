@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,11 @@ def said(tmp_path_factory):
     logs.write(folder)
     commands = {log: logs.COMMANDS[log] for log in logs.COMMANDS if log in (*SAME, *REFUSED, *USAGE)}
     done = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(commands), "answers.json"], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-c", RUN, json.dumps(commands), "answers.json"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOG_minloglevel": "0"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     answers = json.loads((folder / "answers.json").read_text())
