@@ -1,4 +1,4 @@
-"""Convolution: filters over 0 to 3 spatial axes."""
+"""Convolution and its kin: filters over 0 to 3 spatial axes, and Im2col, what they see."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from caffe.blob import Blob
 from caffe.layer import Layer, register
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def per_axis(layer: Layer, param, name: str, axes: int, default: int | None) -> list[int]:
@@ -73,7 +74,11 @@ class Convolution(Layer):
             outputs % self.group == 0,
             f"Number of output should be multiples of group; found num_output {outputs}, group {self.group}.",
         )
-        self._make_blobs(param, (outputs, self.channels // self.group, *self.kernel))
+        self._make_blobs(param, self._weight_shape())
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        outputs = self.layer_param.convolution_param.num_output
+        return (outputs, self.channels // self.group, *self.kernel)
 
     def _make_blobs(self, param, weight_shape: tuple[int, ...]) -> None:
         shapes = [("weight", weight_shape), ("bias", (param.num_output,))][: 1 + param.bias_term]
@@ -104,6 +109,12 @@ class Convolution(Layer):
         for index, blob in enumerate(bottom):
             self.check(blob.shape == first.shape, f"shape mismatch - bottom[0]: {first.shape_string()} vs. "
                                                   f"bottom[{index}]: {blob.shape_string()}")  # fmt: skip
+        sizes = self._sizes(first)
+        for blob in top:
+            blob.reshape(*first.shape[: self.axis], self.layer_param.convolution_param.num_output, *sizes)
+
+    def _sizes(self, first: Blob) -> list[int]:
+        """The tops' spatial sizes."""
         sizes = []
         for size, kernel, stride, pad, dilation in zip(
             first.shape[self.axis + 1 :], self.kernel, self.stride, self.pad, self.dilation, strict=True
@@ -113,8 +124,7 @@ class Convolution(Layer):
                                   f"{dilation * (kernel - 1) + 1} values along each axis with the padding, "
                                   f"found {size + 2 * pad} (bottom shape {first.shape_string()})")  # fmt: skip
             sizes.append(room // stride + 1)
-        for blob in top:
-            blob.reshape(*first.shape[: self.axis], self.layer_param.convolution_param.num_output, *sizes)
+        return sizes
 
     def compute(self, *bottoms):
         return [self._convolve(x, *self.params) for x in bottoms]
@@ -129,3 +139,81 @@ class Convolution(Layer):
         x = x.reshape(math.prod(lead), *x.shape[self.axis :])
         y = CONVOLUTIONS[self.spatial](x, weight, bias, self.stride, self.pad, self.dilation, self.group)
         return y.reshape(*lead, *y.shape[1:])
+
+
+@register("Deconvolution")
+class Deconvolution(Convolution):
+    """Convolution the other way: each bottom value spreads a filter over its top (Convolution's backward).
+
+    Tops: (..., num_output, spatial axes), stride (size - 1) + dilation (kernel - 1) + 1 - 2 pad each.
+    Blobs: the weight (channels, num_output / group, kernel axes) and, with bias_term, the bias (num_output,).
+    """
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        outputs = self.layer_param.convolution_param.num_output
+        return (self.channels, outputs // self.group, *self.kernel)
+
+    def _sizes(self, first: Blob) -> list[int]:
+        sizes = []
+        for size, kernel, stride, pad, dilation in zip(
+            first.shape[self.axis + 1 :], self.kernel, self.stride, self.pad, self.dilation, strict=True
+        ):
+            sizes.append(stride * (size - 1) + dilation * (kernel - 1) + 1 - 2 * pad)
+            self.check(sizes[-1] > 0, f"the padding {self.pad} leaves no value of the top of bottom "
+                                      f"{first.shape_string()}: expected sizes above 0, found {sizes[-1]}")  # fmt: skip
+        return sizes
+
+    def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        lead = x.shape[: self.axis]
+        x = x.reshape(math.prod(lead), *x.shape[self.axis :])
+        if self.spatial == 0:  # one position
+            one = F.conv_transpose1d(x.unsqueeze(-1), weight.unsqueeze(-1), bias, groups=self.group)
+            return one.reshape(*lead, -1)
+        y = TRANSPOSED[self.spatial](x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
+        return y.reshape(*lead, *y.shape[1:])
+
+
+@register("Im2col")
+class Im2col(Layer):
+    """The values that each position of a convolution's filter sees, as channels: what Convolution multiplies.
+
+    Bottom: (..., channels, 1 or more spatial axes), `axis` (of convolution_param, as all fields) saying where the
+    channels are. Top: (..., channels * kernel values, spatial axes), of Convolution's sizes.
+    """
+
+    def setup(self, bottom, top):
+        param = self.layer_param.convolution_param
+        self.axis = bottom[0].axis(param.axis)
+        axes = bottom[0].num_axes - self.axis - 1
+        self.check(axes >= 1, f"expected 1 spatial axis or more after axis {self.axis}; "
+                              f"found bottom shape {bottom[0].shape_string()}")  # fmt: skip
+        self.kernel = per_axis(self, param, "kernel", axes, None)
+        self.stride = per_axis(self, param, "stride", axes, 1)
+        self.pad = per_axis(self, param, "pad", axes, 0)
+        self.dilation = per_axis(self, param, "dilation", axes, 1)
+        for name, values in (("Filter", self.kernel), ("Stride", self.stride), ("Dilation", self.dilation)):
+            self.check(min(values) > 0, f"{name} dimensions must be nonzero; found {values}.")
+
+    def reshape(self, bottom, top):
+        shape = bottom[0].shape
+        self.check(len(shape) == self.axis + 1 + len(self.kernel),
+                   f"bottom num_axes may not change; found shape {bottom[0].shape_string()}")  # fmt: skip
+        self.extent = [d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
+        spatial = shape[self.axis + 1 :]
+        sizes = [
+            (size + 2 * pad - extent) // stride + 1
+            for size, pad, extent, stride in zip(spatial, self.pad, self.extent, self.stride, strict=True)
+        ]
+        self.check(min(sizes) > 0, f"the filter does not fit into its input: it spans {self.extent}, "
+                                   f"found bottom shape {bottom[0].shape_string()} and pad {self.pad}")  # fmt: skip
+        top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(self.kernel), *sizes)
+
+    def compute(self, x):
+        first, axes = self.axis + 1, len(self.kernel)
+        windows = F.pad(x, [side for pad in reversed(self.pad) for side in (pad, pad)])
+        for axis, (extent, stride, dilation) in enumerate(zip(self.extent, self.stride, self.dilation, strict=True)):
+            windows = windows.unfold(first + axis, extent, stride)[..., ::dilation]
+        # (..., channels, positions, taps) to (..., channels, taps, positions)
+        taps, positions = range(first + axes, first + 2 * axes), range(first, first + axes)
+        windows = windows.permute(*range(first), *taps, *positions)
+        return windows.reshape(*x.shape[: self.axis], -1, *windows.shape[first + axes :])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 import caffe.device
+from caffe import fillers
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
@@ -66,3 +69,127 @@ class Dropout(Layer):
         keep = 1 - self.layer_param.dropout_param.dropout_ratio
         mask = torch.empty_like(x, requires_grad=False).bernoulli_(keep, generator=caffe.device.generator(x.device))
         return x * mask.div_(keep)
+
+
+@register("AbsVal")
+class AbsVal(Layer):
+    """|x|. Not in place."""
+
+    def setup(self, bottom, top):
+        self.check(top[0] is not bottom[0], "AbsVal Layer does not allow in-place computation.")
+
+    def compute(self, x):
+        return x.abs()
+
+
+@register("BNLL")
+class BNLL(Layer):
+    """log(1 + exp(x)), for large x too (binomial normal log likelihood)."""
+
+    def compute(self, x):
+        return F.softplus(x)
+
+
+@register("Clip")
+class Clip(Layer):
+    """x, but at least `min` and at most `max`; the bounds themselves pass a gradient."""
+
+    def compute(self, x):
+        return x.clamp(self.layer_param.clip_param.min, self.layer_param.clip_param.max)
+
+
+@register("ELU")
+class ELU(Layer):
+    """x where it is above 0, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2015)."""
+
+    def compute(self, x):
+        return F.elu(x, self.layer_param.elu_param.alpha)
+
+
+@register("Swish")
+class Swish(Layer):
+    """x * sigmoid(beta * x) (Ramachandran et al. 2017)."""
+
+    def compute(self, x):
+        return x * torch.sigmoid(self.layer_param.swish_param.beta * x)
+
+
+def _log_base(layer: Layer, base: float) -> float:
+    """The natural logarithm of a `base` field, in which -1 stands for e."""
+    layer.check(base == -1 or base > 0, f"base must be strictly positive, or -1 for e; found {base:g}.")
+    return 1.0 if base == -1 else math.log(base)
+
+
+@register("Exp")
+class Exp(Layer):
+    """base ^ (shift + scale * x); base -1, the default, is e."""
+
+    def setup(self, bottom, top):
+        self.log_base = _log_base(self, self.layer_param.exp_param.base)
+
+    def compute(self, x):
+        param = self.layer_param.exp_param
+        return (x * (param.scale * self.log_base) + param.shift * self.log_base).exp()
+
+
+@register("Log")
+class Log(Layer):
+    """The logarithm of shift + scale * x to the base `base`; -1, the default, is e."""
+
+    def setup(self, bottom, top):
+        self.log_base = _log_base(self, self.layer_param.log_param.base)
+        self.check(self.log_base != 0, "inf result: 1/log(base); expected a base other than 1")
+
+    def compute(self, x):
+        param = self.layer_param.log_param
+        return (x * param.scale + param.shift).log() / self.log_base
+
+
+@register("PReLU")
+class PReLU(Layer):
+    """x where it is above 0, elsewhere x times a learned slope (He et al. 2015).
+
+    Bottom: (N, C, ...). Blob: the slopes (C,), or one for all, of no axes, with channel_shared; filled with 0.25
+    by default.
+    """
+
+    def setup(self, bottom, top):
+        self._check_axes(bottom)
+        param = self.layer_param.prelu_param
+        shape = () if param.channel_shared else bottom[0].shape[1:2]
+        if not self.blobs:
+            self.blobs.add_blob(*shape)
+            default = caffe_pb2.FillerParameter(type="constant", value=0.25)
+            fillers.fill(self.blobs[0], param.filler if param.HasField("filler") else default)
+        self.check(
+            self.blobs[0].count == math.prod(shape),
+            f"Negative slope size is inconsistent with prototxt config: expected {math.prod(shape)} values, "
+            f"found {self.blobs[0].shape_string()}",
+        )
+
+    def _check_axes(self, bottom):
+        self.check(
+            bottom[0].num_axes >= 2, f"Number of axes of bottom blob must be >=2; found {bottom[0].shape_string()}."
+        )
+
+    def reshape(self, bottom, top):
+        self._check_axes(bottom)
+        self.check(
+            self.blobs[0].count in (1, bottom[0].shape[1]),
+            f"expected {self.blobs[0].count} channels, one for each slope; found shape {bottom[0].shape_string()}",
+        )
+        super().reshape(bottom, top)
+
+    def compute(self, x):
+        slope = self.params[0].reshape(-1, *(1,) * (x.ndim - 2))
+        return torch.where(x > 0, x, x * slope)
+
+
+@register("Threshold")
+class Threshold(Layer):
+    """1 where x is above `threshold`, 0 elsewhere. Without gradient."""
+
+    no_gradient = (0,)
+
+    def compute(self, x):
+        return (x > self.layer_param.threshold_param.threshold).to(x.dtype)
