@@ -168,7 +168,7 @@ def main(arguments: list | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.mean_value is not None and options.mean_file is not None:
         parser.error("--mean-value and --mean-file exclude each other")
-    os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's line for every layer and blob would say nothing here
+    os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
     try:
         return _run(options)
     except (ValueError, OSError, RuntimeError) as error:

@@ -210,7 +210,7 @@ def test_killed_in_the_middle_it_leaves_no_codes(folder):
          "--out", str(folder / "x.npz")],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
     )  # fmt: skip
-    process.stdout.readline()  # "images: ...": it is about to start
+    assert process.stdout.readline().startswith(b"images: ")  # it is about to start
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
