@@ -136,13 +136,18 @@ class Database:
         return record
 
 
-def read_list(path: str) -> list[tuple[str, int, int]]:
-    """An image list, lines of `path label`: (path, label, line number) of each. The path may hold spaces.
+def read_list(path: str, labels: int | None = None) -> list[tuple[str, int | list[int], int]]:
+    """An image list: (path, label, line number) of each line. The path may hold spaces.
+
+    A line is `path label`; with `labels`, `path label_1 ... label_n`, and the label is the list of these.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line without a whole number as label, or no line at all.
+        ValueError: a line without whole numbers as labels, or no line at all.
     """
+    expected = "`path label`, the label a whole number"
+    if labels is not None:
+        expected = f"`path` and {labels} label{'s, whole numbers' if labels > 1 else ', a whole number'}"
     try:
         text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
@@ -153,16 +158,16 @@ def read_list(path: str) -> list[tuple[str, int, int]]:
         line = line.rstrip()
         if not line:
             continue
-        name, _, label = line.rpartition(" ")
+        name, *fields = line.rsplit(" " if labels is None else None, labels or 1)
         try:
-            entries.append((name.rstrip(), int(label), number))
+            found = [int(field) for field in fields]
         except ValueError:
-            expected = "`path label`, the label a whole number"
             raise ValueError(f"{path}:{number}: expected {expected}, found {line!r}") from None
-        if not name.strip():
-            raise ValueError(f"{path}:{number}: expected `path label`, found only {line!r}")
+        if len(found) != (labels or 1) or not name.strip():
+            raise ValueError(f"{path}:{number}: expected {expected}, found only {line!r}")
+        entries.append((name.rstrip(), found[0] if labels is None else found, number))
     if not entries:
-        raise ValueError(f"{path}: File is empty: expected lines of `path label`")
+        raise ValueError(f"{path}: File is empty: expected lines of {expected}")
     return entries
 
 

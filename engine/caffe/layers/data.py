@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from google.protobuf.message import DecodeError
 
-from caffe import device, fillers, glog
+from caffe import device, fillers, glog, parallel
 from caffe.blob import Blob
 from caffe.datasource import Database, Prefetcher, read_list
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 from caffe.transformer import DataTransformer, Source, channels_first, datum_image, size
+
+Label = int | list[int]  # of one image: a class, or a vector
 
 
 class SourceLayer(Layer):
@@ -34,9 +36,11 @@ class SourceLayer(Layer):
 class PrefetchingLayer(SourceLayer):
     """A layer whose batches a background thread makes ready, `data_param.prefetch` of them ahead.
 
-    Tops: data (N, C, H, W); label (N,), where there is a second top. The first image of a batch gives the batch its
-    shape; images of other sizes need crop_size. Errors in the thread come out of `forward`.
+    Tops: data (N, C, H, W); label (N, *label_shape), where there is a second top. The first image of a batch gives the
+    batch its shape; images of other sizes need crop_size. Errors in the thread come out of `forward`.
     """
+
+    label_shape: tuple[int, ...] = ()  # of one image's label; `open` may set it
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param
@@ -49,7 +53,7 @@ class PrefetchingLayer(SourceLayer):
         where = "data_layer.cpp:45" if self.type == "Data" else "image_data_layer.cpp:90"
         glog.info(where, "output data size: " + ",".join(map(str, top[0].shape)))
         if len(top) > 1:
-            top[1].reshape(batch_size)
+            top[1].reshape(batch_size, *self.label_shape)
         pinned = device.current().type == "cuda"
         produce = functools.partial(_make_batch, reader.take, transformer, batch_size, threads, pinned)
         self._prefetcher = Prefetcher(produce, param.data_param.prefetch)
@@ -85,7 +89,7 @@ class _Reader:
         """The image that `take` gives next."""
         raise NotImplementedError
 
-    def take(self) -> tuple[Source, int]:
+    def take(self) -> tuple[Source, Label]:
         """The next image and its label."""
         raise NotImplementedError
 
@@ -95,24 +99,29 @@ class _Reader:
 
 
 def _make_batch(
-    take: Callable[[], tuple[Source, int]], transformer: DataTransformer, count: int, threads: bool, pinned: bool
+    take: Callable[[], tuple[Source, Label]], transformer: DataTransformer, count: int, threads: bool, pinned: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next `count` records as data (N, C, H, W) and labels (N,), float32 on the host."""
+    """The next `count` records as data (N, C, H, W) and labels (N,) or (N, L), float32 on the host."""
     sources, labels = zip(*(take() for _ in range(count)), strict=True)
     return transformer.batch(sources, threads, pinned), torch.tensor(labels, dtype=torch.float32)
 
 
 class _DatumReader(_Reader):
-    """The Datums of a database."""
+    """The Datums of a database: of each `stride` of them the one number `first`."""
 
-    def __init__(self, transformer: DataTransformer, database: Database):
+    def __init__(self, transformer: DataTransformer, database: Database, stride: int = 1, first: int = 0):
         super().__init__(transformer)
         self.database = database
+        self.stride = stride
+        self.skip = first
 
     def peek(self) -> Source:
         return self._source(*self.database.peek())[0]
 
     def take(self) -> tuple[Source, int]:
+        for _ in range(self.skip):
+            self.database.take()
+        self.skip = self.stride - 1
         return self._source(*self.database.take())
 
     def datum(self, key: str, value: bytes) -> caffe_pb2.Datum:
@@ -136,7 +145,8 @@ class DataLayer(PrefetchingLayer):
     """The Datums of an LMDB or LevelDB, in key order, from the first again after the last.
 
     A Datum's image is its `data` (encoded, or raw uint8), or its `float_data` where `data` is empty; its label is
-    `label`. A net that goes from one forward to the next goes on where it was.
+    `label`. A net that goes from one forward to the next goes on where it was. Solvers that train side by side share
+    the records out (see caffe.parallel).
     """
 
     top_count = (1, 2)
@@ -155,7 +165,10 @@ class DataLayer(PrefetchingLayer):
                     f"layer {self.layer_param.name!r}: data_param.{field} has no effect, as in BVLC Caffe 1.0"
                     + ("; transform_param.force_color decodes to 3 channels" if field != "rand_skip" else ""),
                 )
-        reader = _DatumReader(transformer, self._database)
+        alone = self.phase == caffe_pb2.TEST
+        stride, first = (1, 0) if alone else (parallel.solver_count(), parallel.solver_rank())
+        self.check(first < stride, f"expected a solver_rank below solver_count {stride}, found {first}")
+        reader = _DatumReader(transformer, self._database, stride, first)
         encoded = self._checked(reader.datum, *self._database.peek()).encoded
         if transformer.color is not None and not encoded:
             glog.error("data_transformer.cpp:152", "force_color and force_gray only for encoded datum")
@@ -163,12 +176,12 @@ class DataLayer(PrefetchingLayer):
 
 
 class _ListReader(_Reader):
-    """The images of a list file, in its order or in a new one each epoch."""
+    """The images of a list file, in its order or in a new one each epoch. `labels`: see `read_list`."""
 
-    def __init__(self, transformer: DataTransformer, param: caffe_pb2.ImageDataParameter):
+    def __init__(self, transformer: DataTransformer, param: caffe_pb2.ImageDataParameter, labels: int | None):
         super().__init__(transformer)
         self.param = param
-        self.entries = read_list(param.source)
+        self.entries = read_list(param.source, labels)
         self.random = np.random.RandomState(device.random_seed())
         self.at = 0
         if param.shuffle:
@@ -189,7 +202,7 @@ class _ListReader(_Reader):
     def peek(self) -> Source:
         return self._source(*self.entries[self.at])[0]
 
-    def take(self) -> tuple[Source, int]:
+    def take(self) -> tuple[Source, Label]:
         source = self._source(*self.entries[self.at])
         self.at += 1
         if self.at == len(self.entries):
@@ -197,7 +210,7 @@ class _ListReader(_Reader):
             self.shuffle()
         return source
 
-    def _source(self, path: str, label: int, line: int) -> tuple[Source, int]:
+    def _source(self, path: str, label: Label, line: int) -> tuple[Source, Label]:
         load = functools.partial(read_image, self.param.root_folder + path, self.param.is_color, self._size)
         return (f"{self.param.source}:{line}", load), label
 
@@ -224,19 +237,35 @@ def read_image(path: str, color: bool = True, resize: tuple[int, int] | None = N
 
 @register("ImageData")
 class ImageDataLayer(PrefetchingLayer):
-    """The images of a list file with lines of `path label`, optionally resized, optionally shuffled each epoch."""
+    """The images of a list file with lines of `path label`, optionally resized, optionally shuffled each epoch.
+
+    With `label_dim: L` (a field that BVLC Caffe has not), the lines are `path label_1 ... label_L` and the label top is
+    (N, L).
+    """
 
     top_count = (2, 2)
 
     def open(self, transformer: DataTransformer) -> tuple[int, _Reader, bool]:
         param = self.layer_param.image_data_param
+        if param.HasField("label_dim"):
+            return self.open_list(transformer, param, "label_dim")
+        return self.open_list(transformer, param)
+
+    def open_list(self, transformer: DataTransformer, param, field: str | None = None) -> tuple[int, _Reader, bool]:
+        """`open` for the list that `param` describes, an ImageDataParameter or a message with its fields.
+
+        field: the one that says how many labels a line has; None: one, and no axis for it.
+        """
+        labels = getattr(param, field) if field else None
+        self.check(labels is None or labels > 0, f"expected {field} of 1 or more, found {labels}")
+        self.label_shape = () if labels is None else (labels,)
         self.check(
             (param.new_height > 0) == (param.new_width > 0),
             "Current implementation requires new_height and new_width to be set at the same time; "
             f"found {param.new_height} and {param.new_width}",
         )
         glog.info("image_data_layer.cpp:38", f"Opening file {param.source}")
-        return param.batch_size, self._checked(_ListReader, transformer, param), True
+        return param.batch_size, self._checked(_ListReader, transformer, param, labels), True
 
 
 @register("MemoryData")
