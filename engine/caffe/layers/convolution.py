@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from caffe import fillers
+from caffe import fillers, glog
 from caffe.blob import Blob
 from caffe.layer import Layer, register
 
@@ -97,6 +97,7 @@ class Convolution(Layer):
                 f"Incorrect {name} shape: expected shape {Blob(shape).shape_string()}; "
                 f"instead, shape was {blob.shape_string()}",
             )
+        glog.info("base_conv_layer.cpp:157", "Skipping parameter initialization")
 
     def reshape(self, bottom, top):
         first = bottom[0]

@@ -6,7 +6,7 @@ import math
 
 import torch.nn.functional as F
 
-from caffe import fillers
+from caffe import fillers, glog
 from caffe.layer import Layer, register
 
 
@@ -26,7 +26,9 @@ class InnerProduct(Layer):
         self.check(self.outputs > 0, f"num_output must be above 0; found {self.outputs}")
         weight = (self.inputs, self.outputs) if param.transpose else (self.outputs, self.inputs)
         shapes = [weight, (self.outputs,)][: 1 + param.bias_term]
-        if not self.blobs:
+        if self.blobs:
+            glog.info("inner_product_layer.cpp:24", "Skipping parameter initialization")
+        else:
             for shape, filler in zip(shapes, (param.weight_filler, param.bias_filler), strict=False):
                 self.blobs.add_blob(*shape)
                 fillers.fill(self.blobs[-1], filler)

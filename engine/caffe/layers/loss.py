@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from caffe import glog
 from caffe.blob import Blob
 from caffe.layer import Layer, LossLayer, register
 from caffe.proto import caffe_pb2
@@ -124,6 +125,8 @@ class SoftmaxWithLoss(LossLayer):
 
     def setup(self, bottom, top):
         self.normalization = normalization_mode(self.layer_param.loss_param, VALID)
+        # BVLC makes an inner Softmax layer of the same name
+        glog.info("layer_factory.hpp:77", f"Creating layer {self.layer_param.name}")
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)

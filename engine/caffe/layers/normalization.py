@@ -1,11 +1,11 @@
-"""Layers that shift and rescale: LRN, BatchNorm, Scale."""
+"""Layers that shift and rescale: LRN, BatchNorm, MVN, Scale, Bias."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 
-from caffe import fillers
+from caffe import fillers, glog
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
@@ -92,7 +92,9 @@ class BatchNorm(Layer):
         given = param.HasField("use_global_stats")
         self.use_global_stats = param.use_global_stats if given else self.phase == caffe_pb2.TEST
         self.channels = bottom[0].shape[bottom[0].axis(1)]
-        if not self.blobs:
+        if self.blobs:
+            glog.info("batch_norm_layer.cpp:23", "Skipping parameter initialization")
+        else:
             for shape in (self.channels, self.channels, 1):
                 self.blobs.add_blob(shape)
         self.check(len(self.blobs) == 3 and [blob.count for blob in self.blobs] == [self.channels, self.channels, 1],
@@ -138,6 +140,32 @@ class BatchNorm(Layer):
         return y
 
 
+def covered(layer: Layer, param, bottom: Blob, num_axes: int) -> tuple[int, ...]:
+    """The shape of the `num_axes` axes of `bottom` (-1: all) from the ScaleParameter's or BiasParameter's axis on."""
+    axis = 0 if num_axes == 0 else bottom.axis(param.axis)
+    layer.check(
+        num_axes >= -1, f"num_axes must be non-negative, or -1 to extend to the end of bottom[0]; found {num_axes}"
+    )
+    layer.check(
+        axis + num_axes <= bottom.num_axes,
+        f"{layer.type.lower()} blob's shape extends past bottom[0]'s shape when applied starting with "
+        f"bottom[0] axis = {axis}: {num_axes} axes, bottom shape {bottom.shape_string()}",
+    )
+    return bottom.shape[axis:] if num_axes == -1 else bottom.shape[axis : axis + num_axes]
+
+
+def broadcast_view(layer: Layer, param, bottom: Blob, term: Blob) -> tuple[int, ...]:
+    """The shape in which `term`, a scale or a bias, is broadcast over `bottom`."""
+    expected = covered(layer, param, bottom, term.num_axes)
+    layer.check(
+        term.shape == expected,
+        f"dimension mismatch between bottom[0] and {layer.type.lower()}: "
+        f"expected {expected}, found {term.shape_string()}",
+    )
+    axis = bottom.axis(param.axis) if expected else 0
+    return (*expected, *(1,) * (bottom.num_axes - axis - len(expected)))
+
+
 @register("Scale")
 class Scale(Layer):
     """The bottom times a scale, broadcast, plus a bias with bias_term.
@@ -152,44 +180,100 @@ class Scale(Layer):
     def setup(self, bottom, top):
         param = self.layer_param.scale_param
         count = (len(bottom) == 1) + param.bias_term
-        if len(bottom) == 1 and not self.blobs:
-            self.blobs.add_blob(*self._covered(bottom[0], param.num_axes))
+        if len(bottom) == 1 and self.blobs:
+            glog.info("scale_layer.cpp:16", "Skipping parameter initialization")
+        elif len(bottom) == 1:
+            self.blobs.add_blob(*covered(self, param, bottom[0], param.num_axes))
             default = caffe_pb2.FillerParameter(type="constant", value=1)
             fillers.fill(self.blobs[0], param.filler if param.HasField("filler") else default)
+        if param.bias_term:  # BVLC makes an inner Bias layer of the same name
+            glog.info("layer_factory.hpp:77", f"Creating layer {self.layer_param.name}")
         if param.bias_term and len(self.blobs) < count:
-            self.blobs.add_blob(*self._covered(bottom[0], self._scale(bottom).num_axes))
+            self.blobs.add_blob(*covered(self, param, bottom[0], self._scale(bottom).num_axes))
             fillers.fill(self.blobs[-1], param.bias_filler)
         self.check(len(self.blobs) == count, f"expected {count} blob(s), found {len(self.blobs)}")
 
     def _scale(self, bottom):
         return bottom[1] if len(bottom) > 1 else self.blobs[0]
 
-    def _covered(self, bottom, num_axes: int) -> tuple[int, ...]:
-        """The shape of the `num_axes` axes of `bottom` from `axis` on."""
-        axis = 0 if num_axes == 0 else bottom.axis(self.layer_param.scale_param.axis)
-        self.check(
-            num_axes >= -1,
-            f"num_axes must be non-negative, or -1 to extend to the end of bottom[0]; found {num_axes}",
-        )
-        self.check(
-            axis + num_axes <= bottom.num_axes,
-            "scale blob's shape extends past bottom[0]'s shape when applied starting with bottom[0] axis = "
-            f"{axis}: {num_axes} axes, bottom shape {bottom.shape_string()}",
-        )
-        return bottom.shape[axis:] if num_axes == -1 else bottom.shape[axis : axis + num_axes]
-
     def reshape(self, bottom, top):
-        scale = self._scale(bottom)
-        expected = self._covered(bottom[0], scale.num_axes)
-        self.check(
-            scale.shape == expected,
-            f"dimension mismatch between bottom[0] and scale: expected {expected}, found {scale.shape_string()}",
-        )
-        axis = bottom[0].axis(self.layer_param.scale_param.axis) if expected else 0
-        self.view = (*expected, *(1,) * (bottom[0].num_axes - axis - len(expected)))
+        self.view = broadcast_view(self, self.layer_param.scale_param, bottom[0], self._scale(bottom))
         super().reshape(bottom, top)
 
     def compute(self, x, *scale):
         factors = [*scale, *self.params]
         scaled = x * factors[0].view(self.view)
         return scaled + factors[1].view(self.view) if len(factors) > 1 else scaled
+
+
+@register("Bias")
+class Bias(Layer):
+    """The bottom plus a bias, broadcast.
+
+    Bottoms: x, and optionally the bias, whose axes are x's from `axis` on. With one bottom the bias is a learned blob
+    over `num_axes` axes from `axis` on (-1: all the rest), filled with 0 by default.
+    """
+
+    bottom_count = (1, 2)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.bias_param
+        if len(bottom) == 1 and not self.blobs:
+            self.blobs.add_blob(*covered(self, param, bottom[0], param.num_axes))
+            fillers.fill(self.blobs[0], param.filler)
+        self.check(len(self.blobs) == (len(bottom) == 1), f"expected {int(len(bottom) == 1)} blob(s), "
+                                                          f"found {len(self.blobs)}")  # fmt: skip
+
+    def reshape(self, bottom, top):
+        bias = bottom[1] if len(bottom) > 1 else self.blobs[0]
+        self.view = broadcast_view(self, self.layer_param.bias_param, bottom[0], bias)
+        super().reshape(bottom, top)
+
+    def compute(self, x, *bias):
+        return x + [*bias, *self.params][0].view(self.view)
+
+
+class _MeanVariance(torch.autograd.Function):
+    """Rows (R, D) less their mean and, with `eps`, divided by their standard deviation plus eps.
+
+    The gradient is BVLC's, which takes the deviation for the whole divisor: exact as eps goes to 0, and 0 / eps, not
+    0 / 0, for constant rows.
+    """
+
+    @staticmethod
+    def forward(ctx, x, eps):
+        y = x - x.mean(1, keepdim=True)
+        divisor = None
+        if eps is not None:
+            divisor = y.square().mean(1, keepdim=True).sqrt_().add_(eps)
+            y /= divisor
+        ctx.save_for_backward(y, divisor)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dy):
+        y, divisor = ctx.saved_tensors
+        down = dy - dy.mean(1, keepdim=True)
+        if divisor is not None:
+            down = (down - y * (y * dy).mean(1, keepdim=True)) / divisor
+        return down, None
+
+
+@register("MVN")
+class MVN(Layer):
+    """Each channel of each item less its mean, over its standard deviation plus eps: mean 0, variance 1.
+
+    across_channels: over the item's channels together. normalize_variance false: the mean only.
+    Bottom: (N, C, H, W), or fewer axes, taken as (N, C, 1, 1). Top: (N, C, H, W).
+    """
+
+    def reshape(self, bottom, top):
+        x = bottom[0]
+        top[0].reshape(x.num, x.channels, x.height, x.width)
+
+    def compute(self, x):
+        param = self.layer_param.mvn_param
+        shape = (*x.shape, 1, 1, 1, 1)[:4]
+        rows = x.reshape(shape[0] if param.across_channels else shape[0] * shape[1], -1)
+        return _MeanVariance.apply(rows, param.eps if param.normalize_variance else None).view(shape)

@@ -125,6 +125,14 @@ def test_sigmoid_cross_entropy_loss(one, normal, mode, ignore):
     it.check_gradient()
 
 
+def test_sigmoid_cross_entropy_ignores_by_the_whole_part(one):
+    it = one(
+        'type: "SigmoidCrossEntropyLoss" loss_param { ignore_label: 0 }', [[1, 2], [3, -1]], [[0.25, 1], [-0.5, 0]]
+    )
+    np.testing.assert_allclose(it.forward(record=True), math.log(1 + math.exp(-2)) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(it.backward(2)[0] != 0, [[False, True], [False, False]])
+
+
 def test_sigmoid_cross_entropy_of_large_scores(one):
     it = one('type: "SigmoidCrossEntropyLoss"', [[1e4, -1e4, 1e4]], [[1, 0, 0]])
     assert it.forward(record=True) == 1e4
