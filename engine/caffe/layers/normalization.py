@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from caffe import fillers, glog
+from caffe.blob import Blob
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
