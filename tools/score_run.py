@@ -64,14 +64,16 @@ def table(run: Run, scores: list[dict], seconds: float | None) -> Table:
     """The results of a run, a row a protocol."""
     first = scores[0]
     step = "-" if seconds is None else f"{seconds:.3f}"
-    found = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
+    found = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, title_justify="left", caption_justify="left"
+    )
     found.title = f"{run.dataset}, {run.variant}: {first['queries']:,} queries, {first['database']:,} database images"
     found.caption = (
         "MAP: ties in database order; expected, low, high: over all orders of ties. "
-        "P@r<=2: precision within Hamming radius 2. s/step: seconds an iteration of the training took."
+        "P@r2: precision within Hamming radius 2. s/step: seconds an iteration of the training took."
     )
     found.add_column("protocol", no_wrap=True)
-    for name in ("bits", "R", "MAP", "expected", "low", "high", "P@r<=2", "s/step"):
+    for name in ("bits", "R", "MAP", "expected", "low", "high", "P@r2", "s/step"):
         found.add_column(name, justify="right", no_wrap=True)
     for each in scores:
         means = [each[key] for key in ("map", "map_expected", "map_low", "map_high")]

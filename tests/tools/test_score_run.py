@@ -59,7 +59,8 @@ def test_scores_and_writes_metrics(run, capsys):
     assert set(facts["protocols"]) == set(score_run.protocols("dhn"))
     assert facts["map_low"] <= facts["map_expected"] <= facts["map_high"]
     text = capsys.readouterr().out
-    for word in (*score_run.protocols("dhn"), f"{facts['map']:.4f}", f"{facts['map_low']:.4f}", "0.250", "P@r<=2"):
+    assert "…" not in text and all(len(line) <= 80 for line in text.splitlines())
+    for word in (*score_run.protocols("dhn"), f"{facts['map']:.4f}", f"{facts['map_low']:.4f}", "0.250", "P@r2"):
         assert word in text
     assert text.rstrip().endswith("run folder: runs/fashion_mnist-dhn-8/")
 
