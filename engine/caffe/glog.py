@@ -3,7 +3,8 @@
     I1124 02:06:29.123456  4242 solver.cpp:239] Iteration 20 (1.5 iter/s, 13.3s/20 iters), loss = 0.69
 
 The first argument of `info` and `warning` is the source position that BVLC Caffe 1.0 prints on that line. Lines go
-through the logger "caffe" of Python's logging, to stderr. GLOG_minloglevel (0 info, 1 warning, 2 error) applies.
+through the logger "caffe" of Python's logging, to stderr. GLOG_minloglevel (0 info, 1 warning, 2 error) applies. Info
+lines come from the root solver only (see parallel).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 import sys
 import threading
 import time
+
+from caffe import parallel
 
 logger = logging.getLogger("caffe")
 
@@ -46,15 +49,37 @@ def _start() -> None:
         logger.addHandler(handler)
         logger.propagate = False
     level = os.environ.get("GLOG_minloglevel", "0")  # noqa: SIM112
-    logger.setLevel(_LEVELS[min(int(level), 3)] if level.isdigit() else logging.INFO)
+    _set_level(int(level) if level.isdigit() else 0)
+
+
+def _set_level(level: int) -> None:
+    logger.setLevel(_LEVELS[min(max(level, 0), 3)])
 
 
 _start()
 
 
+def init_log(level: int | None = None, stderr: bool = True) -> None:
+    """Show messages from `level` on: 0 info, 1 warning, 2 error, 3 fatal (None: as it is). They go to stderr.
+
+    Raises:
+        ValueError: stderr False, which in BVLC Caffe sends the log to files in the temporary folder.
+    """
+    if not stderr:
+        raise ValueError("init_log: the log goes to stderr, and False asks for files: redirect stderr (2> train.log)")
+    if level is not None:
+        _set_level(level)
+
+
+def log(message: str) -> None:
+    """Write a message of one's own into the log."""
+    logger.info("%s", message, extra={"where": "_caffe.cpp:68"})
+
+
 def info(where: str, message: str) -> None:
     """Log `message` as from BVLC's source position `where` ("net.cpp:131")."""
-    logger.info("%s", message, extra={"where": where})
+    if parallel.is_root():
+        logger.info("%s", message, extra={"where": where})
 
 
 def warning(where: str, message: str) -> None:
@@ -69,4 +94,4 @@ def error(where: str, message: str) -> None:
 
 def enabled() -> bool:
     """Whether info lines are shown: skip preparing long ones where they are not."""
-    return logger.isEnabledFor(logging.INFO)
+    return parallel.is_root() and logger.isEnabledFor(logging.INFO)

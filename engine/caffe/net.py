@@ -12,6 +12,7 @@ import torch
 
 from caffe import glog, net_debug, weight_files
 from caffe.blob import Blob, BlobVec
+from caffe.layers.python import beside
 from caffe.proto import caffe_pb2, text
 from caffe.wiring import Wiring
 
@@ -53,7 +54,8 @@ class Net(Wiring):
         param.state.phase = phase
         param.state.level = level
         param.state.stage.extend(stages or [])
-        self._init(param)
+        with beside(None if is_message else network_file):
+            self._init(param)
         if weights is not None:
             self.copy_from(weights)
 
@@ -295,6 +297,9 @@ class Net(Wiring):
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Give the net's MemoryData layer (its first layer) float32 arrays: (N, C, H, W) and N labels."""
+        self._set_input_arrays(data, labels)
+
+    def _set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         first = self.layers[0]
         if first.type != "MemoryData":
             raise RuntimeError(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from caffe import device, glog, solver_state
+from caffe import device, glog, parallel, solver_state
 from caffe.blob import Blob
+from caffe.layers.python import beside
 from caffe.net import Net
 from caffe.proto import caffe_pb2, text
 from caffe.update_rules import LR_POLICIES, SOLVER_TYPES
@@ -44,7 +45,7 @@ class Solver:
         if glog.enabled():
             glog.info("solver.cpp:45", f"Initializing solver from parameters: \n{text.to_text(self.param)}")
         if self.param.random_seed >= 0:
-            device.set_random_seed(self.param.random_seed)
+            device.set_random_seed(self.param.random_seed + parallel.solver_rank())
         self.iter = 0
         self.current_step = 0
         self.lr = 0.0
@@ -133,7 +134,8 @@ class Solver:
         merged.MergeFrom(param.state)
         merged.MergeFrom(state)
         param.state.CopyFrom(merged)
-        net = Net.from_param(param)
+        with beside(value if isinstance(value, str) else None):
+            net = Net.from_param(param)
         for listed in self.param.weights:
             for path in listed.split(","):
                 glog.info("solver.cpp:72", f"Finetuning from {path.strip()}")
@@ -151,7 +153,8 @@ class Solver:
         while self.iter < stop:
             net.clear_param_diffs()
             if p.test_interval and self.iter % p.test_interval == 0 and (self.iter > 0 or p.test_initialization):
-                self._test_all()
+                if parallel.is_root():
+                    self._test_all()
                 if self._stopped:
                     break
             for on_start, _ in self._callbacks:
@@ -170,7 +173,7 @@ class Solver:
             self.apply_update()
             action = self.requested_action()
             self.iter += 1
-            if (p.snapshot and self.iter % p.snapshot == 0) or action == SNAPSHOT:
+            if (p.snapshot and self.iter % p.snapshot == 0 and parallel.is_root()) or action == SNAPSHOT:
                 self.snapshot()
             if action == STOP:
                 self._stopped = True
@@ -181,6 +184,10 @@ class Solver:
         p = self.param
         glog.info("solver.cpp:289", f"Solving {self.net.name}")
         glog.info("solver.cpp:290", f"Learning Rate Policy: {p.lr_policy}")
+        if not parallel.is_root():
+            raise RuntimeError(
+                f"solve is for the root solver, and set_solver_rank said {parallel.solver_rank()}: the others call step"
+            )
         self._stopped = False
         if resume_file:
             glog.info("solver.cpp:295", f"Restoring previous solver status from {resume_file}")

@@ -6,10 +6,18 @@ itself the net's layer, so `net.layers[i]` is the user's own object.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.machinery
+import importlib.util
+import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
 
+from caffe import parallel
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
@@ -45,6 +53,45 @@ class PythonLayer(Layer):
         raise NotImplementedError(_missing(self, "backward(self, top, propagate_down, bottom)"))
 
 
+_prototxt: ContextVar[str | Path | None] = ContextVar("prototxt", default=None)
+
+
+@contextlib.contextmanager
+def beside(prototxt: str | Path | None) -> Iterator[None]:
+    """While a net of this file is made, the modules of its Python layers are looked for in the file's folder too."""
+    token = _prototxt.set(prototxt)
+    try:
+        yield
+    finally:
+        _prototxt.reset(token)
+
+
+def _import(name: str):
+    """The module `name`, from sys.path, the working directory or the prototxt's folder; the folder that has it stays
+    on sys.path, for what the module imports later.
+
+    Raises:
+        ImportError: it is in none of them, or fails; the message says which, with the traceback.
+    """
+    package = name.partition(".")[0]
+    prototxt = _prototxt.get()
+    folders = [os.getcwd()] + ([os.path.dirname(os.path.abspath(prototxt))] if prototxt else [])
+    try:
+        if package not in sys.modules and importlib.util.find_spec(package) is None:
+            importlib.invalidate_caches()
+            having = [at for at in folders if importlib.machinery.PathFinder.find_spec(package, [at])]
+            sys.path.extend(having[:1])
+        return importlib.import_module(name)
+    except Exception as error:
+        looked = ""
+        if isinstance(error, ModuleNotFoundError):
+            places = dict.fromkeys([*(path or os.getcwd() for path in sys.path), *folders])
+            looked = f" Put its folder on PYTHONPATH.\nLooked in: {', '.join(places)}"
+        raise ImportError(
+            f"cannot import Python module {name!r}: {error}.{looked}\n{traceback.format_exc()}"
+        ) from error
+
+
 def _missing(layer: PythonLayer, method: str) -> str:
     return f"Python layer class {type(layer).__module__}.{type(layer).__qualname__} defines no {method}"
 
@@ -58,18 +105,15 @@ def make(layer_param: caffe_pb2.LayerParameter) -> PythonLayer:
         AttributeError, TypeError: the module has no such class, or the class is no caffe.Layer.
     """
     param = layer_param.python_param
-    try:
-        module = importlib.import_module(param.module)
-    except Exception as error:
-        looked = (
-            ""
-            if not isinstance(error, ModuleNotFoundError)
-            else "\nLooked in: " + ", ".join(path or "(the working directory)" for path in sys.path)
+    if layer_param.phase == caffe_pb2.TRAIN and parallel.solver_count() > 1 and not parallel.multiprocess():
+        raise RuntimeError(
+            f"layer {layer_param.name!r}: Python layers train beside other solvers only where each is a process of its "
+            f"own: call caffe.set_multiprocess(True), or leave set_solver_count at 1 (found {parallel.solver_count()})"
         )
-        raise ImportError(
-            f"layer {layer_param.name!r}: cannot import its Python module {param.module!r}: {error}. "
-            f"Put its folder on PYTHONPATH.{looked}\n{traceback.format_exc()}"
-        ) from error
+    try:
+        module = _import(param.module)
+    except ImportError as error:
+        raise ImportError(f"layer {layer_param.name!r}: {error}") from error
     cls = getattr(module, param.layer, None)
     if cls is None:
         raise AttributeError(
