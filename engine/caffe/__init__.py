@@ -1,45 +1,74 @@
 """Caffe on PyTorch: BVLC Caffe 1.0's files, Python interface and command line, on any machine that has torch."""
 
-from caffe import io, net_spec
-from caffe.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
-from caffe.layer import layer_type_list
-from caffe.layers.python import PythonLayer as Layer
-from caffe.net import Net
-from caffe.net_spec import NetSpec, layers, params, to_proto
-from caffe.proto.caffe_pb2 import TEST, TRAIN
-from caffe.solver import (
+from caffe import _caffe, io, net_spec, pycaffe
+from caffe._caffe import (
+    NCCL,
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
+    Layer,
     NesterovSolver,
+    Net,
     RMSPropSolver,
     SGDSolver,
+    Timer,
+    __version__,
     get_solver,
+    has_nccl,
+    init_log,
+    layer_type_list,
+    log,
+    set_device,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_multiprocess,
+    set_random_seed,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
 )
-
-__version__ = "1.0.0"
+from caffe.classifier import Classifier
+from caffe.detector import Detector
+from caffe.net_spec import NetSpec, layers, params, to_proto
+from caffe.proto.caffe_pb2 import TEST, TRAIN
 
 __all__ = [
+    "NCCL",
     "TEST",
     "TRAIN",
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",
+    "Classifier",
+    "Detector",
     "Layer",
     "NesterovSolver",
     "Net",
     "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
+    "Timer",
+    "__version__",
+    "_caffe",
     "get_solver",
+    "has_nccl",
+    "init_log",
     "io",
     "layer_type_list",
     "layers",
+    "log",
     "net_spec",
     "params",
+    "pycaffe",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
+    "set_multiprocess",
     "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
     "to_proto",
 ]

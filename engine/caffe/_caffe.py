@@ -1,0 +1,72 @@
+"""The names of BVLC's compiled module, for scripts that import from it. Its vectors are lists here."""
+
+from caffe.blob import Blob, BlobVec
+from caffe.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from caffe.glog import init_log, log
+from caffe.layer import layer_type_list
+from caffe.layers.python import PythonLayer as Layer
+from caffe.net import Net
+from caffe.parallel import (
+    NCCL,
+    has_nccl,
+    set_multiprocess,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
+from caffe.proto.caffe_pb2 import LayerParameter, SolverParameter
+from caffe.solver import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    Solver,
+    get_solver,
+)
+from caffe.timer import Timer
+
+BoolVec = DtypeVec = IntVec = LayerVec = NetVec = RawBlobVec = StringVec = list
+
+__version__ = "1.0.0"
+
+__all__ = [
+    "NCCL",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "Blob",
+    "BlobVec",
+    "BoolVec",
+    "DtypeVec",
+    "IntVec",
+    "Layer",
+    "LayerParameter",
+    "LayerVec",
+    "NesterovSolver",
+    "Net",
+    "NetVec",
+    "RMSPropSolver",
+    "RawBlobVec",
+    "SGDSolver",
+    "Solver",
+    "SolverParameter",
+    "StringVec",
+    "Timer",
+    "get_solver",
+    "has_nccl",
+    "init_log",
+    "layer_type_list",
+    "log",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_multiprocess",
+    "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+]

@@ -1,0 +1,94 @@
+"""Classifier: a net that classifies images (pycaffe's caffe.Classifier)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from caffe import io
+from caffe.net import Net
+from caffe.proto.caffe_pb2 import TEST
+
+
+def image_transformer(
+    net: Net,
+    mean: np.ndarray | None,
+    input_scale: float | None,
+    raw_scale: float | None,
+    channel_swap: Sequence[int] | None,
+) -> io.Transformer:
+    """The Transformer from images (H, W, K) to the first input of `net`, with the steps that are given."""
+    name = net.inputs[0]
+    transformer = io.Transformer({name: net.blobs[name].shape})
+    transformer.set_transpose(name, (2, 0, 1))
+    steps = (
+        (transformer.set_mean, mean),
+        (transformer.set_input_scale, input_scale),
+        (transformer.set_raw_scale, raw_scale),
+        (transformer.set_channel_swap, channel_swap),
+    )
+    for set_step, value in steps:
+        if value is not None:
+            set_step(name, value)
+    return transformer
+
+
+class Classifier(Net):
+    """A net in phase TEST whose first input takes images.
+
+    Args:
+        model_file, pretrained_file: the deploy prototxt and the caffemodel.
+        image_dims: (height, width) that images are resized to before they are cropped; by default the input's size.
+        mean, input_scale, raw_scale, channel_swap: see caffe.io.Transformer's set_mean and so on.
+
+    Attributes:
+        transformer: the caffe.io.Transformer in use.
+        image_dims, crop_dims: (height, width) of the resized images, and of the net's input.
+    """
+
+    def __init__(
+        self,
+        model_file: str | Path,
+        pretrained_file: str | Path,
+        image_dims: Sequence[int] | None = None,
+        mean: np.ndarray | None = None,
+        input_scale: float | None = None,
+        raw_scale: float | None = None,
+        channel_swap: Sequence[int] | None = None,
+    ):
+        super().__init__(model_file, TEST, weights=pretrained_file)
+        self.transformer = image_transformer(self, mean, input_scale, raw_scale, channel_swap)
+        self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
+        self.image_dims = self.crop_dims if image_dims is None or len(image_dims) == 0 else image_dims
+
+    def predict(self, inputs: Iterable[np.ndarray], oversample: bool = True) -> np.ndarray:
+        """The net's first output for each image: (N, C).
+
+        Args:
+            inputs: N images (H, W, K), as caffe.io.load_image gives them, of any sizes.
+            oversample: the mean over ten crops: the corners, the centre and their mirror images. Otherwise the output
+                for the centre crop, in the shape the net gives it.
+
+        Raises:
+            ValueError: no image, or image_dims smaller than the net's input.
+        """
+        images = [io.resize_image(image, self.image_dims) for image in inputs]
+        if not images:
+            raise ValueError("predict: expected at least one image (H, W, K), found none")
+        crops = io.oversample(images, self.crop_dims) if oversample else self._centres(images)
+        name = self.inputs[0]
+        prepared = np.array([self.transformer.preprocess(name, crop) for crop in crops])
+        predictions = self.forward_all(**{name: prepared})[self.outputs[0]]
+        return predictions.reshape(len(images), 10, -1).mean(1) if oversample else predictions
+
+    def _centres(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if np.any(np.array(self.image_dims) < self.crop_dims):
+            raise ValueError(
+                f"predict: the net's input is {tuple(self.crop_dims)}, found image_dims {tuple(self.image_dims)}: "
+                "a crop does not fit"
+            )
+        top, left = ((np.array(self.image_dims) - self.crop_dims) // 2).tolist()
+        height, width = self.crop_dims.tolist()
+        return [image[top : top + height, left : left + width] for image in images]
