@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+
 import torch
 
 from caffe import glog
@@ -72,3 +75,19 @@ def generator(device: torch.device | None = None) -> torch.Generator:
 def random_seed() -> int:
     """A seed for a random stream of its own (a data layer's), drawn from the CPU's generator."""
     return int(torch.randint(2**31 - 1, (1,), generator=generator()).item())
+
+
+def _keep_freed_pages() -> None:
+    """Ask glibc to keep freed memory for the next allocation instead of returning it to the system.
+
+    A net allocates and frees the same large buffers at each iteration. Returned each time, their pages are mapped and
+    zeroed anew by the system, which takes longer than many a layer does: LRN on 256x32x14x14 falls from 22 to 5 ms.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        libc = ctypes.CDLL(None)
+        libc.mallopt(m_mmap_threshold, 1 << 30)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+_keep_freed_pages()
