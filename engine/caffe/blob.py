@@ -26,6 +26,10 @@ def shares_host_memory(where: torch.device) -> bool:
     return where.type == "cpu"
 
 
+class AxisError(ValueError):
+    """An axis that a blob does not have."""
+
+
 class Memory:
     """One flat float32 buffer. `head` says which side is current: "host", "device" or "synced"."""
 
@@ -162,9 +166,9 @@ class Blob:
         return self._shape[axis] if axis < len(self._shape) else 1
 
     def axis(self, index: int) -> int:
-        """`index` as a non-negative axis. Raises ValueError where the blob has no such axis."""
+        """`index` as a non-negative axis. Raises AxisError where the blob has no such axis."""
         if not -self.num_axes <= index < self.num_axes:
-            raise ValueError(f"axis {index} out of range for {self.num_axes}-D Blob with shape {self.shape_string()}")
+            raise AxisError(f"axis {index} out of range for {self.num_axes}-D Blob with shape {self.shape_string()}")
         return index % self.num_axes
 
     def shape_string(self) -> str:

@@ -98,8 +98,11 @@ class Layer:
                     f"{self.type} Layer {self.layer_param.name!r} cannot backpropagate to "
                     f"{'label inputs' if self.is_loss else f'bottom {index}'}"
                 )
-        outputs, inputs, params = self._record or self._run(bottom, top, propagate_down)
-        self._record = (outputs, inputs, params)
+        if self._record is None or any(
+            wanted and not leaf.requires_grad for wanted, leaf in zip(propagate_down, self._record[1], strict=False)
+        ):
+            self._record = self._run(bottom, top, propagate_down)
+        outputs, inputs, params = self._record
         roots = [(value, blob) for value, blob in zip(outputs, top, strict=True)
                  if value is not None and value.requires_grad]  # fmt: skip
         leaves = [leaf for leaf in (*inputs, *params) if leaf.requires_grad]

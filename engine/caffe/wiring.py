@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffe import glog, layer
-from caffe.blob import Blob
+from caffe.blob import AxisError, Blob
 from caffe.net_param import filter_net, insert_splits
 from caffe.proto import caffe_pb2, text
 
@@ -132,8 +132,11 @@ class Wiring:
     def _set_up(self, made: layer.Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
         """BVLC's Layer::SetUp: counts checked, set-up, shapes, loss weights into the tops' diffs."""
         layer.Layer.check_counts(made, bottoms, tops)
-        made.setup(bottoms, tops)
-        made.reshape(bottoms, tops)
+        try:
+            made.setup(bottoms, tops)
+            made.reshape(bottoms, tops)
+        except AxisError as error:
+            layer.Layer.check(made, False, str(error))
         given = list(made.layer_param.loss_weight)
         if not given and type(made).is_loss:
             given = [1.0]

@@ -64,6 +64,21 @@ def test_an_unsound_net_is_refused_with_its_layer(source, words):
         make(source)
 
 
+def test_an_axis_out_of_range_names_the_layer():
+    with pytest.raises(ValueError, match=r"layer 's' \(Softmax\): axis 5 out of range for 2-D Blob with shape 4 3"):
+        make(DATA + 'layer { name: "s" type: "Softmax" bottom: "data" top: "s" softmax_param { axis: 5 } }')
+
+
+def test_a_layer_gives_a_gradient_it_was_not_told_of_before_forward(net):
+    net.forward()
+    net.backward()
+    assert not net.blobs["data"].diff.any()
+    net.layers[2].backward([net.blobs["ip"]], [True], [net.blobs["data"]])
+    np.testing.assert_allclose(
+        net.blobs["data"].diff, net.blobs["ip"].diff @ net.params["ip"][0].data, rtol=1e-4, atol=1e-7
+    )
+
+
 def test_unsound_phase():
     with pytest.raises(ValueError, match=r"caffe.TRAIN \(0\) or caffe.TEST \(1\), found 7"):
         make(DATA, 7)
