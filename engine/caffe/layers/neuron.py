@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import caffe.device
-from caffe import fillers
+from caffe import fillers, glog
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
@@ -157,7 +157,9 @@ class PReLU(Layer):
         self._check_axes(bottom)
         param = self.layer_param.prelu_param
         shape = () if param.channel_shared else bottom[0].shape[1:2]
-        if not self.blobs:
+        if self.blobs:
+            glog.info("prelu_layer.cpp:20", "Skipping parameter initialization")
+        else:
             self.blobs.add_blob(*shape)
             default = caffe_pb2.FillerParameter(type="constant", value=0.25)
             fillers.fill(self.blobs[0], param.filler if param.HasField("filler") else default)

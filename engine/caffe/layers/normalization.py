@@ -219,7 +219,9 @@ class Bias(Layer):
 
     def setup(self, bottom, top):
         param = self.layer_param.bias_param
-        if len(bottom) == 1 and not self.blobs:
+        if len(bottom) == 1 and self.blobs:
+            glog.info("bias_layer.cpp:13", "Skipping parameter initialization")
+        elif len(bottom) == 1:
             self.blobs.add_blob(*covered(self, param, bottom[0], param.num_axes))
             fillers.fill(self.blobs[0], param.filler)
         self.check(len(self.blobs) == (len(bottom) == 1), f"expected {int(len(bottom) == 1)} blob(s), "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from caffe import fillers
+from caffe import fillers, glog
 from caffe.layer import Layer, register
 
 
@@ -18,7 +18,9 @@ class Parameter(Layer):
     bottom_count = (0, 0)
 
     def setup(self, bottom, top):
-        if not self.blobs:
+        if self.blobs:
+            glog.info("parameter_layer.hpp:18", "Skipping parameter initialization")
+        else:
             self.blobs.add_blob(*self.layer_param.parameter_param.shape.dim)
         top[0].reshape(*self.layer_param.parameter_param.shape.dim)
 
@@ -48,7 +50,9 @@ class Embed(Layer):
         self.check(param.num_output > 0, f"EmbedLayer num_output must be positive; found {param.num_output}.")
         self.check(param.input_dim > 0, f"EmbedLayer input_dim must be positive; found {param.input_dim}.")
         shapes = [(param.input_dim, param.num_output), (param.num_output,)][: 1 + param.bias_term]
-        if not self.blobs:
+        if self.blobs:
+            glog.info("embed_layer.cpp:19", "Skipping parameter initialization")
+        else:
             for shape, filler in zip(shapes, (param.weight_filler, param.bias_filler), strict=False):
                 self.blobs.add_blob(*shape)
                 fillers.fill(self.blobs[-1], filler)

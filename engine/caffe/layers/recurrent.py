@@ -107,7 +107,7 @@ class Recurrent(Layer):
         self._check_bottoms(bottom)
         self.steps, streams = bottom[0].shape[:2]
         glog.info(
-            "recurrent_layer.cpp:25",
+            "recurrent_layer.cpp:20",
             f"Initializing recurrent layer: assuming input batch contains {self.steps} timesteps of {streams} "
             "independent streams.",
         )
@@ -124,7 +124,7 @@ class Recurrent(Layer):
             for index, (name, shape) in enumerate(named):
                 self.blobs.add_blob(*shape)
                 fillers.fill(self.blobs[-1], param.bias_filler if name.startswith("b_") else param.weight_filler)
-                glog.info("recurrent_layer.cpp:153", f"Adding parameter {index}: {name}")
+                glog.info("recurrent_layer.cpp:150", f"Adding parameter {index}: {name}")
         for (name, shape), blob in zip(named, self.blobs, strict=True):
             self.check(blob.shape == shape, f"expected {name} of shape {shape}, found {blob.shape_string()}")
         self.memory = [Blob((1, streams, self.dim)) for _ in range(self.states)]

@@ -1,0 +1,184 @@
+"""HDF5Data and HDF5Output: a net's arrays from and to HDF5 files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from caffe import device, glog, parallel
+from caffe.blob import Blob
+from caffe.layer import Layer, register
+from caffe.layers.data import SourceLayer
+from caffe.proto import caffe_pb2
+from caffe.weight_files import write_whole_hdf5
+
+CLASSES = {"i": "H5T_INTEGER", "u": "H5T_INTEGER", "f": "H5T_FLOAT"}  # numpy's kinds of numbers as HDF5 calls them
+
+
+def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
+    """The datasets `names` of the HDF5 file `path`, float32, with one first dimension.
+
+    Raises:
+        ValueError: no such file or dataset, datasets that hold no numbers or differ in their number of rows.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"Failed opening HDF5 file: {path}: {error} (seen from {os.getcwd()})") from None
+    arrays = []
+    with file:
+        for name in names:
+            found = file.get(name)
+            if not isinstance(found, h5py.Dataset):
+                raise ValueError(
+                    f"Failed to find HDF5 dataset {name} in {path}: a top reads the dataset of its name; "
+                    f"the file has {', '.join(sorted(file)) or 'none'}"
+                )
+            if found.dtype.kind not in CLASSES:
+                raise ValueError(
+                    f"Unsupported datatype class of {name} in {path}: expected numbers, found {found.dtype}"
+                )
+            if not found.ndim:
+                raise ValueError(f"{path}: Input must have at least 1 axis; dataset {name} is one value")
+            if len(found) != len(arrays[0] if arrays else found):
+                raise ValueError(
+                    f"{path}: expected datasets of as many rows as {names[0]}, {len(arrays[0])}; "
+                    f"{name} has {len(found)}"
+                )
+            arrays.append(np.asarray(found, np.float32))
+    if not len(arrays[0]):
+        raise ValueError(f"{path}: expected at least one row in {names[0]}, found none")
+    return arrays
+
+
+@register("HDF5Data")
+class HDF5Data(SourceLayer):
+    """The rows of HDF5 files, a batch a forward, over and over.
+
+    `source` lists the files, their names separated by white space. Each top is the dataset of the top's name, its first
+    axis being the rows: (batch_size, ...). A file is read whole. `shuffle` draws the files' order anew in each round
+    and the rows' order each time a file is read.
+    """
+
+    top_count = (1, None)
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.check(not self.layer_param.HasField("transform_param"), f"{self.type} does not transform data.")
+        param = self.layer_param.hdf5_data_param
+        self.check(param.batch_size > 0, f"batch_size must be positive; found {param.batch_size}")
+        glog.info("hdf5_data_layer.cpp:81", f"Loading list of HDF5 filenames from: {param.source}")
+        try:
+            self.files = Path(param.source).read_text(encoding="utf-8", errors="surrogateescape").split()
+        except OSError as error:
+            self.check(False, f"Failed to open source file: {param.source}: {error.strerror} (seen from {os.getcwd()})")
+        glog.info("hdf5_data_layer.cpp:95", f"Number of HDF5 files: {len(self.files)}")
+        self.check(len(self.files) > 0, f"Must have at least 1 HDF5 filename listed in {param.source}")
+        self.random = np.random.RandomState(device.random_seed())
+        self.turn = 0  # rows passed so far, for solvers that share them
+        self.file = self.row = 0
+        self.file_order, self.row_order = np.arange(len(self.files)), np.arange(0)
+        self.arrays: list[np.ndarray] = []
+        self._shuffle(self.file_order)
+        self._load()
+        for blob, array in zip(top, self.arrays, strict=True):
+            blob.reshape(param.batch_size, *array.shape[1:])
+
+    def _shuffle(self, order: np.ndarray) -> None:
+        if self.layer_param.hdf5_data_param.shuffle:
+            self.random.shuffle(order)
+
+    def _load(self) -> None:
+        """Read the current file, unless it is the only one and read already."""
+        if not self.arrays or len(self.files) > 1:
+            path = self.files[self.file_order[self.file]]
+            before = [array.shape[1:] for array in self.arrays]
+            try:
+                self.arrays = read_datasets(path, list(self.layer_param.top))
+            except ValueError as error:
+                self.check(False, str(error))
+            found = [array.shape[1:] for array in self.arrays]
+            self.check(not before or found == before, f"{path}: expected rows of the shapes {before}, as in the files "
+                                                      f"before, found {found}")  # fmt: skip
+        self.row, self.row_order = 0, np.arange(len(self.arrays[0]))
+        self._shuffle(self.row_order)
+
+    def _next(self) -> None:
+        """Go to the next row, at the end of a file to the next file."""
+        self.row += 1
+        self.turn += 1
+        if self.row < len(self.row_order):
+            return
+        self.file += 1
+        if self.file == len(self.files):
+            self.file = 0
+            self._shuffle(self.file_order)
+        self._load()
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        count = self.layer_param.hdf5_data_param.batch_size
+        batch = [np.empty((count, *array.shape[1:]), np.float32) for array in self.arrays]
+        for item in range(count):
+            while self.phase != caffe_pb2.TEST and self.turn % parallel.solver_count() != parallel.solver_rank():
+                self._next()
+            for values, array in zip(batch, self.arrays, strict=True):
+                values[item] = array[self.row_order[self.row]]
+            self._next()
+        for blob, values in zip(top, batch, strict=True):
+            blob.reshape(*values.shape)
+            blob.set_data(torch.from_numpy(values).to(device.current()))
+
+
+@register("HDF5Output")
+class HDF5Output(Layer):
+    """Writes its bottoms to the HDF5 file `file_name` as `data` and `label`, 4-D: (N, C, H, W).
+
+    The file is there, empty, from set-up on. As in BVLC a second forward cannot add to it and raises; the batch to
+    write must hold all rows. The file is written whole or not at all.
+    """
+
+    bottom_count = (2, 2)
+    top_count = (0, 0)
+    DATASETS = ("data", "label")
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.path = self.layer_param.hdf5_output_param.file_name
+        self.written = False
+        self._write(lambda file: None)
+
+    def _write(self, fill) -> None:
+        try:
+            write_whole_hdf5(self.path, fill)
+        except OSError as error:
+            self.check(False, f"Failed to open HDF5 file {self.path!r} for writing: {error} (seen from {os.getcwd()})")
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """There is no top."""
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.check(
+            bottom[0].num == bottom[1].num,
+            "data blob and label blob must have the same batch size; "
+            f"found {bottom[0].shape_string()} and {bottom[1].shape_string()}",
+        )
+        glog.info("hdf5_output_layer.cpp:33", f"Saving HDF5 file {self.path}")
+        self.check(
+            not self.written,
+            f"Failed to make float dataset data: {self.path} holds the batch of the forward before; the layer writes "
+            "one batch a net: use a batch of all rows, or a file a net",
+        )
+
+        def fill(file: h5py.File) -> None:
+            for name, blob in zip(self.DATASETS, bottom, strict=True):
+                file[name] = blob.data.reshape(blob.num, blob.channels, blob.height, blob.width)
+
+        self._write(fill)
+        self.written = True
+        glog.info("hdf5_output_layer.cpp:38", f"Successfully saved {bottom[0].num} rows")
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """No gradient comes from a file."""
