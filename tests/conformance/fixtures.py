@@ -8,6 +8,8 @@
     images/*.png, list.txt    6 colour pictures of one size and their list (path, label)
     list_sizes.txt            4 of several sizes
     mean.binaryproto          a 3x10x9 mean image
+    one.h5, two.h5, hdf5.txt  4 and 3 items of "data" (2x2x3) and "label", and the files' list
+    infogain.binaryproto      a 3x3 matrix of weights above 0
 """
 
 from __future__ import annotations
@@ -60,6 +62,28 @@ def write_lmdb(folder: str, records: list[bytes]) -> None:
             transaction.put(b"%08d" % index, record)
 
 
+def write_blob(path: str, values: np.ndarray) -> None:
+    """A binaryproto file. values: (C, H, W)."""
+    blob = caffe_pb2.BlobProto()
+    blob.num, (blob.channels, blob.height, blob.width) = 1, values.shape
+    blob.data.extend(float(value) for value in values.ravel())
+    with open(path, "wb") as file:
+        file.write(blob.SerializeToString())
+
+
+def write_hdf5(folder: str) -> None:
+    import h5py
+
+    random = np.random.RandomState(6)
+    paths = [os.path.join(folder, name) for name in ("one.h5", "two.h5")]
+    for path, count in zip(paths, (4, 3)):
+        with h5py.File(path, "w") as file:
+            file["data"] = random.standard_normal((count, 2, 2, 3)).astype(np.float32)
+            file["label"] = random.randint(0, 5, count).astype(np.float32)
+    with open(os.path.join(folder, "hdf5.txt"), "w") as file:
+        file.writelines(path + "\n" for path in paths)
+
+
 def three_classes(count: int, seed: int) -> list[bytes]:
     """Records of noisy 12x12 pictures, a bright bar at the left, the middle or the right."""
     noise = pictures(count, (1, 12, 12), seed) // 3
@@ -92,11 +116,9 @@ def write(folder: str) -> None:
             lines[name].append("%s %d\n" % (path, (index * 2) % 5))
         with open(os.path.join(folder, name), "w") as file:
             file.writelines(lines[name])
-    mean = caffe_pb2.BlobProto()
-    mean.num, (mean.channels, mean.height, mean.width) = 1, colour.shape[1:]
-    mean.data.extend(float(value) for value in colour.mean(axis=0).ravel())
-    with open(os.path.join(folder, "mean.binaryproto"), "wb") as file:
-        file.write(mean.SerializeToString())
+    write_blob(os.path.join(folder, "mean.binaryproto"), colour.mean(axis=0))
+    write_blob(os.path.join(folder, "infogain.binaryproto"), np.random.RandomState(4).uniform(0.1, 1, (1, 3, 3)))
+    write_hdf5(folder)
     with open(done, "w"):
         pass
 

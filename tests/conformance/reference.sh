@@ -44,10 +44,8 @@ if [ -e "$part" ]; then
     rm -rf --one-file-system "$part"
 fi
 if [ -e "$root" ]; then
-    [ -d "$root/var/lib/dpkg" ] || [ -z "$(ls -A "$root")" ] ||
-        fail "$root exists and is no Debian folder: move it away, or set REFERENCE to another folder"
-    say "the installation in $root is not whole: it is replaced"
-    rm -rf --one-file-system "$root"
+    rmdir "$root" 2>/dev/null ||
+        fail "$root exists, but pycaffe does not work there: remove it, or set REFERENCE to another folder"
 fi
 mkdir -p "$(dirname "$root")"
 say "installing BVLC Caffe 1.0 (Debian 11: $packages) into $root with $tool; about 1 GB, some minutes"

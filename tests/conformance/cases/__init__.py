@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from . import losses, net_calls, nets, neurons, refusals, shaping, solvers, sources, weighted, weights
+from . import (
+    losses,
+    net_calls,
+    nets,
+    neurons,
+    neurons_more,
+    refusals,
+    shaping,
+    shaping_more,
+    solvers,
+    sources,
+    weighted,
+    weights,
+)
 
-MODULES = (weighted, neurons, shaping, losses, sources, nets, net_calls, weights, solvers, refusals)
-ALL = {case.name: case for module in MODULES for case in module.CASES}
+LAYERS = (weighted, neurons, neurons_more, shaping, shaping_more, losses, sources)
+WHOLES = (nets, net_calls, weights, solvers, refusals)
+ALL = {case.name: case for module in LAYERS + WHOLES for case in module.CASES}
+OF_A_TYPE = {case.name: case.name.split("/")[0] for module in LAYERS for case in module.CASES}  # case: its layer type

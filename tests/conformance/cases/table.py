@@ -59,7 +59,8 @@ class Case:
 
     bottoms: "2x3x4x4" or "2x3 labels5" (shape, kind of values), one string each, "-" for a net whose layer has none.
     tops: their number, or "in place". params: the kinds of the parameters' values, or "as filled".
-    backward: whether backward is run. loss: the top's diffs are the net's own loss weights.
+    backward: whether backward is run. force: whether each bottom is asked a diff that can be (force_backward).
+    loss: the top's diffs are the net's own loss weights.
     keep: what is answered beside tops and diffs ("params": the parameters after the run).
     """
 
@@ -71,6 +72,7 @@ class Case:
     phase: int = caffe.TRAIN
     iterations: int = 1
     backward: bool = True
+    force: bool = True
     loss: bool = False
     keep: str = ""
 
@@ -87,7 +89,7 @@ class Case:
 
     def text(self) -> str:
         """The net's prototxt."""
-        lines = ["force_backward: true"] if self.backward else []
+        lines = ["force_backward: true"] if self.backward and self.force else []
         for index, (shape, _) in enumerate(self.shapes()):
             dims = " ".join("dim: %d" % n for n in shape)
             lines.append('layer { name: "b%d" type: "Input" top: "bottom%d"' % (index, index))
