@@ -256,6 +256,10 @@ class Net(Wiring):
 
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs) -> dict[str, np.ndarray]:
         """Run any number of inputs through the net in batches; returns their outputs, stacked."""
+        if not inputs:
+            raise ValueError(
+                f"forward_all: expected arrays for the net's inputs {self.inputs}, found none; see forward"
+            )
         results: dict[str, list] = {}
         for batch in self._batch(inputs):
             for name, values in self.forward(blobs, **batch).items():

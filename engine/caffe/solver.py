@@ -25,7 +25,7 @@ class Solver:
         param: the SolverParameter.
         net, test_nets: the nets; test nets use the train net's parameters.
         iter: how many updates were made.
-        lr: the learning rate of the last update.
+        lr: the learning rate of the next update.
         history: the update rule's memory, one or two blobs a learned parameter.
         requested_action: called after each iteration; "stop", "snapshot" or None.
 
@@ -48,7 +48,6 @@ class Solver:
             device.set_random_seed(self.param.random_seed + parallel.solver_rank())
         self.iter = 0
         self.current_step = 0
-        self.lr = 0.0
         self.requested_action: Callable[[], str | None] = lambda: None
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._losses: list[float] = []
@@ -208,15 +207,15 @@ class Solver:
 
     def apply_update(self) -> None:
         """Update the parameters from their diffs, which then hold what was subtracted."""
-        self.lr = self._rate()
+        rate = self.lr
         if self.param.display and self.iter % self.param.display == 0:
-            glog.info("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {self.lr:g}")
+            glog.info("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {rate:g}")
         with torch.no_grad():
             self._clip()
             for index in range(len(self.net.learnable_params)):
-                self._update(index)
+                self._update(index, rate)
 
-    def _update(self, index: int) -> None:
+    def _update(self, index: int, rate: float) -> None:
         p, net, rule = self.param, self.net, SOLVER_TYPES[self.type].rule
         blob = net.learnable_params[index]
         data, diff = blob.data_tensor.data, blob.diff_tensor.data
@@ -227,7 +226,7 @@ class Solver:
         if decay:
             diff.add_(data if p.regularization_type == "L2" else data.sign(), alpha=decay)
         lr_mult = net.params_lr[index]
-        rate = self.lr * (1.0 if lr_mult is None else lr_mult)
+        rate *= 1.0 if lr_mult is None else lr_mult
         history = self.history[index :: len(net.learnable_params)]
         diff.copy_(rule(diff, [h.data_tensor.data for h in history], rate, p, self.iter))
         data.sub_(diff)
@@ -249,7 +248,8 @@ class Solver:
             for blob in self.net.learnable_params:
                 blob.set_diff(blob.diff_tensor * scale)
 
-    def _rate(self) -> float:
+    @property
+    def lr(self) -> float:
         p = self.param
         if p.lr_policy not in LR_POLICIES:
             raise ValueError(f"Unknown learning rate policy: {p.lr_policy!r}; expected one of {', '.join(LR_POLICIES)}")

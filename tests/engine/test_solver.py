@@ -53,8 +53,8 @@ def gradients(made) -> list[np.ndarray]:
 def test_learning_rate_policies(text_, rates):
     made = solver(text_)
     for i in range(8):
-        made.step(1)
         assert made.lr == pytest.approx(rates(i), rel=1e-5)
+        made.step(1)
 
 
 @pytest.mark.parametrize(
