@@ -84,11 +84,11 @@ class Classifier(Net):
         return predictions.reshape(len(images), 10, -1).mean(1) if oversample else predictions
 
     def _centres(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if np.any(np.array(self.image_dims) < self.crop_dims):
+        (rows, columns), (height, width) = map(int, self.image_dims), self.crop_dims.tolist()
+        if rows < height or columns < width:
             raise ValueError(
-                f"predict: the net's input is {tuple(self.crop_dims)}, found image_dims {tuple(self.image_dims)}: "
-                "a crop does not fit"
+                f"predict: expected image_dims of at least the net's input, {(height, width)}, "
+                f"found {(rows, columns)}: no crop fits"
             )
-        top, left = ((np.array(self.image_dims) - self.crop_dims) // 2).tolist()
-        height, width = self.crop_dims.tolist()
+        top, left = (rows - height) // 2, (columns - width) // 2
         return [image[top : top + height, left : left + width] for image in images]
