@@ -53,14 +53,14 @@ class MultinomialLogisticLoss(LossLayer):
 
 
 class _Infogain(torch.autograd.Function):
-    """(x, softmax axis, label axis, H (C, C), classes and mask (outer, inner)) to (summed loss, probabilities).
+    """(x, axis, H (C, C), classes and mask (outer, inner)) to (summed loss, probabilities).
 
     The gradient is p * sum_k H[label, k] - H[label], also where the loss is clamped, as Caffe's.
     """
 
     @staticmethod
-    def forward(ctx, x, softmax_axis, axis, gains, index, valid):
-        prob = torch.softmax(x, softmax_axis)
+    def forward(ctx, x, axis, gains, index, valid):
+        prob = torch.softmax(x, axis)
         shape = (index.shape[0], x.shape[axis], index.shape[1])
         rows = gains[index].transpose(1, 2)  # (outer, C, inner)
         if valid is not None:
@@ -74,7 +74,7 @@ class _Infogain(torch.autograd.Function):
     def backward(ctx, grad, _):
         prob, rows = ctx.saved_tensors
         down = prob.view(rows.shape) * rows.sum(1, keepdim=True) - rows
-        return (down * grad).view(prob.shape), None, None, None, None, None
+        return (down * grad).view(prob.shape), None, None, None, None
 
 
 @register("InfogainLoss")
@@ -84,6 +84,7 @@ class InfogainLoss(LossLayer):
     Bottoms: the scores (N, C, ...), C along infogain_loss_param.axis, the labels, one for each prediction, 0 to C - 1,
     and H (C * C values), unless it comes from the binaryproto `source`. Predictions labelled ignore_label count
     nowhere. Top: the loss; second top: the probabilities, without gradient. normalization as SoftmaxWithLoss.
+    softmax_param is not used, as in BVLC.
     """
 
     bottom_count = (2, 3)
@@ -106,7 +107,6 @@ class InfogainLoss(LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.axis = bottom[0].axis(self.layer_param.infogain_loss_param.axis)
-        self.softmax_axis = bottom[0].axis(self.layer_param.softmax_param.axis)
         check_label_count(self, bottom, self.axis)
         self.classes = bottom[0].shape[self.axis]
         gains = self.gains if self.gains is not None else bottom[2]
@@ -126,6 +126,6 @@ class InfogainLoss(LossLayer):
         scores = x.detach().reshape(outer, self.classes, inner)
         index, valid = classes_of(self, labels, scores, param.ignore_label if param.HasField("ignore_label") else None)
         gains = gains.reshape(self.classes, self.classes)
-        loss, prob = _Infogain.apply(x, self.softmax_axis, self.axis, gains, index, valid)
+        loss, prob = _Infogain.apply(x, self.axis, gains, index, valid)
         loss = loss / normalizer(param.normalization, outer, inner, valid)
         return [loss, prob] if self.with_prob else loss

@@ -70,7 +70,7 @@ class Recurrent(Layer):
     Tops: the outputs (T, N, num_output); with expose_hidden the last states.
 
     Without expose_hidden a batch begins with the last states of the batch before it (zeros at first). No gradient
-    reaches the states of another batch, exposed ones included, as in BVLC.
+    flows through the states from batch to batch: as in BVLC, exposed ones' diffs are neither read nor written.
     """
 
     bottom_count = (2, None)
@@ -174,6 +174,10 @@ class Recurrent(Layer):
         super().forward(bottom, top)
         for blob, state in zip(self.memory, self.last, strict=True):
             blob.set_data(state, keep=False)
+
+    def backward(self, top, propagate_down, bottom):
+        states = 2 + self.static
+        super().backward(top, [*propagate_down[:states], *(False,) * self.exposed], bottom)
 
     def compute(self, x, cont, *rest):
         weights = list(self.params)

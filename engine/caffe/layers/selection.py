@@ -175,7 +175,7 @@ class ArgMax(Layer):
         along_axis = param.HasField("axis")
         x = x.detach() if along_axis else x.detach().reshape(x.shape[0], -1)
         axis = param.axis % x.ndim if along_axis else 1
-        values, places = x.flip(axis).sort(axis, descending=True, stable=True)
+        values, places = torch.sort(x.flip(axis), dim=axis, descending=True, stable=True)
         values = values.narrow(axis, 0, param.top_k)
         indices = (x.shape[axis] - 1 - places.narrow(axis, 0, param.top_k)).to(x.dtype)
         if along_axis:
