@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import caffe
 import numpy as np
 import pytest
 import torch
@@ -19,8 +18,6 @@ import fixtures  # noqa: E402
 import run_cases  # noqa: E402
 import storage  # noqa: E402
 
-# Types of BVLC's that are recorded and that the engine may still be without; every other one it must have.
-NOT_YET = {"HDF5Data", "HDF5Output", "LSTM", "LSTMUnit", "RNN", "SPP"}
 RECORDED = storage.load(comparison.RECORDED)
 
 
@@ -44,16 +41,8 @@ def test_every_case_is_recorded():
     assert sorted(RECORDED) == sorted(cases.ALL), "run `python tests/conformance/conformance.py --record`"
 
 
-def test_layer_types():
-    """What an absent type would leave out below cannot grow unseen."""
-    assert set(cases.OF_A_TYPE.values()) - set(caffe.layer_type_list()) <= NOT_YET
-
-
 @pytest.mark.parametrize("name", cases.ALL)
 def test_answers_as_the_reference(name, folder):
-    kind = cases.OF_A_TYPE.get(name)
-    if kind in NOT_YET and kind not in caffe.layer_type_list():
-        pytest.skip(f"the engine has no layer type {kind} yet")
     _, said = comparison.differences(RECORDED[name], run_cases.answer(name, folder))
     assert not said, "\n".join(said)
 

@@ -17,7 +17,18 @@ from . import (
     weights,
 )
 
-LAYERS = (weighted, neurons, neurons_more, shaping, shaping_more, losses, sources)
-WHOLES = (nets, net_calls, weights, solvers, refusals)
-ALL = {case.name: case for module in LAYERS + WHOLES for case in module.CASES}
-OF_A_TYPE = {case.name: case.name.split("/")[0] for module in LAYERS for case in module.CASES}  # case: its layer type
+MODULES = (
+    weighted,
+    neurons,
+    neurons_more,
+    shaping,
+    shaping_more,
+    losses,
+    sources,
+    nets,
+    net_calls,
+    weights,
+    solvers,
+    refusals,
+)
+ALL = {case.name: case for module in MODULES for case in module.CASES}
