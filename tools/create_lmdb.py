@@ -83,7 +83,7 @@ def _records(source: Source, order: np.ndarray, **how) -> Iterator[tuple[int, by
                 made.append((place, error))
         return made
 
-    threads = len(os.sched_getaffinity(0))
+    threads = os.cpu_count() or 1
     waiting: collections.deque = collections.deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
