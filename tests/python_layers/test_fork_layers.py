@@ -2,6 +2,10 @@
 
 import importlib.metadata
 import importlib.util
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import caffe
@@ -308,3 +312,22 @@ def test_lists_that_do_not_fit(images, kind, field):
         read(kind, images, f"{field}: 2")
     with pytest.raises(ValueError, match=f"expected {field} of 1 or more, found 0"):
         read(kind, images, f"{field}: 0")
+
+
+# -- installation
+
+def test_a_wheel_brings_the_plug_in(tmp_path):
+    root = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(tmp_path / "installed")
+    program = """if True:
+        import caffe, caffe.layer, fork_layers, fork_losses, hashing_losses
+        for module in caffe, fork_layers, fork_losses, hashing_losses:
+            print(module.__file__)
+        caffe.layer.create(caffe.proto.caffe_pb2.LayerParameter(name="it", type="ScaleTanH"))"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    assert len(done.stdout.splitlines()) == 4
+    assert all(line.startswith(str(tmp_path / "installed")) for line in done.stdout.splitlines())
