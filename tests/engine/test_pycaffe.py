@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import textwrap
@@ -183,7 +184,7 @@ def python_net(folder, module):
 @pytest.fixture
 def unused_name(request, monkeypatch):
     """A module name of this test's own; sys.path and sys.modules are afterwards as before."""
-    name = f"layers_of_{request.node.name.replace('[', '_').replace(']', '').replace('-', '_')}"
+    name = re.sub(r"\W", "_", f"layers_of_{request.node.name}")
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield name
     sys.modules.pop(name, None)
@@ -221,9 +222,13 @@ def test_a_missing_python_layer_says_where_it_was_looked_for(unused_name, tmp_pa
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_failing_python_layer_shows_its_traceback(unused_name, tmp_path):
-    (tmp_path / f"{unused_name}.py").write_text("import caffe\n\nvalue = 1 / 0\n")
-    with pytest.raises(ImportError, match=r"(?s)division by zero.*line 3.*value = 1 / 0") as caught:
+@pytest.mark.parametrize(
+    "line, words",
+    [("value = 1 / 0", "division by zero"), ("import no_such_package", "No module named 'no_such_package'")],
+)
+def test_a_failing_python_layer_shows_its_traceback(line, words, unused_name, tmp_path):
+    (tmp_path / f"{unused_name}.py").write_text(f"import caffe\n\n{line}\n")
+    with pytest.raises(ImportError, match=f"(?s){words}.*line 3.*{line}") as caught:
         caffe.Net(python_net(tmp_path, unused_name), caffe.TEST)
     assert "Looked in" not in str(caught.value)
 

@@ -84,7 +84,7 @@ def _import(name: str):
         return importlib.import_module(name)
     except Exception as error:
         looked = ""
-        if isinstance(error, ModuleNotFoundError):
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             places = dict.fromkeys([*(path or os.getcwd() for path in sys.path), *folders])
             looked = f" Put its folder on PYTHONPATH.\nLooked in: {', '.join(places)}"
         raise ImportError(
