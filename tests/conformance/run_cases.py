@@ -14,8 +14,9 @@ import sys
 import tempfile
 import traceback
 
-os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is imported: errors only
-sys.dont_write_bytecode = True
+if __name__ == "__main__":  # a test that imports this keeps its environment
+    os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is imported: errors only
+    sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import numpy as np  # noqa: E402

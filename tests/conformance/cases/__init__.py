@@ -9,12 +9,15 @@ from . import (
     neurons,
     neurons_more,
     refusals,
+    refused_layers,
     shaping,
     shaping_more,
     solvers,
     sources,
     weighted,
     weights,
+    wider,
+    windows,
 )
 
 MODULES = (
@@ -23,12 +26,15 @@ MODULES = (
     neurons_more,
     shaping,
     shaping_more,
+    wider,
     losses,
     sources,
+    windows,
     nets,
     net_calls,
     weights,
     solvers,
     refusals,
+    refused_layers,
 )
 ALL = {case.name: case for module in MODULES for case in module.CASES}
