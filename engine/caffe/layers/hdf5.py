@@ -20,6 +20,11 @@ from caffe.weight_files import write_whole_hdf5
 CLASSES = {"i": "H5T_INTEGER", "u": "H5T_INTEGER", "f": "H5T_FLOAT"}  # numpy's kinds of numbers as HDF5 calls them
 
 
+def _reason(error: OSError) -> str:
+    """Why a file cannot be opened, in the words of the system where it has some, and where relative paths begin."""
+    return f"{os.strerror(error.errno) if error.errno else error} (seen from {os.getcwd()})"
+
+
 def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
     """The datasets `names` of the HDF5 file `path`, float32, with one first dimension.
 
@@ -29,7 +34,7 @@ def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise ValueError(f"Failed opening HDF5 file: {path}: {error} (seen from {os.getcwd()})") from None
+        raise ValueError(f"Failed opening HDF5 file: {path}: {_reason(error)}") from None
     arrays = []
     with file:
         for name in names:
@@ -75,7 +80,7 @@ class HDF5Data(SourceLayer):
         try:
             self.files = Path(param.source).read_text(encoding="utf-8", errors="surrogateescape").split()
         except OSError as error:
-            self.check(False, f"Failed to open source file: {param.source}: {error.strerror} (seen from {os.getcwd()})")
+            self.check(False, f"Failed to open source file: {param.source}: {_reason(error)}")
         glog.info("hdf5_data_layer.cpp:95", f"Number of HDF5 files: {len(self.files)}")
         self.check(len(self.files) > 0, f"Must have at least 1 HDF5 filename listed in {param.source}")
         self.random = np.random.RandomState(device.random_seed())
@@ -154,7 +159,7 @@ class HDF5Output(Layer):
         try:
             write_whole_hdf5(self.path, fill)
         except OSError as error:
-            self.check(False, f"Failed to open HDF5 file {self.path!r} for writing: {error} (seen from {os.getcwd()})")
+            self.check(False, f"Failed to open HDF5 file {self.path!r} for writing: {_reason(error)}")
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """There is no top."""

@@ -94,6 +94,11 @@ class BNLL(Layer):
 class Clip(Layer):
     """x, but at least `min` and at most `max`; the bounds themselves pass a gradient."""
 
+    def setup(self, bottom, top):
+        for name in ("min", "max"):
+            given = self.layer_param.clip_param.HasField(name)
+            self.check(given, f"missing required field clip_param.{name}: Clip needs both bounds")
+
     def compute(self, x):
         return x.clamp(self.layer_param.clip_param.min, self.layer_param.clip_param.max)
 

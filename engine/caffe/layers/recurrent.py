@@ -65,8 +65,8 @@ class LSTMUnit(Layer):
 class Recurrent(Layer):
     """A recurrent layer over T timesteps of N streams.
 
-    Bottoms: x (T, N, ...); cont (T, N), 0 where a stream begins a sequence, else 1; optionally a static input (N, ...),
-    seen at each timestep; with expose_hidden the states to begin with, (1, N, num_output) each.
+    Bottoms: x (T, N, ...), of 3 axes or more; cont (T, N), 0 where a stream begins a sequence, else 1; optionally a
+    static input (N, ...), seen at each timestep; with expose_hidden the states to begin with, (1, N, num_output) each.
     Tops: the outputs (T, N, num_output); with expose_hidden the last states.
 
     Without expose_hidden a batch begins with the last states of the batch before it (zeros at first). No gradient
@@ -135,6 +135,7 @@ class Recurrent(Layer):
             x.num_axes >= 2,
             f"bottom[0] must have at least 2 axes -- (#timesteps, #streams, ...); found {x.shape_string()}",
         )
+        x.axis(2)  # raises where the streams have no values
         self.check(
             cont.num_axes == 2,
             f"bottom[1] must have exactly 2 axes -- (#timesteps, #streams); found {cont.shape_string()}",
@@ -160,8 +161,8 @@ class Recurrent(Layer):
         for index, blob in enumerate(bottom[2 + self.static :], 2 + self.static):
             self.check(
                 blob.shape == state,
-                f"bottom[{index}] shape must match hidden state input shape: {Blob(state).shape_string()}; "
-                f"found {blob.shape_string()}",
+                f"shape mismatch - recur_input_blobs_[{index - 2 - self.static}]: {Blob(state).shape_string()} vs. "
+                f"bottom[{index}]: {blob.shape_string()}; a state is 1 x streams x num_output",
             )
         for blob in self.memory:
             blob.reshape(*state)

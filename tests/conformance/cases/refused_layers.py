@@ -127,6 +127,12 @@ NETS = {
         source("data", 3) + source("cont", 3, 2) + layer("LSTM", "data cont", more="recurrent_param { num_output: 2 }"),
         ("bottom[0] must have at least 2 axes -- (#timesteps, #streams, ...)",),
     ),
+    "lstm_no_values": (
+        source("data", 3, 2)
+        + source("cont", 3, 2)
+        + layer("LSTM", "data cont", more="recurrent_param { num_output: 2 }"),
+        ("axis 2 out of range for 2-D Blob with shape 3 2 (6)",),
+    ),
     "lstm_exposed_bottoms": (
         STEPS + layer("LSTM", "data cont", "x y z", "recurrent_param { num_output: 2 expose_hidden: true }"),
         ("LSTM", "4 bottom"),
@@ -142,7 +148,7 @@ NETS = {
         STEPS
         + source("h", 1, 2, 3)
         + layer("RNN", "data cont h", "x y", "recurrent_param { num_output: 2 expose_hidden: true }"),
-        ("bottom[2] shape must match hidden state input shape: 1 2 2 (4)",),
+        ("shape mismatch - recur_input_blobs_[0]: 1 2 2 (4) vs. bottom[2]: 1 2 3 (6)",),
     ),
     "lstm_unit_shape": (
         source("c", 1, 2, 3) + source("x", 1, 2, 11) + source("cont", 1, 2) + layer("LSTMUnit", "c x cont", "p q"),
@@ -182,6 +188,8 @@ def reindexed(value):
 
 
 def backward(net, folder):
+    for blobs in net.params.values():
+        blobs[0].data[...] = 1
     net.forward()
     net.backward()
 

@@ -135,7 +135,6 @@ CASES = [
     recurrent("LSTM", "soft_cont", "", "4x2x5, 4x2 probability", backward=False),
     recurrent("LSTM", "one_step", "", "1x3x4, 1x3 one"),
     recurrent("LSTM", "maps", "", "3x2x2x2, 3x2 ties2"),
-    recurrent("LSTM", "no_values_axis", "", "3x2, 3x2 ties2"),
     recurrent("LSTM", "static_maps", "", "4x2x5, " + CLIPS + ", 2x3x2"),
     recurrent("LSTM", "static_exposed", "expose_hidden: true", "4x2x5, " + CLIPS + ", 2x3, 1x2x3, 1x2x3", tops=3),
     recurrent("LSTM", "large", "", "4x2x5 large, " + CLIPS),
