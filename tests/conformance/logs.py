@@ -59,6 +59,7 @@ DEPLOY = (
 layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 3 } }
 """
 )
+# In the folder the commands start in, whose data/ has what fixtures.write writes.
 FILES = {
     "train_val.prototxt": NET,
     "solver.prototxt": SOLVER,
@@ -104,12 +105,6 @@ COMMANDS = {
     "usage_helpshort": "caffe --helpshort",
     "version": "caffe --version",
 }
-
-
-def write(folder: Path) -> None:
-    """Write the commands' prototxts into a folder that has fixtures.write's files in data/."""
-    for file, text in FILES.items():
-        (folder / file).write_text(text)
 
 
 def read(log: str) -> tuple[list[str], int]:

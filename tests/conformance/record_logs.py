@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import logs
 import reference
+from logs import COMMANDS, FILES, LOGS
 
 HERE = Path(__file__).resolve().parent
 
@@ -26,13 +26,14 @@ def main() -> int:
     if reason:
         print(f"record_logs.py: {reason}", file=sys.stderr)
         return 1
-    logs.LOGS.mkdir(parents=True, exist_ok=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "data").mkdir()
         reference.run(["python3", str(HERE / "fixtures.py"), "data"], cwd=folder).check_returncode()
-        logs.write(folder)
-        for log, command in logs.COMMANDS.items():
+        for file, text in FILES.items():
+            (folder / file).write_text(text)
+        for log, command in COMMANDS.items():
             done = reference.run(
                 command.split(),
                 cwd=folder,
@@ -48,7 +49,7 @@ def main() -> int:
                 said = re.sub(r"(?m)^.*Restarting data prefetching from start\.\n", "", said)
             said = said + "\n" if said else ""
             text = f"$ {command}\n{said}{out}[exit status {status}]\n"
-            (logs.LOGS / f"{log}.txt").write_text(text.replace(str(folder), "."))
+            (LOGS / f"{log}.txt").write_text(text.replace(str(folder), "."))
             print(f"{log}.txt: exit status {status}")
     return 0
 

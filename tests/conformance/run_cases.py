@@ -19,11 +19,11 @@ if __name__ == "__main__":  # a test that imports this keeps its environment
     sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-import cases  # noqa: E402
-import fixtures  # noqa: E402
-import storage  # noqa: E402
+import cases
+import fixtures
+import storage
 
 
 def answer(name: str, folder: str) -> dict:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -68,7 +69,8 @@ def said(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     (folder / "data").mkdir()
     fixtures.write(str(folder / "data"))
-    logs.write(folder)
+    for file, text in logs.FILES.items():
+        (folder / file).write_text(text)
     commands = {log: logs.COMMANDS[log] for log in logs.COMMANDS if log in (*SAME, *REFUSED, *USAGE)}
     done = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(commands), "answers.json"],
@@ -96,6 +98,8 @@ def test_says_the_same(log, said):
 
 @pytest.mark.parametrize("log", REFUSED)
 def test_refuses_in_the_same_words(log, said):
+    if "GPU" in REFUSED[log] and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
     expected, status = logs.read(log)
     lines, found = said[log]
     assert status == 134
