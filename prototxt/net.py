@@ -35,6 +35,7 @@ class Dataset(NamedTuple):
 
     image: tuple  # channels, height, width that the net sees
     features: Callable  # (net spec) -> the top that the hash layer stands on
+    hash_std: float  # of the hash layer's initial weights
     data: dict  # param_str keys shared by the training and the test data layer
     train: dict  # param_str keys of the training data layer
     test: dict  # param_str keys of the test data layer
@@ -49,12 +50,12 @@ def _learned(weight_std: float | None = None, bias: float = 0, lr: float = 1) ->
                 param=[dict(lr_mult=lr, decay_mult=1), dict(lr_mult=2 * lr, decay_mult=0)])
 
 
-def _convolution(n: caffe.NetSpec, index: int, bottom, norm: bool = True, **kwargs):
-    """AlexNet's block: convolution, ReLU, overlapping max pooling, LRN."""
+def _convolution(n: caffe.NetSpec, index: int, bottom, pool: bool, **kwargs):
+    """AlexNet's convolution and ReLU, with overlapping max pooling and LRN if `pool`."""
     conv = n[f"conv{index}"] = L.Convolution(bottom, **kwargs, **_learned())
-    relu = n[f"relu{index}"] = L.ReLU(conv, in_place=True)
-    top = n[f"pool{index}"] = L.Pooling(relu, pool=P.Pooling.MAX, kernel_size=3, stride=2)
-    if norm:
+    top = n[f"relu{index}"] = L.ReLU(conv, in_place=True)
+    if pool:
+        top = n[f"pool{index}"] = L.Pooling(top, pool=P.Pooling.MAX, kernel_size=3, stride=2)
         top = n[f"norm{index}"] = L.LRN(top, local_size=5, alpha=1e-4, beta=0.75)
     return top
 
@@ -68,17 +69,19 @@ def _inner_product(n: caffe.NetSpec, index: int, bottom, num_output: int, dropou
 
 def small_alexnet(n: caffe.NetSpec):
     """AlexNet's layers at the size of 28x28 grey images: three convolutions, two inner products with dropout."""
-    top = _convolution(n, 1, n.data, num_output=32, kernel_size=5, pad=2)
-    top = _convolution(n, 2, top, num_output=32, kernel_size=5, pad=2)
-    top = _convolution(n, 3, top, num_output=64, kernel_size=3, pad=1, norm=False)
-    top = _inner_product(n, 4, top, num_output=256, dropout=0.5)
-    return _inner_product(n, 5, top, num_output=256, dropout=0.5)
+    top = _convolution(n, 1, n.data, pool=True, num_output=16, kernel_size=5, pad=2)
+    top = _convolution(n, 2, top, pool=True, num_output=32, kernel_size=5, pad=2)
+    top = _convolution(n, 3, top, pool=False, num_output=64, kernel_size=3, pad=1)
+    top = _inner_product(n, 4, top, num_output=256, dropout=0.2)
+    return _inner_product(n, 5, top, num_output=256, dropout=0.2)
 
 
 DATASETS = {
     "fashion_mnist": Dataset(
         image=(1, 28, 28),
         features=small_alexnet,
+        # Codes start far from 0, where the pairwise loss is flat; the released 0.01 suits features that are pretrained.
+        hash_std=0.5,
         data={"mean_value": 73, "scale": 0.0078125},  # the mean grey value of the training images; 1 / 128
         train={"source": "data/fashion_mnist/train_lmdb", "batch_size": 64, "mirror": True},
         test={"source": "data/fashion_mnist/query_lmdb", "batch_size": 100},
@@ -86,15 +89,16 @@ DATASETS = {
         solver=[
             ("test_iter", 10, "10 batches of 100 are the 1,000 query images"),
             ("test_interval", 500, "a look at the test losses costs less than 10 training iterations"),
-            ("base_lr", 0.003, "10 times that is the hash layer's: above it, codes collapse into one before they learn"),
-            ("lr_policy", "step", "the last quarter at a lower rate settles the codes"),
+            ("base_lr", 0.005, "the hash layer learns at 10 times that; at 0.03 codes collapse into one"),
+            ("lr_policy", "step", "the last fifth at a lower rate settles the codes"),
             ("gamma", 0.3, None),
             ("stepsize", 1200, None),
             ("momentum", 0.9, "as dhn-caffe"),
             ("weight_decay", 0.0005, "as dhn-caffe"),
-            ("max_iter", 1600, "20 epochs, within 3 minutes on 2 cores"),
+            ("clip_gradients", 5, "the first steps, which pull all codes apart, would else throw the convolutions off"),
+            ("max_iter", 1500, "19 epochs of the 5,000 training images"),
             ("display", 50, "a line every few seconds"),
-            ("snapshot", 400, "a killed training loses at most a minute"),
+            ("snapshot", 500, "a killed training loses at most a minute"),
             ("random_seed", 1, "the same weights and dropout each time"),
             ("solver_mode", "CPU", "these images are small; `caffe train -gpu 0` overrides it"),
         ]),
@@ -115,7 +119,7 @@ def _data(settings: dict, phase: int, spec: Dataset):
 
 def _add_codes(n: caffe.NetSpec, spec: Dataset, bits: int) -> None:
     """The hash layer, which learns at 10 times the rate of the others as in dhn-caffe, and TanH, which bounds codes."""
-    n.hash_layer = L.InnerProduct(spec.features(n), num_output=bits, **_learned(weight_std=0.01, lr=10))
+    n.hash_layer = L.InnerProduct(spec.features(n), num_output=bits, **_learned(weight_std=spec.hash_std, lr=10))
     n.tanh = L.TanH(n.hash_layer, in_place=True)
 
 
