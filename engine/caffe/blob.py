@@ -305,9 +305,9 @@ class Blob:
                 f"expected {self.count} values for shape {self.shape_string()}, found {data.size}: "
                 "the file is damaged or was written with another shape"
             )
-        self.data.flat[:] = data
+        self.data[...] = data.reshape(self._shape)
         if diff.size == self.count:
-            self.diff.flat[:] = diff
+            self.diff[...] = diff.reshape(self._shape)
 
     def shape_equals(self, proto) -> bool:
         """BVLC's Blob::ShapeEquals: a legacy 4-D proto fits a blob of fewer axes whose leading ones are 1."""
