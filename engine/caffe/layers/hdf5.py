@@ -76,6 +76,8 @@ class HDF5Data(SourceLayer):
         self.check(not self.layer_param.HasField("transform_param"), f"{self.type} does not transform data.")
         param = self.layer_param.hdf5_data_param
         self.check(param.batch_size > 0, f"batch_size must be positive; found {param.batch_size}")
+        count, rank = parallel.solver_count(), parallel.solver_rank()
+        self.check(rank < count, f"expected a solver_rank below solver_count {count}, found {rank}")
         glog.info("hdf5_data_layer.cpp:81", f"Loading list of HDF5 filenames from: {param.source}")
         try:
             self.files = Path(param.source).read_text(encoding="utf-8", errors="surrogateescape").split()
