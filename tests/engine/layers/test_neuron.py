@@ -1,4 +1,4 @@
-"""ReLU, Sigmoid, TanH, Power, Dropout."""
+"""ReLU, Sigmoid, TanH, Power, Dropout, BNLL, Clip, ELU, Swish, Exp, Log, AbsVal, PReLU, Threshold."""
 
 import math
 
@@ -18,6 +18,18 @@ FORMULAS = {
     'type: "Power" power_param { power: 0.5 scale: 0.1 shift: 1 }': lambda x: math.sqrt(1 + 0.1 * x),
     'type: "Power" power_param { power: 0 scale: 2 }': lambda x: 1.0,
     'type: "Power" power_param { power: 3 scale: 0 shift: 2 }': lambda x: 8.0,
+    'type: "BNLL"': lambda x: math.log(1 + math.exp(x)),
+    'type: "Clip" clip_param { min: -0.5 max: 0.75 }': lambda x: min(max(x, -0.5), 0.75),
+    'type: "ELU"': lambda x: x if x > 0 else math.exp(x) - 1,
+    'type: "ELU" elu_param { alpha: 0.5 }': lambda x: x if x > 0 else 0.5 * (math.exp(x) - 1),
+    'type: "Swish"': lambda x: x / (1 + math.exp(-x)),
+    'type: "Swish" swish_param { beta: 2.5 }': lambda x: x / (1 + math.exp(-2.5 * x)),
+    'type: "Exp"': math.exp,
+    'type: "Exp" exp_param { scale: 2 shift: -1 }': lambda x: math.exp(2 * x - 1),
+    'type: "Exp" exp_param { base: 2 scale: -0.5 shift: 3 }': lambda x: 2 ** (3 - 0.5 * x),
+    'type: "Exp" exp_param { base: 1 }': lambda x: 1.0,
+    'type: "Log" log_param { scale: 0.1 shift: 1 }': lambda x: math.log(1 + 0.1 * x),
+    'type: "Log" log_param { base: 2 scale: 0.1 shift: 1 }': lambda x: math.log2(1 + 0.1 * x),
 }
 
 
@@ -83,3 +95,65 @@ def test_dropout_in_test_passes(one, normal, in_place):
 def test_dropout_refuses_to_drop_everything(one):
     with pytest.raises(ValueError, match=r"'it' \(Dropout\): dropout_ratio must be .* below 1; found 1$"):
         one('type: "Dropout" dropout_param { dropout_ratio: 1 }', np.zeros(3))
+
+
+def test_bnll_of_large_values(one):
+    np.testing.assert_array_equal(one('type: "BNLL"', [200.0, -200.0]).forward(), [200, 0])
+
+
+def test_clip_passes_the_gradient_of_its_bounds(one):
+    it = one('type: "Clip" clip_param { min: -1 max: 1 }', [-2.0, -1.0, 0.0, 1.0, 2.0])
+    it.forward(record=True)
+    np.testing.assert_array_equal(it.backward(np.full(5, 2))[0], [0, 2, 2, 2, 0])
+
+
+def test_absval(one, normal):
+    x = normal(2, 5)
+    it = one('type: "AbsVal"', x)
+    np.testing.assert_array_equal(it.forward(), np.abs(x))
+    it.check_gradient()
+    with pytest.raises(ValueError, match="AbsVal Layer does not allow in-place computation"):
+        one('type: "AbsVal"', x, in_place=True)
+
+
+def test_threshold(one):
+    it = one('type: "Threshold" threshold_param { threshold: 0.5 }', [0.4, 0.5, 0.6])
+    np.testing.assert_array_equal(it.forward(), [0, 0, 1])
+    with pytest.raises(ValueError, match="Threshold Layer 'it' cannot backpropagate to bottom 0"):
+        it.layer.backward(it.top, [True], it.bottom)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_prelu(one, normal, shared, in_place):
+    x = normal(2, 3, 4)
+    it = one(f'type: "PReLU" prelu_param {{ channel_shared: {str(shared).lower()} }}', x, in_place=in_place)
+    slopes = it.blobs[0].data
+    assert slopes.shape == (() if shared else (3,)) and (slopes == 0.25).all()
+    slopes[...] = -0.5 if shared else [0.1, -0.2, 3]
+    expected = np.where(x > 0, x, x * np.broadcast_to(slopes, 3)[:, None])
+    np.testing.assert_allclose(it.forward(), expected, rtol=1e-6)
+    it.check_gradient()
+
+
+def test_prelu_takes_as_many_channels_as_slopes(one, normal):
+    it = one('type: "PReLU" prelu_param { filler { type: "constant" value: 2 } }', normal(2, 3))
+    assert (it.blobs[0].data == 2).all()
+    it.arrays = [normal(2, 4)]
+    with pytest.raises(ValueError, match=r"expected 3 channels, one for each slope; found shape 2 4 \(8\)"):
+        it.forward()
+
+
+@pytest.mark.parametrize(
+    "prototxt, said",
+    [
+        ('type: "Exp" exp_param { base: -3 }', "base must be strictly positive, or -1 for e; found -3"),
+        ('type: "Log" log_param { base: 0 }', "base must be strictly positive"),
+        ('type: "Log" log_param { base: 1 }', "expected a base other than 1"),
+        ('type: "Clip" clip_param { max: 1 }', "missing required field clip_param.min"),
+        ('type: "PReLU"', "Number of axes of bottom blob must be >=2; found 2"),
+    ],
+)
+def test_refusals(one, prototxt, said):
+    with pytest.raises(ValueError, match=said):
+        one(prototxt, [1.0, 2.0])

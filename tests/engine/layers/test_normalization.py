@@ -1,4 +1,4 @@
-"""LRN, BatchNorm, Scale against their definitions as loops, their gradients, and their refusals."""
+"""LRN, BatchNorm, MVN, Scale, Bias against their definitions as loops, their gradients, and their refusals."""
 
 import caffe
 import numpy as np
@@ -182,3 +182,68 @@ def test_scale_refusals(one):
         one('type: "Scale" scale_param { num_axes: -2 }', np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"dimension mismatch between bottom\[0\] and scale: expected \(3,\), found 2"):
         one('type: "Scale"', np.zeros((2, 3)), np.zeros(2))
+
+
+def naive_mvn(x, across, variance, eps):
+    y = x.astype(float).copy()
+    for n, c in np.ndindex(x.shape[0], 1 if across else x.shape[1]):
+        part = y[n] if across else y[n, c]
+        part -= part.mean()
+        if variance:
+            part /= np.sqrt((part**2).mean()) + eps
+    return y
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("variance", [False, True])
+def test_mvn(one, normal, across, variance):
+    x = normal(2, 3, 2, 5) * 4 + 1
+    fields = f"across_channels: {str(across).lower()} normalize_variance: {str(variance).lower()} eps: 1e-6"
+    it = one(f'type: "MVN" mvn_param {{ {fields} }}', x)
+    np.testing.assert_allclose(it.forward(), naive_mvn(x, across, variance, 1e-6), rtol=1e-4, atol=1e-5)
+    it.check_gradient()
+
+
+def test_mvn_of_constant_values_is_zero(one):
+    it = one('type: "MVN" mvn_param { eps: 0.5 }', np.full((1, 2, 2, 2), 3))
+    assert not it.forward(record=True).any()
+    diff = it.backward(np.arange(8).reshape(1, 2, 2, 2))[0]
+    np.testing.assert_allclose(diff[0, 0], [[-3, -1], [1, 3]])  # (dy - its mean) / eps
+
+
+def test_mvn_takes_missing_axes_for_ones(one, normal):
+    x = normal(3, 4)
+    it = one('type: "MVN" mvn_param { across_channels: true }', x)
+    y = it.forward()
+    assert y.shape == (3, 4, 1, 1)
+    np.testing.assert_allclose(y[..., 0, 0], naive_mvn(x, True, True, 1e-9), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fields, shape, view",
+    [
+        ("", (3,), (1, 3, 1, 1)),
+        ("axis: 0 num_axes: 2", (2, 3), (2, 3, 1, 1)),
+        ("axis: -2 num_axes: -1", (4, 2), (1, 1, 4, 2)),
+        ("num_axes: 0", (), (1, 1, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("as_bottom", [False, True])
+def test_bias(one, normal, fields, shape, view, as_bottom):
+    x, bias = normal(2, 3, 4, 2), normal(*shape)
+    it = one(f'type: "Bias" bias_param {{ {fields} }}', x, *([bias] * as_bottom))
+    if not as_bottom:
+        assert it.blobs[0].shape == shape and not it.blobs[0].data.any()
+        it.blobs[0].data[...] = bias
+    np.testing.assert_array_equal(it.forward(), x + bias.reshape(view))
+    it.check_gradient()
+
+
+def test_bias_refusals(one):
+    x = np.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"dimension mismatch between bottom\[0\] and bias: expected .3,., found 2"):
+        one('type: "Bias"', x, np.zeros(2))
+    with pytest.raises(ValueError, match=r"bias blob.s shape extends past bottom.0.* axis = 1: 2 axes"):
+        one('type: "Bias" bias_param { num_axes: 2 }', x)
+    with pytest.raises(ValueError, match="expected 0 blob"):
+        one('type: "Bias" blobs { shape { dim: 3 } data: 1 data: 1 data: 1 }', x, np.zeros(3))
