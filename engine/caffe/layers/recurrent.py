@@ -71,6 +71,9 @@ class Recurrent(Layer):
 
     Without expose_hidden a batch begins with the last states of the batch before it (zeros at first). No gradient
     flows through the states from batch to batch: as in BVLC, exposed ones' diffs are neither read nor written.
+
+    recurrent_param.debug_info logs the mean absolute values of each step's states and output in a forward pass: of
+    the lines that BVLC writes about its unrolled net, those of the units.
     """
 
     bottom_count = (2, None)
@@ -89,6 +92,10 @@ class Recurrent(Layer):
         drive: the input's part of the sums, (N, ...). states: (N, num_output) each. cont: (N, 1). weights: the blobs
         after those of x and of the static input.
         """
+        raise NotImplementedError
+
+    def shown(self, step: str, output: torch.Tensor, states: list[torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
+        """What debug_info shows of a timestep, numbered `step` from 1: layers and tops as BVLC names them, values."""
         raise NotImplementedError
 
     def setup(self, bottom, top):
@@ -111,12 +118,6 @@ class Recurrent(Layer):
             f"Initializing recurrent layer: assuming input batch contains {self.steps} timesteps of {streams} "
             "independent streams.",
         )
-        if param.debug_info:
-            glog.warning(
-                "recurrent.py:1",
-                f"layer {self.layer_param.name}: recurrent_param.debug_info is for BVLC's unrolled net; there is none "
-                "here, so it shows nothing",
-            )
         inputs = math.prod(bottom[0].shape[2:])
         static = math.prod(bottom[2].shape[1:]) if self.static else None
         named = self.parameters(inputs, static, self.dim)
@@ -192,6 +193,10 @@ class Recurrent(Layer):
         for now, keep in zip(drive, cont.unsqueeze(-1), strict=True):
             output, states = self.step(now, states, keep, weights[2 + self.static :])
             outputs.append(output)
+            if self.layer_param.recurrent_param.debug_info:
+                for unit, top, value in self.shown(str(len(outputs)), output, states):
+                    line = f"Layer {self.layer_param.name}_{unit}, top blob {top} data: {value.abs().mean().item():g}"
+                    glog.info("net.cpp:593", f"    [Forward] {line}")
         self.last = [state.detach() for state in states]
         return [torch.stack(outputs), *(state.unsqueeze(0) for state in self.last[: self.exposed])]
 
@@ -214,6 +219,9 @@ class LSTM(Recurrent):
         hidden, cell = states
         cell, hidden = lstm_step(drive + F.linear(hidden * cont, weights[0]), cell, cont, self.dim)
         return hidden, [hidden, cell]
+
+    def shown(self, step, output, states):
+        return [("unit_" + step, "c_" + step, states[1]), ("unit_" + step, "h_" + step, states[0])]
 
 
 @register("RNN")
@@ -242,3 +250,6 @@ class RNN(Recurrent):
         from_hidden, to_output, bias = weights
         hidden = torch.tanh(drive + F.linear(states[0] * cont, from_hidden))
         return torch.tanh(F.linear(hidden, to_output, bias)), [hidden]
+
+    def shown(self, step, output, states):
+        return [("h_neuron_" + step, "h_" + step, states[0]), ("o_neuron_" + step, "o_" + step, output)]

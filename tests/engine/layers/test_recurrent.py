@@ -108,6 +108,22 @@ def test_the_number_of_streams_may_change(one, normal):
     np.testing.assert_allclose(it.forward(), outputs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind, units", [("LSTM", ["unit", "unit"]), ("RNN", ["h_neuron", "o_neuron"])])
+def test_debug_info_shows_each_step(one, normal, caplog, kind, units):
+    x = normal(4, 2, 6)
+    it = one(layer(kind, "debug_info: true"), x, CONT)
+    outputs, *states = NAIVE[kind](x[:1], CONT[:1], [blob.data for blob in it.blobs])
+    values = [states[1], states[0]] if kind == "LSTM" else [states[0], outputs]
+    with caplog.at_level("INFO"):
+        it.forward()
+    lines = [record.getMessage() for record in caplog.records if "[Forward]" in record.getMessage()]
+    assert len(lines) == 8
+    for line, unit, top, value in zip(lines, units, "ch" if kind == "LSTM" else "ho", values, strict=False):
+        start, _, shown = line.rpartition(" ")
+        assert start == f"    [Forward] Layer it_{unit}_1, top blob {top}_1 data:"
+        assert float(shown) == pytest.approx(np.abs(value).mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("cont", [[[1, 0]], [[0, 0]], [[1, 0.5]]])
 def test_lstm_unit(one, normal, cont):
     cell, gates = normal(1, 2, 3), normal(1, 2, 12)
