@@ -4,8 +4,8 @@
 set -eu
 
 packages=python3-caffe,caffe,python3-lmdb,python3-opencv
-here=$(cd "$(dirname "$0")" && pwd)
-root=${REFERENCE:-$(cd "$here/../.." && pwd)/.reference/root}
+repository=$(cd "$(dirname "$0")/../.." && pwd)
+root=${REFERENCE:-$repository/.reference/root}
 stamp=$root/etc/caffe-reference
 
 say() { printf 'reference: %s\n' "$*"; }
@@ -13,28 +13,30 @@ fail() { printf 'reference: %s\n' "$*" >&2; exit 1; }
 works() {
     # stdout: the versions, when pycaffe, lmdb and OpenCV can be imported in the folder and the caffe command is there
     [ -x "$1/usr/bin/caffe" ] || return 1
-    $as_root chroot "$1" env GLOG_minloglevel=2 python3 -c \
+    chroot "$1" env GLOG_minloglevel=2 python3 -c \
         'import sys, caffe, cv2, lmdb, numpy; print("caffe", caffe.__version__, "python", sys.version.split()[0], "numpy", numpy.__version__, "opencv", cv2.__version__)'
 }
 
-as_root=
-[ "$(id -u)" = 0 ] || as_root="unshare --map-root-user"
+# reference.py shows the checkout at its own path; made here, for who compares may not write into the folder.
+show() { mkdir -p "$1$repository" && chmod 755 "$1"; }
 
 if [ -f "$stamp" ]; then
     say "already in $root ($(cat "$stamp"))"
     exit 0
 fi
+[ "$(id -u)" = 0 ] || fail "installing into $root needs root: sudo make reference (the comparisons do not)"
 if [ -d "$root" ] && versions=$(works "$root" 2>/dev/null); then
+    show "$root"
     printf '%s\n' "$versions" > "$stamp"
     say "found whole in $root ($versions)"
     exit 0
 fi
 if command -v mmdebstrap >/dev/null; then
     tool=mmdebstrap
-elif command -v debootstrap >/dev/null && [ "$(id -u)" = 0 ]; then
+elif command -v debootstrap >/dev/null; then
     tool=debootstrap
 else
-    fail "mmdebstrap is not installed: install the Debian or Ubuntu package mmdebstrap, then run this again (as root, debootstrap does too)"
+    fail "mmdebstrap is not installed: install the Debian or Ubuntu package mmdebstrap (debootstrap does too), then run this again"
 fi
 
 # Built beside the final place and renamed when it works: an interrupted installation is never taken for a whole one.
@@ -59,6 +61,7 @@ esac || {
     fail "Debian 11 (bullseye) could not be installed; $tool's last lines are above, all of them in $log. If the mirror does not have bullseye (any more), set MIRROR to one that has, such as Debian's archive, and run this again"
 }
 versions=$(works "$part") || fail "the packages are installed in $part, but 'import caffe' fails there (see above)"
+show "$part"
 printf '%s\n' "$versions" > "$part/etc/caffe-reference"
 mv "$part" "$root"
 say "installed in $root ($versions)"
