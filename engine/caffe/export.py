@@ -1,0 +1,80 @@
+"""A net's parameters as a torch state dict, and a net as an ONNX model, for programs that do not read Caffe's files."""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from caffe.weight_files import write_whole
+
+if TYPE_CHECKING:
+    from caffe.net import Net
+
+# layer type -> what torch.nn calls its blobs, where torch.nn has such a layer
+_NAMES = {
+    "Convolution": ("weight", "bias"),
+    "Deconvolution": ("weight", "bias"),
+    "InnerProduct": ("weight", "bias"),
+    "Embed": ("weight", "bias"),
+    "Scale": ("weight", "bias"),
+    "PReLU": ("weight",),
+    "Bias": ("bias",),
+}
+
+
+def blob_names(made) -> list[str]:
+    """What the blobs of a layer are called: `weight` and `bias` as in torch.nn, `blob0`, `blob1` where it has none."""
+    if made.type == "Bias" or (made.type == "Scale" and made.layer_param.bottom[1:]):
+        return ["bias"][: len(made.blobs)]
+    known = _NAMES.get(made.type, ())
+    return [known[j] if j < len(known) else f"blob{j}" for j in range(len(made.blobs))]
+
+
+def state_dict(net: Net) -> OrderedDict[str, torch.Tensor]:
+    """The parameters of `net` by name, `<layer>.weight` and so on: float32 tensors on the CPU, copies.
+
+    They lie as torch.nn's layers have them: Conv2d (out, in / groups, h, w), ConvTranspose2d (in, out / groups, h, w),
+    Linear (out, in), whether or not the InnerProduct is transposed. BatchNorm gives `running_mean` and `running_var`,
+    divided by Caffe's third blob. The blobs of layers that torch.nn does not have are called `blob0`, `blob1` and on,
+    and lie as Caffe has them. A parameter that layers share stands under each of their names.
+    """
+    found: OrderedDict[str, torch.Tensor] = OrderedDict()
+    for name, made in zip(net._layer_names, net.layers, strict=True):
+        values = [blob.data_tensor.detach().cpu().clone() for blob in made.blobs]
+        if made.type == "BatchNorm":
+            weight = values[2].item()
+            for key, value in zip(("running_mean", "running_var"), values, strict=False):
+                found[f"{name}.{key}"] = value.reshape(-1) / weight if weight else torch.zeros_like(value)
+            continue
+        if made.type == "InnerProduct":
+            transposed = made.layer_param.inner_product_param.transpose
+            shape = (made.inputs, made.outputs) if transposed else (made.outputs, made.inputs)
+            weight = values[0].view(shape)
+            values[0] = weight.t().contiguous() if transposed else weight
+            values[1:] = [bias.view(-1) for bias in values[1:]]
+        for key, value in zip(blob_names(made), values, strict=True):
+            found[f"{name}.{key}"] = value
+    return found
+
+
+def save_state_dict(net: Net, path: str | Path) -> None:
+    """Write `state_dict(net)` for torch.load(path, weights_only=True), whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state_dict(net), buffer)
+    write_whole(path, buffer.getbuffer())
+
+
+def save_onnx(net: Net, path: str | Path) -> None:
+    """Write `net` as an ONNX model, whole or not at all; see onnx_export.model.
+
+    Raises:
+        ImportError: the package onnx is not installed.
+        ValueError: a layer has no ONNX form; the message names it.
+    """
+    from caffe.onnx_export import model
+
+    write_whole(path, model(net).SerializeToString())
