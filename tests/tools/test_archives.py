@@ -1,0 +1,110 @@
+"""Archives are read and unpacked whole and inside their folder, or refused."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+
+import archives
+import pytest
+
+MEMBERS = {"top/a.txt": b"first", "top/deep/b.txt": b"second", "top/c.bin": bytes(1000)}
+
+
+def make_zip(path, members=MEMBERS, mode=None):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, raw in members.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            if mode is not None:
+                info.external_attr = mode << 16
+            archive.writestr(info, raw)
+    return path
+
+
+def make_tar(path, members=MEMBERS, kind=tarfile.REGTYPE, link=""):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, raw in members.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, link
+            info.size = len(raw) if kind == tarfile.REGTYPE else 0
+            archive.addfile(info, io.BytesIO(raw))
+    return path
+
+
+def everything(name):
+    return name
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_unpack_and_read(tmp_path, make):
+    archive = make(tmp_path / "archive")
+    assert archives.unpack(archive, tmp_path / "out", everything, 2000) == 3
+    for name, raw in MEMBERS.items():
+        assert (tmp_path / "out" / name).read_bytes() == raw
+    keep = {"top/deep/b.txt": "b"}.get
+    assert archives.unpack(archive, tmp_path / "out", keep, 2000) == 1  # gives way to the new one
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
+    assert archives.read(archive, ["a.txt", "b.txt"], 2000) == {"a.txt": b"first", "b.txt": b"second"}
+    with pytest.raises(archives.ArchiveError, match=r"expected it to hold d.txt"):
+        archives.read(archive, ["a.txt", "d.txt"], 2000)
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "top/../../x", "..\\x", "C:x"])
+def test_paths_outside_are_refused(tmp_path, make, name):
+    archive = make(tmp_path / "archive", {"good": b"1", name: b"2"})
+    with pytest.raises(archives.ArchiveError, match="not a path inside the archive's own folder"):
+        archives.unpack(archive, tmp_path / "out" / "in", everything, 2000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_targets_outside_are_refused(tmp_path):
+    with pytest.raises(archives.ArchiveError, match="not a path inside"):
+        archives.unpack(make_zip(tmp_path / "archive"), tmp_path / "out", lambda name: "../" + name, 2000)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_are_refused(tmp_path, kind):
+    archive = make_tar(tmp_path / "archive", {"x": b""}, kind, "/etc/passwd")
+    with pytest.raises(archives.ArchiveError, match="'x' is a link or a device"):
+        archives.unpack(archive, tmp_path / "out", everything, 2000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_links_in_a_zip_are_refused(tmp_path):
+    archive = make_zip(tmp_path / "archive", {"x": b"/etc/passwd"}, 0o120777)
+    with pytest.raises(archives.ArchiveError, match="'x' is a link or a device"):
+        archives.unpack(archive, tmp_path / "out", everything, 2000)
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_more_bytes_than_expected_are_refused(tmp_path, make):
+    archive = make(tmp_path / "archive", {"bomb": bytes(10**6)})
+    assert archive.stat().st_size < 2000
+    with pytest.raises(archives.ArchiveError, match="expected at most 2,000 bytes once unpacked, found more at 'bomb'"):
+        archives.unpack(archive, tmp_path / "out", everything, 2000)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_one_name_twice_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "archive", "w") as archive:
+        archive.writestr("x", b"1")
+        archive.writestr("x", b"2")
+    with pytest.raises(archives.ArchiveError, match="'x' stands in it twice"):
+        archives.unpack(tmp_path / "archive", tmp_path / "out", everything, 2000)
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_a_damaged_archive_leaves_nothing(tmp_path, make):
+    raw = make(tmp_path / "archive", {"x": bytes(range(256)) * 400}).read_bytes()
+    (tmp_path / "archive").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(archives.ArchiveError, match="not a whole zip or tar archive"):
+        archives.unpack(tmp_path / "archive", tmp_path / "out", everything, 10**6)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "archive").write_bytes(b"neither")
+    with pytest.raises(archives.ArchiveError, match="not a whole zip or tar archive"):
+        archives.read(tmp_path / "archive", ["x"], 10**6)
