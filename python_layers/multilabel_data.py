@@ -18,8 +18,8 @@ class MultiLabelDataLayer(caffe.Layer):
 
     TRAIN: each epoch has its own order (a pairwise loss over fixed batches would see the same pairs for ever), drawn
     from `seed` alone, as are crops and mirrors: the same seed gives the same batches on BVLC Caffe and on the engine.
-    An epoch's last records and the next one's first may share a batch. TEST: the
-    source's order, centre crop, no mirror.
+    An epoch's last records and the next one's first may share a batch. A resumed training begins with the first epoch's
+    order again, as with Caffe's Data layer. TEST: the source's order, centre crop, no mirror.
     """
 
     def setup(self, bottom, top):
