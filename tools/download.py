@@ -1,4 +1,4 @@
-"""Download one file from a list of mirrors: resumed where it stopped, checked by SHA-256, never left half.
+"""Download one file from a list of mirrors: resumed where it stopped, checked by its digest, never left half.
 
 The bytes go to `<target>.part`; only a file whose digest is right is renamed to its final name. A transfer
 that breaks off is taken up again with an HTTP Range request, a server that ignores the range is read from
@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from progress import transfer
@@ -26,10 +26,22 @@ CHUNK = 1 << 18
 TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
 TRIES = 3  # transfers per mirror, each resuming the one before
 USER_AGENT = "dhn-caffe-toolkit"
+ALGORITHMS = {40: ("sha1", "SHA-1"), 64: ("sha256", "SHA-256")}  # by the length of a digest in hex
+
+# a digest in hex, or a function that raises ValueError or OSError for a file that is not the one
+Expected = str | Callable[[Path], object]
 
 
 class DownloadError(RuntimeError):
     """No mirror gave the file. The message lists what each answered and what to put where by hand."""
+
+
+def _digest(path: str | os.PathLike, name: str, gunzip: bool) -> str:
+    digest = hashlib.new(name, usedforsecurity=False)
+    with (gzip.open if gunzip else open)(path, "rb") as stream:
+        while block := stream.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sha256(path: str | os.PathLike, gunzip: bool = False) -> str:
@@ -37,19 +49,31 @@ def sha256(path: str | os.PathLike, gunzip: bool = False) -> str:
 
     Raises OSError or EOFError where the file is missing, is not gzip or is cut short.
     """
-    digest = hashlib.sha256()
-    with (gzip.open if gunzip else open)(path, "rb") as stream:
-        while block := stream.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+    return _digest(path, "sha256", gunzip)
 
 
-def is_whole(path: str | os.PathLike, expected: str, gunzip: bool = False) -> bool:
-    """True if the file exists and its digest is the expected one."""
+def sha1(path: str | os.PathLike) -> str:
+    """SHA-1 of a file in hex: what old releases of weights are known by. Raises OSError where it is missing."""
+    return _digest(path, "sha1", False)
+
+
+def is_whole(path: str | os.PathLike, expected: Expected, gunzip: bool = False) -> bool:
+    """True if the file exists and is what `expected` says: its SHA-256 or SHA-1 in hex, or a check of its contents."""
     try:
-        return sha256(path, gunzip) == expected
-    except (OSError, EOFError, zlib.error):
+        if callable(expected):
+            expected(Path(path))
+            return True
+        return _digest(path, ALGORITHMS[len(expected)][0], gunzip) == expected
+    except (OSError, EOFError, ValueError, zlib.error):
         return False
+
+
+def _what(expected: Expected, gunzip: bool) -> str:
+    """What the file is known by, for messages."""
+    if callable(expected):
+        return "known by its contents"
+    name = ALGORITHMS[len(expected)][1]
+    return f"{name} of its decompressed contents: {expected}" if gunzip else f"{name}: {expected}"
 
 
 def _size_of(response: http.client.HTTPResponse, start: int) -> int | None:
@@ -91,7 +115,7 @@ def _transfer(url: str, part: Path, progress: Progress, label: str) -> None:
         raise OSError(f"the transfer broke off after {got} of {total} bytes")
 
 
-def _from_mirror(url: str, part: Path, expected: str, gunzip: bool, progress: Progress, label: str) -> str | None:
+def _from_mirror(url: str, part: Path, expected: Expected, gunzip: bool, progress: Progress, label: str) -> str | None:
     """Fill `part` from one mirror. Returns None when its digest is right, else what went wrong."""
     problem = "no answer"
     for attempt in range(TRIES):
@@ -108,7 +132,7 @@ def _from_mirror(url: str, part: Path, expected: str, gunzip: bool, progress: Pr
             if is_whole(part, expected, gunzip):
                 return None
             part.unlink(missing_ok=True)
-            problem = f"wrong SHA-256 (expected {expected})"
+            problem = f"another file than expected ({_what(expected, gunzip)})"
             if not resumed:  # a resumed file may have been begun from another mirror: start it afresh once
                 return problem
             continue
@@ -117,10 +141,11 @@ def _from_mirror(url: str, part: Path, expected: str, gunzip: bool, progress: Pr
     return problem
 
 
-def download(urls: Sequence[str], target: str | os.PathLike, expected: str, gunzip: bool = False) -> bool:
+def download(urls: Sequence[str], target: str | os.PathLike, expected: Expected, gunzip: bool = False) -> bool:
     """Bring `target` here from the first of `urls` that gives the right contents.
 
-    `expected` is the SHA-256 in hex, of the file or (with `gunzip`) of what it holds once decompressed.
+    `expected` is the SHA-256 (or SHA-1) in hex, of the file or (with `gunzip`) of what it holds once decompressed, or
+    a function that raises ValueError for a file whose contents are not the expected ones.
     Returns False if the file was already there and right, True if it was downloaded.
     Raises DownloadError when no mirror gave it; what was received stays in `<target>.part` for the next time.
     """
@@ -137,9 +162,8 @@ def download(urls: Sequence[str], target: str | os.PathLike, expected: str, gunz
                 os.replace(part, target)
                 return True
             problems.append(f"  {url}\n    {problem}")
-    what = "SHA-256 of its decompressed contents" if gunzip else "SHA-256"
     raise DownloadError(
         f"cannot download {target.name}. Tried:\n" + "\n".join(problems) + "\nGet the file from any of these "
-        f"addresses on a machine with a network, put it at\n  {target.resolve()}\n({what}: {expected})\n"
+        f"addresses on a machine with a network, put it at\n  {target.resolve()}\n({_what(expected, gunzip)})\n"
         "and run this again."
     )

@@ -116,9 +116,26 @@ def test_when_no_mirror_gives_it_the_error_says_what_to_do(server, tmp_path):
     with pytest.raises(DownloadError) as caught:
         download(urls, tmp_path / "file", DIGEST)
     text = str(caught.value)
-    for part in ("HTTP 404", "wrong SHA-256", "refused", str(tmp_path / "file"), DIGEST, *urls):
+    for part in ("HTTP 404", "another file than expected", "refused", str(tmp_path / "file"), DIGEST, *urls):
         assert part in text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_known_by_its_sha1_or_by_its_contents(server, tmp_path):
+    digest = hashlib.sha1(BODY).hexdigest()
+    assert download([server + "wrong", server + "good"], tmp_path / "file", digest)
+    assert not download([server + "good"], tmp_path / "file", digest)
+
+    def begins_with_zero(path):
+        if path.read_bytes()[:1] != b"\0":
+            raise ValueError("it begins with something else")
+
+    assert download([server + "wrong", server + "good"], tmp_path / "other", begins_with_zero)
+    assert (tmp_path / "other").read_bytes() == BODY
+    with pytest.raises(DownloadError, match=f"another file than expected .SHA-1: {digest}"):
+        download([server + "wrong"], tmp_path / "third", digest)
+    with pytest.raises(DownloadError, match="known by its contents"):
+        download([server + "wrong"], tmp_path / "fourth", begins_with_zero)
 
 
 def test_gunzip_checks_what_the_file_holds(tmp_path):
