@@ -201,16 +201,20 @@ class Im2col(Layer):
                    f"bottom num_axes may not change; found shape {bottom[0].shape_string()}")  # fmt: skip
         self.extent = [d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
         spatial = shape[self.axis + 1 :]
-        sizes = [
+        self.sizes = [
             (size + 2 * pad - extent) // stride + 1
             for size, pad, extent, stride in zip(spatial, self.pad, self.extent, self.stride, strict=True)
         ]
-        self.check(min(sizes) > 0, f"the filter does not fit into its input: it spans {self.extent}, "
+        self.check(min(self.sizes) > 0, f"the filter does not fit into its input: it spans {self.extent}, "
                                    f"found bottom shape {bottom[0].shape_string()} and pad {self.pad}")  # fmt: skip
-        top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(self.kernel), *sizes)
+        top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(self.kernel), *self.sizes)
 
     def compute(self, x):
         first, axes = self.axis + 1, len(self.kernel)
+        if axes == 2:
+            maps = x.reshape(-1, *x.shape[self.axis :])
+            seen = F.unfold(maps, self.kernel, self.dilation, self.pad, self.stride)
+            return seen.view(*x.shape[: self.axis], seen.shape[1], *self.sizes)
         windows = F.pad(x, [side for pad in reversed(self.pad) for side in (pad, pad)])
         for axis, (extent, stride, dilation) in enumerate(zip(self.extent, self.stride, self.dilation, strict=True)):
             windows = windows.unfold(first + axis, extent, stride)[..., ::dilation]

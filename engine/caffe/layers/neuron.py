@@ -134,7 +134,9 @@ class Exp(Layer):
 
     def compute(self, x):
         param = self.layer_param.exp_param
-        return (x * (param.scale * self.log_base) + param.shift * self.log_base).exp()
+        scale, shift = param.scale * self.log_base, param.shift * self.log_base
+        x = x * scale if scale != 1 else x
+        return (x + shift if shift != 0 else x).exp()
 
 
 @register("Log")
@@ -147,7 +149,9 @@ class Log(Layer):
 
     def compute(self, x):
         param = self.layer_param.log_param
-        return (x * param.scale + param.shift).log() / self.log_base
+        x = x * param.scale if param.scale != 1 else x
+        x = x + param.shift if param.shift != 0 else x
+        return x.log() / self.log_base if self.log_base != 1 else x.log()
 
 
 @register("PReLU")

@@ -175,12 +175,22 @@ class ArgMax(Layer):
         along_axis = param.HasField("axis")
         x = x.detach() if along_axis else x.detach().reshape(x.shape[0], -1)
         axis = param.axis % x.ndim if along_axis else 1
-        values, places = torch.sort(x.flip(axis), dim=axis, descending=True, stable=True)
-        values = values.narrow(axis, 0, param.top_k)
-        indices = (x.shape[axis] - 1 - places.narrow(axis, 0, param.top_k)).to(x.dtype)
-        if along_axis:
-            return values if param.out_max_val else indices
-        return torch.stack([indices, values], 1) if param.out_max_val else indices
+        order = _ordered(x, axis)
+        best = order.amax(axis, keepdim=True) if param.top_k == 1 else order.topk(param.top_k, axis).values
+        places = best & 0xFFFFFFFF
+        if not param.out_max_val:
+            return places.to(x.dtype)
+        values = x.gather(axis, places)
+        return values if along_axis else torch.stack([places.to(x.dtype), values], 1)
+
+
+def _ordered(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """Integers in the order of float32 values and, of equal ones, of their places along `axis`: the value's bits, made
+    to rise with it, above the place's 32 bits."""
+    bits = (x + 0.0).view(torch.int32)  # -0.0 + 0.0 is 0.0
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    places = torch.arange(x.shape[axis], device=x.device).view(-1, *(1,) * (x.ndim - 1 - axis))
+    return (rising.long() << 32) | places
 
 
 @register("Reduction")

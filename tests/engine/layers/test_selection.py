@@ -97,6 +97,13 @@ def test_arg_max_has_three_axes_or_more(one, normal, shape, top):
     assert one('type: "ArgMax"', normal(*shape)).forward().shape == top
 
 
+def test_arg_max_of_zeros_and_infinities(one):
+    x = [[0.0, -0.0], [-0.0, 0.0], [-np.inf, -3e38], [3e38, np.inf], [-1e-45, -0.0]]
+    found = one('type: "ArgMax" argmax_param { out_max_val: true }', x).forward()
+    np.testing.assert_array_equal(found[:, 0, 0], [1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(found[:, 1, 0], np.array([0, 0, -3e38, np.inf, 0], np.float32))
+
+
 OPERATIONS = {
     "SUM": np.sum,
     "MEAN": np.mean,
