@@ -1,8 +1,10 @@
-"""Convolution and its kin: filters over 0 to 3 spatial axes, and Im2col, what they see."""
+"""Convolution and its kin: filters over any number of spatial axes, and Im2col, what they see."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,38 @@ import torch.nn.functional as F
 from caffe import fillers, glog
 from caffe.blob import Blob
 from caffe.layer import Layer, register
+
+
+def _taps(kernel: list[int], sizes: list[int], stride: list[int], dilation: list[int]) -> Iterator[tuple]:
+    """(index into the weight's kernel axes, index of the values a tap meets at all of `sizes` positions)."""
+    for tap in itertools.product(*map(range, kernel)):
+        starts = [t * d for t, d in zip(tap, dilation, strict=True)]
+        steps = [slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, sizes, stride, strict=True)]
+        yield (..., *tap), (..., *steps)
+
+
+def convolve(x, weight, bias, stride, pad, dilation, group):
+    """torch's convNd over any number of axes, as a loop over the taps of the filter."""
+    x = F.pad(x, [side for each in reversed(pad) for side in (each, each)])
+    kernel = weight.shape[2:]
+    sizes = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)]
+    x, weight = x.unflatten(1, (group, -1)), weight.unflatten(0, (group, -1))
+    taps = _taps(kernel, sizes, stride, dilation)
+    y = sum(torch.einsum("ngc...,goc->ngo...", x[values], weight[tap]) for tap, values in taps).flatten(1, 2)
+    return y if bias is None else y + bias.view(-1, *(1,) * len(kernel))
+
+
+def deconvolve(x, weight, bias, stride, pad, _, group, dilation):
+    """torch's conv_transposeNd over any number of axes, as a loop over the taps of the filter."""
+    kernel, sizes = weight.shape[2:], x.shape[2:]
+    whole = [s * (n - 1) + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)]
+    y = x.new_zeros(len(x), group, weight.shape[1], *whole)
+    x, weight = x.unflatten(1, (group, -1)), weight.unflatten(0, (group, -1))
+    for tap, values in _taps(kernel, sizes, stride, dilation):
+        y[values] += torch.einsum("ngc...,gco->ngo...", x, weight[tap])
+    y = y.flatten(1, 2)[(..., *(slice(p, n - p) for p, n in zip(pad, whole, strict=True)))]
+    return y if bias is None else y + bias.view(-1, *(1,) * len(kernel))
+
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -51,11 +85,6 @@ class Convolution(Layer):
         param = self.layer_param.convolution_param
         self.axis = bottom[0].axis(param.axis)
         self.spatial = bottom[0].num_axes - self.axis - 1
-        self.check(
-            self.spatial <= 3,
-            f"convolves over at most 3 spatial axes; found {self.spatial} after axis {self.axis} "
-            f"of bottom shape {bottom[0].shape_string()}",
-        )
         self.kernel = per_axis(self, param, "kernel", self.spatial, None)
         self.stride = per_axis(self, param, "stride", self.spatial, 1)
         self.pad = per_axis(self, param, "pad", self.spatial, 0)
@@ -133,12 +162,14 @@ class Convolution(Layer):
     def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         lead = x.shape[: self.axis]
         if self.axis == 1 and self.spatial:
-            return CONVOLUTIONS[self.spatial](x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+            return CONVOLUTIONS.get(self.spatial, convolve)(
+                x, weight, bias, self.stride, self.pad, self.dilation, self.group
+            )
         if self.spatial == 0:  # one position
             one = F.conv1d(x.reshape(-1, self.channels, 1), weight.unsqueeze(-1), bias, groups=self.group)
             return one.reshape(*lead, -1)
         x = x.reshape(math.prod(lead), *x.shape[self.axis :])
-        y = CONVOLUTIONS[self.spatial](x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+        y = CONVOLUTIONS.get(self.spatial, convolve)(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
         return y.reshape(*lead, *y.shape[1:])
 
 
@@ -170,7 +201,9 @@ class Deconvolution(Convolution):
         if self.spatial == 0:  # one position
             one = F.conv_transpose1d(x.unsqueeze(-1), weight.unsqueeze(-1), bias, groups=self.group)
             return one.reshape(*lead, -1)
-        y = TRANSPOSED[self.spatial](x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
+        y = TRANSPOSED.get(self.spatial, deconvolve)(
+            x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation
+        )
         return y.reshape(*lead, *y.shape[1:])
 
 

@@ -27,6 +27,12 @@ CASES = [
     deconvolution("kernel_1", "kernel_size: 1"),
     deconvolution("dimensions_3", "kernel_size: 2 stride: 2 pad: 1", "1x2x3x2x3"),
     deconvolution("dimensions_3_dilated", "kernel_size: 2 dilation: 1 dilation: 2 dilation: 1 group: 2", "1x4x2x3x2"),
+    deconvolution("dimensions_4", "kernel_size: 2 stride: 2 group: 2", "1x2x2x1x2x2"),
+    Case(
+        "Convolution/dimensions_4",
+        "convolution_param { num_output: 4 kernel_size: 2 stride: 2 pad: 1 group: 2 }",
+        "1x2x3x2x3x2",
+    ),
     deconvolution("dimensions_0", "", "3x4"),
     deconvolution("axis_2", "kernel_size: 2 axis: 2", "2x2x3x3x2"),
     deconvolution("axis_negative", "kernel_size: 2 axis: -3 stride: 2", "2x2x3x3x2"),

@@ -32,6 +32,8 @@ CASES = {
                 (1, 2), (1, 0), (1, 1), 1),
     "one_spatial_axis": ((2, 2, 4), 2, "kernel_size: 3 stride: 3", (3,), (0,), (1,), 1),
     "three_spatial_axes": ((1, 2, 2, 2, 3), 2, "kernel_size: 2 stride: 2 pad: 1", (2,) * 3, (1,) * 3, (1,) * 3, 1),
+    "four_spatial_axes": ((1, 4, 2, 1, 2, 2), 2, "kernel_size: 2 stride: 2 pad: 1 dilation: 2 group: 2",
+                          (2,) * 4, (1,) * 4, (2,) * 4, 2),
     "no_spatial_axis": ((3, 4), 2, "kernel_size: 1 group: 2", (), (), (), 2),
 }  # fmt: skip
 
