@@ -1,0 +1,150 @@
+"""Getting weights and the mean image from a server on loopback: checked, from mirrors, and what to do without one."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+
+import download as download_module
+import get_weights
+import numpy as np
+import pytest
+from caffe.io import array_to_blobproto
+from caffe.proto import caffe_pb2, text
+from caffe.transformer import DataTransformer
+
+WEIGHTS = bytes(range(256)) * 1000
+
+
+def mean_image() -> np.ndarray:
+    """An image whose channels average what the mean of ILSVRC 2012 does."""
+    noise = np.random.default_rng(0).normal(size=(3, 256, 256))
+    noise -= noise.mean(axis=(1, 2), keepdims=True)
+    return np.float32(noise + np.reshape(get_weights.MEAN_BGR, (3, 1, 1))).astype(np.float64)
+
+
+def archive(image: np.ndarray) -> bytes:
+    """BVLC's caffe_ilsvrc12.tar.gz, as far as it matters."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in (
+            ("synsets.txt", b"n01440764\n"),
+            ("./imagenet_mean.binaryproto", array_to_blobproto(image[None]).SerializeToString()),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A folder served at an address; the releases' addresses lead there, and nowhere else."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+    address = f"http://127.0.0.1:{httpd.server_port}/"
+    monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
+    release = get_weights.Release(hashlib.sha1(WEIGHTS).hexdigest(), (address + "bvlc_alexnet.caffemodel",), "norm")
+    monkeypatch.setitem(get_weights.NETS, "bvlc_alexnet", release)
+    monkeypatch.setattr(get_weights, "MEANS", {name: (address + name,) for name in get_weights.MEANS})
+    yield folder, address
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def run(folder, *more: str) -> int:
+    return get_weights.main(["bvlc_alexnet", "--folder", str(folder), *more])
+
+
+def test_weights_and_mean_are_brought_and_checked(server, tmp_path, capsys):
+    served, _ = server
+    (served / "bvlc_alexnet.caffemodel").write_bytes(WEIGHTS)
+    (served / get_weights.ARCHIVE).write_bytes(archive(mean_image()))
+    folder = tmp_path / "weights"
+    assert run(folder) == 0
+    names = ["bvlc_alexnet.caffemodel", "ilsvrc_2012_mean.npy", "imagenet_mean.binaryproto"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert (folder / names[0]).read_bytes() == WEIGHTS
+    np.testing.assert_array_equal(np.load(folder / names[1]), mean_image())
+    param = text.parse(f'mean_file: "{folder / names[2]}"', caffe_pb2.TransformationParameter())
+    np.testing.assert_array_equal(DataTransformer(param, caffe_pb2.TEST).mean, mean_image())
+    for path in served.iterdir():
+        path.unlink()
+    assert run(folder) == 0
+    assert capsys.readouterr().out.count("already there") == 2
+
+
+def test_the_mean_comes_from_the_npy_where_the_archive_cannot_be_had(server, tmp_path):
+    served, _ = server
+    (served / "bvlc_alexnet.caffemodel").write_bytes(WEIGHTS)
+    np.save(served / get_weights.NPY, mean_image())
+    assert run(tmp_path / "weights") == 0
+    np.testing.assert_array_equal(get_weights.read_mean(tmp_path / "weights" / get_weights.BINARYPROTO), mean_image())
+
+
+@pytest.mark.parametrize("name", [get_weights.BINARYPROTO, get_weights.NPY, get_weights.ARCHIVE])
+def test_what_was_put_there_by_hand_is_taken(server, tmp_path, name):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "bvlc_alexnet.caffemodel").write_bytes(WEIGHTS)
+    buffer = io.BytesIO()
+    np.save(buffer, mean_image())
+    data = {
+        get_weights.BINARYPROTO: array_to_blobproto(mean_image()).SerializeToString(),
+        get_weights.NPY: buffer.getvalue(),
+        get_weights.ARCHIVE: archive(mean_image()),
+    }
+    (folder / name).write_bytes(data[name])
+    assert run(folder) == 0
+    for name in (get_weights.BINARYPROTO, get_weights.NPY):
+        np.testing.assert_array_equal(get_weights.read_mean(folder / name), mean_image())
+
+
+def test_a_mirror_of_ones_own_is_asked_first(server, tmp_path):
+    served, address = server
+    (served / "mine").mkdir()
+    (served / "bvlc_alexnet.caffemodel").write_bytes(b"not the weights")
+    (served / "mine" / "bvlc_alexnet.caffemodel").write_bytes(WEIGHTS)
+    (served / "mine" / get_weights.ARCHIVE).write_bytes(archive(mean_image()))
+    assert run(tmp_path / "weights") == 1
+    assert run(tmp_path / "weights", "--mirror", address + "mine") == 0
+
+
+def test_offline_it_says_which_files_to_put_where(server, tmp_path, capsys):
+    folder = tmp_path / "weights"
+    assert run(folder) == 1
+    said = capsys.readouterr().err
+    digest = get_weights.NETS["bvlc_alexnet"].sha1
+    for part in (str(folder / "bvlc_alexnet.caffemodel"), f"SHA-1: {digest}", "HTTP 404", server[1],
+                 str(folder / get_weights.ARCHIVE), str(folder / get_weights.NPY), "is enough"):  # fmt: skip
+        assert part in said
+    assert list(folder.iterdir()) == []
+
+
+def test_another_mean_is_refused(tmp_path):
+    for name, data, words in (
+        ("a", archive(mean_image() + 1), r"channels \(B, G, R\) average"),
+        ("b", archive(mean_image()[:, :200]), r"expected a mean image of shape \(3, 256, 256\)"),
+        ("c", b"\xff\xff", "found neither"),
+        ("d", archive(mean_image())[:-1000], "damaged|neither"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=words):
+            get_weights.read_mean(tmp_path / name)
+
+
+def test_the_releases_are_those_of_bvlc():
+    for name, release in get_weights.NETS.items():
+        assert release.urls[0] == f"http://dl.caffe.berkeleyvision.org/{name}.caffemodel"
+        assert len(release.sha1) == 40
