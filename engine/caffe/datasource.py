@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,13 @@ class Database:
             glog.info("data_layer.cpp:73", "Restarting data prefetching from start.")
             self._records.first()
         return record
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """(key, value) of each record, once, from the first."""
+        more = self._records.first()
+        while more:
+            yield self.peek()
+            more = self._records.next()
 
 
 def read_list(path: str, labels: int | None = None) -> list[tuple[str, int | list[int], int]]:

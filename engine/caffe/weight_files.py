@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _PROTOBUF_LIMIT = 2**31 - 1
 
 
+def check_folder(path: str | Path) -> None:
+    """Raise FileNotFoundError now, before the work, where there is no folder to write `path` into."""
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {folder}; make it first")
+
+
 def write_whole(path: str | Path, data: bytes) -> None:
     """Write a file so that a reader finds the old one or the whole new one, whatever happens meanwhile."""
     path = Path(path)

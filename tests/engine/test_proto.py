@@ -93,7 +93,7 @@ def test_input_fields_become_a_layer():
 
 
 def test_old_transformation_fields_move():
-    param = parse_net('layer { type: "Data" data_param { scale: 0.5 mirror: true crop_size: 3 source: "x" } }')
+    param = parse_net('layers { type: DATA data_param { scale: 0.5 mirror: true crop_size: 3 source: "x" } }')
     assert param.layer[0].transform_param.scale == 0.5
     assert param.layer[0].transform_param.crop_size == 3
     assert not param.layer[0].data_param.HasField("scale")

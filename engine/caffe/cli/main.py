@@ -1,4 +1,4 @@
-"""`caffe train | test | time | device_query`, with BVLC Caffe's flags and log lines (BVLC's tools/caffe.cpp)."""
+"""`caffe train | test | time | device_query | shim | doctor`, with BVLC Caffe's flags and log lines (BVLC's tools/caffe.cpp)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,52 @@ from pathlib import Path
 import torch
 
 from caffe import device, glog
-from caffe.cli import flags
+from caffe.cli.flags import Flags, run
 from caffe.cli.signals import SignalActions
 from caffe.net import Net
 from caffe.proto import caffe_pb2, text
 from caffe.solver import get_solver
+
+
+FLAGS = Flags(
+    """caffe: command line brew
+usage: caffe <command> <args>
+
+commands:
+  train           train or finetune a model
+  test            score a model
+  device_query    show GPU diagnostic information
+  time            benchmark model execution time
+  shim DIR        write build/tools/* and python/caffe into DIR, for repositories that hard-code them
+  doctor          say what is installed, and which caffe Python imports
+""",
+    {
+        "gpu": (str, "", "Optional; run in GPU mode on the given device ID, or 'all' where there is one."),
+        "solver": (str, "", "The solver definition protocol buffer text file."),
+        "model": (str, "", "The model definition protocol buffer text file."),
+        "phase": (str, "", "Optional; network phase (TRAIN or TEST). Only used for 'time'."),
+        "level": (int, 0, "Optional; network level."),
+        "stage": (str, "", "Optional; network stages (not to be confused with phase), separated by ','."),
+        "snapshot": (str, "", "Optional; the snapshot solver state to resume training."),
+        "weights": (
+            str,
+            "",
+            "Optional; the pretrained weights to initialize finetuning, separated by ','. "
+            "Cannot be set simultaneously with snapshot.",
+        ),
+        "iterations": (int, 50, "The number of iterations to run."),
+        "sigint_effect": (
+            str,
+            "stop",
+            "Optional; action to take when a SIGINT signal is received: snapshot, stop or none.",
+        ),
+        "sighup_effect": (
+            str,
+            "snapshot",
+            "Optional; action to take when a SIGHUP signal is received: snapshot, stop or none.",
+        ),
+    },
+)
 
 
 class UsageError(ValueError):
@@ -188,45 +229,40 @@ def device_query(args) -> None:
 ACTIONS = {"device_query": device_query, "test": test, "time": time, "train": train}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    try:
-        words, values = flags.parse(sys.argv[1:] if arguments is None else arguments)
-        flags.start_logging(values)
-    except flags.FlagError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
-    if values.version:
-        print("caffe version 1.0.0")
+def shim_command(folder: str) -> None:
+    """Write the folder that lets an old repository run: see caffe.cli.shim."""
+    from caffe.cli import shim
+
+    for path in shim.write(Path(folder)):
+        print(path)
+
+
+def _run(words: list[str], values) -> int:
+    if words and words[0] == "shim":
+        if len(words) != 2:
+            raise UsageError(f"caffe shim DIR: expected one folder, found {len(words) - 1}")
+        shim_command(words[1])
         return 0
-    if values.help or values.helpshort:
-        print(flags.help_text())
-        return 1
     if len(words) != 1:
-        print(flags.help_text())
+        print(FLAGS.help_text())
         return 0
+    if words[0] == "doctor":
+        from caffe.cli import doctor
+
+        return doctor.report()
     if words[0] not in ACTIONS:
         glog.error("caffe.cpp:78", "Available caffe actions:")
         for name in ACTIONS:
             glog.error("caffe.cpp:81", f"\t{name}")
         glog.error("caffe.cpp:83", f"Unknown action: {words[0]}")
         return 1
-    try:
-        ACTIONS[words[0]](values)
-    except (ValueError, OSError, ImportError, NotImplementedError) as error:
-        if not _ours(error):
-            raise
-        glog.error("caffe.cpp:83", str(error))
-        return 1
+    ACTIONS[words[0]](values)
     return 0
 
 
-def _ours(error: Exception) -> bool:
-    """Whether the engine raised it, with a sentence made for the reader; a user's layer gets its traceback shown."""
-    frame = error.__traceback__
-    while frame.tb_next is not None:
-        frame = frame.tb_next
-    return Path(frame.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1])
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    return run(FLAGS, _run, arguments)
 
 
 if __name__ == "__main__":

@@ -88,5 +88,11 @@ def read_binary(path: str | Path, message: M) -> M:
 
 
 def to_text(message: Message) -> str:
-    """The prototxt of a message, its whole numbers without a fraction, as BVLC Caffe prints them."""
-    return re.sub(r"(?m)(: -?\d+)\.0$", r"\1", text_format.MessageToString(message))
+    """The prototxt of a message, its whole numbers and its bytes above 127 written as BVLC Caffe prints them."""
+
+    def whole(found: re.Match) -> str:
+        value = float(found[1])
+        short = f"{value:.6g}"
+        return ": " + (short if float(short) == value else f"{value:.8g}")
+
+    return re.sub(r"(?m): (-?\d+\.0)$", whole, text_format.MessageToString(message, as_utf8=False))

@@ -9,28 +9,49 @@ from pathlib import Path
 
 from caffe import glog
 from caffe.proto import caffe_pb2
-from caffe.proto.upgrade_v1 import upgrade_layers
+from caffe.proto.upgrade_v1 import upgrade_v0, upgrade_v1
 
-_DATA_TYPES = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
+_V1 = caffe_pb2.V1LayerParameter
+_DATA_TYPES = {
+    _V1.DATA: "data_param",
+    _V1.IMAGE_DATA: "image_data_param",
+    _V1.WINDOW_DATA: "window_data_param",
+}
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
+_NOTE = "Note that future Caffe releases will only support"
 
 
 def upgrade_net(param: caffe_pb2.NetParameter, source: str) -> caffe_pb2.NetParameter:
-    """Bring `param` to the current form in place and return it; `source` names the file in messages."""
-    if param.layers:
-        upgrade_layers(param, source)
-    for changed, what, note in (
-        (_move_transformation(param), "transformation parameters", ""),
-        (_input_fields_to_layers(param), "input fields", "input layers and not input fields"),
-        (_batch_norm_params(param), "batch norm layer params", ""),
-    ):
-        if changed:
-            tried = f"Attempting to upgrade input file specified using deprecated {what}: {source}"
-            glog.info("upgrade_proto.cpp:69", tried)
-            glog.info("upgrade_proto.cpp:72", f"Successfully upgraded file specified using deprecated {what}.")
-        if changed and note:
-            glog.warning("upgrade_proto.cpp:74", f"Note that future Caffe releases will only support {note}.")
+    """Bring `param` to the current form in place and return it; `source` names the file in messages.
+
+    In BVLC's order, and with its lines in the log: layers of the V0 form, the data layers' own transformation fields,
+    layers of the V1 form, input fields, the learning rates of BatchNorm.
+    """
+    upgrade_v0(param, source)
+    if _move_transformation(param):
+        _log(46, "transformation parameters", source, "data transformation parameters.")
+        glog.warning("upgrade_proto.cpp:51", f"{_NOTE} transform_param messages for transformation fields.")
+    upgrade_v1(param, source)
+    if _input_fields_to_layers(param):
+        _log(69, "input fields", source, "input fields.")
+        glog.warning("upgrade_proto.cpp:74", f"{_NOTE} input layers and not input fields.")
+    if _batch_norm_params(param):
+        tried = f"Attempting to upgrade batch norm layers using deprecated params: {source}"
+        glog.info("upgrade_proto.cpp:79", tried)
+        glog.info("upgrade_proto.cpp:82", "Successfully upgraded batch norm layers using deprecated params.")
+    _warn_of_idle_fields(param, source)
     return param
+
+
+def net_needs_upgrade(param: caffe_pb2.NetParameter) -> bool:
+    """Whether `upgrade_net` would change `param`."""
+    return bool(param.layers or param.input or any(_old_batch_norm(layer) for layer in param.layer))
+
+
+def _log(line: int, what: str, source: str, done: str) -> None:
+    tried = f"Attempting to upgrade input file specified using deprecated {what}: {source}"
+    glog.info(f"upgrade_proto.cpp:{line}", tried)
+    glog.info(f"upgrade_proto.cpp:{line + 3}", f"Successfully upgraded file specified using deprecated {done}")
 
 
 def upgrade_solver(param: caffe_pb2.SolverParameter, source: str) -> caffe_pb2.SolverParameter:
@@ -39,20 +60,33 @@ def upgrade_solver(param: caffe_pb2.SolverParameter, source: str) -> caffe_pb2.S
     Without a prefix, or with a folder as one, snapshots take the solver file's name, as in BVLC Caffe.
     """
     _snapshot_prefix(param, source)
-    if param.HasField("solver_type"):
-        if param.HasField("type"):
-            raise ValueError(
-                f"{source}: Failed to upgrade solver: old solver_type field (enum) and new type field (string) "
-                "cannot be both specified in solver proto text; keep `type`"
-            )
-        names = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",
-                 "ADADELTA": "AdaDelta", "ADAM": "Adam"}  # fmt: skip
-        param.type = names[caffe_pb2.SolverParameter.SolverType.Name(param.solver_type)]
-        param.ClearField("solver_type")
-        glog.warning(
-            "upgrade_proto.cpp:1129",
-            "Note that future Caffe releases will only support 'type' field (string) for a solver's type.",
+    return upgrade_solver_type(param, source)
+
+
+def upgrade_solver_type(param: caffe_pb2.SolverParameter, source: str) -> caffe_pb2.SolverParameter:
+    """Turn the old enum `solver_type` into the string `type`, in place.
+
+    Raises:
+        ValueError: both are there.
+    """
+    if not param.HasField("solver_type"):
+        return param
+    field = "'solver_type' field (enum)"
+    glog.info(
+        "upgrade_proto.cpp:1084", f"Attempting to upgrade input file specified using deprecated {field}': {source}"
+    )
+    if param.HasField("type"):
+        raise ValueError(
+            f"{source}: Failed to upgrade solver: old solver_type field (enum) and new type field (string) "
+            "cannot be both specified in solver proto text; keep `type`"
         )
+    names = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",
+             "ADADELTA": "AdaDelta", "ADAM": "Adam"}  # fmt: skip
+    param.type = names[caffe_pb2.SolverParameter.SolverType.Name(param.solver_type)]
+    param.ClearField("solver_type")
+    done = f"Successfully upgraded file specified using deprecated {field} to 'type' field (string)."
+    glog.info("upgrade_proto.cpp:1091", done)
+    glog.warning("upgrade_proto.cpp:1093", f"{_NOTE} 'type' field (string) for a solver's type.")
     return param
 
 
@@ -69,9 +103,9 @@ def _snapshot_prefix(param: caffe_pb2.SolverParameter, source: str) -> None:
 
 
 def _move_transformation(param: caffe_pb2.NetParameter) -> bool:
-    """Data layers once held scale, mean_file, crop_size and mirror themselves; now transform_param does."""
+    """V1 data layers once held scale, mean_file, crop_size and mirror themselves; now transform_param does."""
     changed = False
-    for layer in param.layer:
+    for layer in param.layers:
         if layer.type not in _DATA_TYPES:
             continue
         own = getattr(layer, _DATA_TYPES[layer.type])
@@ -81,6 +115,22 @@ def _move_transformation(param: caffe_pb2.NetParameter) -> bool:
                 own.ClearField(name)
                 changed = True
     return changed
+
+
+def _warn_of_idle_fields(param: caffe_pb2.NetParameter, source: str) -> None:
+    """BVLC moves these fields out of V1 layers only; in others nothing reads them."""
+    for layer in param.layer:
+        for name in _DATA_TYPES.values():
+            if not layer.HasField(name):
+                continue
+            own = getattr(layer, name)
+            idle = [field for field in _TRANSFORM_FIELDS if own.HasField(field)]
+            if idle:
+                glog.warning(
+                    "upgrade_proto.cpp:51",
+                    f"{source}: layer '{layer.name}': {name} has {', '.join(idle)}, which Caffe reads in "
+                    "transform_param only: without effect here",
+                )
 
 
 def _input_fields_to_layers(param: caffe_pb2.NetParameter) -> bool:
@@ -107,13 +157,15 @@ def _input_fields_to_layers(param: caffe_pb2.NetParameter) -> bool:
     return True
 
 
+def _old_batch_norm(layer: caffe_pb2.LayerParameter) -> bool:
+    return layer.type == "BatchNorm" and len(layer.param) == 3
+
+
 def _batch_norm_params(param: caffe_pb2.NetParameter) -> bool:
     """BatchNorm's three blobs are statistics: lr_mult in old files is dropped, so that 0 holds for all of them."""
-    changed = False
-    for layer in param.layer:
-        if layer.type == "BatchNorm" and len(layer.param) == 3:
-            for spec in layer.param:
-                spec.lr_mult = 0.0
-                spec.decay_mult = 0.0
-            changed = True
-    return changed
+    old = [layer for layer in param.layer if _old_batch_norm(layer)]
+    for layer in old:
+        for spec in layer.param:
+            spec.lr_mult = 0.0
+            spec.decay_mult = 0.0
+    return bool(old)

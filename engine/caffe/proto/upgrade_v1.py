@@ -73,27 +73,44 @@ _V0_FIELDS = {
 }
 
 
-def upgrade_layers(param: caffe_pb2.NetParameter, source: str) -> None:
+def upgrade_v0(param: caffe_pb2.NetParameter, source: str) -> None:
+    """Turn `layers` of the V0 form into the V1 form, in place; `source` names the file in errors."""
+    if not any(layer.HasField("layer") for layer in param.layers):
+        return
+    _refuse_mixture(param, source)
+    tried = f"Attempting to upgrade input file specified using deprecated V0LayerParameter: {source}"
+    glog.info("upgrade_proto.cpp:28", tried)
+    new = [_v0_layer(layer, source) for layer in _without_padding(list(param.layers), source)]
+    param.ClearField("layers")
+    param.layers.extend(new)
+    glog.info("upgrade_proto.cpp:36", "Successfully upgraded file specified using deprecated V0LayerParameter")
+    glog.warning(
+        "upgrade_proto.cpp:39",
+        "Note that future Caffe releases will not support V0NetParameter; use ./build/tools/upgrade_net_proto_text "
+        "for prototxt and ./build/tools/upgrade_net_proto_binary for model weights upgrade this and any other net "
+        "protos to the new format.",
+    )
+
+
+def upgrade_v1(param: caffe_pb2.NetParameter, source: str) -> None:
     """Turn the `layers` of `param` into `layer`, in place; `source` names the file in errors."""
+    if not param.layers:
+        return
+    tried = f"Attempting to upgrade input file specified using deprecated V1LayerParameter: {source}"
+    glog.info("upgrade_proto.cpp:55", tried)
+    _refuse_mixture(param, source)
+    for layer in param.layers:
+        _v1_layer(layer, param.layer.add())
+    param.ClearField("layers")
+    glog.info("upgrade_proto.cpp:63", "Successfully upgraded file specified using deprecated V1LayerParameter")
+
+
+def _refuse_mixture(param: caffe_pb2.NetParameter, source: str) -> None:
     if param.layer:
         raise ValueError(
             f"{source}: Refusing to upgrade inconsistent NetParameter input; it has {len(param.layers)} `layers {{}}` "
             f"in the old form and {len(param.layer)} `layer {{}}` in the new one; write all of them in one form"
         )
-    old = list(param.layers)
-    if any(layer.HasField("layer") for layer in old):
-        _log("V0LayerParameter", source)
-        old = [_v0_layer(layer, source) for layer in _without_padding(old, source)]
-    else:
-        _log("V1LayerParameter", source)
-    for layer in old:
-        _v1_layer(layer, param.layer.add())
-    param.ClearField("layers")
-
-
-def _log(what: str, source: str) -> None:
-    glog.info("upgrade_proto.cpp:55", f"Attempting to upgrade input file specified using deprecated {what}: {source}")
-    glog.info("upgrade_proto.cpp:63", f"Successfully upgraded file specified using deprecated {what}")
 
 
 def _v1_layer(old, new) -> None:

@@ -1,0 +1,147 @@
+"""`convert_imageset [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME`: images into the LMDB or LevelDB that a Data layer reads.
+
+A line of the list is `path label`. The record of line i (from 0, after shuffling) has the key `%08d_path`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import chain, islice
+
+import cv2
+import numpy as np
+
+from caffe import glog
+from caffe.cli import database
+from caffe.cli.flags import Flags, run
+from caffe.datasource import read_list, workers
+from caffe.proto import caffe_pb2
+
+FLAGS = Flags(
+    """convert_imageset: Convert a set of images to the leveldb/lmdb
+format used as input for Caffe.
+Usage:
+    convert_imageset [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME
+""",
+    {
+        "gray": (bool, False, "When this option is on, treat images as grayscale ones"),
+        "shuffle": (bool, False, "Randomly shuffle the order of images and their labels"),
+        "backend": (str, "lmdb", "The backend {lmdb, leveldb} for storing the result"),
+        "resize_width": (int, 0, "Width images are resized to"),
+        "resize_height": (int, 0, "Height images are resized to"),
+        "check_size": (bool, False, "When this option is on, check that all the datum have the same size"),
+        "encoded": (bool, False, "When this option is on, the encoded image will be save in datum"),
+        "encode_type": (str, "", "Optional: What type should we encode the image as ('png','jpg',...)."),
+    },
+)
+
+_CHUNK = 256
+
+
+def image_datum(
+    path: str, label: int, size: tuple[int, int] | None, color: bool, encoding: str
+) -> caffe_pb2.Datum | None:
+    """The Datum of an image file, or None where there is none that OpenCV reads (BVLC's ReadImageToDatum).
+
+    size: (height, width) to resize to. encoding: raw pixels where empty, otherwise the file type to store; a file of
+    that type that needs no change is stored as it is.
+
+    Raises:
+        ValueError: OpenCV cannot write files of type `encoding`.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError:
+        return None
+    buffer = np.frombuffer(content, np.uint8)
+    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE) if buffer.size else None
+    if image is None:
+        return None
+    if size is not None:
+        image = cv2.resize(image, (size[1], size[0]))
+    if not encoding:
+        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        channels, height, width = planes.shape
+        return caffe_pb2.Datum(
+            channels=channels, height=height, width=width, data=planes.tobytes(), label=label, encoded=False
+        )
+    if size is None and _extension(path).replace("jpeg", "jpg") == encoding.lower().replace("jpeg", "jpg"):
+        return caffe_pb2.Datum(data=content, label=label, encoded=True)
+    try:
+        written, made = cv2.imencode(f".{encoding}", image)
+    except cv2.error:
+        written = False
+    if not written:
+        raise ValueError(f"{path}: OpenCV cannot encode images of type {encoding!r}; give -encode_type png or jpg")
+    return caffe_pb2.Datum(data=made.tobytes(), label=label, encoded=True)
+
+
+def _extension(path: str) -> str:
+    name = path.rsplit("/", 1)[-1]
+    return name.rsplit(".", 1)[1].lower() if "." in name else ""
+
+
+def _encoding(name: str, values) -> str:
+    if values.encode_type or not values.encoded:
+        return values.encode_type
+    if not _extension(name):
+        raise ValueError(f"Failed to guess the encoding of {name!r}: it has no extension; give -encode_type png or jpg")
+    return _extension(name)
+
+
+def _datums(root: str, entries: list, values) -> Iterator[caffe_pb2.Datum | None]:
+    """The Datums of the list's entries, in order, made by the worker threads."""
+    size = None
+    if values.resize_height > 0 and values.resize_width > 0:
+        size = (values.resize_height, values.resize_width)
+
+    def make(entry) -> caffe_pb2.Datum | None:
+        name, label, _ = entry
+        return image_datum(root + name, label, size, not values.gray, _encoding(name, values))
+
+    rest = iter(entries)
+    chunks = iter(lambda: list(islice(rest, _CHUNK)), [])  # so that only a chunk of images is in memory
+    return chain.from_iterable(workers().map(make, chunk) for chunk in chunks)
+
+
+def convert(words: list[str], values) -> int:
+    """Do what the command line says; returns the exit status."""
+    if len(words) != 3:
+        print(FLAGS.help_text())
+        return 1
+    root, listfile, name = words
+    entries = read_list(listfile)
+    if values.shuffle:
+        glog.info("convert_imageset.cpp:86", "Shuffling data")
+        np.random.default_rng().shuffle(entries)
+    glog.info("convert_imageset.cpp:89", f"A total of {len(entries)} images.")
+    if values.encode_type and not values.encoded:
+        glog.info("convert_imageset.cpp:92", "encode_type specified, assuming encoded=true.")
+    first = None
+    with database.new(name, values.backend) as writer:
+        for index, ((path, _, _), datum) in enumerate(zip(entries, _datums(root, entries, values), strict=True)):
+            if datum is None:
+                glog.error("io.cpp:83", f"Could not open or find file {root}{path}")
+                continue
+            first = len(datum.data) if first is None else first
+            if values.check_size and len(datum.data) != first:
+                raise ValueError(
+                    f"{root}{path}: Incorrect data field size {len(datum.data)}, expected the first image's {first}"
+                )
+            writer.put(f"{index:08d}_{path}", datum)
+            if writer.count % database.BATCH == 0:
+                glog.info("convert_imageset.cpp:147", f"Processed {writer.count} files.")
+        if writer.count % database.BATCH:
+            glog.info("convert_imageset.cpp:153", f"Processed {writer.count} files.")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    return run(FLAGS, convert, arguments, "convert_imageset.cpp:73")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
