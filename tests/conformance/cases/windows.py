@@ -39,6 +39,8 @@ def window(what, transform, fields="", batch=4):
 
 CASES = [
     window("plain", "crop_size: 6"),
+    window("scale", "crop_size: 6 mean_value: 90", "scale: 0.0625"),
+    window("scale_of_the_transform", "crop_size: 6 scale: 3"),
     window("fraction", "crop_size: 5", "fg_fraction: 0.7", batch=5),
     window("no_foreground", "crop_size: 5", "fg_fraction: 0"),
     window("larger_crop", "crop_size: 15 mean_value: 100"),

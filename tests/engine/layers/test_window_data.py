@@ -81,8 +81,9 @@ def test_background_first_then_foreground(net, pictures):
 
 def test_mirror_mean_and_scale(net, pictures):
     one = WINDOWS.replace("7 0.5", "7 0.4").replace("5 0.0", "5 0.3")  # one window of each kind is left
-    it = net("scale: 1 fg_fraction: 1", "crop_size: 4 mirror: true mean_value: 10 mean_value: 20 mean_value: 30", one)
+    it = net("scale: 0.5 fg_fraction: 1", "crop_size: 4 mirror: true mean_value: 10 mean_value: 20 mean_value: 30", one)
     expected = warped(pictures["a.png"], 1, 2, 8, 6, (4, 4)) - np.reshape([10, 20, 30], (3, 1, 1))
+    expected = expected / 2
     it.forward()
     mirrored = []
     for image in it.blobs["data"].data:
