@@ -1,0 +1,166 @@
+"""Queries with their nearest database images, as a page shows them: the images inside the page, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+from caffe.proto import caffe_pb2
+from google.protobuf.message import DecodeError
+from image_source import decode
+
+SMALL = 64  # pixels: an image up to this side is kept as it is, every pixel to be seen
+THUMBNAIL = 120  # pixels of a larger image's shorter side
+
+
+class GalleryError(RuntimeError):
+    """Images that cannot be shown; says why."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image: its data URI, whether its pixels are to be shown as squares, its label vector (C,)."""
+
+    uri: str
+    small: bool
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A database image at its rank: `hit` if it shares a label with the query, Hamming distance in bits."""
+
+    picture: Picture
+    hit: bool
+    distance: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A query and its nearest neighbours, nearest first."""
+
+    query: Picture
+    neighbours: list[Neighbour]
+
+
+def choose(labels: np.ndarray, count: int) -> list[int]:
+    """`count` queries (fewer if there are fewer), chosen by their labels (Q, C) alone: of each class in turn.
+
+    The first query of each class, then the second of each, and so on, listed by class; a query belongs to the class
+    of its first label, those without a label to one more.
+    """
+    first = np.where(labels.any(1), labels.argmax(1), labels.shape[1])
+    place = np.zeros(len(first), int)
+    for label in np.unique(first):
+        rows = np.flatnonzero(first == label)
+        place[rows] = np.arange(len(rows))
+    chosen = np.lexsort((first, place))[:count]
+    return chosen[np.lexsort((place[chosen], first[chosen]))].tolist()
+
+
+def nearest(query: np.ndarray, database: np.ndarray, count: int, real: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest database items of each query, (Q, count) indices, and their Hamming distances, (Q, count).
+
+    query (Q, K) and database (N, K): real-valued codes; a code of 0 has the sign +1. Ranked by Hamming distance, or
+    with `real` by the dot product of the codes themselves; ties in database order.
+    """
+    signs = [np.where(codes >= 0, np.float32(1), np.float32(-1)) for codes in (query, database)]
+    distances = np.rint((query.shape[1] - signs[0] @ signs[1].T) / 2).astype(np.int64)
+    order = np.argsort(-(query @ database.T) if real else distances, axis=1, kind="stable")[:, :count]
+    return order, np.take_along_axis(distances, order, axis=1)
+
+
+def read_pictures(path: Path, records: int, wanted: Sequence[int]) -> dict[int, Picture]:
+    """The images at the places `wanted` of an LMDB that ought to have as many records as there are codes.
+
+    Raises GalleryError where the LMDB is missing, is another one, or holds no image there.
+    """
+    if not (path / "data.mdb").exists():
+        raise GalleryError(f"{path.name} is missing")
+    try:
+        with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
+            found = environment.stat()["entries"]
+            if found != records:
+                raise GalleryError(f"{path.name} holds {found:,} images and there are {records:,} codes: not of it")
+            places, pictures = set(wanted), {}
+            for place, key in enumerate(transaction.cursor().iternext(keys=True, values=False)):
+                if place in places:
+                    pictures[place] = picture(f"{path.name}: {key.decode(errors='replace')}", transaction.get(key))
+            return pictures
+    except lmdb.Error as error:
+        raise GalleryError(f"{path.name} cannot be read ({error})") from None
+
+
+def picture(name: str, record: bytes) -> Picture:
+    """The image of a serialised Datum. Raises GalleryError, with its name, if it holds none."""
+    datum = caffe_pb2.Datum()
+    try:
+        datum.ParseFromString(record)
+    except DecodeError as error:
+        raise GalleryError(f"{name}: not a Datum ({error})") from None
+    if datum.encoded:
+        pixels = decode(datum.data, gray=datum.channels == 1)
+    else:
+        shape = datum.channels, datum.height, datum.width
+        whole = datum.channels in (1, 3) and len(datum.data) == np.prod(shape)
+        pixels = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0) if whole else None
+    if pixels is None or not pixels.size:
+        raise GalleryError(f"{name}: holds no grey or BGR image")
+    uri, small = data_uri(pixels)
+    return Picture(uri, small, np.array(datum.float_data) > 0)
+
+
+def data_uri(pixels: np.ndarray) -> tuple[str, bool]:
+    """An image, BGR (H, W, 3) or grey (H, W, 1) or (H, W), as a data URI; and whether it was kept at its small size.
+
+    A small one is a PNG of the very pixels, a larger one a JPEG of the square in its middle, made small.
+    """
+    height, width = pixels.shape[:2]
+    small = max(height, width) <= SMALL
+    if not small:
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        pixels = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+        if side > THUMBNAIL:
+            pixels = cv2.resize(pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    kind, options = ("png", []) if small else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, 82])
+    raw = cv2.imencode(f".{kind}", np.ascontiguousarray(pixels), options)[1].tobytes()
+    return f"data:image/{kind};base64,{base64.b64encode(raw).decode()}", small
+
+
+def gallery(
+    query: tuple[np.ndarray, np.ndarray],
+    database: tuple[np.ndarray, np.ndarray],
+    folders: tuple[Path, Path],
+    queries: int = 20,
+    neighbours: int = 10,
+    real: bool = False,
+) -> list[Row]:
+    """Rows of a gallery. query and database: codes (N, K) and labels (N, C), in the order of the LMDB `folders`.
+
+    Raises GalleryError where the images cannot be read or carry other labels than the codes: they are not of these
+    images.
+    """
+    chosen = choose(query[1], queries)
+    order, distances = nearest(query[0][chosen], database[0], neighbours, real)
+    asked = read_pictures(folders[0], len(query[0]), chosen)
+    found = read_pictures(folders[1], len(database[0]), order.ravel().tolist())
+    for pictures, (_, labels), folder in ((asked, query, folders[0]), (found, database, folders[1])):
+        for place, each in pictures.items():
+            if not np.array_equal(each.labels, labels[place] > 0):
+                raise GalleryError(f"{folder.name}: image {place} carries other labels than its codes: not of it")
+    return [
+        Row(
+            asked[place],
+            [
+                Neighbour(found[item], bool((query[1][place] & database[1][item]).any()), int(distance))
+                for item, distance in zip(items.tolist(), row, strict=True)
+            ],
+        )
+        for place, items, row in zip(chosen, order, distances, strict=True)
+    ]

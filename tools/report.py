@@ -1,0 +1,270 @@
+"""Write report.html into a scored run's folder: one page that needs nothing else, to be opened from disk.
+
+    python tools/report.py fashion_mnist [--variant dhn] [--bits 48]
+
+It shows the run's scores beside the published ones, the curves of its training, what its codes look like, queries with
+their nearest images, and what was run, from the files in the run's folder and the images of its LMDBs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import codes
+import curves
+import numpy as np
+import published
+import report_plots as plots
+import retrieval
+from caffe.proto import caffe_pb2
+from caffe.proto.text import read_net
+from gallery import GalleryError, gallery
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from progress import console
+from run_folder import Run, RunError
+from train import run_parser
+
+TEMPLATE = "report_template.html"
+RANKS = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]  # N of precision at N
+FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
+SIDES = ("train", "query", "database")
+SAME = 1e-9  # MAPs of the same codes agree this well
+
+
+def write(run: Run) -> Path:
+    """Write the report of a scored run; returns its path.
+
+    Raises RunError where the run is not scored or its metrics.json is of other codes, codes.CodesError where its codes
+    cannot be read.
+    """
+    page = environment().get_template(TEMPLATE).render(**facts(run))
+    out = run.folder / "report.html"
+    codes.write_whole(out, lambda stream: stream.write(page.encode()))
+    return out
+
+
+def environment() -> Environment:
+    """Templates beside this file; a name that is not given is an error, and text is escaped."""
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["score"] = lambda value, digits=4: "-" if value is None else f"{value:.{digits}f}"
+    found.filters["count"] = lambda value: f"{value:,}"
+    return found
+
+
+def facts(run: Run) -> dict:
+    """What the template shows of a run. Raises as `write`."""
+    metrics = read_json(run.folder / "metrics.json")
+    if not metrics:
+        raise RunError(f"{run.shown(run.folder)} is not scored (no metrics.json); {run.how('score')}")
+    sides = {side: codes.load(run.folder / f"{side}.npz") for side in SIDES[1:]}
+    scores = retrieval.score(*sides["query"], *sides["database"], metrics["protocol"], at=RANKS)
+    if metrics["map"] is not None and abs(scores["map"] - metrics["map"]) > SAME:
+        raise RunError(
+            f"{run.shown(run.folder / 'metrics.json')} says MAP {metrics['map']:.6f} and its codes give "
+            f"{scores['map']:.6f}: they were extracted later; {run.how('score')}"
+        )
+    real, beside = retrieval.PROTOCOLS[metrics["protocol"]].real, comparison(run, metrics)
+    return {
+        "title": published.title(run.dataset),
+        "method": published.VARIANTS.get(run.variant, run.variant),
+        "run": run,
+        "metrics": metrics,
+        "real": real,
+        "scores": scores,
+        "radius": retrieval.RADIUS,
+        "net": net(run),
+        "training": training(run),
+        "setting": setting(run),
+        "comparison": beside,
+        "plots": drawings(curves.read(run.log), beside, scores, sides["database"][0]),
+        "gallery": pictures(run, sides, real),
+    }
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file; {} where it is missing or not whole."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def net(run: Run) -> dict | None:
+    """Name and layers of the net that makes the codes, and the losses it was trained with; None if it is not there."""
+    paths = [run.folder / name for name in FILES[:2]]
+    if not all(path.exists() for path in paths):
+        return None
+    trained, deployed = map(read_net, paths)
+    return {
+        "name": trained.name,
+        "layers": [layer.name for layer in deployed.layer if layer.type != "Input"],
+        "losses": [
+            {
+                "name": layer.name,
+                "weight": number(layer.loss_weight[0]) if layer.loss_weight else None,
+                "settings": layer.python_param.param_str,
+            }
+            for layer in trained.layer
+            if layer.loss_weight or layer.type.endswith("Loss")
+        ],
+    }
+
+
+def training(run: Run) -> dict:
+    """The training's record, its solver's settings as (name, value), and its weights, blob by blob."""
+    record, solver, weights = run.record(), run.solver(), run.weights()
+    settings = [each for each in solver.ListFields() if each[0].name not in ("net", "snapshot_prefix")]
+    return {
+        "record": record,
+        "solver": [(field.name, shown(field, value)) for field, value in settings],
+        "seed": solver.random_seed if solver.random_seed >= 0 else None,
+        "weights": weights.name if weights.exists() else None,
+        "written": written(weights),
+        "layers": layers(weights),
+    }
+
+
+def shown(field, value) -> str:
+    """A solver's value as its prototxt has it."""
+    one = (lambda each: field.enum_type.values_by_number[each].name) if field.enum_type else number
+    return ", ".join(map(one, value)) if not isinstance(value, str) and hasattr(value, "__len__") else one(value)
+
+
+def number(value) -> str:
+    """A number in the fewest digits that a float32 needs; text as it is."""
+    return str(np.float32(value)) if isinstance(value, float) else str(value)
+
+
+def written(path: Path) -> str | None:
+    """When a file was last written, in UTC."""
+    if not path.exists():
+        return None
+    return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def layers(weights: Path) -> list[dict]:
+    """Name, type, shapes of the blobs and number of values of each layer that learned, as a caffemodel has them."""
+    if not weights.exists():
+        return []
+    found = []
+    for layer in caffe_pb2.NetParameter.FromString(weights.read_bytes()).layer:
+        if layer.blobs:
+            shapes = [tuple(blob.shape.dim) for blob in layer.blobs]
+            size = sum(int(np.prod(shape)) for shape in shapes)
+            sizes = " + ".join("x".join(map(str, shape)) for shape in shapes)
+            found.append({"name": layer.name, "type": layer.type, "shapes": sizes, "size": size})
+    return found
+
+
+def setting(run: Run) -> dict:
+    """The split (records and list's digest of each side, the seed it was drawn with), files' digests and texts."""
+    sides = []
+    for side in SIDES:
+        source = read_json(run.data / f"{side}_lmdb" / "source.json")
+        if source:
+            digest = source["recipe"]["inputs"].get("list") if "recipe" in source else None
+            sides.append({"name": side, "records": source["records"], "sha256": digest})
+    names = [*FILES, "train.log", "query.npz", "database.npz", "metrics.json"]
+    present = [run.folder / name for name in names if (run.folder / name).exists()]
+    return {
+        "sides": sides,
+        "seed": read_json(run.data / "split.json").get("seed"),
+        "digests": [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in present],
+        "texts": [(path.name, path.read_text()) for path in present if path.name in FILES],
+    }
+
+
+def comparison(run: Run, metrics: dict) -> dict:
+    """The published rows to read beside the run: of its data set, else of the one whose split it follows.
+
+    `theirs`: DHN as the paper and later reruns have it; `others`: the paper's other methods. A row's `value` is the MAP
+    at the run's number of bits, None where its source gives none.
+    """
+    rows, near = published.rows(run.dataset), None
+    if not rows and (near := published.like(run.dataset)):
+        rows = published.rows(near[0])
+    own = published.VARIANTS.get(run.variant)
+    ordered = sorted(rows, key=lambda row: row.method != own)
+    entries = [
+        {
+            "row": row,
+            "value": row.maps.get(run.bits),
+            "elsewhere": ", ".join(f"{value:.3f} at {bits}" for bits, value in row.maps.items()),
+        }
+        for row in ordered
+    ]
+    ours = set(published.VARIANTS.values())
+    return {
+        "near": published.title(near[0]) if near else None,
+        "why": near[1] if near else None,
+        "theirs": [entry for entry in entries if entry["row"].method in ours],
+        "others": [entry for entry in entries if entry["row"].method not in ours],
+        "here": [(name, found) for name, found in metrics["protocols"].items() if found["map"] is not None],
+    }
+
+
+def drawings(record: curves.Curves, beside: dict, scores: dict, database: np.ndarray) -> dict[str, Markup | None]:
+    """The plots by name; None for one that the run's files hold nothing for."""
+    same = [] if beside["near"] else beside["theirs"]
+    points = [(f"{entry['row'].method}, {entry['row'].title}", entry["value"]) for entry in same if entry["value"]]
+    found: dict[str, Callable[[], str] | None] = {
+        "map": (lambda: plots.map_ranges(beside["here"], points)) if beside["here"] else None,
+        "precision_recall": lambda: plots.precision_recall(scores["precision_recall"], retrieval.RADIUS),
+        "precision_at": lambda: plots.precision_at(scores["precision_at"]),
+        "loss": (lambda: plots.loss(record)) if record.series("loss")[0] else None,
+        "learning_rate": (lambda: plots.learning_rate(record)) if record.series("lr")[0] else None,
+        "code_values": lambda: plots.code_values(database),
+        "bit_balance": lambda: plots.bit_balance([float(np.mean(bit >= 0)) for bit in database.T]),
+    }
+    return {name: draw and Markup(draw()) for name, draw in found.items()}
+
+
+def pictures(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], real: bool) -> dict:
+    """The gallery's rows, how many neighbours are hits, names of the labels; or the reason why there are none."""
+    path = run.data / "label_names.txt"
+    names = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    columns = sides["query"][1].shape[1]
+    if len(names) != columns:
+        names = [f"label {column}" for column in range(columns)]
+    folders = tuple(run.data / f"{side}_lmdb" for side in sides)
+    try:
+        rows = gallery(sides["query"], sides["database"], folders, real=real)
+    except GalleryError as error:
+        return {"rows": [], "missing": f"{error}; run: make data DATASET={run.dataset}"}
+    hits = sum(each.hit for row in rows for each in row.neighbours)
+    return {
+        "rows": rows,
+        "missing": None,
+        "hits": hits,
+        "shown": sum(len(row.neighbours) for row in rows),
+        "label": lambda flags: ", ".join(name for name, flag in zip(names, flags, strict=True) if flag) or "no label",
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = run_parser("Write the report of a scored run.").parse_args(arguments)
+    run = Run(options.dataset, options.variant, options.bits)
+    try:
+        out = write(run)
+    except (RunError, ValueError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    console.print(f"wrote {run.shown(out)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
