@@ -1,0 +1,41 @@
+"""The published numbers: whole, sensible, each with its source; what nobody gives is not there."""
+
+from __future__ import annotations
+
+import json
+
+import published
+import pytest
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "nus_wide", "flickr25k"])
+def test_the_paper_has_dhn_at_its_four_lengths(dataset):
+    (paper,) = [row for row in published.rows(dataset) if row.method == "DHN" and "paper" in row.title]
+    assert list(paper.maps) == [12, 24, 32, 48] and paper.net == "AlexNet"
+    values = list(paper.maps.values())
+    assert values == sorted(values), "the paper's MAP grows with the bits"
+    others = [row for row in published.rows(dataset) if row.title == paper.title and row.method != "DHN"]
+    assert len(others) >= 9 and all(row.maps[48] < paper.maps[48] for row in others)
+
+
+def test_a_number_that_no_source_gives_is_not_there():
+    for dataset in ("cifar10", "nus_wide", "flickr25k"):
+        variants = [row for row in published.rows(dataset) if row.method in ("DHN-B", "DHN-Q", "DHN-E")]
+        assert len(variants) == 3 and not any(row.maps for row in variants)
+    assert {row.R for row in published.rows("flickr25k")} == {None}
+
+
+def test_every_row_is_of_a_known_source_and_data_set():
+    facts = json.loads(published.FILE.read_text())
+    for row in facts["rows"]:
+        assert row["dataset"] in facts["datasets"] and row["source"] in facts["sources"]
+        assert all(0 < value < 1 and int(bits) > 0 for bits, value in row["map"].items())
+    assert {row["source"] for row in facts["rows"]} == set(facts["sources"])
+
+
+def test_a_data_set_nobody_published_names_the_one_it_follows():
+    assert published.rows("fashion_mnist") == [] and published.title("fashion_mnist") == "Fashion-MNIST"
+    near, why = published.like("fashion_mnist")
+    assert published.rows(near) and why
+    assert published.like("cifar10") is None and published.like("unheard") is None
+    assert published.title("unheard") == "unheard" and published.rows("unheard") == []
