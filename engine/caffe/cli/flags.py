@@ -24,8 +24,8 @@ COMMON: Table = {
     "proto": (str, "", "Optional; a fork's caffe.proto, whose own messages and fields are added."),
 }
 # The log always goes to stderr: these of glog's flags ask for what is done anyway.
-_ALWAYS: Table = {name: (bool, True, "") for name in ("logtostderr", "alsologtostderr")}
-_HELP: Table = {name: (bool, False, "") for name in ("help", "helpshort", "version")}
+_ALWAYS: Table = dict.fromkeys(("logtostderr", "alsologtostderr"), (bool, True, ""))
+_HELP: Table = dict.fromkeys(("help", "helpshort", "version"), (bool, False, ""))
 
 
 class FlagError(ValueError):

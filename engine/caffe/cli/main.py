@@ -1,4 +1,5 @@
-"""`caffe train | test | time | device_query | shim | doctor`, with BVLC Caffe's flags and log lines (BVLC's tools/caffe.cpp)."""
+"""The `caffe` command: train, test, time and device_query with BVLC Caffe's flags and log lines (BVLC's
+tools/caffe.cpp); shim and doctor for what surrounds it."""
 
 from __future__ import annotations
 
@@ -9,14 +10,13 @@ from pathlib import Path
 import torch
 
 from caffe import device, glog
-from caffe.cli.flags import Flags, run
+from caffe.cli import flags
 from caffe.cli.signals import SignalActions
 from caffe.net import Net
 from caffe.proto import caffe_pb2, text
 from caffe.solver import get_solver
 
-
-FLAGS = Flags(
+FLAGS = flags.Flags(
     """caffe: command line brew
 usage: caffe <command> <args>
 
@@ -262,7 +262,7 @@ def _run(words: list[str], values) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    return run(FLAGS, _run, arguments)
+    return flags.run(FLAGS, _run, arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+"""Layers of the object detectors' forks: ROIPooling and SmoothL1Loss (Fast R-CNN), Permute and Normalize (SSD)."""
+
+from __future__ import annotations
+
+import torch
+
+from caffe import fillers
+from caffe.layer import Layer, LossLayer, register
+
+_AT_ONCE = 1 << 24  # values that ROIPooling looks at in one step
+
+
+@register("ROIPooling")
+class ROIPooling(Layer):
+    """The maximum over each of pooled_h x pooled_w bins of each region (Girshick, Fast R-CNN, arXiv:1504.08083).
+
+    bottom[0]: features (N, C, H, W). bottom[1]: regions (R, 5): item, x1, y1, x2, y2, the corners included, in
+    coordinates that spatial_scale maps to the features'. top: (R, C, pooled_h, pooled_w); an empty bin gives 0. The
+    gradient goes to the maxima, the first of equal ones; regions receive 0.
+    """
+
+    bottom_count = (2, 2)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.roi_pooling_param
+        self.check(param.pooled_h > 0, f"pooled_h must be > 0; found {param.pooled_h}")
+        self.check(param.pooled_w > 0, f"pooled_w must be > 0; found {param.pooled_w}")
+
+    def reshape(self, bottom, top):
+        param, features, regions = self.layer_param.roi_pooling_param, bottom[0], bottom[1]
+        self.check(features.num_axes == 4, f"features must have 4 axes; found shape {features.shape_string()}")
+        width = regions.count // max(regions.shape[0], 1) if regions.num_axes else 0
+        self.check(
+            regions.num_axes > 1 and width == 5,
+            f"regions must have 5 values each, item, x1, y1, x2, y2; found shape {regions.shape_string()}",
+        )
+        top[0].reshape(regions.shape[0], features.shape[1], param.pooled_h, param.pooled_w)
+
+    def compute(self, features, regions):
+        regions = regions.detach().reshape(-1, 5)
+        count, _, height, width = features.shape
+        wrong = (regions[:, 0] < 0) | (regions[:, 0] >= count)
+        if wrong.any():
+            place = int(wrong.nonzero()[0])
+            item = regions[place, 0].item()
+            self.check(False, f"region {place} is of item {item:g}, expected an item of the batch, 0 to {count - 1}")
+        param = self.layer_param.roi_pooling_param
+        rows = _bins(regions[:, (2, 4)] * param.spatial_scale, param.pooled_h, height)
+        columns = _bins(regions[:, (1, 3)] * param.spatial_scale, param.pooled_w, width)
+        shape = (len(regions), features.shape[1], param.pooled_h, param.pooled_w)
+        if not len(regions):
+            return features.new_zeros(shape)
+        flat, items = features.reshape(-1), regions[:, 0].long()
+        each = features.shape[1] * rows[0][0].numel() * columns[0][0].numel()
+        step = max(1, _AT_ONCE // each)
+        with torch.no_grad():
+            found = [
+                _maxima(features, items[at : at + step], [part[at : at + step] for part in (*rows, *columns)])
+                for at in range(0, len(regions), step)
+            ]
+            places = torch.cat([place for place, _ in found])
+            empty = torch.cat([nothing for _, nothing in found])
+        return flat.gather(0, places.view(-1)).view(shape).masked_fill(empty.view(-1, 1, *shape[2:]), 0)
+
+
+def _maxima(features: torch.Tensor, items: torch.Tensor, bins: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(place of each bin's maximum in the flattened features (R, C, bins), which bins are empty (R, 1, bins)).
+
+    items: (R,), the item of each region. bins: the rows and the columns of the bins, as two results of `_bins`.
+    """
+    y, y_counts, x, x_counts = bins  # (R, bins, most pixels of a bin)
+    _, channels, height, width = features.shape
+    place = (y[:, :, None, :, None] * width + x[:, None, :, None, :]).flatten(3).flatten(1, 2)
+    counts = (y_counts[:, :, None, :, None] & x_counts[:, None, :, None, :]).flatten(3).flatten(1, 2)
+    planes = items[:, None] * channels + torch.arange(channels, device=items.device)  # (R, C)
+    place = place[:, None] + planes[:, :, None, None] * (height * width)  # (R, C, bins, pixels)
+    seen = features.reshape(-1)[place].masked_fill(~counts[:, None], -torch.inf)
+    best = seen.argmax(3, keepdim=True)  # the first of equal ones
+    return place.gather(3, best).squeeze(3), ~counts.any(2)[:, None]
+
+
+def _bins(ends: torch.Tensor, bins: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each region and bin, the pixels along one axis: (places, which of them count), both (R, bins, most).
+
+    ends: (R, 2), first and last pixel, to be rounded, halves away from 0 as C does.
+    """
+    ends = torch.where(ends < 0, torch.ceil(ends - 0.5), torch.floor(ends + 0.5))
+    length = (ends[:, 1] - ends[:, 0] + 1).clamp(min=1)
+    width = (length / bins)[:, None]
+    steps = torch.arange(bins, device=ends.device, dtype=ends.dtype)
+    start = (torch.floor(steps * width) + ends[:, :1]).clamp(0, size).long()
+    stop = (torch.ceil((steps + 1) * width) + ends[:, :1]).clamp(0, size).long()
+    most = max(int((stop - start).max()), 1) if len(ends) else 1
+    places = start[:, :, None] + torch.arange(most, device=ends.device)
+    return places.clamp(max=size - 1), places < stop[:, :, None]
+
+
+@register("SmoothL1Loss")
+class SmoothL1Loss(LossLayer):
+    """sum of w_out * f(w_in * (a - b)) / N, f(x) = (sigma x)^2 / 2 where |x| < 1 / sigma^2, else |x| - 1 / (2 sigma^2).
+
+    bottom[0], bottom[1]: predictions and targets (N, ...), both receive a gradient. bottom[2], bottom[3], optional:
+    w_in and w_out of the same shape (py-faster-rcnn; Fast R-CNN and SSD have w_in only), which receive 0.
+    """
+
+    bottom_count = (2, 4)
+    no_gradient = no_force_backward = ()
+
+    def reshape(self, bottom, top):
+        for index, blob in enumerate(bottom):
+            self.check(
+                blob.count == bottom[0].count and blob.shape[:1] == bottom[0].shape[:1],
+                f"bottom {index} must be of bottom 0's shape {bottom[0].shape_string()}; found {blob.shape_string()}",
+            )
+        self.check(self.layer_param.smooth_l1_loss_param.sigma > 0, "sigma must be above 0")
+        top[0].reshape()
+
+    def compute(self, predictions, targets, *weights):
+        weights = [weight.detach().view_as(predictions) for weight in weights]
+        square = self.layer_param.smooth_l1_loss_param.sigma ** 2
+        x = predictions - targets.view_as(predictions)
+        x = x * weights[0] if weights else x
+        size = x.abs()
+        errors = torch.where(size < 1 / square, 0.5 * square * x * x, size - 0.5 / square)
+        errors = errors * weights[1] if len(weights) > 1 else errors
+        return errors.sum() / predictions.shape[0]
+
+
+@register("Permute")
+class Permute(Layer):
+    """The bottom with its axes in the order `order`; the axes it does not name follow in theirs."""
+
+    def setup(self, bottom, top):
+        order = list(self.layer_param.permute_param.order)
+        axes = bottom[0].num_axes
+        self.check(
+            all(axis < axes for axis in order), f"order should be less than the input dimension {axes}; found {order}"
+        )
+        self.check(len(set(order)) == len(order), f"there are duplicate orders; found {order}")
+        self.order = order + [axis for axis in range(axes) if axis not in order]
+
+    def reshape(self, bottom, top):
+        self.check(
+            bottom[0].num_axes == len(self.order), f"the bottom's number of axes changed to {bottom[0].num_axes}"
+        )
+        top[0].reshape(*(bottom[0].shape[axis] for axis in self.order))
+
+    def compute(self, x):
+        return x.permute(self.order).contiguous()
+
+
+@register("Normalize")
+class Normalize(Layer):
+    """scale * x / sqrt(sum x^2 + eps), the sum over all values of an item, or, across_spatial false, over the channels
+    of each place (ParseNet, arXiv:1506.04579). blobs[0]: the scale, one value (a blob without axes), or (C,)."""
+
+    def setup(self, bottom, top):
+        param = self.layer_param.norm_param
+        self.check(bottom[0].num_axes >= 2, f"Number of axes of bottom blob must be >=2; "
+                                            f"found {bottom[0].shape_string()}")  # fmt: skip
+        shape = () if param.channel_shared else (bottom[0].shape[1],)
+        if not self.blobs:
+            self.blobs.add_blob(*shape)
+            if param.HasField("scale_filler"):
+                fillers.fill(self.blobs[0], param.scale_filler)
+            else:
+                self.blobs[0].data[...] = 1
+        found = self.blobs[0]
+        self.check(
+            found.shape == shape or (param.channel_shared and found.count == 1),
+            f"expected a scale of shape {shape}; found {found.shape_string()}",
+        )
+
+    def compute(self, x):
+        param = self.layer_param.norm_param
+        axes = tuple(range(1, x.dim())) if param.across_spatial else (1,)
+        norm = (x.square().sum(axes, keepdim=True) + param.eps).sqrt()
+        scale = self.params[0]
+        if not param.channel_shared:
+            scale = scale.view(-1, *[1] * (x.dim() - 2))
+        return x / norm * scale
