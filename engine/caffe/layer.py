@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from caffe.blob import Blob, BlobVec
-from caffe.proto import caffe_pb2
+from caffe.proto import caffe_pb2, forks
 
 
 class Layer:
@@ -245,8 +245,11 @@ def create(layer_param: caffe_pb2.LayerParameter) -> Layer:
         for entry in importlib.metadata.entry_points(group="caffe.layer_types", name=name):
             _registry[name] = entry.load()
     if name not in _registry:
+        fork = forks.of_type(name)
+        origin = f" It comes from {fork}." if fork else ""
         raise ValueError(
-            f"Unknown layer type: {name} (known types: {', '.join(known)}); layer {layer_param.name!r} asks for it. "
+            f"Unknown layer type: {name} (known types: {', '.join(known)}); layer {layer_param.name!r} asks for it."
+            f"{origin} "
             "A plug-in can give it through the entry-point group caffe.layer_types"
         )
     return _registry[name](layer_param)

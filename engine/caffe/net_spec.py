@@ -100,7 +100,7 @@ class Function:
     def layer(self, name: str, bottoms: list[str], tops: list[str]) -> caffe_pb2.LayerParameter:
         """The layer's message."""
         layer = caffe_pb2.LayerParameter(type=self.type_name, name=name, bottom=bottoms, top=tops)
-        own = _param_names.get(self.type_name)
+        own = param_name_dict().get(self.type_name)
         for key, value in self.params.items():
             target = layer
             if own is not None and not key.endswith("param"):
@@ -226,6 +226,5 @@ class Parameters:
         return getattr(caffe_pb2, name + "Parameter")
 
 
-_param_names = param_name_dict()
 layers = Layers()
 params = Parameters()

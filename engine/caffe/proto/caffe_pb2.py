@@ -8,19 +8,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor, descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal import enum_type_wrapper
 
-_pool = descriptor_pool.DescriptorPool()
-_file_proto = descriptor_pb2.FileDescriptorProto.FromString((Path(__file__).parent / "caffe.desc").read_bytes())
-_pool.Add(_file_proto)
-DESCRIPTOR = _pool.FindFileByName(_file_proto.name)
+FILE: descriptor_pb2.FileDescriptorProto
+DESCRIPTOR: descriptor.FileDescriptor
 
-for _name, _message in DESCRIPTOR.message_types_by_name.items():
-    globals()[_name] = message_factory.GetMessageClass(_message)
-for _name, _enum in DESCRIPTOR.enum_types_by_name.items():
-    globals()[_name] = enum_type_wrapper.EnumTypeWrapper(_enum)
-    globals().update({_value.name: _value.number for _value in _enum.values})
+
+def define(file: descriptor_pb2.FileDescriptorProto) -> None:
+    """Make the module's messages, enums and constants those of `file`, in a pool of their own."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    found = pool.FindFileByName(file.name)
+    names: dict[str, object] = {"FILE": file, "DESCRIPTOR": found}
+    for name, message in found.message_types_by_name.items():
+        names[name] = message_factory.GetMessageClass(message)
+    for name, enum in found.enum_types_by_name.items():
+        names[name] = enum_type_wrapper.EnumTypeWrapper(enum)
+        names.update({value.name: value.number for value in enum.values})
+    globals().update(names)
+
+
+define(descriptor_pb2.FileDescriptorProto.FromString((Path(__file__).parent / "caffe.desc").read_bytes()))
 
 
 def __getattr__(name: str):

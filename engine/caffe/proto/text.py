@@ -33,7 +33,10 @@ def parse(text: str, message: M, source: str = "<string>") -> M:
         lines = text.splitlines()
         if line is not None and 0 < line <= len(lines):
             shown = f"\n    {lines[line - 1].strip()}"
-        raise PrototxtError(f"{where}: not a valid {message.DESCRIPTOR.name}: {reason}{shown}") from None
+        from caffe.proto import forks
+
+        told = f"{reason}{forks.explain(reason)}"
+        raise PrototxtError(f"{where}: not a valid {message.DESCRIPTOR.name}: {told}{shown}") from None
 
 
 def read(path: str | Path, message: M) -> M:

@@ -1,0 +1,227 @@
+"""What forks of Caffe add to its messages: which field comes from where, and a fork's own caffe.proto beside ours."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tempfile
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2
+
+from caffe.proto import caffe_pb2
+
+_FIRST_FREE = 20000  # numbers for fields whose own number is taken; text files name fields, not numbers
+
+# fork: the fields of LayerParameter that it adds, or `Message.field` of another message
+FIELDS = {
+    "SSD (weiliu89/caffe)": (
+        "annotated_data_param detection_evaluate_param detection_output_param multibox_loss_param prior_box_param "
+        "video_data_param TransformationParameter.resize_param TransformationParameter.noise_param "
+        "TransformationParameter.distort_param TransformationParameter.expand_param "
+        "TransformationParameter.emit_constraint SolverParameter.eval_type SolverParameter.ap_version "
+        "SolverParameter.show_per_class_result SolverParameter.plateau_winsize"
+    ),
+    "SSD or DeepLab": "TransformationParameter.crop_h TransformationParameter.crop_w",
+    "Faster R-CNN (rbgirshick/caffe-fast-rcnn)": "DropoutParameter.scale_train",
+    "R-FCN (daijifeng001/caffe-rfcn)": (
+        "psroi_pooling_param box_annotator_ohem_param LossParameter.pre_fixed_normalizer"
+    ),
+    "MNC (Oh233/caffe-mnc)": "roi_warping_param mask_resize_param mask_pooling_param",
+    "Mask R-CNN ports": "roi_align_param roi_mask_pooling_param",
+    "SegNet (alexgkendall/caffe-segnet)": (
+        "dense_image_data_param LossParameter.weight_by_label_freqs LossParameter.class_weighting BNParameter.bn_mode"
+    ),
+    "SegNet, ENet or PSPNet (each with a layer BN of its own)": "bn_param",
+    "DeepLab or PSPNet": (
+        "seg_accuracy_param dense_crf_param domain_transform_param mat_read_param mat_write_param unique_label_param "
+        "bias_channel_param adaptive_bias_channel_param TransformationParameter.scale_factors "
+        "TransformationParameter.crop_width TransformationParameter.crop_height ImageDataParameter.label_type "
+        "BatchNormParameter.update_global_stats ConvolutionParameter.hole ConvolutionParameter.hole_h "
+        "ConvolutionParameter.hole_w"
+    ),
+    "NVIDIA's caffe": (
+        "detectnet_groundtruth_param detectnet_augmentation_param forward_type backward_type forward_math "
+        "backward_math TransformationParameter.use_gpu_transform BatchNormParameter.scale_filler "
+        "BatchNormParameter.bias_filler BatchNormParameter.engine BatchNormParameter.scale_bias "
+        "ConvolutionParameter.cudnn_convolution_algo_seeker NetParameter.default_forward_type "
+        "NetParameter.default_backward_type SolverParameter.solver_data_type SolverParameter.rampup_interval "
+        "SolverParameter.min_lr"
+    ),
+    "Intel's caffe": "NetParameter.engine NetParameter.bn_stats_batch_size SolverParameter.engine",
+    "FlowNet (lmb-freiburg)": (
+        "correlation_param correlation1d_param augmentation_param coeff_schedule_param l1_loss_param resample_param "
+        "flow_warp_param custom_data_param writer_param channel_norm_param downsample_param"
+    ),
+    "OpenPose (CMU)": "cpm_transform_param imresize_param nms_param TransformationParameter.put_gaussian",
+    "YOLO ports": "region_loss_param reorg_param yolov3_detection_output_param eval_detection_param",
+    "face recognition forks (center loss, SphereFace)": (
+        "center_loss_param margin_inner_product_param normalize_param label_specific_add_param"
+    ),
+    "C3D (facebook/C3D)": "volume_data_param ConvolutionParameter.kernel_depth PoolingParameter.kernel_depth",
+    "DAN or JAN (thuml)": "mmd_param jmmd_param gradient_scaler_param grl_param",
+    "spatial transformers (STN)": "st_param st_loss_param loc_loss_param power_file_param",
+    "PVANet or RefineDet": "proposal_param object_detection_param",
+}
+
+# fork: the layer types that it adds, beside those that the engine has
+TYPES = {
+    "SSD (weiliu89/caffe)": "AnnotatedData DetectionEvaluate DetectionOutput MultiBoxLoss PriorBox VideoData",
+    "R-FCN (daijifeng001/caffe-rfcn)": "PSROIPooling BoxAnnotatorOHEM SmoothL1LossOHEM SoftmaxWithLossOHEM",
+    "Faster R-CNN or PVANet": "Proposal RoIProposal",
+    "Mask R-CNN ports": "ROIAlign",
+    "SegNet (alexgkendall/caffe-segnet)": "DenseImageData",
+    "SegNet, ENet or PSPNet (each with a layer BN of its own)": "BN",
+    "DeepLab or PSPNet": "SegAccuracy DenseCRF DomainTransform MatRead MatWrite UniqueLabel ImageSegData",
+    "NVIDIA's caffe": "DetectNetTransformation L1Loss",
+    "FlowNet (lmb-freiburg)": "Correlation Correlation1D FlowWarp Resample DataAugmentation ChannelNorm CustomData",
+    "OpenPose (CMU)": "CPMData ImResize Nms CPMBottomUpData",
+    "YOLO ports": "RegionLoss Reorg Yolov3DetectionOutput",
+    "SENet (hujie-frank/SENet)": "Axpy",
+    "MobileNet ports": "ConvolutionDepthwise ReLU6",
+    "face recognition forks (center loss, SphereFace)": "CenterLoss MarginInnerProduct",
+    "DAN or JAN (thuml)": "MMDLoss JMMDLoss GradientScaler GRL",
+    "spatial transformers (STN)": "SpatialTransformer",
+}
+
+_FORK_OF_TYPE = {name: fork for fork, names in TYPES.items() for name in names.split()}
+_FORK_OF_FIELD = {
+    name if "." in name else f"LayerParameter.{name}": fork for fork, names in FIELDS.items() for name in names.split()
+}
+_UNKNOWN = re.compile(r'Message type "caffe\.(\S+)" has no field named "(\S+)"\.')
+_VALUE = re.compile(r'Enum type "caffe\.(\S+)" has no value named (\S+?)\.$')
+
+
+def explain(reason: str) -> str:
+    """More about a parse error of protobuf: the fork that an unknown field is from, fields of a similar name."""
+    found = _UNKNOWN.search(reason)
+    if not found:
+        value = _VALUE.search(reason)
+        if not value:
+            return ""
+        known = ", ".join(_enum(value[1]).values_by_name)
+        return f" BVLC Caffe 1.0 knows {known}; a fork's own values come with -proto FORK.proto."
+    message, field = found.groups()
+    fork = _FORK_OF_FIELD.get(f"{message}.{field}")
+    if fork:
+        return (
+            f" The field is no part of BVLC Caffe 1.0: it comes from {fork}. Add that fork's messages with "
+            "-proto FORK.proto (in Python caffe.proto.forks.add), or take the field out."
+        )
+    fields = caffe_pb2.DESCRIPTOR.message_types_by_name[message.split(".")[0]].fields_by_name
+    near = difflib.get_close_matches(field, fields, 1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{meant} If it is a fork's field, add the fork's messages with -proto FORK.proto, or take it out."
+
+
+def _enum(path: str):
+    *messages, name = path.split(".")
+    scope = caffe_pb2.DESCRIPTOR
+    for depth, message in enumerate(messages):
+        scope = (scope.message_types_by_name if depth == 0 else scope.nested_types_by_name)[message]
+    return scope.enum_types_by_name[name]
+
+
+def of_type(layer_type: str) -> str | None:
+    """The fork that a layer type comes from, where it is known."""
+    return _FORK_OF_TYPE.get(layer_type)
+
+
+def add(path: str | Path) -> None:
+    """Add the messages, fields and enum values of a fork's caffe.proto that ours has not.
+
+    The file may be the fork's whole caffe.proto, or hold just what is new (`message LayerParameter { optional
+    MyParameter my_param = 147; }`). Call it before nets are read: messages made earlier are of other classes then.
+    A field keeps its number where that is free.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: grpcio-tools, which has the compiler, is not installed.
+        ValueError: the compiler refuses the file, or what it adds clashes with ours.
+    """
+    ours = descriptor_pb2.FileDescriptorProto()
+    ours.CopyFrom(caffe_pb2.FILE)
+    for theirs in compile_proto(path):
+        _rename_package(theirs, ours.package)
+        _merge_all(theirs.message_type, ours.message_type, _merge_message)
+        _merge_all(theirs.enum_type, ours.enum_type, _merge_enum)
+    try:
+        caffe_pb2.define(ours)
+    except TypeError as error:
+        raise ValueError(f"{path}: its messages do not fit beside BVLC Caffe's: {error}") from None
+
+
+def compile_proto(path: str | Path) -> list[descriptor_pb2.FileDescriptorProto]:
+    """The descriptors of a .proto file and of what it imports, as protoc makes them."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"-proto {path}: expected a fork's .proto file there")
+    try:
+        from grpc_tools import protoc
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"-proto {path}: compiling a .proto file needs the package grpcio-tools, which is not installed: "
+            "pip install grpcio-tools"
+        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "set.desc"
+        options = [f"-I{path.parent.absolute()}", f"--descriptor_set_out={out}", "--include_imports"]
+        if protoc.main(["protoc", *options, str(path.absolute())]):
+            raise ValueError(f"-proto {path}: protoc refuses the file; its message stands above")
+        return list(descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file)
+
+
+def _rename_package(file, package: str) -> None:
+    """Make the type names of `file` those of `package`."""
+    old, new = f".{file.package}." if file.package else ".", f".{package}."
+
+    def visit(message) -> None:
+        for field in (*message.field, *message.extension):
+            if field.type_name.startswith(old):
+                field.type_name = new + field.type_name.removeprefix(old)
+        for nested in message.nested_type:
+            visit(nested)
+
+    for message in file.message_type:
+        visit(message)
+
+
+def _merge_all(theirs, ours, merge) -> None:
+    known = {each.name: each for each in ours}
+    for each in theirs:
+        if each.name in known:
+            merge(each, known[each.name])
+        else:
+            ours.add().CopyFrom(each)
+
+
+def _merge_message(theirs, ours) -> None:
+    names = {field.name for field in ours.field}
+    taken = {field.number for field in ours.field}
+    for reserved in ours.reserved_range:
+        taken.update(range(reserved.start, reserved.end))
+    for field in theirs.field:
+        if field.name in names:
+            continue
+        new = ours.field.add()
+        new.CopyFrom(field)
+        new.ClearField("oneof_index")
+        new.number = _free(field.number, taken)
+    _merge_all(theirs.nested_type, ours.nested_type, _merge_message)
+    _merge_all(theirs.enum_type, ours.enum_type, _merge_enum)
+
+
+def _merge_enum(theirs, ours) -> None:
+    names = {value.name for value in ours.value}
+    taken = {value.number for value in ours.value}
+    for value in theirs.value:
+        if value.name not in names:
+            ours.value.add(name=value.name, number=_free(value.number, taken))
+
+
+def _free(number: int, taken: set[int]) -> int:
+    """`number`, or where it is taken the next free one from _FIRST_FREE on; marks it taken."""
+    if number in taken:
+        number = next(n for n in range(_FIRST_FREE, _FIRST_FREE + len(taken) + 1) if n not in taken)
+    taken.add(number)
+    return number
