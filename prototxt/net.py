@@ -21,6 +21,10 @@ from google.protobuf import text_format
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+# similarity loss -> its weight. (s' - Theta / K)^2 weighted by K / 4 has the gradient of the pairwise cross-entropy at
+# Theta = 0, so that one learning rate and one lambda suit both.
+SIMILARITY_LOSSES = {"pairwise": lambda bits: 1, "squared_similarity": lambda bits: bits / 4}
+
 # variant -> the similarity loss and whether the quantization loss joins it (Zhu et al., AAAI 2016, section on variants)
 VARIANTS = {
     "dhn": ("pairwise", True),
@@ -89,14 +93,13 @@ DATASETS = {
         solver=[
             ("test_iter", 10, "10 batches of 100 are the 1,000 query images"),
             ("test_interval", 500, "a look at the test losses costs less than 10 training iterations"),
-            ("base_lr", 0.005, "the hash layer learns at 10 times that; at 0.03 codes collapse into one"),
-            ("lr_policy", "step", "the last fifth at a lower rate settles the codes"),
-            ("gamma", 0.3, None),
-            ("stepsize", 1200, None),
+            ("base_lr", 0.01, "the hash layer learns at 10 times that; 0.03 left few distinct codes"),
+            ("lr_policy", "poly", "falls in a straight line to 0 at max_iter, which settles the codes"),
+            ("power", 1, None),
             ("momentum", 0.9, "as dhn-caffe"),
             ("weight_decay", 0.0005, "as dhn-caffe"),
             ("clip_gradients", 5, "the first steps, which pull all codes apart, would else throw the convolutions off"),
-            ("max_iter", 1500, "19 epochs of the 5,000 training images"),
+            ("max_iter", 2000, "26 epochs of the 5,000 training images"),
             ("display", 50, "a line every few seconds"),
             ("snapshot", 500, "a killed training loses at most a minute"),
             ("random_seed", 1, "the same weights and dropout each time"),
@@ -133,7 +136,8 @@ def train_val(dataset: str, variant: str, bits: int):
     _add_codes(n, spec, bits)
     loss, quantized = VARIANTS[variant]
     camel = "".join(word.capitalize() for word in loss.split("_"))
-    n[f"{loss}_loss"] = _python(f"{loss}_loss", f"{camel}LossLayer", n.tanh, n.label, loss_weight=1)
+    n[f"{loss}_loss"] = _python(f"{loss}_loss", f"{camel}LossLayer", n.tanh, n.label,
+                              loss_weight=SIMILARITY_LOSSES[loss](bits))
     if quantized:
         n.quantization_loss = _python("quantization_loss", "QuantizationLossLayer", n.tanh,
                                       loss_weight=spec.quantization_weight)
