@@ -355,9 +355,17 @@ def floats(proto, field: str) -> np.ndarray:
     """The values of a BlobProto's `data` or `diff` (or their double forms) as a float32 array."""
     double = getattr(proto, f"double_{field}")
     name = f"double_{field}" if len(double) else field
-    if not len(getattr(proto, name)):
+    values = getattr(proto, name)
+    if not len(values):
         return np.empty(0, np.float32)
-    # protobuf hands repeated numbers out one Python object each; their packed wire form is the array itself.
+    if hasattr(values, "__array__"):  # recent protobufs: one copy
+        return np.asarray(values).astype(np.float32, copy=False)
+    return _from_wire(proto, name)
+
+
+def _from_wire(proto, name: str) -> np.ndarray:
+    """`floats` for older protobufs, which hand repeated numbers out one Python object each: their packed wire form is
+    the array itself."""
     only = type(proto)()
     getattr(only, name).MergeFrom(getattr(proto, name))
     wire = only.SerializeToString()

@@ -27,6 +27,7 @@ from caffe.layers.selection import ASUM, MEAN, SUM, SUMSQ
 from caffe.layers.shape import PROD
 from caffe.layers.shape import SUM as ELTWISE_SUM
 from caffe.proto import caffe_pb2
+from caffe.weight_files import _PROTOBUF_LIMIT
 
 if TYPE_CHECKING:
     from caffe.blob import Blob
@@ -106,7 +107,14 @@ def model(net: Net) -> onnx.ModelProto:
         ValueError: the net is not in phase TEST, or a layer has no ONNX form; the message names it.
     """
     if net.phase != caffe_pb2.TEST:
-        raise ValueError(f"net {net.name!r} is in phase TRAIN: expected caffe.TEST, in which it answers what it knows")
+        raise ValueError(
+            f"net {net.name!r} is in phase TRAIN: expected caffe.TEST, the phase in which nothing is random"
+        )
+    size = sum(4 * blob.count for made in net.layers for blob in made.blobs)
+    if size > _PROTOBUF_LIMIT:
+        raise ValueError(
+            f"net {net.name!r} has {size} bytes of parameters: an ONNX file holds at most {_PROTOBUF_LIMIT}"
+        )
     graph, inputs = Graph(), []
     values: dict[int, str] = {}  # blob -> the value it holds now
     last = {i: index for index, tops in enumerate(net._top_vecs) for i in tops}  # blob -> the last layer to write it

@@ -142,6 +142,15 @@ def test_double_and_legacy_messages():
         bias.from_proto(caffe_pb2.BlobProto(num=1, channels=1, height=2, width=1, data=[1, 2]), reshape=False)
 
 
+@pytest.mark.parametrize("name", ["data", "diff", "double_data", "double_diff"])
+def test_values_read_by_numpy_and_from_the_wire_agree(name):
+    values = np.random.default_rng(0).normal(size=300)  # 300: a length of two bytes on the wire
+    proto = caffe_pb2.BlobProto(**{name: values})
+    for found in (blob_module.floats(proto, name.removeprefix("double_")), blob_module._from_wire(proto, name)):
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, values.astype(np.float32))
+
+
 def test_a_message_with_too_few_values_is_refused():
     proto = caffe_pb2.BlobProto(shape={"dim": [3]}, data=[1, 2])
     with pytest.raises(ValueError, match="expected 3 values for shape 3"):
