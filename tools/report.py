@@ -70,10 +70,11 @@ def facts(run: Run) -> dict:
         raise RunError(f"{run.shown(run.folder)} is not scored (no metrics.json); {run.how('score')}")
     sides = {side: codes.load(run.folder / f"{side}.npz") for side in SIDES[1:]}
     scores = retrieval.score(*sides["query"], *sides["database"], metrics["protocol"], at=RANKS)
-    if metrics["map"] is not None and abs(scores["map"] - metrics["map"]) > SAME:
+    said, found = (np.nan if each["map"] is None else each["map"] for each in (metrics, scores))
+    if not np.isclose(said, found, rtol=0, atol=SAME, equal_nan=True):
         raise RunError(
-            f"{run.shown(run.folder / 'metrics.json')} says MAP {metrics['map']:.6f} and its codes give "
-            f"{scores['map']:.6f}: they were extracted later; {run.how('score')}"
+            f"{run.shown(run.folder / 'metrics.json')} says MAP {said:.6f} and its codes give {found:.6f}: they were "
+            f"extracted later; {run.how('score')}"
         )
     real, beside = retrieval.PROTOCOLS[metrics["protocol"]].real, comparison(run, metrics)
     return {
@@ -211,6 +212,7 @@ def comparison(run: Run, metrics: dict) -> dict:
         "why": near[1] if near else None,
         "theirs": [entry for entry in entries if entry["row"].method in ours],
         "others": [entry for entry in entries if entry["row"].method not in ours],
+        "sources": list(dict.fromkeys((row.title, row.cite) for row in ordered)),
         "here": [(name, found) for name, found in metrics["protocols"].items() if found["map"] is not None],
     }
 
@@ -218,7 +220,7 @@ def comparison(run: Run, metrics: dict) -> dict:
 def drawings(record: curves.Curves, beside: dict, scores: dict, database: np.ndarray) -> dict[str, Markup | None]:
     """The plots by name; None for one that the run's files hold nothing for."""
     same = [] if beside["near"] else beside["theirs"]
-    points = [(f"{entry['row'].method}, {entry['row'].title}", entry["value"]) for entry in same if entry["value"]]
+    points = [(entry["row"].title, entry["value"]) for entry in same if entry["value"]]
     found: dict[str, Callable[[], str] | None] = {
         "map": (lambda: plots.map_ranges(beside["here"], points)) if beside["here"] else None,
         "precision_recall": lambda: plots.precision_recall(scores["precision_recall"], retrieval.RADIUS),

@@ -48,6 +48,7 @@ STYLE = {
     "legend.fontsize": 9,
     "axes.prop_cycle": matplotlib.cycler(color=[ONE, TWO, THREE, FOUR]),
 }
+MOST_LEVELS = 5  # learning rates that are named one by one
 SIZE = 4.9, 2.9  # inches: at 9 points the text is as large as a phone's page wants it
 
 
@@ -173,7 +174,8 @@ def learning_rate(curves: Curves) -> str:
             axes.set_ylim(min(rates) / 2, max(rates) * 2)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_yticks(sorted(set(rates)))
+        if len(levels := sorted(set(rates))) <= MOST_LEVELS:
+            axes.set_yticks(levels)
         axes.set_xlabel("iteration")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda iteration, _: f"{iteration:,.0f}"))
 
