@@ -3,7 +3,8 @@
     python tools/score_run.py fashion_mnist [--variant dhn] [--bits 48]
 
 Writes query.npz, database.npz (tools/extract_codes.py) and metrics.json (tools/score_map.py) into the run's folder, and
-prints the table of results. Codes that are newer than the weights and the images they come from are taken as they are.
+prints the table of results. Codes newer than the weights and the images they come from are taken as they are, and so
+are metrics newer than the codes.
 The variant dhn_b is scored under the protocols that rank by real-valued codes.
 """
 
@@ -60,14 +61,27 @@ def protocols(variant: str) -> list[str]:
     return [name for name, rules in PROTOCOLS.items() if rules.real or variant != "dhn_b"]
 
 
-def table(run: Run, scores: list[dict], seconds: float | None) -> Table:
-    """The results of a run, a row a protocol."""
-    first = scores[0]
-    step = "-" if seconds is None else f"{seconds:.3f}"
+def saved_metrics(run: Run) -> dict | None:
+    """metrics.json, if it is newer than the codes, of these weights, and has every protocol; else None."""
+    out = run.folder / "metrics.json"
+    try:
+        newest = max((run.folder / f"{side}.npz").stat().st_mtime_ns for side in SIDES)
+        facts = json.loads(out.read_text()) if out.stat().st_mtime_ns >= newest else {}
+    except (OSError, ValueError):
+        return None
+    same = facts.get("weights_sha256") == run.record()["weights_sha256"]
+    return facts if same and list(facts.get("protocols", {})) == protocols(run.variant) else None
+
+
+def table(run: Run, metrics: dict) -> Table:
+    """The results of a run as metrics.json holds them, a row a protocol."""
+    seconds = metrics["seconds_per_step"]
+    shared = [f"{metrics['precision_radius_2']:.4f}", "-" if seconds is None else f"{seconds:.3f}"]
+    counts = f"{metrics['queries']:,} queries, {metrics['database']:,} database images"
     found = Table(
         box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, title_justify="left", caption_justify="left"
     )
-    found.title = f"{run.dataset}, {run.variant}: {first['queries']:,} queries, {first['database']:,} database images"
+    found.title = f"{run.dataset}, {run.variant}: {counts}"
     found.caption = (
         "MAP: ties in database order; expected, low, high: over all orders of ties. "
         "P@r2: precision within Hamming radius 2. s/step: seconds an iteration of the training took."
@@ -75,34 +89,37 @@ def table(run: Run, scores: list[dict], seconds: float | None) -> Table:
     found.add_column("protocol", no_wrap=True)
     for name in ("bits", "R", "MAP", "expected", "low", "high", "P@r2", "s/step"):
         found.add_column(name, justify="right", no_wrap=True)
-    for each in scores:
+    for protocol, each in metrics["protocols"].items():
         means = [each[key] for key in ("map", "map_expected", "map_low", "map_high")]
         values = ["-" if value is None else f"{value:.4f}" for value in means]
-        radius = f"{each['precision_radius_2']:.4f}"
-        found.add_row(each["protocol"], str(run.bits), str(each["R"]), *values, radius, step)
+        found.add_row(protocol, str(run.bits), str(each["R"]), *values, *shared)
     return found
 
 
-def score(run: Run) -> list[dict]:
-    """Extract, score, write metrics.json, print the table. Returns the scores, the first protocol's first.
+def score(run: Run) -> dict:
+    """Extract, score, write metrics.json, print the table; what is there and fresh is left. Returns the metrics.
 
     Raises RunError where the run is not trained, codes.CodesError or ValueError where its codes cannot be scored.
     """
     if not run.is_trained():
         raise RunError(f"{run.shown(run.folder)} holds no finished training of this recipe; {run.how('train')}")
     extract(run)
-    files = [str(run.folder / f"{side}.npz") for side in SIDES]
-    with console.status("scoring"):
-        scores = score_files(*files, protocols(run.variant))
-    training = run.record()
     out = run.folder / "metrics.json"
-    about = {key: training[key] for key in ("iterations", "resumed_at", "seconds_per_step")}
-    about |= {"dataset": run.dataset, "variant": run.variant, "seed": run.solver().random_seed}
-    write_metrics(out, scores, weights=run.weights(), **about)
-    console.print(f"wrote {run.shown(out)}")
-    console.print(table(run, scores, training["seconds_per_step"]), soft_wrap=False)
+    metrics = saved_metrics(run)
+    if metrics is not None:
+        console.print(f"{run.shown(out)}: already there and whole, newer than the codes")
+    else:
+        with console.status("scoring"):
+            scores = score_files(*(str(run.folder / f"{side}.npz") for side in SIDES), protocols(run.variant))
+        training = run.record()
+        about = {key: training[key] for key in ("iterations", "resumed_at", "seconds_per_step")}
+        about |= {"dataset": run.dataset, "variant": run.variant, "seed": run.solver().random_seed}
+        write_metrics(out, scores, weights=run.weights(), **about)
+        metrics = json.loads(out.read_text())
+        console.print(f"wrote {run.shown(out)}")
+    console.print(table(run, metrics), soft_wrap=False)
     console.print(f"run folder: {run.shown(run.folder)}/")
-    return scores
+    return metrics
 
 
 def main(arguments: list[str] | None = None) -> int:

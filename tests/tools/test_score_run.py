@@ -49,14 +49,13 @@ def run(tmp_path, monkeypatch) -> Run:
 
 
 def test_scores_and_writes_metrics(run, capsys):
-    scores = score_run.score(run)
-    assert [each["protocol"] for each in scores] == score_run.protocols("dhn")
-    facts = json.loads((run.folder / "metrics.json").read_text())
+    facts = score_run.score(run)
+    assert facts == json.loads((run.folder / "metrics.json").read_text())
     assert facts["protocol"] == "standard" and facts["weights_sha256"] == sha256(run.weights())
     assert (facts["queries"], facts["database"], facts["bits"]) == (20, 60, 8)
     assert (facts["dataset"], facts["variant"], facts["seed"]) == ("fashion_mnist", "dhn", 3)
     assert (facts["seconds_per_step"], facts["resumed_at"], facts["iterations"]) == (0.25, [2], 5)
-    assert set(facts["protocols"]) == set(score_run.protocols("dhn"))
+    assert list(facts["protocols"]) == score_run.protocols("dhn")
     assert facts["map_low"] <= facts["map_expected"] <= facts["map_high"]
     text = capsys.readouterr().out
     assert "…" not in text and all(len(line) <= 80 for line in text.splitlines())
@@ -86,6 +85,23 @@ def test_codes_are_extracted_once_unless_older_or_damaged(run, capsys):
     os.utime(run.weights(), (later, later))  # trained anew
     score_run.extract(run)
     assert len(calls.read_text().split()) == 6
+
+
+def test_metrics_are_written_once_unless_older_or_of_other_weights(run, capsys):
+    out = run.folder / "metrics.json"
+    facts = score_run.score(run)
+    stamp = out.stat().st_mtime_ns
+    capsys.readouterr()
+    assert score_run.score(run) == facts and out.stat().st_mtime_ns == stamp
+    text = capsys.readouterr().out
+    assert "metrics.json: already there and whole" in text and f"{facts['map']:.4f}" in text
+    for other in ({"weights_sha256": "0"}, {"protocols": {}}):
+        write_json(out, facts | other)
+        assert score_run.saved_metrics(run) is None
+    out.write_text("{")
+    assert score_run.score(run)["map"] == facts["map"]
+    os.utime(out, (1, 1))
+    assert score_run.saved_metrics(run) is None
 
 
 def test_dhn_b_is_scored_without_binarization():
