@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from caffe import glog, weight_files
-from caffe.proto import caffe_pb2, text
+from caffe.proto import caffe_pb2, kinds, text
 
 if TYPE_CHECKING:
     from caffe.solver import Solver
@@ -67,6 +67,7 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
         ValueError: the file is no solverstate, or belongs to another net or solver type.
     """
     path = Path(path)
+    kinds.check(path, "a solverstate", "an HDF5 solverstate")
     if path.is_file() and h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
             missing = {"iter", "current_step", "history"} - set(file)

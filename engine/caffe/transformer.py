@@ -15,7 +15,7 @@ import torch
 from caffe import device, glog
 from caffe.blob import floats, proto_shape
 from caffe.datasource import workers
-from caffe.proto import caffe_pb2
+from caffe.proto import caffe_pb2, kinds
 from caffe.proto.text import read_binary
 
 Shape = tuple[int, ...]
@@ -184,6 +184,7 @@ class DataTransformer:
 
 def _mean_image(path: str) -> np.ndarray:
     """The mean image of a binaryproto, float32 (C, H, W); its blob may be 3-D or 4-D with num 1."""
+    kinds.check(path, "a mean image (binaryproto)")
     proto = read_binary(path, caffe_pb2.BlobProto())
     shape, values = proto_shape(proto), floats(proto, "data")
     image = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape

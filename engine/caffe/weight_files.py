@@ -10,7 +10,7 @@ import h5py
 
 from caffe import glog
 from caffe.blob import proto_shape
-from caffe.proto import caffe_pb2, text
+from caffe.proto import caffe_pb2, kinds, text
 from caffe.proto.upgrade import upgrade_net
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ def copy_trained(net: Net, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a caffemodel, or a layer's parameters do not fit the net's.
+        ValueError: it is not a caffemodel (the message names what it is), or a layer's parameters do not fit the net's.
     """
+    kinds.check(path, "a caffemodel", "an HDF5 caffemodel")
     if Path(path).is_file() and h5py.is_hdf5(path):
         copy_hdf5(net, path)
         return

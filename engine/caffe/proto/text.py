@@ -12,8 +12,13 @@ from typing import TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from caffe.proto import caffe_pb2
+from caffe.proto import caffe_pb2, kinds
 
+_OWN_KINDS = {
+    "NetParameter": ("a caffemodel",),
+    "SolverState": ("a solverstate",),
+    "BlobProto": ("a mean image (binaryproto)",),
+}
 M = TypeVar("M", bound=Message)
 
 
@@ -51,11 +56,19 @@ def read(path: str | Path, message: M) -> M:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise PrototxtError(
-            f"{path}: expected a {message.DESCRIPTOR.name} in text form, found binary data at byte {error.start}; "
+        found = kinds.misplaced(path) or (
+            f"found binary data at byte {error.start}; "
             "a caffemodel or solverstate goes to --weights or --snapshot"
-        ) from None
-    return parse(text, message, str(path))
+        )
+        raise PrototxtError(f"{path}: expected a {message.DESCRIPTOR.name} in text form, {found}") from None
+    try:
+        return parse(text, message, str(path))
+    except PrototxtError:
+        wanted = kinds.TEXTS.get(message.DESCRIPTOR.name)
+        found = kinds.misplaced(path, wanted) if wanted else ""
+        if not found:
+            raise
+        raise PrototxtError(f"{path}: expected {wanted}, {found}") from None
 
 
 def read_net(path: str | Path) -> caffe_pb2.NetParameter:
@@ -83,9 +96,10 @@ def read_binary(path: str | Path, message: M) -> M:
     try:
         message.ParseFromString(data)
     except DecodeError:
+        found = "" if kinds.kind(path) in _OWN_KINDS.get(name, ()) else kinds.misplaced(path)
         raise ValueError(
-            f"{path}: expected a binary {name}, found {len(data)} bytes that do not decode as one: "
-            "the file is of another kind, or truncated"
+            f"{path}: expected a binary {name}, "
+            + (found or f"found {len(data)} bytes that do not decode as one: the file is of another kind, or truncated")
         ) from None
     return message
 

@@ -1,0 +1,143 @@
+"""What kind of file a path holds, told by its content, so that one given in the wrong place is answered with the right
+one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+# kind: where it belongs
+PLACES = {
+    "a caffemodel": "give it with -weights (in Python net.copy_from, or weights= of caffe.Net)",
+    "an HDF5 caffemodel": "give it with -weights (in Python net.copy_from, or weights= of caffe.Net)",
+    "a solverstate": "give it with -snapshot (in Python solver.restore)",
+    "an HDF5 solverstate": "give it with -snapshot (in Python solver.restore)",
+    "a mean image (binaryproto)": "give it as mean_file of transform_param",
+    "a net prototxt": "give it with -model (in Python to caffe.Net; in a solver prototxt as net)",
+    "a solver prototxt": "give it with -solver (in Python to caffe.get_solver)",
+    "an LMDB": "give it as source of a Data layer",
+    "a LevelDB": "give it as source of a Data layer",
+    "a Git LFS pointer": "the file itself is elsewhere: fetch it with git lfs pull",
+    "an HTML page": "a download that failed: fetch the file again",
+    "a compressed file": "unpack it first",
+}
+# what a reader takes: the kinds
+TEXTS = {"NetParameter": "a net prototxt", "SolverParameter": "a solver prototxt"}
+_STARTS = (
+    (b"version https://git-lfs", "a Git LFS pointer"),
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"\x1f\x8b", "a compressed file"),
+    (b"PK\x03\x04", "a compressed file"),
+    (b"BZh", "a compressed file"),
+    (b"\xfd7zXZ", "a compressed file"),
+)
+_SOLVER = {"net", "train_net", "test_net", "base_lr", "lr_policy", "max_iter", "solver_mode", "snapshot_prefix"}
+_NET = {"layer", "layers", "input", "input_dim", "input_shape"}
+_FIELDS = 64  # of a binary message that are looked at
+
+
+def kind(path: str | Path) -> str | None:
+    """What `path` holds, a key of PLACES, or None where it cannot be told (or cannot be read)."""
+    path = Path(path)
+    if path.is_dir():
+        found = [name for name, file in (("an LMDB", "data.mdb"), ("a LevelDB", "CURRENT")) if (path / file).is_file()]
+        return found[0] if found else None
+    try:
+        with path.open("rb") as file:
+            start = file.read(1 << 16)
+            file.seek(0)
+            if start.startswith(b"\x89HDF\r\n\x1a\n"):
+                return _hdf5(path)
+            for words, name in _STARTS:
+                if start.lower().startswith(words.lower()):
+                    return name
+            return _text(start) or _binary(file, path.stat().st_size)
+    except OSError:
+        return None
+
+
+def misplaced(path: str | Path, *wanted: str) -> str:
+    """`found a caffemodel; give it with -weights ...`, where `path` holds a kind other than those wanted; else ``."""
+    found = kind(path)
+    return "" if found is None or found in wanted else f"found {found}; {PLACES[found]}"
+
+
+def check(path: str | Path, *wanted: str) -> None:
+    """Raise ValueError where `path` holds a kind of file other than `wanted`, naming what it is and where it goes."""
+    found = misplaced(path, *wanted)
+    if found:
+        raise ValueError(f"{path}: expected {wanted[0]}, {found}")
+
+
+def _hdf5(path: Path) -> str | None:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if "iter" in file and "history" in file:
+            return "an HDF5 solverstate"
+        return "an HDF5 caffemodel" if isinstance(file.get("data"), h5py.Group) else None
+
+
+def _text(start: bytes) -> str | None:
+    """The kind of a prototxt, by the names that stand outside of braces."""
+    if b"\0" in start:
+        return None
+    try:
+        text = start.decode("utf-8", "strict" if len(start) < 1 << 16 else "ignore")
+    except UnicodeDecodeError:
+        return None
+    text = re.sub(r"\"(\\.|[^\"\\\n])*\"|'(\\.|[^'\\\n])*'|#[^\n]*", " ", text)
+    names, depth = set(), 0
+    for brace, name in re.findall(r"([{}])|([A-Za-z_]\w*)", text):
+        if brace:
+            depth += 1 if brace == "{" else -1
+        elif depth == 0:
+            names.add(name)
+    if names & _SOLVER:
+        return "a solver prototxt"
+    return "a net prototxt" if names & _NET else None
+
+
+def _binary(file: BinaryIO, size: int) -> str | None:
+    """The kind of a binary message, by the numbers and wire types of its fields."""
+    found = set(_fields(file, size))
+    numbers = {number for number, _ in found}
+    if (100, 2) in found and numbers <= {*range(1, 9), 100}:
+        return "a caffemodel"
+    if numbers <= set(range(1, 10)) and found & {(5, 2), (5, 5), (8, 2)} and found & {(1, 0), (7, 2)}:
+        return "a mean image (binaryproto)"
+    if (1, 0) in found and found <= {(1, 0), (2, 2), (3, 2), (4, 0)}:
+        return "a solverstate"
+    return "a caffemodel" if {(1, 2), (2, 2)} <= found and numbers <= set(range(1, 9)) else None
+
+
+def _fields(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    """(number, wire type) of the first fields of a binary message; (0, 0) at what is none."""
+    for _ in range(_FIELDS):
+        if file.tell() >= size:
+            return
+        tag = _varint(file)
+        number, wire = tag >> 3, tag & 7
+        if wire not in (0, 1, 2, 5) or number == 0:
+            yield 0, 0
+            return
+        yield number, wire
+        if wire == 0:
+            _varint(file)
+        else:
+            file.seek({1: 8, 5: 4}.get(wire) or _varint(file), 1)
+
+
+def _varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            return value
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            break
+    return value
