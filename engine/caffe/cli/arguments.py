@@ -1,0 +1,29 @@
+"""Running the commands that were Python scripts in BVLC Caffe, with argparse's flags."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from caffe.cli.flags import ours
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    action: Callable[[argparse.Namespace], None],
+    arguments: list[str] | None,
+) -> int:
+    """Parse the command line and do `action`; returns the exit status.
+
+    An error that the engine raised is shown as one line and gives status 1; another exception is raised as it is.
+    """
+    values = parser.parse_args(arguments)
+    try:
+        action(values)
+    except (ValueError, OSError, ImportError) as error:
+        if not ours(error):
+            raise
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    return 0

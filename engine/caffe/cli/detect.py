@@ -1,0 +1,121 @@
+"""`detect INPUT OUTPUT --model_def --pretrained_model --mean_file ...`: a windowed detector over images (R-CNN).
+
+INPUT is a .csv with the columns filename, ymin, xmin, ymax, xmax (--crop_mode list), or a .txt with a file name a line
+(--crop_mode selective_search). OUTPUT is a .csv with a column for each class, or else an HDF5 of a pandas DataFrame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import caffe
+from caffe.cli.arguments import run
+from caffe.cli.images import add_flags, steps, use_device
+from caffe.weight_files import check_folder, write_whole
+
+COORD_COLS = ["ymin", "xmin", "ymax", "xmax"]
+
+
+def windows(path: str) -> list[tuple[str, list[list[int]]]]:
+    """(image file, its windows) of each image of a .csv, in the order they first appear.
+
+    Raises:
+        ValueError: a column is missing, or a coordinate is no number.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = {"filename", *COORD_COLS} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(
+                f"{path}: expected the columns filename, {', '.join(COORD_COLS)}; {sorted(missing)} missing"
+            )
+        found: dict[str, list[list[int]]] = {}
+        for row in reader:
+            try:
+                window = [int(float(row[name])) for name in COORD_COLS]
+            except (TypeError, ValueError):
+                raise ValueError(f"{path}:{reader.line_num}: expected four numbers, found {row}") from None
+            found.setdefault(row["filename"], []).append(window)
+    return list(found.items())
+
+
+def _save(path: str, detections: list[dict]) -> None:
+    if path.lower().endswith("csv"):
+        classes = [f"class{number}" for number in range(np.size(detections[0]["prediction"]))] if detections else []
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["filename", *COORD_COLS, *classes])
+        for one in detections:
+            writer.writerow([one["filename"], *one["window"], *np.ravel(one["prediction"]).tolist()])
+        write_whole(path, text.getvalue().encode())
+        return
+    import pandas
+
+    frame = pandas.DataFrame([{"prediction": one["prediction"], "filename": one["filename"]} for one in detections])
+    frame = frame.set_index("filename")
+    frame[COORD_COLS] = np.array([one["window"] for one in detections])
+    frame.to_hdf(path, key="df", mode="w")
+
+
+def _check_output(path: str) -> None:
+    """Raise before the work where the result could not be written."""
+    check_folder(path)
+    if path.lower().endswith("csv"):
+        return
+    try:
+        import pandas  # noqa: F401
+        import tables  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"writing {path} as an HDF5 of a DataFrame needs the packages pandas and tables: {error}. "
+            "pip install pandas tables, or let OUTPUT end in .csv"
+        ) from None
+
+
+def _detect(args: argparse.Namespace) -> None:
+    _check_output(args.output_file)
+    use_device(args.gpu)
+    how = steps(args)
+    if how["mean"] is not None and how["mean"].ndim == 3:
+        how["mean"] = how["mean"].mean((1, 2))  # windows have no place of their own in a mean image
+    detector = caffe.Detector(args.model_def, args.pretrained_model, context_pad=args.context_pad, **how)
+    start = time.perf_counter()
+    print("Loading input...")
+    suffix = args.input_file.lower()[-3:]
+    if suffix not in ("txt", "csv") or not Path(args.input_file).is_file():
+        raise ValueError(f"{args.input_file}: Unknown input file type: expected a .txt or .csv file there")
+    if args.crop_mode == "list":
+        if suffix != "csv":
+            raise ValueError(f"{args.input_file}: --crop_mode list needs a .csv with windows")
+        detections = detector.detect_windows(windows(args.input_file))
+    else:
+        names = Path(args.input_file).read_text().split("\n") if suffix == "txt" else dict(windows(args.input_file))
+        detections = detector.detect_selective_search([name.strip() for name in names if name.strip()])
+    print(f"Processed {len(detections)} windows in {time.perf_counter() - start:.3f} s.")
+    start = time.perf_counter()
+    _save(args.output_file, detections)
+    print(f"Saved to {args.output_file} in {time.perf_counter() - start:.3f} s.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="detect", description=__doc__)
+    parser.add_argument("input_file", help="Input txt/csv filename. If .txt, must be list of filenames")
+    parser.add_argument("output_file", help="Output h5/csv filename. Format depends on extension")
+    add_flags(parser)
+    parser.add_argument(
+        "--crop_mode", choices=("list", "selective_search"), default="selective_search", help="How windows are found"
+    )
+    parser.add_argument("--context_pad", type=int, default=16, help="Amount of surrounding context in input window")
+    return run(parser, _detect, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Reading the log of a training, BVLC Caffe's or the engine's: what the nets gave, by iteration."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+
+Row = dict[str, float]
+
+_ITERATION = re.compile(r"Iteration (\d+)")
+_RATE = re.compile(r"lr = ([-+]?[0-9]*\.?[0-9]+([eE]?[-+]?[0-9]+)?)")
+_LOSS = re.compile(r"Iteration \d+.*?, loss = (\S+)")
+_NET_OUTPUT = r"{} net output #(\d+): (\S+) = ([-+.\deE]+|[-+]?nan|[-+]?inf)"
+_TRAIN, _TEST = re.compile(_NET_OUTPUT.format("Train")), re.compile(_NET_OUTPUT.format("Test"))
+_STAMP = re.compile(r"^[IWEF](\d{2})(\d{2}) (\d{2}):(\d{2}):(\d{2})\.(\d{1,6})")
+LOSS = "loss"  # the name under which a row of `losses` has the displayed loss
+
+
+class Log:
+    """What a training log says.
+
+    Attributes:
+        train, test: a row for each iteration that was displayed or tested: NumIters, Seconds (since "Solving"),
+            LearningRate, and each output of the net by name.
+        losses: NumIters, Seconds and the loss of each line "Iteration N ..., loss = X".
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no line "Solving", from which the seconds count.
+    """
+
+    def __init__(self, path: str | Path):
+        self.train: list[Row] = []
+        self.test: list[Row] = []
+        self.losses: list[Row] = []
+        lines = _lines(path)
+        year = datetime.fromtimestamp(os.path.getmtime(path)).year
+        start = next((when for line in lines if "Solving" in line and (when := _stamp(line, year))), None)
+        if start is None:
+            raise ValueError(f"{path}: expected the log of a training, found no line with `Solving` and its time")
+        iteration, rate, last = -1.0, math.nan, start
+        for line in lines:
+            found = _ITERATION.search(line)
+            if found:
+                iteration = float(found[1])
+            when = _stamp(line, year)
+            if iteration < 0 or when is None:
+                continue
+            if when.month < last.month:  # the year has turned
+                year += 1
+                when = when.replace(year=year)
+            last = when
+            seconds = (when - start).total_seconds()
+            found = _RATE.search(line)
+            if found:
+                rate = float(found[1])
+            found = _LOSS.search(line)
+            if found:
+                self.losses.append({"NumIters": iteration, "Seconds": seconds, LOSS: float(found[1])})
+            for pattern, rows in ((_TRAIN, self.train), (_TEST, self.test)):
+                found = pattern.search(line)
+                if found:
+                    _add(rows, iteration, seconds, rate, found[2], float(found[3]))
+        for rows in (self.train, self.test):
+            _complete_rate(rows)
+
+
+def _lines(path: str | Path) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise FileNotFoundError(f"Cannot read the log {path}: {error.strerror}") from None
+
+
+def _stamp(line: str, year: int) -> datetime | None:
+    found = _STAMP.match(line)
+    if not found:
+        return None
+    month, day, hour, minute, second, micros = found.groups()
+    try:
+        return datetime(year, int(month), int(day), int(hour), int(minute), int(second), int(micros.ljust(6, "0")))
+    except ValueError:
+        return None
+
+
+def _add(rows: list[Row], iteration: float, seconds: float, rate: float, name: str, value: float) -> None:
+    """Put an output into the row of its iteration; a second output of the same name begins a new row."""
+    if not rows or rows[-1]["NumIters"] != iteration or name in rows[-1]:
+        rows.append({"NumIters": iteration, "Seconds": seconds, "LearningRate": rate})
+    rows[-1][name] = value
+
+
+def _complete_rate(rows: list[Row]) -> None:
+    """The first test comes before the first learning rate is displayed: give it that of the next row."""
+    if len(rows) > 1 and math.isnan(rows[0]["LearningRate"]):
+        rows[0]["LearningRate"] = rows[1]["LearningRate"]
