@@ -8,7 +8,10 @@ import pytest
 from caffe.net_param import filter_net, insert_splits
 from caffe.proto import caffe_pb2, text
 
-IP = 'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" {more} inner_product_param {{ num_output: {out} weight_filler {{ type: "xavier" }} }} }}\n'
+IP = (
+    'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" {more} '
+    'inner_product_param {{ num_output: {out} weight_filler {{ type: "xavier" }} }} }}\n'
+)
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 } } }\n'
 LABEL = 'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 4 } } }\n'
 LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }\n'

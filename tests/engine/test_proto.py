@@ -85,8 +85,8 @@ def test_truncated_binary_is_refused(tmp_path):
 
 
 def test_input_fields_become_a_layer():
-    param = parse_net('input: "a" input: "b" input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4 '
-                      'input_dim: 5 input_dim: 6 input_dim: 7 input_dim: 8 layer { name: "r" type: "ReLU" }')  # fmt: skip
+    dims = " ".join(f"input_dim: {dim}" for dim in range(1, 9))
+    param = parse_net(f'input: "a" input: "b" {dims} layer {{ name: "r" type: "ReLU" }}')
     assert [layer.type for layer in param.layer] == ["Input", "ReLU"]
     assert [list(shape.dim) for shape in param.layer[0].input_param.shape] == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert not param.input

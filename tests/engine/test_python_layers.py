@@ -66,7 +66,10 @@ class Half(caffe.Layer):
 class NoLayer:
     pass
 """
-PYTHON = 'layer {{ name: "{name}" type: "Python" {io} python_param {{ module: "user_layers" layer: "{cls}" param_str: "{param}" }} }}\n'
+PYTHON = (
+    'layer {{ name: "{name}" type: "Python" {io} '
+    'python_param {{ module: "user_layers" layer: "{cls}" param_str: "{param}" }} }}\n'
+)
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 2 } } }\n'
 
 
