@@ -17,7 +17,7 @@ RUN    = $(DATASET) --variant $(VARIANT) --bits $(BITS)
 LMDB_fashion_mnist = --images data/fashion_mnist/images.npy --classes 10 --encode raw
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data train resume score test lint reference conformance proto clean distclean
+.PHONY: help demo data weights train resume score report test lint reference conformance proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1|\2/' | \
@@ -34,14 +34,20 @@ data: $(READY)  ## get the data set and build its three LMDBs
 	  $(BIN)/python tools/create_lmdb.py data/$(DATASET)/$$split.txt data/$(DATASET)/$${split}_lmdb \
 	    $(LMDB_$(DATASET)) || exit 1; done
 
+weights: $(READY)  ## get BVLC's weights, NET=bvlc_alexnet or bvlc_reference_caffenet, and the mean image
+	@$(BIN)/python tools/get_weights.py $(or $(NET),bvlc_alexnet) $(if $(MIRROR),--mirror $(MIRROR))
+
 train: data  ## train DATASET= VARIANT= BITS= into runs/, going on from a run that was cut off
 	@$(BIN)/python tools/train.py $(RUN)
 
 resume: data  ## go on from the newest snapshot of a training that was cut off
 	@$(BIN)/python tools/train.py $(RUN) --resume
 
-score: $(READY)  ## codes of the query and database images, MAP under every protocol, metrics.json
+score: $(READY)  ## codes of the query and database images, MAP under every protocol, metrics.json, report.html
 	@$(BIN)/python tools/score_run.py $(RUN)
+
+report: $(READY)  ## write a scored run's report.html again
+	@$(BIN)/python tools/report.py $(RUN)
 
 test: $(READY)  ## install what is missing and run the tests
 	$(BIN)/python -m pytest
@@ -66,7 +72,7 @@ clean:  ## remove what is quickly made again: the LMDBs and the caches
 
 distclean: clean  ## also remove the runs, the downloaded data, .venv and .reference
 	find data -mindepth 2 -maxdepth 2 ! -name README.md ! -name '*_names.txt' -exec rm -rf {} +
-	rm -rf runs .venv .reference
+	rm -rf runs weights .venv .reference
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \

@@ -56,6 +56,8 @@ NETS = {
         "pool before norm",
     ),
 }
+# the nets that the releases go into, by the names that `make train` has for them
+GOES_INTO = {"alexnet": "bvlc_alexnet", "caffenet": "bvlc_reference_caffenet"}
 
 BINARYPROTO, NPY, ARCHIVE = "imagenet_mean.binaryproto", "ilsvrc_2012_mean.npy", "caffe_ilsvrc12.tar.gz"
 # file -> where to get it: BVLC's archive of labels and mean, or the mean that its Python package has
@@ -156,22 +158,21 @@ def _read_if_whole(path: Path) -> np.ndarray | None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Get BVLC's weights and the mean image they were trained with.")
-    parser.add_argument("net", choices=sorted(NETS), help="the release")
+    parser.add_argument("net", choices=[*NETS, *GOES_INTO], help="the release, or the net that it goes into")
     parser.add_argument("--folder", default="weights", help="where the files go (default: weights)")
     parser.add_argument("--mirror", help="address of a folder that holds the files; asked first")
     options = parser.parse_args(arguments)
     folder = Path(options.folder)
+    name = GOES_INTO.get(options.net, options.net)
     failed = []
-    for get in (lambda: get_net(options.net, folder, options.mirror), lambda: get_mean(folder, options.mirror)):
+    for get in (lambda: get_net(name, folder, options.mirror), lambda: get_mean(folder, options.mirror)):
         try:
             get()
         except (DownloadError, OSError) as error:
             failed.append(error)
             print(f"get_weights: {error}", file=sys.stderr)
     if not failed:
-        console.print(
-            f"{options.net} has {NETS[options.net].order} after its convolutions: use it in nets that do, too"
-        )
+        console.print(f"{name} has {NETS[name].order} after its convolutions: use it in nets that do, too")
     return 1 if failed else 0
 
 

@@ -63,8 +63,8 @@ def server(tmp_path, monkeypatch):
     httpd.server_close()
 
 
-def run(folder, *more: str) -> int:
-    return get_weights.main(["bvlc_alexnet", "--folder", str(folder), *more])
+def run(folder, *more: str, net: str = "bvlc_alexnet") -> int:
+    return get_weights.main([net, "--folder", str(folder), *more])
 
 
 def test_weights_and_mean_are_brought_and_checked(server, tmp_path, capsys):
@@ -81,7 +81,7 @@ def test_weights_and_mean_are_brought_and_checked(server, tmp_path, capsys):
     np.testing.assert_array_equal(DataTransformer(param, caffe_pb2.TEST).mean, mean_image())
     for path in served.iterdir():
         path.unlink()
-    assert run(folder) == 0
+    assert run(folder, net="alexnet") == 0
     assert capsys.readouterr().out.count("already there") == 2
 
 
