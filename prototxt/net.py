@@ -1,9 +1,10 @@
 """Writes the nets and solvers of DHN: train_val.prototxt, deploy.prototxt and solver.prototxt of a dataset.
 
-    python prototxt/net.py fashion_mnist [--variant dhn] [--bits 48] [--out FOLDER]
+    python prototxt/net.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--out FOLDER]
 
 Runs with BVLC Caffe and with the embedded engine, from the repository root; the files it writes are valid there too.
-Everything that depends on dataset, variant or bits is derived here from two tables, DATASETS and VARIANTS.
+Everything that depends on dataset, net, variant or bits is derived here from the tables DATASETS, NETS and VARIANTS.
+A data set of one's own (tools/recipes.py) has AlexNet or CaffeNet with the recipe of the paper's data sets.
 """
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ from caffe import layers as L
 from caffe import params as P
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
+
+from alexnet import alexnet, caffenet, learned
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -38,25 +41,19 @@ class Dataset(NamedTuple):
     """What a net and its recipe need to know of a dataset."""
 
     image: tuple  # channels, height, width that the net sees
-    features: Callable  # (net spec) -> the top that the hash layer stands on
+    net: str  # of NETS, the one that is taken unless another is named
     hash_std: float  # of the hash layer's initial weights
     data: dict  # param_str keys shared by the training and the test data layer
     train: dict  # param_str keys of the training data layer
     test: dict  # param_str keys of the test data layer
     quantization_weight: float  # lambda
     solver: list  # (field, value, why: None where the value is Caffe's default or speaks for itself)
-
-
-def _learned(weight_std: float | None = None, bias: float = 0, lr: float = 1) -> dict:
-    """Fillers and multipliers of a layer with weights; weight_std None: xavier."""
-    filler = dict(type="xavier") if weight_std is None else dict(type="gaussian", std=weight_std)
-    return dict(weight_filler=filler, bias_filler=dict(type="constant", value=bias),
-                param=[dict(lr_mult=lr, decay_mult=1), dict(lr_mult=2 * lr, decay_mult=0)])
+    normalization: str = "mean"  # of the quantization loss
 
 
 def _convolution(n: caffe.NetSpec, index: int, bottom, pool: bool, **kwargs):
     """AlexNet's convolution and ReLU, with overlapping max pooling and LRN if `pool`."""
-    conv = n[f"conv{index}"] = L.Convolution(bottom, **kwargs, **_learned())
+    conv = n[f"conv{index}"] = L.Convolution(bottom, **kwargs, **learned())
     top = n[f"relu{index}"] = L.ReLU(conv, in_place=True)
     if pool:
         top = n[f"pool{index}"] = L.Pooling(top, pool=P.Pooling.MAX, kernel_size=3, stride=2)
@@ -65,7 +62,7 @@ def _convolution(n: caffe.NetSpec, index: int, bottom, pool: bool, **kwargs):
 
 
 def _inner_product(n: caffe.NetSpec, index: int, bottom, num_output: int, dropout: float):
-    fc = n[f"fc{index}"] = L.InnerProduct(bottom, num_output=num_output, **_learned())
+    fc = n[f"fc{index}"] = L.InnerProduct(bottom, num_output=num_output, **learned())
     relu = n[f"relu{index}"] = L.ReLU(fc, in_place=True)
     n[f"drop{index}"] = L.Dropout(relu, in_place=True, dropout_ratio=dropout)
     return n[f"drop{index}"]
@@ -80,10 +77,54 @@ def small_alexnet(n: caffe.NetSpec):
     return _inner_product(n, 5, top, num_output=256, dropout=0.2)
 
 
+NETS: dict[str, Callable] = {  # (net spec) -> the top that the hash layer stands on
+    "small_alexnet": small_alexnet,
+    "alexnet": alexnet,
+    "caffenet": caffenet,
+}
+FINE_TUNED = ("alexnet", "caffenet")  # nets for 227x227 colour images that start from ImageNet's weights
+
+
+def fine_tuned(dataset: str, queries: int, net: str = "alexnet") -> Dataset:
+    """AlexNet or CaffeNet on a data set, with the numbers of the paper and, where it states none, of dhn-caffe.
+
+    queries: number of query images, of which the test net looks at about all.
+    """
+    batches = max(1, round(queries / 50))
+    return Dataset(
+        image=(3, 227, 227),
+        net=net,
+        hash_std=0.01,  # dhn-caffe's
+        data={"gray": False, "resize": 256, "crop": 227, "mean_value": [104, 117, 123]},
+        train={"source": f"data/{dataset}/train_lmdb", "batch_size": 64, "mirror": True, "threads": 4},
+        test={"source": f"data/{dataset}/query_lmdb", "batch_size": 50},
+        # dhn-caffe's q_gamma; its gradient is that of a sum over bits. The paper cross-validates lambda.
+        quantization_weight=0.3,
+        normalization="authors",
+        solver=[
+            ("test_iter", batches, f"{batches} batches of 50: the {queries:,} query images of the paper's split"
+             if dataset in QUERIES else f"{batches} batches of 50: the {queries:,} query images"),
+            ("test_interval", 500, "where dhn-caffe's learning rate falls"),
+            ("base_lr", 2e-5, "dhn-caffe's and hash-caffe's; the paper cross-validates it, from 1e-5 to 1e-2"),
+            ("lr_policy", "step", "this policy and its two numbers are dhn-caffe's (hash-caffe's gamma is 0.5)"),
+            ("gamma", 0.3, None),
+            ("stepsize", 500, None),
+            ("momentum", 0.9, "the paper's and dhn-caffe's"),
+            ("weight_decay", 0.0005, "the paper's and dhn-caffe's"),
+            ("max_iter", 10000, "dhn-caffe's; hash-caffe stops at 3000"),
+            ("display", 20, "a line every few seconds on a GPU"),
+            ("snapshot", 1000, "dhn-caffe's"),
+            ("random_seed", 1, "the same hash layer and dropout each time"),
+            ("solver_mode", "CPU", "so that it runs anywhere; `make train GPU=0` and `caffe train -gpu 0` override it"),
+        ])
+
+
+QUERIES = {"fashion_mnist": 1000, "cifar10": 1000, "nus_wide": 2100, "flickr25k": 1000}
+
 DATASETS = {
     "fashion_mnist": Dataset(
         image=(1, 28, 28),
-        features=small_alexnet,
+        net="small_alexnet",
         # Codes start far from 0, where the pairwise loss is flat; the released 0.01 suits features that are pretrained.
         hash_std=0.5,
         data={"mean_value": 73, "scale": 0.0078125},  # the mean grey value of the training images; 1 / 128
@@ -105,7 +146,38 @@ DATASETS = {
             ("random_seed", 1, "the same weights and dropout each time"),
             ("solver_mode", "CPU", "these images are small; `caffe train -gpu 0` overrides it"),
         ]),
+    **{name: fine_tuned(name, QUERIES[name]) for name in ("cifar10", "nus_wide", "flickr25k")},
 }
+
+
+def recipe(dataset: str, net: str | None = None) -> Dataset:
+    """What the table has for a data set, with another net if one is named; for one of your own, fine_tuned.
+
+    Raises ValueError for an unknown net, one that the data set does not have, and for a data set that is neither in the
+    table nor under data/ (where tools/get_data.py puts it).
+    """
+    if net is not None and net not in NETS:
+        raise ValueError(f"unknown net {net!r}; there are {', '.join(NETS)}")
+    spec = DATASETS.get(dataset)
+    if spec is not None and net in (None, spec.net):
+        return spec
+    if net not in (None, *FINE_TUNED):
+        raise ValueError(f"{dataset} has no net {net!r}; it has {', '.join(nets_of(dataset))}")
+    queries = QUERIES.get(dataset)
+    if queries is None:
+        try:
+            with open(os.path.join(ROOT, "data", dataset, "split.json"), encoding="utf-8") as file:
+                queries = json.load(file)["counts"]["query"]
+        except (OSError, ValueError, KeyError):
+            raise ValueError(f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that "
+                             f"`make data DATASET=path/to/recipe` has made") from None
+    return fine_tuned(dataset, queries, net or "alexnet")
+
+
+def nets_of(dataset: str) -> tuple:
+    """The nets that a data set can be trained with, its default first."""
+    first = DATASETS[dataset].net if dataset in DATASETS else "alexnet"
+    return (first, *(name for name in FINE_TUNED if name != first))
 
 
 def _python(module: str, layer: str, *bottoms, param_str: dict | None = None, **kwargs):
@@ -122,44 +194,52 @@ def _data(settings: dict, phase: int, spec: Dataset):
 
 def _add_codes(n: caffe.NetSpec, spec: Dataset, bits: int) -> None:
     """The hash layer, which learns at 10 times the rate of the others as in dhn-caffe, and TanH, which bounds codes."""
-    n.hash_layer = L.InnerProduct(spec.features(n), num_output=bits, **_learned(weight_std=spec.hash_std, lr=10))
+    n.hash_layer = L.InnerProduct(NETS[spec.net](n), num_output=bits, **learned(weight_std=spec.hash_std, lr=10))
     n.tanh = L.TanH(n.hash_layer, in_place=True)
 
 
-def train_val(dataset: str, variant: str, bits: int):
-    """The training and test net as a NetParameter."""
-    spec = DATASETS[dataset]
+def _name(dataset: str, spec: Dataset, *parts) -> str:
+    """A net's name; that of the net stands in it where there are several to choose from."""
+    return "_".join(map(str, (dataset, *([spec.net] if spec.net in FINE_TUNED else []), *parts)))
+
+
+def train_val(dataset: str, variant: str, bits: int, net: str | None = None, seed: int = 1):
+    """The training and test net as a NetParameter. seed: of the images' order, crops and mirrors."""
+    spec = recipe(dataset, net)
     test = caffe.NetSpec()
     test.data, test.label = _data(spec.test, caffe.TEST, spec)
     n = caffe.NetSpec()
-    n.data, n.label = _data(spec.train, caffe.TRAIN, spec)
+    n.data, n.label = _data({**spec.train, **({} if seed == 1 else {"seed": seed})}, caffe.TRAIN, spec)
     _add_codes(n, spec, bits)
     loss, quantized = VARIANTS[variant]
     camel = "".join(word.capitalize() for word in loss.split("_"))
     n[f"{loss}_loss"] = _python(f"{loss}_loss", f"{camel}LossLayer", n.tanh, n.label,
                               loss_weight=SIMILARITY_LOSSES[loss](bits))
     if quantized:
-        n.quantization_loss = _python("quantization_loss", "QuantizationLossLayer", n.tanh,
+        settings = None if spec.normalization == "mean" else {"normalization": spec.normalization}
+        n.quantization_loss = _python("quantization_loss", "QuantizationLossLayer", n.tanh, param_str=settings,
                                       loss_weight=spec.quantization_weight)
     layers = list(n.to_proto().layer)
     layers.insert(1, test.to_proto().layer[0])
-    return caffe_pb2.NetParameter(name=f"{dataset}_{variant}_{bits}", layer=layers)
+    return caffe_pb2.NetParameter(name=_name(dataset, spec, variant, bits), layer=layers)
 
 
-def deploy(dataset: str, bits: int):
+def deploy(dataset: str, bits: int, net: str | None = None):
     """The net that turns images into codes (blob `hash_layer`) as a NetParameter."""
-    spec = DATASETS[dataset]
+    spec = recipe(dataset, net)
     n = caffe.NetSpec()
     n.data = L.Input(input_param=dict(shape=dict(dim=[spec.test["batch_size"], *spec.image])))
     _add_codes(n, spec, bits)
-    net = n.to_proto()
-    net.name = f"{dataset}_{bits}"
-    return net
+    message = n.to_proto()
+    message.name = _name(dataset, spec, bits)
+    return message
 
 
-def solver(dataset: str, folder: str, variant: str) -> str:
+def solver(dataset: str, folder: str, variant: str, net: str | None = None, seed: int = 1) -> str:
     """The text of the solver for the net in `folder`, a comment on each number that is a choice."""
-    fields = [("net", f"{folder}/train_val.prototxt", None), *DATASETS[dataset].solver,
+    chosen = [(field, seed if field == "random_seed" else value, why)
+              for field, value, why in recipe(dataset, net).solver]
+    fields = [("net", f"{folder}/train_val.prototxt", None), *chosen,
               ("snapshot_prefix", f"{folder}/{variant}", None)]
     lines = []
     for field, value, why in fields:
@@ -179,24 +259,29 @@ def _text(message) -> str:
     return re.sub(r'param_str: "(.*)"', lambda m: "param_str: '" + m[1].replace('\\"', '"') + "'", text)
 
 
-def write(dataset: str, variant: str, bits: int, folder: str) -> list[str]:
+def write(dataset: str, variant: str, bits: int, folder: str, net: str | None = None, seed: int = 1) -> list[str]:
     """Writes train_val.prototxt, deploy.prototxt and solver.prototxt into `folder` (made if missing).
 
     Paths in them are relative to the repository root where `folder` lies below it, absolute otherwise. Snapshots go to
-    `folder`. Returns the three paths. Raises ValueError for an unknown dataset or variant, or bits below 1.
+    `folder`. net: of NETS, default: the data set's. seed: of the weights, of dropout, and of the images' order, crops
+    and mirrors. Returns the three paths. Raises ValueError for an unknown dataset, net or variant, bits below 1, or a
+    seed below 0.
     """
-    for kind, name, known in (("dataset", dataset, DATASETS), ("variant", variant, VARIANTS)):
-        if name not in known:
-            raise ValueError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
-    if bits < 1:
-        raise ValueError(f"bits must be at least 1; found {bits}")
+    spec = recipe(dataset, net)
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; there are {', '.join(VARIANTS)}")
+    for what, value, least in (("bits", bits, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{what} must be at least {least}; found {value}")
     absolute = os.path.abspath(folder)
     inside = os.path.relpath(absolute, ROOT)
     shown = absolute if inside.startswith("..") else inside.replace(os.sep, "/")
-    header = f"# Written by: python prototxt/net.py {dataset} --variant {variant} --bits {bits} --out {shown}\n"
+    other = f" --net {spec.net}" if spec.net != nets_of(dataset)[0] else ""
+    other += f" --seed {seed}" if seed != 1 else ""
+    header = f"# Written by: python prototxt/net.py {dataset} --variant {variant} --bits {bits}{other} --out {shown}\n"
     os.makedirs(absolute, exist_ok=True)
-    files = {"train_val": _text(train_val(dataset, variant, bits)), "deploy": _text(deploy(dataset, bits)),
-             "solver": solver(dataset, shown, variant)}
+    files = {"train_val": _text(train_val(dataset, variant, bits, net, seed)),
+             "deploy": _text(deploy(dataset, bits, net)), "solver": solver(dataset, shown, variant, net, seed)}
     paths = []
     for name, text in files.items():
         paths.append(os.path.join(absolute, f"{name}.prototxt"))
@@ -208,15 +293,28 @@ def write(dataset: str, variant: str, bits: int, folder: str) -> list[str]:
     return paths
 
 
+def default_folder(dataset: str, net: str | None = None) -> str:
+    """Where the committed files of a data set and net are."""
+    other = [] if net in (None, nets_of(dataset)[0]) else [net]
+    return os.path.join(ROOT, "prototxt", dataset, *other)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("dataset", choices=sorted(DATASETS))
+    parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or the name of one of your own that lies in data/")
     parser.add_argument("--variant", choices=list(VARIANTS), default="dhn")
     parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
-    parser.add_argument("--out", help="folder to write to (default: prototxt/<dataset>)")
+    parser.add_argument("--net", choices=list(NETS), help="default: the data set's")
+    parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
+    parser.add_argument("--out", help="folder to write to (default: prototxt/<dataset>, and in it /<net> for another "
+                        "net than the default one)")
     options = parser.parse_args(arguments)
-    folder = options.out or os.path.join(ROOT, "prototxt", options.dataset)
-    for path in write(options.dataset, options.variant, options.bits, folder):
+    folder = options.out or default_folder(options.dataset, options.net)
+    try:
+        paths = write(options.dataset, options.variant, options.bits, folder, options.net, options.seed)
+    except ValueError as error:
+        parser.error(str(error))
+    for path in paths:
         print(f"wrote {path}")
 
 

@@ -1,5 +1,6 @@
 """The net generator: the committed files are what it writes, and its nets are what a variant and bits ask for."""
 
+import json
 import os
 from pathlib import Path
 
@@ -23,15 +24,84 @@ def layers(path):
     return {layer.name: layer for layer in read(path).layer}
 
 
-@pytest.mark.parametrize("dataset", net.DATASETS)
-def test_committed_files_are_what_net_writes(dataset, monkeypatch, tmp_path):
-    committed = ROOT / "prototxt" / dataset
-    (tmp_path / "prototxt").mkdir()
+COMMITTED = [("fashion_mnist", "small_alexnet"),
+             *((dataset, name) for dataset in ("cifar10", "nus_wide", "flickr25k") for name in net.FINE_TUNED)]
+
+
+@pytest.mark.parametrize("dataset, name", COMMITTED)
+def test_committed_files_are_what_net_writes(dataset, name, monkeypatch, tmp_path):
+    committed = Path(net.default_folder(dataset, name))
     monkeypatch.setattr(net, "ROOT", str(tmp_path))
-    net.write(dataset, "dhn", 48, str(tmp_path / "prototxt" / dataset))
-    for name in FILES:
-        assert (tmp_path / "prototxt" / dataset / name).read_text() == (committed / name).read_text(), (
-            f"prototxt/{dataset}/{name} is not what prototxt/net.py writes; run: python prototxt/net.py {dataset}")
+    written = Path(net.default_folder(dataset, name))
+    net.write(dataset, "dhn", 48, str(written), name)
+    for file in FILES:
+        assert (written / file).read_text() == (committed / file).read_text(), (
+            f"{committed / file} is not what net.py writes; run: python prototxt/net.py {dataset} --net {name}")
+
+
+def order(path):
+    """What follows conv1 and conv2 in a net, by type."""
+    types = [layer.type for layer in read(path).layer if layer.name[-1] in "12"]
+    return [kind for kind in types if kind in ("Convolution", "ReLU", "LRN", "Pooling")]
+
+
+def test_alexnet_normalises_first_and_caffenet_pools_first(tmp_path):
+    for name, block in (("alexnet", ["Convolution", "ReLU", "LRN", "Pooling"]),
+                        ("caffenet", ["Convolution", "ReLU", "Pooling", "LRN"])):
+        net.write("nus_wide", "dhn", 48, str(tmp_path), name)
+        for file in ("train_val.prototxt", "deploy.prototxt"):
+            assert order(tmp_path / file) == 2 * block
+        assert f"_{name}_" in read(tmp_path / "deploy.prototxt").name
+
+
+def test_the_paper_s_net_has_the_released_numbers(tmp_path):
+    net.write("nus_wide", "dhn", 48, str(tmp_path))
+    found = layers(tmp_path / "train_val.prototxt")
+    shapes = {name: (layer.convolution_param.num_output, layer.convolution_param.kernel_size[0],
+                     layer.convolution_param.group) for name, layer in found.items() if layer.type == "Convolution"}
+    assert shapes == {"conv1": (96, 11, 1), "conv2": (256, 5, 2), "conv3": (384, 3, 1), "conv4": (384, 3, 2),
+                      "conv5": (256, 3, 2)}
+    biases = {name: (layer.convolution_param if layer.type == "Convolution" else layer.inner_product_param)
+              .bias_filler.value for name, layer in found.items() if layer.type in ("Convolution", "InnerProduct")}
+    assert biases == {"conv1": 0, "conv2": 1, "conv3": 0, "conv4": 1, "conv5": 1, "fc6": 1, "fc7": 1, "hash_layer": 0}
+    assert [found[name].inner_product_param.weight_filler.std for name in ("fc6", "fc7", "hash_layer")] == (
+        pytest.approx([0.005, 0.005, 0.01]))
+    assert {(param.lr_mult, param.decay_mult) for param in found["fc7"].param} == {(1, 1), (2, 0)}
+    assert found["drop7"].dropout_param.dropout_ratio == 0.5
+    assert found["quantization_loss"].loss_weight == [pytest.approx(0.3)]
+    assert json.loads(found["quantization_loss"].python_param.param_str) == {"normalization": "authors"}
+    data = json.loads(next(layer for layer in read(tmp_path / "train_val.prototxt").layer).python_param.param_str)
+    assert (data["resize"], data["crop"], data["mirror"], data["mean_value"], data["batch_size"]) == (
+        256, 227, True, [104, 117, 123], 64)
+    solver = read(tmp_path / "solver.prototxt", caffe_pb2.SolverParameter())
+    assert (solver.lr_policy, solver.stepsize, solver.max_iter, solver.snapshot) == ("step", 500, 10000, 1000)
+    assert [solver.base_lr, solver.gamma, solver.momentum, solver.weight_decay] == pytest.approx(
+        [2e-5, 0.3, 0.9, 5e-4])
+    shape = read(tmp_path / "deploy.prototxt").layer[0].input_param.shape[0]
+    assert list(shape.dim) == [50, 3, 227, 227]
+
+
+def test_a_seed_is_that_of_solver_and_images(tmp_path):
+    net.write("fashion_mnist", "dhn", 12, str(tmp_path), seed=7)
+    assert read(tmp_path / "solver.prototxt", caffe_pb2.SolverParameter()).random_seed == 7
+    settings = [json.loads(layer.python_param.param_str) for layer in read(tmp_path / "train_val.prototxt").layer[:2]]
+    assert [each.get("seed") for each in settings] == [7, None]
+    header = (tmp_path / "solver.prototxt").read_text().splitlines()[0]
+    assert "--bits 12 --seed 7 --out" in header
+
+
+def test_another_net_for_a_small_data_set_and_one_s_own(tmp_path, monkeypatch):
+    net.write("fashion_mnist", "dhn", 12, str(tmp_path), "alexnet")
+    assert list(read(tmp_path / "deploy.prototxt").layer[0].input_param.shape[0].dim) == [50, 3, 227, 227]
+    monkeypatch.setattr(net, "ROOT", str(tmp_path))
+    with pytest.raises(ValueError, match="unknown dataset 'birds'; there are fashion_mnist"):
+        net.write("birds", "dhn", 12, str(tmp_path))
+    (tmp_path / "data" / "birds").mkdir(parents=True)
+    (tmp_path / "data" / "birds" / "split.json").write_text('{"counts": {"query": 340}}')
+    net.write("birds", "dhn", 12, str(tmp_path / "runs" / "birds-dhn-12"))
+    solver = read(tmp_path / "runs/birds-dhn-12/solver.prototxt", caffe_pb2.SolverParameter())
+    assert list(solver.test_iter) == [7]
+    assert "data/birds/query_lmdb" in (tmp_path / "runs/birds-dhn-12/train_val.prototxt").read_text()
 
 
 def test_command_writes_the_three_files(tmp_path, capsys):
@@ -72,10 +142,12 @@ def test_a_run_folder_keeps_its_snapshots(tmp_path, monkeypatch):
     assert solver.snapshot_prefix == "runs/fashion_mnist-dhn_q-12/dhn_q"
 
 
-@pytest.mark.parametrize("dataset", net.DATASETS)
-def test_deploy_gives_codes(dataset, tmp_path):
-    net.write(dataset, "dhn", 16, str(tmp_path))
+@pytest.mark.parametrize("dataset, name", [("fashion_mnist", None), ("cifar10", "alexnet"), ("cifar10", "caffenet")])
+def test_deploy_gives_codes(dataset, name, tmp_path):
+    net.write(dataset, "dhn", 16, str(tmp_path), name)
     deploy = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST)
+    deploy.blobs["data"].reshape(2, *deploy.blobs["data"].shape[1:])
+    deploy.reshape()
     deploy.blobs["data"].data[...] = 1
     codes = deploy.forward()["hash_layer"]
     assert codes.shape == (deploy.blobs["data"].shape[0], 16)
@@ -83,11 +155,14 @@ def test_deploy_gives_codes(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("mnist", "dhn", 48), "unknown dataset 'mnist'; there are fashion_mnist"),
+    (("mnist", "dhn", 48), "unknown dataset 'mnist'; there are fashion_mnist, cifar10"),
     (("fashion_mnist", "dhn_x", 48), "unknown variant 'dhn_x'; there are dhn, dhn_q, dhn_e, dhn_b"),
     (("fashion_mnist", "dhn", 0), "bits must be at least 1; found 0"),
+    (("cifar10", "dhn", 48, "vgg"), "unknown net 'vgg'; there are small_alexnet, alexnet, caffenet"),
+    (("cifar10", "dhn", 48, "small_alexnet"), "cifar10 has no net 'small_alexnet'; it has alexnet, caffenet"),
 ])
 def test_refusals(tmp_path, arguments, message):
+    dataset, variant, bits, *name = arguments
     with pytest.raises(ValueError, match=message):
-        net.write(*arguments, str(tmp_path))
+        net.write(dataset, variant, bits, str(tmp_path), *name)
     assert not os.listdir(tmp_path)
