@@ -3,7 +3,7 @@ PYTHON  ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo pytho
 DATASET ?= fashion_mnist
 VARIANT ?= dhn
 BITS    ?= 48
-SEED    ?= 0
+SEED    ?= 1
 
 # torch's threads wait asleep, not spinning: many times faster where other programs share the cores
 OMP_WAIT_POLICY ?= passive
@@ -11,46 +11,41 @@ export OMP_WAIT_POLICY
 
 BIN   := .venv/bin
 READY := .venv/.installed
-RUN    = $(DATASET) --variant $(VARIANT) --bits $(BITS)
-
-# how a data set's lists become LMDBs: options of tools/create_lmdb.py
-LMDB_fashion_mnist = --images data/fashion_mnist/images.npy --classes 10 --encode raw
+RUN    = '$(DATASET)' --variant $(VARIANT) --bits $(BITS) --seed $(SEED) $(call option,net,NET) $(call option,gpu,GPU)
+SPLITS = '$(DATASET)' $(call option,split,SPLIT) $(call option,seed,SPLIT_SEED) $(call option,from,FROM) \
+         $(call option,allow-missing,MISSING)
+option = $(if $($(2)),--$(1) '$($(2))')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data weights train resume score report test lint reference conformance proto clean distclean
+.PHONY: help demo data train resume score test test-slow lint reference conformance proto clean distclean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1|\2/' | \
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
 	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
-	@echo "Variables: DATASET=$(DATASET) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED) PYTHON=$(PYTHON)"
+	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
+	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= (data), PYTHON=$(PYTHON)"
 
 demo: data  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
 	@$(BIN)/python tools/train.py $(RUN)
 	@$(BIN)/python tools/score_run.py $(RUN)
 
 data: $(READY)  ## get the data set and build its three LMDBs
-	@$(BIN)/python tools/get_data.py $(DATASET) --seed $(SEED)
-	@for split in train query database; do \
-	  $(BIN)/python tools/create_lmdb.py data/$(DATASET)/$$split.txt data/$(DATASET)/$${split}_lmdb \
-	    $(LMDB_$(DATASET)) || exit 1; done
-
-weights: $(READY)  ## get BVLC's weights, NET=bvlc_alexnet or bvlc_reference_caffenet, and the mean image
-	@$(BIN)/python tools/get_weights.py $(or $(NET),bvlc_alexnet) $(if $(MIRROR),--mirror $(MIRROR))
+	@$(BIN)/python tools/get_data.py $(SPLITS)
 
 train: data  ## train DATASET= VARIANT= BITS= into runs/, going on from a run that was cut off
-	@$(BIN)/python tools/train.py $(RUN)
+	@$(BIN)/python tools/train.py $(RUN) $(call option,weights,WEIGHTS)
 
 resume: data  ## go on from the newest snapshot of a training that was cut off
 	@$(BIN)/python tools/train.py $(RUN) --resume
 
-score: $(READY)  ## codes of the query and database images, MAP under every protocol, metrics.json, report.html
+score: $(READY)  ## codes of the query and database images, MAP under every protocol, metrics.json
 	@$(BIN)/python tools/score_run.py $(RUN)
-
-report: $(READY)  ## write a scored run's report.html again
-	@$(BIN)/python tools/report.py $(RUN)
 
 test: $(READY)  ## install what is missing and run the tests
 	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## the tests that take minutes: full-size nets and weights on miniature data sets
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)  ## ruff over the tree
 	$(BIN)/ruff check .
@@ -70,9 +65,10 @@ clean:  ## remove what is quickly made again: the LMDBs and the caches
 	find . \( -path ./.venv -o -path ./.reference -o -path ./.git \) -prune -o \
 	  \( -name __pycache__ -o -name '*.egg-info' \) -type d -exec rm -rf {} +
 
-distclean: clean  ## also remove the runs, the downloaded data, .venv and .reference
-	find data -mindepth 2 -maxdepth 2 ! -name README.md ! -name '*_names.txt' -exec rm -rf {} +
-	rm -rf runs weights .venv .reference
+distclean: clean  ## also remove the runs, what was downloaded and drawn, .venv and .reference
+	find data/fashion_mnist data/cifar10 -mindepth 1 ! -name README.md ! -name recipe.json ! -name label_names.txt -delete
+	rm -f $(foreach name,query.txt train.txt database.txt missing.txt split.json,data/*/$(name))
+	rm -rf runs .venv .reference
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \

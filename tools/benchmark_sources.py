@@ -20,7 +20,7 @@ import archives
 import numpy as np
 from codes import write_whole
 from download import download, is_whole, sha256
-from image_set import Folder, Images
+from image_set import AbsentError, Folder, Images
 from image_source import SourceError
 from progress import console
 
@@ -58,7 +58,7 @@ def _unpack_cifar(given: dict, archive: Path, facts: Path, arrays: tuple[Path, P
         if archive.exists() and not given.get("urls"):
             raise SourceError(f"{archive}: expected a file of SHA-256 {expected}, found {sha256(archive)}")
         if not given.get("urls") or not expected:
-            raise SourceError(f"{archive}: expected the binary version of CIFAR-10, found no such file")
+            raise AbsentError(f"{archive}: expected the binary version of CIFAR-10, found no such file")
         download(given["urls"], archive, expected)
     with console.status(f"reading {archive.name}"):
         files = archives.read(archive, (*CIFAR_FILES, "batches.meta.txt"), CIFAR_BYTES)
@@ -94,7 +94,7 @@ def nus_wide(given: dict, base: Path, out: Path) -> Images:
     files = sorted(folder.glob("Labels_*.txt"))
     for path, what in ((image_list, "NUS-WIDE's image list"), (folder, "NUS-WIDE's Groundtruth/AllLabels")):
         if not path.exists() or (path == folder and not files):
-            raise SourceError(f"{path}: expected {what}, found none; put it there")
+            raise AbsentError(f"{path}: expected {what}, found none; put it there")
     listed = image_list.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     listed = [line.strip() for line in listed if line.strip()]
     labels = np.empty((len(listed), len(files)), np.uint8)
@@ -122,7 +122,7 @@ def _mirflickr_folder(given: dict, key: str, base: Path, out: Path, keep) -> Pat
         if folder.is_dir():
             return folder
     if not archive.exists():
-        raise SourceError(
+        raise AbsentError(
             f"{archive}: expected MIRFLICKR-25000's archive or the folder {archive.with_suffix('').name} that holds "
             f"its files, found neither; get it from {given.get('page', 'its makers')} and put it there"
         )

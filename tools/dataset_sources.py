@@ -21,7 +21,7 @@ from pathlib import Path
 
 import benchmark_sources
 import numpy as np
-from image_set import Folder, Images
+from image_set import AbsentError, Folder, Images
 from image_source import SourceError, from_folder, parse_list
 
 PARTS = ("query", "train", "database")
@@ -40,7 +40,7 @@ def folder(given: dict, base: Path, out: Path) -> Images:
     """A folder per class; classes are numbered in the order of their names."""
     root = base / given["path"]
     if not root.is_dir():
-        raise SourceError(f"{root}: expected a folder with a folder per class, found none")
+        raise AbsentError(f"{root}: expected a folder with a folder per class, found none")
     source = from_folder(root)
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
     return Images(list(source.names), source.labels.astype(np.int64), names, root=root)
@@ -67,9 +67,18 @@ def _labels(where: str, rows: Sequence[Sequence[int]], names: list | None) -> tu
     return table, list(names)
 
 
+def _not_ours(path: Path, out: Path) -> Path:
+    """`path`, unless the data set's own lists will be written there."""
+    if path.resolve() in [(out / f"{part}.txt").resolve() for part in PARTS]:
+        raise SourceError(f"{path}: the lists that are made of it would be written there too; move it to a subfolder")
+    return path
+
+
 def one_list(given: dict, base: Path, out: Path) -> Images:
     """The images of one list."""
-    path = base / given["path"]
+    path = _not_ours(base / given["path"], out)
+    if not path.is_file():
+        raise AbsentError(f"{path}: expected an image list, found none; put it there")
     listed, rows, _ = parse_list(path)
     if not listed:
         raise SourceError(f"{path}: expected lines `path l1 ... lC` or `path label`, found none")
@@ -91,7 +100,7 @@ def _matching(base: Path, pattern: str) -> list[Path]:
     start = Path(pattern).anchor
     found = sorted(Path(start).glob(pattern[len(start) :]) if start else base.glob(pattern), key=order)
     if not found:
-        raise SourceError(f"{base / pattern}: expected an image list, found none; put it there")
+        raise AbsentError(f"{base / pattern}: expected an image list, found none; put it there")
     return found
 
 
@@ -103,7 +112,7 @@ def lists(given: dict, base: Path, out: Path) -> Images:
     for part in PARTS:
         found = []
         for path in _matching(base, given[part]):
-            listed, labels, lines = parse_list(path)
+            listed, labels, lines = parse_list(_not_ours(path, out))
             for name, row, line in zip(listed, labels, lines, strict=True):
                 index = row_of.setdefault(name, len(rows))
                 if index == len(rows):

@@ -1,13 +1,18 @@
-"""Get a data set and cut it into query, training and database images by the protocol of the DHN paper.
+"""Get a data set, cut it into query, training and database images, and build the three LMDBs.
 
     python tools/get_data.py fashion_mnist [--root data] [--seed 0]
+    python tools/get_data.py cifar10|nus_wide|flickr25k [--split NAME] [--seed 0] [--from FOLDER] [--allow-missing N]
+    python tools/get_data.py path/to/recipe.json ...
+
+What a data set but Fashion-MNIST is made of, and how it is cut, stands in its recipe (tools/recipes.py); its folder's
+README.md says what to put where. An option that is left out is as it was the last time.
 
 For Fashion-MNIST the four idx files come from, in this order: `data/fashion_mnist/` itself, Debian's
 package `dataset-fashion-mnist` (fetched and unpacked without root), upstream's addresses. Whatever the
 way, the SHA-256 of what the files hold is checked. Written beside them: `images.npy` (uint8, 70000 x 28 x
 28: the 60,000 images of upstream's training file, then the 10,000 of its test file), `labels.npy` (uint8,
 70000), and `query.txt`, `train.txt`, `database.txt`, each line `row label`, which
-`create_lmdb.py --images images.npy` reads.
+`create_lmdb.py --images images.npy` reads. Its protocol is the paper's for CIFAR-10.
 """
 
 from __future__ import annotations
@@ -22,8 +27,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import create_lmdb
 import numpy as np
+import recipe_data
+import recipes
 from download import DownloadError, download, is_whole, sha256
+from image_source import from_list
 from progress import console
 
 PACKAGE = "dataset-fashion-mnist"
@@ -202,20 +211,43 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     console.print(f"  {counts} images, disjoint, drawn with seed {seed}")
 
 
-DATASETS = {"fashion_mnist": fashion_mnist}
+def prepare_fashion_mnist(folder: Path, seed: int | None) -> None:
+    """Fashion-MNIST's lists and LMDBs in `folder`. seed None: the one of the last time, at first 0."""
+    if seed is None:
+        try:
+            seed = json.loads((folder / "split.json").read_text())["seed"]
+        except (OSError, ValueError, KeyError):
+            seed = 0
+    fashion_mnist(folder, seed)
+    for name in ("train", "query", "database"):
+        source = from_list(folder / f"{name}.txt", images=folder / "images.npy", classes=10)
+        create_lmdb.build(source, folder / f"{name}_lmdb")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    description = "Get a data set and draw its query, training and database images."
+    description = "Get a data set, draw its query, training and database images, and build their LMDBs."
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("dataset", choices=sorted(DATASETS), help="the data set")
+    parser.add_argument("dataset", help="fashion_mnist, cifar10, nus_wide, flickr25k, or the path of a recipe")
     parser.add_argument("--root", default="data", help="folder of the data sets (default: data)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
+    parser.add_argument("--seed", type=int, help="seed of the split (default: 0)")
+    parser.add_argument("--split", help="which of the recipe's splits (default: its first)")
+    parser.add_argument("--from", dest="base", type=Path, metavar="FOLDER", help="where the data set's files lie")
+    parser.add_argument("--allow-missing", type=int, metavar="N", help="go on without N images that are not there")
     options = parser.parse_args(arguments)
+    root = Path(options.root)
+    others = {"split": options.split, "base": options.base, "allow_missing": options.allow_missing}
     try:
-        DATASETS[options.dataset](Path(options.root) / options.dataset, options.seed)
-    except (DownloadError, OSError, ValueError) as error:
+        if options.dataset == "fashion_mnist":
+            if given := [value for value in others.values() if value is not None]:
+                raise ValueError(f"fashion_mnist has one split and nothing missing; {given[0]} does not go with it")
+            prepare_fashion_mnist(root / "fashion_mnist", options.seed)
+        else:
+            if options.base is not None and not options.base.is_dir():
+                raise ValueError(f"--from {options.base}: expected the folder of the data set's files, found none")
+            recipe = recipes.find(options.dataset)
+            recipe_data.prepare(recipe, root / recipe.name, seed=options.seed, **others)
+    except (DownloadError, create_lmdb.LmdbError, OSError, ValueError) as error:
         print(f"get_data: {error}", file=sys.stderr)
         return 1
     return 0

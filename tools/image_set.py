@@ -10,6 +10,10 @@ import numpy as np
 from image_source import SourceError
 
 
+class AbsentError(SourceError):
+    """A source whose files are not there. Says what to put where."""
+
+
 @dataclass
 class Images:
     """N images with their labels.
@@ -56,7 +60,7 @@ class Folder:
 
     def __init__(self, root: Path):
         if not root.is_dir():
-            raise SourceError(f"{root}: expected the folder of the images, found none; put it there or name another")
+            raise AbsentError(f"{root}: expected the folder of the images, found none; put it there or name another")
         self.root = root
         self._files = set()
         for folder, _, files in os.walk(root):

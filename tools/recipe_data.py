@@ -10,11 +10,11 @@ import create_lmdb
 import dataset_sources
 import numpy as np
 from codes import write_whole
-from image_set import Images
+from image_set import AbsentError, Images
 from image_source import from_list
 from progress import console
 from recipes import Recipe, RecipeError, Split
-from splits import LISTS, check_disjoint, draw, list_text
+from splits import LISTS, SplitError, check_disjoint, draw, list_text, verify
 
 
 def _write(path: Path, text: str) -> None:
@@ -74,8 +74,10 @@ def write_lists(
     texts = {f"{name}.txt": list_text(images, rows[name]) for name in LISTS}
     encoded = {name: text.encode("utf-8", "surrogateescape") for name, text in texts.items()}
     facts = {
+        "recipe": None if recipe.is_built_in() else str(recipe.path.resolve()),
         **split.facts(),
         "seed": seed,
+        "from": None if base is None else str(base.resolve()),
         "missing": len(missing),
         "counts": {name: len(rows[name]) for name in LISTS},
         "label_names": images.label_names,
@@ -119,15 +121,50 @@ def build_lmdbs(folder: Path) -> None:
         create_lmdb.build(source, folder / f"{name}_lmdb", encode=how["encode"])
 
 
+def _recorded(folder: Path) -> dict:
+    """What split.json says, {} where there is none."""
+    try:
+        return json.loads((folder / "split.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_whole(folder: Path, split: Split, seed: int) -> bool:
+    """True if the lists and LMDBs of this split are there, whole and fit each other."""
+    try:
+        facts = verify(folder)
+    except SplitError:
+        return False
+    built = all((folder / f"{name}_lmdb" / "source.json").exists() for name in LISTS)
+    return built and (facts["split"], facts["seed"]) == (split.name, seed)
+
+
 def prepare(
     recipe: Recipe,
     folder: Path,
     split: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     base: Path | None = None,
-    allow_missing: int = 0,
+    allow_missing: int | None = None,
 ) -> dict:
-    """Everything a training needs of a recipe's data set, in `folder`. Returns what split.json holds."""
-    facts = write_lists(recipe, recipe.split(split), seed, folder, base, allow_missing)
+    """Everything a training needs of a recipe's data set, in `folder`.
+
+    What is None is as it was the last time (split.json); the first time it is the recipe's first split, seed 0, the
+    recipe's folder, and no missing image. Where the source is not there any more, but what was made from it is whole,
+    that is taken as it is. Returns what split.json holds.
+    """
+    before = _recorded(folder)
+    chosen = recipe.split(before.get("split") if split is None and before.get("split") in recipe.splits else split)
+    seed = before.get("seed", 0) if seed is None else seed
+    if base is None and before.get("from") is not None:
+        base = Path(before["from"])
+    allowed = before.get("missing", 0) if allow_missing is None else allow_missing
+    try:
+        facts = write_lists(recipe, chosen, seed, folder, base, allowed)
+    except AbsentError as error:
+        if not _is_whole(folder, chosen, seed):
+            raise
+        console.print(f"{folder}: {error}. The lists and LMDBs made from it are whole and taken as they are")
+        return before
     build_lmdbs(folder)
     return facts

@@ -69,6 +69,10 @@ class Recipe:
     path: Path
     splits: dict[str, Split]
 
+    def is_built_in(self) -> bool:
+        """True for a recipe of this repository."""
+        return self.path.resolve() == ROOT / "data" / self.name / "recipe.json"
+
     def split(self, name: str | None) -> Split:
         """The split of this name, the default for None. Raises RecipeError."""
         if name is None:
@@ -151,8 +155,19 @@ def read(path: str | os.PathLike) -> Recipe:
     return Recipe(name, path, splits)
 
 
+def _made_before(folder: Path) -> Path | None:
+    """The recipe that a data set's folder was made by, if it was one of your own."""
+    try:
+        made_by = json.loads((folder / "split.json").read_text())["recipe"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return made_by and Path(made_by)
+
+
 def find(dataset: str, root: Path = ROOT) -> Recipe:
     """The recipe that a command line names: `cifar10` for data/cifar10/recipe.json, or the path of one.
+
+    One of your own goes by its name too, once `make data` has carried it out.
 
     Raises RecipeError where there is none, and for one of your own that takes a built-in data set's name.
     """
@@ -161,6 +176,8 @@ def find(dataset: str, root: Path = ROOT) -> Recipe:
         return read(built_in[dataset])
     path = Path(dataset)
     path = path / "recipe.json" if path.is_dir() else path
+    if NAME.fullmatch(dataset) and not path.is_file():
+        path = _made_before(root / "data" / dataset) or path
     if not path.is_file():
         raise RecipeError(
             f"there is no data set {dataset!r}: expected one of {', '.join(built_in)}, or the path of a recipe (a JSON "

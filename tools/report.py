@@ -28,7 +28,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from progress import console
 from run_folder import Run, RunError
-from train import run_parser
+from train import run_of, run_parser
 
 TEMPLATE = "report_template.html"
 RANKS = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]  # N of precision at N
@@ -258,8 +258,8 @@ def pictures(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], real: bo
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = run_parser("Write the report of a scored run.").parse_args(arguments)
-    run = Run(options.dataset, options.variant, options.bits)
     try:
+        run = run_of(options)
         out = write(run)
     except (RunError, ValueError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)

@@ -1,4 +1,8 @@
-"""A run's folder, runs/<dataset>-<variant>-<bits>/: where its files are, what is whole, which recipe made it."""
+"""A run's folder, runs/<dataset>-<variant>-<bits>/: where its files are, what is whole, which recipe made it.
+
+With another net than the data set's default, or another seed than 1, the folder's name says so:
+runs/cifar10-dhn-48-caffenet-seed2/.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +42,23 @@ def write_json(path: Path, facts: dict) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a variant of DHN on a data set, with codes of `bits` bits. Paths are absolute."""
+    """One training of a variant of DHN on a data set, with codes of `bits` bits. Paths are absolute.
+
+    net: None for the data set's default net. seed: of weights, dropout, and of the images' order, crops and mirrors.
+    """
 
     dataset: str
     variant: str
     bits: int
     root: Path = ROOT
+    net: str | None = None
+    seed: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.dataset}-{self.variant}-{self.bits}"
+        others = [self.net] if self.net else []
+        others += [f"seed{self.seed}"] if self.seed != 1 else []
+        return "-".join(map(str, (self.dataset, self.variant, self.bits, *others)))
 
     @property
     def folder(self) -> Path:
@@ -74,20 +85,27 @@ class Run:
 
     def how(self, target: str) -> str:
         """The command that makes what is missing."""
-        return f"run: make {target} DATASET={self.dataset} VARIANT={self.variant} BITS={self.bits}"
+        others = f" NET={self.net}" if self.net else ""
+        others += f" SEED={self.seed}" if self.seed != 1 else ""
+        return f"run: make {target} DATASET={self.dataset} VARIANT={self.variant} BITS={self.bits}{others}"
 
     def weights(self) -> Path:
         """The caffemodel that the training ends with."""
         solver = self.solver()
         return self.root / f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
 
-    def recipe(self) -> str:
-        """A digest of what determines the weights: net, solver, and what the training LMDB was made from."""
+    def recipe(self, initial: str | None = None) -> str:
+        """A digest of what determines the weights: net, solver, and what the training LMDB was made from.
+
+        initial: SHA-256 of the weights that the training starts from, if any.
+        """
         digest = hashlib.sha256()
         for path in (*(self.folder / name for name in RECIPE), self.data / "train_lmdb" / "source.json"):
             if not path.exists():
                 raise RunError(f"{self.shown(path)} is missing; run: make data DATASET={self.dataset}")
             digest.update(path.read_bytes())
+        if initial is not None:
+            digest.update(initial.encode())
         return digest.hexdigest()
 
     def record(self) -> dict:
@@ -103,7 +121,7 @@ class Run:
         weights = self.weights()
         return (
             "weights_sha256" in record
-            and record["recipe"] == self.recipe()
+            and record["recipe"] == self.recipe(record.get("initial_weights_sha256"))
             and weights.exists()
             and sha256(weights) == record["weights_sha256"]
         )

@@ -1,6 +1,6 @@
 """Score a trained run: codes of its query and database images, MAP under every protocol, metrics.json.
 
-    python tools/score_run.py fashion_mnist [--variant dhn] [--bits 48]
+    python tools/score_run.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--gpu 0]
 
 Writes query.npz, database.npz (tools/extract_codes.py) and metrics.json (tools/score_map.py) into the run's folder, and
 prints the table of results. Codes newer than the weights and the images they come from are taken as they are, and so
@@ -16,13 +16,14 @@ import sys
 from pathlib import Path
 
 import codes
+import splits
 from progress import console
 from retrieval import PROTOCOLS
 from rich import box
 from rich.table import Table
 from run_folder import Run, RunError
 from score_map import score_files, write_metrics
-from train import run_parser
+from train import net, run_of, run_parser
 
 SIDES = ("query", "database")
 EXTRACT = Path(__file__).with_name("extract_codes.py")
@@ -39,7 +40,7 @@ def is_fresh(out: Path, weights: Path, source: Path) -> bool:
         return False
 
 
-def extract(run: Run) -> None:
+def extract(run: Run, gpu: int | None = None) -> None:
     """Write the codes of the run's query and database images, unless they are there and fresh."""
     weights = run.weights()
     for side in SIDES:
@@ -51,6 +52,7 @@ def extract(run: Run) -> None:
             continue
         paths = {"model": run.folder / "deploy.prototxt", "weights": weights, "source": source, "out": out}
         options = [word for name, path in paths.items() for word in (f"--{name}", run.shown(path))]
+        options += ["--gpu", str(gpu)] if gpu is not None else []
         # a process of its own: it sets how much Caffe logs before it imports Caffe
         if subprocess.run([sys.executable, str(EXTRACT), *options], cwd=run.root, check=False).returncode:
             raise RunError(f"cannot extract the codes of {run.shown(source)}; the reason stands above")
@@ -61,16 +63,17 @@ def protocols(variant: str) -> list[str]:
     return [name for name, rules in PROTOCOLS.items() if rules.real or variant != "dhn_b"]
 
 
-def saved_metrics(run: Run) -> dict | None:
-    """metrics.json, if it is newer than the codes, of these weights, and has every protocol; else None."""
+def saved_metrics(run: Run, split: dict) -> dict | None:
+    """metrics.json, if it is newer than the codes, of these weights and lists, and has every protocol; else None."""
     out = run.folder / "metrics.json"
     try:
         newest = max((run.folder / f"{side}.npz").stat().st_mtime_ns for side in SIDES)
         facts = json.loads(out.read_text()) if out.stat().st_mtime_ns >= newest else {}
     except (OSError, ValueError):
         return None
-    same = facts.get("weights_sha256") == run.record()["weights_sha256"]
-    return facts if same and list(facts.get("protocols", {})) == protocols(run.variant) else None
+    same = facts.get("weights_sha256") == run.record()["weights_sha256"] and facts.get("split") == split
+    names = set(protocols(run.variant))
+    return facts if same and names <= set(facts.get("protocols", {})) else None
 
 
 def table(run: Run, metrics: dict) -> Table:
@@ -96,24 +99,39 @@ def table(run: Run, metrics: dict) -> Table:
     return found
 
 
-def score(run: Run) -> dict:
+def own_rank(run: Run, split: dict) -> tuple[str, int] | None:
+    """The protocol and R to score at besides, where the split's R is not that of the released rules."""
+    base = "dhn-caffe" if run.variant == "dhn_b" else "hash-caffe"
+    known = not isinstance(split["R"], int) or split["R"] == PROTOCOLS[base].top
+    return None if known else (base, split["R"])
+
+
+def score(run: Run, gpu: int | None = None) -> dict:
     """Extract, score, write metrics.json, print the table; what is there and fresh is left. Returns the metrics.
 
-    Raises RunError where the run is not trained, codes.CodesError or ValueError where its codes cannot be scored.
+    Raises RunError where the run is not trained, splits.SplitError where a query image is in the database, and
+    codes.CodesError or ValueError where its codes cannot be scored.
     """
+    split = splits.verify(run.data)
     if not run.is_trained():
         raise RunError(f"{run.shown(run.folder)} holds no finished training of this recipe; {run.how('train')}")
-    extract(run)
+    extract(run, gpu)
     out = run.folder / "metrics.json"
-    metrics = saved_metrics(run)
+    metrics = saved_metrics(run, split)
     if metrics is not None:
         console.print(f"{run.shown(out)}: already there and whole, newer than the codes")
     else:
+        files = [str(run.folder / f"{side}.npz") for side in SIDES]
         with console.status("scoring"):
-            scores = score_files(*(str(run.folder / f"{side}.npz") for side in SIDES), protocols(run.variant))
+            scores = score_files(*files, protocols(run.variant))
+            if own := own_rank(run, split):
+                base, top = own
+                scores += [{**each, "protocol": f"{base}@{top}"} for each in score_files(*files, [base], top)]
         training = run.record()
         about = {key: training[key] for key in ("iterations", "resumed_at", "seconds_per_step")}
         about |= {"dataset": run.dataset, "variant": run.variant, "seed": run.solver().random_seed}
+        about |= {"net": net.recipe(run.dataset, run.net).net, "split": split}
+        about["initial_weights_sha256"] = training.get("initial_weights_sha256")
         write_metrics(out, scores, weights=run.weights(), **about)
         metrics = json.loads(out.read_text())
         console.print(f"wrote {run.shown(out)}")
@@ -126,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = run_parser("Score a trained run.").parse_args(arguments)
     try:
-        score(Run(options.dataset, options.variant, options.bits))
+        score(run_of(options), options.gpu)
     except (RunError, ValueError, OSError) as error:
         print(f"score_run: {error}", file=sys.stderr)
         return 1

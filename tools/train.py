@@ -1,10 +1,15 @@
 """Train a variant of DHN on a data set with `caffe train`, into runs/<dataset>-<variant>-<bits>/.
 
-    python tools/train.py fashion_mnist [--variant dhn] [--bits 48] [--resume]
+    python tools/train.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--weights W.caffemodel]
+        [--gpu 0] [--resume]
 
 Writes the nets and the solver (prototxt/net.py), runs `caffe train -solver`, keeps its whole log in train.log and
 shows where it is. A finished training is left as it is; one that was cut off goes on from its newest whole snapshot
 (--resume insists on one). What another recipe left in the folder is moved to `earlier-N/`, not overwritten.
+
+--weights starts from the weights of the layers that have the same names there (fine-tuning); a training that goes on
+keeps those it began with. The data set's lists are checked first: a query image that is in the database or among the
+training images stops it. DATASET may be the path of a recipe (tools/recipes.py).
 """
 
 from __future__ import annotations
@@ -14,7 +19,10 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import recipes
+import splits
 from download import sha256
 from progress import console, training
 from run_folder import ROOT, Run, RunError, write_json
@@ -26,18 +34,19 @@ import net
 LINES = 10  # progress lines of a training whose output is not a terminal
 
 
-def command(run: Run, snapshot: str | None) -> list[str]:
-    """The `caffe train` of a run, to be started in the repository's root."""
+def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: int | None = None) -> list[str]:
+    """The `caffe train` of a run, to be started in the repository's root: from a snapshot, or from weights."""
     caffe = [sys.executable, "-m", "caffe.cli.main", "train"]
     return [
         *caffe,
         "-solver",
         run.shown(run.folder / "solver.prototxt"),
-        *(["-snapshot", snapshot] if snapshot else []),
+        *(["-snapshot", snapshot] if snapshot else ["-weights", weights] if weights else []),
+        *(["-gpu", str(gpu)] if gpu is not None else []),
     ]
 
 
-def launch(run: Run, snapshot: str | None, lock: int) -> int:
+def launch(run: Run, snapshot: str | None, lock: int, weights: str | None = None, gpu: int | None = None) -> int:
     """Run `caffe train`, its output appended to train.log; shows its progress. Returns its exit status."""
     layers = str(run.root / "python_layers")
     paths = [layers, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -46,7 +55,12 @@ def launch(run: Run, snapshot: str | None, lock: int) -> int:
     with open(run.log, "ab") as log:
         start = log.tell()
         child = subprocess.Popen(
-            command(run, snapshot), stdout=log, stderr=log, cwd=run.root, env=environment, pass_fds=(lock,)
+            command(run, snapshot, weights, gpu),
+            stdout=log,
+            stderr=log,
+            cwd=run.root,
+            env=environment,
+            pass_fds=(lock,),
         )
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches the child: a snapshot, then it stops
     try:
@@ -65,15 +79,39 @@ def launch(run: Run, snapshot: str | None, lock: int) -> int:
     return child.wait()
 
 
-def train(run: Run, resume: bool = False) -> None:
-    """Bring a run to its final weights, from the start or from its newest snapshot.
+def _initial(run: Run, path: str | None) -> dict:
+    """The weights to start from, for training.json: those named, or those that the run began with; {} for none."""
+    record = run.record()
+    if path is None:
+        return {key: record[key] for key in ("initial_weights", "initial_weights_sha256") if key in record}
+    found = Path(path).resolve()
+    if not found.is_file():
+        raise RunError(f"WEIGHTS={path}: there is no such file")
+    return {"initial_weights": str(found), "initial_weights_sha256": sha256(found)}
 
-    Raises RunError when the training fails, is stopped, or when `resume` is asked for and there is no snapshot.
+
+def _readable(run: Run, initial: dict) -> str | None:
+    """The path of the weights to start from, checked to be the same file still; None for none."""
+    if not initial:
+        return None
+    path = Path(initial["initial_weights"])
+    if not path.is_file() or sha256(path) != initial["initial_weights_sha256"]:
+        raise RunError(f"this run starts from {path}, which is not there any more; {run.how('train')} WEIGHTS=...")
+    return str(path)
+
+
+def train(run: Run, resume: bool = False, weights: str | None = None, gpu: int | None = None) -> None:
+    """Bring a run to its final weights, from the start (from `weights` where they are named) or its newest snapshot.
+
+    Raises RunError when the training fails, is stopped, or when `resume` is asked for and there is no snapshot, and
+    splits.SplitError where the lists overlap.
     """
+    split = splits.verify(run.data)
     with run.lock() as lock:
-        net.write(run.dataset, run.variant, run.bits, str(run.folder))
-        recipe, record, weights = run.recipe(), run.record(), run.weights()
-        if run.is_trained():
+        net.write(run.dataset, run.variant, run.bits, str(run.folder), run.net, run.seed)
+        initial = _initial(run, weights)
+        recipe, record, weights = run.recipe(initial.get("initial_weights_sha256")), run.record(), run.weights()
+        if record.get("recipe") == recipe and run.is_trained():
             console.print(f"{run.shown(weights)}: already there and whole, trained by this recipe")
             return
         if record.get("recipe") != recipe and (aside := run.set_aside()):
@@ -82,13 +120,18 @@ def train(run: Run, resume: bool = False) -> None:
         snapshot = run.newest_snapshot()
         if resume and snapshot is None:
             raise RunError(f"{run.shown(run.folder)} holds no whole snapshot to resume from; {run.how('train')}")
-        record = {"recipe": recipe, "resumed_at": record.get("resumed_at", [])}
+        start = None if snapshot else _readable(run, initial)
+        record = {"recipe": recipe, "resumed_at": record.get("resumed_at", []), **initial, "split": split}
         if snapshot is not None:
             record["resumed_at"].append(snapshot[0])
             console.print(f"{run.name}: going on from {run.shown(snapshot[1])}")
+        elif start is not None:
+            console.print(f"{run.name}: fine-tuning from {start}")
+        elif net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
+            console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
         write_json(run.folder / "training.json", record)
         console.print(f"{run.name}: {run.solver().max_iter:,} iterations; the whole log goes to {run.shown(run.log)}")
-        status = launch(run, run.shown(snapshot[1]) if snapshot else None, lock)
+        status = launch(run, run.shown(snapshot[1]) if snapshot else None, lock, start, gpu)
         if status != 0:
             last = run.log.read_text(errors="replace").rstrip().splitlines()[-5:]
             raise RunError(
@@ -108,19 +151,30 @@ def train(run: Run, resume: bool = False) -> None:
 def run_parser(description: str) -> argparse.ArgumentParser:
     """A command line that names a run."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("dataset", choices=sorted(net.DATASETS))
+    parser.add_argument("dataset", help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
     parser.add_argument("--variant", choices=list(net.VARIANTS), default="dhn", help="default: dhn")
     parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
+    parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
+    parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
+    parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says, CPU")
     return parser
+
+
+def run_of(options: argparse.Namespace) -> Run:
+    """The run that a command line of `run_parser` names. Raises ValueError for a data set that does not exist."""
+    dataset = options.dataset if options.dataset in net.DATASETS else recipes.find(options.dataset).name
+    other = None if options.net == net.nets_of(dataset)[0] else options.net
+    return Run(dataset, options.variant, options.bits, net=other, seed=options.seed)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = run_parser("Train a variant of DHN on a data set.")
+    parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
     parser.add_argument("--resume", action="store_true", help="insist on a snapshot to go on from")
     options = parser.parse_args(arguments)
     try:
-        train(Run(options.dataset, options.variant, options.bits), options.resume)
+        train(run_of(options), options.resume, options.weights, options.gpu)
     except (RunError, ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1

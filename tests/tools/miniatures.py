@@ -83,7 +83,8 @@ def nus_wide(folder: Path, count: int = 240, missing: int = 0, concepts: int = 8
         (folder / "Groundtruth" / "AllLabels" / f"Labels_{concept}.txt").write_text(text)
     lines = [f"/home/someone/nus_wide/images/{name} {' '.join(map(str, row))}\n"
              for name, row in zip(names, labels[:, :21].tolist(), strict=True) if any(row)]  # fmt: skip
-    (folder / "parallel").mkdir()
+    folder = folder / "released"
+    (folder / "parallel").mkdir(parents=True)
     (folder / "train.txt").write_text("".join(lines[24:84]))
     for number in range(12):
         (folder / "parallel" / f"test{number}.txt").write_text("".join(lines[2 * number : 2 * number + 2]))

@@ -147,6 +147,15 @@ esac
     assert get_data.missing_files(folder) == ["t10k-labels-idx1-ubyte.gz"]
 
 
+def test_options_that_do_not_go_together(tmp_path, capsys):
+    assert get_data.main(["fashion_mnist", "--root", str(tmp_path), "--split", "paper"]) == 1
+    assert "fashion_mnist has one split and nothing missing; paper does not go with it" in capsys.readouterr().err
+    assert get_data.main(["cifar10", "--root", str(tmp_path), "--from", str(tmp_path / "none")]) == 1
+    assert "expected the folder of the data set's files, found none" in capsys.readouterr().err
+    assert get_data.main(["imagenet", "--root", str(tmp_path)]) == 1
+    assert "there is no data set 'imagenet': expected one of cifar10" in capsys.readouterr().err
+
+
 def test_debian_needs_its_tools(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert get_data.from_debian(tmp_path) == "apt-get is not installed"

@@ -130,8 +130,8 @@ def test_nus_wide_released_lists(tmp_path):
     assert next(iter(found["query"])) == "folder0/0000_0.jpg"  # no more of /home/someone
     for name, row in found["database"].items():
         assert row == labels[int(name.split("/")[1].split("_")[0]), :21].tolist()
-    with open(folder / "parallel" / "database3.txt", "a") as stream:
-        stream.write((folder / "parallel" / "test0.txt").read_text().splitlines()[0] + "\n")
+    with open(folder / "released" / "parallel" / "database3.txt", "a") as stream:
+        stream.write((folder / "released" / "parallel" / "test0.txt").read_text().splitlines()[0] + "\n")
     with pytest.raises(splits.SplitError, match=r"folder0/0000_0\.jpg stands in .*query\.txt and in .*database\.txt"):
         recipe_data.prepare(recipe, folder, "released")
     with pytest.raises(splits.SplitError, match="run: make data DATASET=nus_wide"):
@@ -183,6 +183,31 @@ def test_files_may_lie_elsewhere(tmp_path):
     folder = tmp_path / "data"
     recipe_data.prepare(recipe, folder, base=source)
     assert splits.verify(folder)["counts"]["query"] == 21
+
+
+def test_what_was_made_is_enough(tmp_path, capsys):
+    recipe, folder, _ = folder_of(tmp_path, "nus_wide")
+    recipe_data.prepare(recipe, folder, "released")
+    (folder / "images").rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert recipe_data.prepare(recipe, folder)["split"] == "released"  # the split of the last time
+    assert "found none; put it there or name another. The lists and LMDBs made from it are whole" in (
+        capsys.readouterr().out
+    )
+    with pytest.raises(SourceError, match="expected the folder of the images, found none"):
+        recipe_data.prepare(recipe, folder, "paper")
+    create_lmdb.shutil.rmtree(folder / "train_lmdb")
+    with pytest.raises(SourceError, match="expected the folder of the images, found none"):
+        recipe_data.prepare(recipe, folder)
+
+
+def test_lists_in_the_place_of_those_that_are_made_are_refused(tmp_path):
+    class_folders(tmp_path / "photos")
+    source = {"kind": "list", "path": "train.txt", "root": "photos"}
+    recipe = own(tmp_path, source)
+    (tmp_path / "train.txt").write_text("crow/0 a.jpg 0\n")
+    with pytest.raises(SourceError, match="would be written there too; move it to a subfolder"):
+        recipe_data.prepare(recipe, tmp_path)
 
 
 def own(tmp_path: Path, source: dict, **split) -> recipes.Recipe:

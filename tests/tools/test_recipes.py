@@ -89,6 +89,8 @@ def test_which_recipe_is_meant(tmp_path):
     assert recipes.find(str(path), tmp_path).name == recipes.find(str(path.parent), tmp_path).name == "mine"
     with pytest.raises(recipes.RecipeError, match="no data set 'cifar': expected one of cifar10, or the path of a"):
         recipes.find("cifar", tmp_path)
+    write(tmp_path / "data" / "mine" / "split.json", {"recipe": str(path)})
+    assert recipes.find("mine", tmp_path).path == path  # once it was carried out
     other = write(tmp_path / "cifar10.json", GOOD)
     with pytest.raises(recipes.RecipeError, match=r"the name 'cifar10' is that of .*; give the recipe another one"):
         recipes.find(str(other), tmp_path)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+from pathlib import Path
 
 import codes
 import numpy as np
 import pytest
 import score_run
+import splits
 from caffe.proto import caffe_pb2
 from download import sha256
 from run_folder import Run, RunError, write_json
@@ -27,6 +29,15 @@ codes.save(options["--out"], np.tanh(np.repeat(labels * 2.0 - 1, 2, axis=1) + no
 """
 
 
+def make_lists(data: Path) -> dict[str, str]:
+    """A data set's three lists of one image each, and its split.json. Returns the lists' SHA-256."""
+    for row, name in enumerate(splits.LISTS):
+        (data / f"{name}.txt").write_text(f"{row} 0\n")
+    digests = {f"{name}.txt": sha256(data / f"{name}.txt") for name in splits.LISTS}
+    write_json(data / "split.json", {"seed": 0, "sha256": digests})
+    return digests
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Run:
     """A trained run of 8 bits in a temporary folder."""
@@ -39,6 +50,9 @@ def run(tmp_path, monkeypatch) -> Run:
     for side, count in (("train", 40), ("query", 20), ("database", 60)):
         (run.data / f"{side}_lmdb").mkdir(parents=True)
         write_json(run.data / f"{side}_lmdb" / "source.json", {"records": count})
+    for name, digest in make_lists(run.data).items():
+        built = run.data / f"{name[:-4]}_lmdb" / "source.json"
+        write_json(built, {**json.loads(built.read_text()), "recipe": {"inputs": {"list": digest}}})
     run.weights().write_bytes(caffe_pb2.NetParameter(name="net").SerializeToString())
     facts = {"recipe": run.recipe(), "weights_sha256": sha256(run.weights()), "iterations": 5}
     write_json(run.folder / "training.json", facts | {"resumed_at": [2], "seconds_per_step": 0.25})
@@ -95,18 +109,43 @@ def test_metrics_are_written_once_unless_older_or_of_other_weights(run, capsys):
     assert score_run.score(run) == facts and out.stat().st_mtime_ns == stamp
     text = capsys.readouterr().out
     assert "metrics.json: already there and whole" in text and f"{facts['map']:.4f}" in text
-    for other in ({"weights_sha256": "0"}, {"protocols": {}}):
+    for other in ({"weights_sha256": "0"}, {"protocols": {}}, {"split": {}}):
         write_json(out, facts | other)
-        assert score_run.saved_metrics(run) is None
+        assert score_run.saved_metrics(run, facts["split"]) is None
     out.write_text("{")
     assert score_run.score(run)["map"] == facts["map"]
     os.utime(out, (1, 1))
-    assert score_run.saved_metrics(run) is None
+    assert score_run.saved_metrics(run, facts["split"]) is None
 
 
 def test_dhn_b_is_scored_without_binarization():
     assert score_run.protocols("dhn_b") and set(score_run.protocols("dhn_b")) < set(score_run.protocols("dhn"))
     assert all(score_run.PROTOCOLS[name].real for name in score_run.protocols("dhn_b"))
+
+
+def test_the_split_and_its_r_stand_in_metrics(run):
+    record = json.loads((run.data / "split.json").read_text())
+    write_json(run.data / "split.json", record | {"split": "mine", "R": 7, "missing": 3})
+    score_run.score(run)
+    facts = json.loads((run.folder / "metrics.json").read_text())
+    assert facts["split"]["sha256"]["query"] == sha256(run.data / "query.txt")
+    assert (facts["split"]["split"], facts["split"]["R"], facts["split"]["missing"]) == ("mine", 7, 3)
+    assert facts["split"]["counts"] == {"query": 1, "train": 1, "database": 1}
+    assert list(facts["protocols"])[-1] == "hash-caffe@7" and facts["protocols"]["hash-caffe@7"]["R"] == 7
+    assert facts["net"] == "small_alexnet"
+
+
+def test_a_query_image_in_the_database_stops_the_scoring(run):
+    with open(run.data / "database.txt", "a") as stream:
+        stream.write((run.data / "query.txt").read_text())
+    record = json.loads((run.data / "split.json").read_text())
+    record["sha256"]["database.txt"] = sha256(run.data / "database.txt")
+    write_json(run.data / "split.json", record)
+    facts = json.loads((run.data / "database_lmdb" / "source.json").read_text())
+    facts["recipe"]["inputs"]["list"] = record["sha256"]["database.txt"]
+    write_json(run.data / "database_lmdb" / "source.json", facts)
+    with pytest.raises(splits.SplitError, match=r"^0 stands in .*query\.txt and in .*database\.txt"):
+        score_run.score(run)
 
 
 def test_an_untrained_run_is_refused(run):
@@ -118,10 +157,12 @@ def test_an_untrained_run_is_refused(run):
 
 
 def test_missing_images_and_a_failed_extraction_are_named(run):
-    (run.data / "query_lmdb" / "source.json").unlink()
+    built = run.data / "query_lmdb" / "source.json"
+    facts = json.loads(built.read_text())
+    built.unlink()
     with pytest.raises(RunError, match="query_lmdb is missing; run: make data"):
         score_run.score(run)
-    write_json(run.data / "query_lmdb" / "source.json", {"records": 20})
+    write_json(built, facts)
     (run.root / "extract.py").write_text("raise SystemExit(2)")
     with pytest.raises(RunError, match="cannot extract the codes of data/fashion_mnist/query_lmdb"):
         score_run.score(run)

@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import splits
 import train
 from caffe.proto import caffe_pb2
-from run_folder import Run, RunError
+from download import sha256
+from run_folder import Run, RunError, write_json
 from train_log import Display, follow, parse_display, seconds_per_step
 
 STEP, STEPS = 10, 4  # iterations between snapshots, snapshots of a training
@@ -24,20 +27,22 @@ STAND_IN = f"""
 import os, sys, time
 from pathlib import Path
 
-def write(dataset, variant, bits, folder):
+def write(dataset, variant, bits, folder, net, seed):
     for name in ("train_val", "deploy"):
         Path(folder, name + ".prototxt").write_text(f'name: "{{dataset}} {{variant}} {{bits}}"')
     Path(folder, "solver.prototxt").write_text(f'max_iter: {STEP * STEPS} snapshot_prefix: "{{folder}}/{{variant}}"')
 
 def command(mode):
-    def make(run, snapshot):
+    def make(run, snapshot, weights, gpu):
         begin = snapshot.rsplit("_iter_")[1].split(".")[0] if snapshot else "0"
-        return [sys.executable, __file__, str(run.folder / run.variant), mode, begin]
+        given = [weights or "", "" if gpu is None else str(gpu)]
+        return [sys.executable, __file__, str(run.folder / run.variant), mode, begin, *given]
     return make
 
 if __name__ == "__main__":
     prefix, mode, begin = sys.argv[1], sys.argv[2], int(sys.argv[3])
     Path(__file__).with_name("pid").write_text(str(os.getpid()))
+    Path(__file__).with_name("given").write_text(" ".join(sys.argv[4:]))
     for iteration in range(begin, {STEP * STEPS} + 1, {STEP}):
         rate = 0 if iteration == begin else 50
         print(f"I1124 03:04:05.000006 7 solver.cpp:239] Iteration {{iteration}} ({{rate}} iter/s, "
@@ -67,12 +72,23 @@ def behave(tmp_path, monkeypatch):
     return lambda mode: monkeypatch.setattr(train, "command", stand_in.command(mode))
 
 
+def make_lists(data: Path) -> dict[str, str]:
+    """A data set's three lists of one image each, and its split.json. Returns the lists' SHA-256."""
+    for row, name in enumerate(splits.LISTS):
+        (data / f"{name}.txt").write_text(f"{row} 0\n")
+    digests = {f"{name}.txt": sha256(data / f"{name}.txt") for name in splits.LISTS}
+    write_json(data / "split.json", {"seed": 0, "sha256": digests})
+    return digests
+
+
 @pytest.fixture
 def run(tmp_path, behave):
     """A run whose folder and data lie in a temporary folder."""
     behave("run")
     (tmp_path / "data/fashion_mnist/train_lmdb").mkdir(parents=True)
-    (tmp_path / "data/fashion_mnist/train_lmdb/source.json").write_text("{}")
+    digest = make_lists(tmp_path / "data/fashion_mnist")["train.txt"]
+    facts = {"recipe": {"inputs": {"list": digest}}}
+    write_json(tmp_path / "data/fashion_mnist/train_lmdb/source.json", facts)
     return Run("fashion_mnist", "dhn", 12, tmp_path)
 
 
@@ -127,12 +143,73 @@ def test_a_failed_training_shows_the_end_of_its_log(run, behave):
 def test_another_recipe_never_overwrites_or_resumes(run, capsys):
     train.train(run)
     before = run.weights().read_bytes()
-    (run.data / "train_lmdb" / "source.json").write_text('{"other": "images"}')
+    built = run.data / "train_lmdb" / "source.json"
+    write_json(built, {**json.loads(built.read_text()), "other": "images"})
     assert not run.is_trained()
     train.train(run)
     assert "moved to runs/fashion_mnist-dhn-12/earlier-1" in capsys.readouterr().out
     assert (run.folder / "earlier-1" / run.weights().name).read_bytes() == before
     assert run.is_trained() and run.record()["resumed_at"] == []
+
+
+def test_the_run_s_folder_tells_net_and_seed_where_they_are_not_the_default(tmp_path):
+    assert Run("cifar10", "dhn", 48, tmp_path).folder == tmp_path / "runs" / "cifar10-dhn-48"
+    other = Run("cifar10", "dhn_q", 12, tmp_path, net="caffenet", seed=2)
+    assert other.name == "cifar10-dhn_q-12-caffenet-seed2"
+    assert other.how("score") == "run: make score DATASET=cifar10 VARIANT=dhn_q BITS=12 NET=caffenet SEED=2"
+    options = train.run_parser("").parse_args(["cifar10", "--net", "alexnet", "--seed", "1"])
+    assert train.run_of(options) == Run("cifar10", "dhn", 48)
+
+
+def test_the_command_starts_from_weights_or_a_snapshot_on_the_gpu_that_is_named(run, monkeypatch):
+    (run.folder).mkdir(parents=True)
+    monkeypatch.undo()
+    tail = train.command(run, None, "w.caffemodel", 2)[4:]
+    assert tail == ["-solver", "runs/fashion_mnist-dhn-12/solver.prototxt", "-weights", "w.caffemodel", "-gpu", "2"]
+    assert train.command(run, "s.solverstate", "w.caffemodel")[-2:] == ["-snapshot", "s.solverstate"]
+    assert train.command(run, None)[4:] == tail[:2]
+
+
+def test_fine_tuning_keeps_the_weights_it_began_with(run, behave, tmp_path, capsys):
+    weights = tmp_path / "pretrained.caffemodel"
+    weights.write_bytes(NET)
+    behave("stop")
+    with pytest.raises(RunError, match="stopped before its end"):
+        train.train(run, weights=str(weights), gpu=0)
+    assert (tmp_path / "given").read_text() == f"{weights} 0"
+    assert f"fine-tuning from {weights}" in capsys.readouterr().out
+    behave("run")
+    train.train(run, resume=True)  # WEIGHTS need not be named again
+    assert run.is_trained() and run.record()["resumed_at"] == [2 * STEP]
+    assert run.record()["initial_weights_sha256"] == sha256(weights)
+    train.train(run, weights=str(weights))
+    assert "already there and whole" in capsys.readouterr().out
+    weights.write_bytes(NET + NET)  # other weights: another recipe
+    train.train(run, weights=str(weights))
+    assert "earlier-1" in capsys.readouterr().out and run.record()["resumed_at"] == []
+    with pytest.raises(RunError, match="WEIGHTS=nowhere: there is no such file"):
+        train.train(run, weights="nowhere")
+
+
+def test_weights_that_are_gone_are_named(run, behave, tmp_path):
+    weights = tmp_path / "pretrained.caffemodel"
+    weights.write_bytes(NET)
+    train.train(run, weights=str(weights))
+    run.weights().unlink()
+    for snapshot in run.folder.glob("*.solverstate"):
+        snapshot.unlink()
+    weights.unlink()
+    with pytest.raises(RunError, match=r"starts from .*pretrained.caffemodel, which is not there any more; run: make"):
+        train.train(run)
+
+
+def test_lists_are_checked_before_anything_is_trained(run):
+    (run.data / "database.txt").write_text((run.data / "query.txt").read_text())
+    digests = {f"{name}.txt": sha256(run.data / f"{name}.txt") for name in splits.LISTS}
+    write_json(run.data / "split.json", {"seed": 0, "sha256": digests})
+    with pytest.raises(splits.SplitError, match=r"0 stands in .*query.txt and in .*database.txt"):
+        train.train(run)
+    assert not run.folder.exists()
 
 
 def test_missing_data_is_named(run):

@@ -1,0 +1,162 @@
+"""make data, make train, make score, as a person types them, on miniature copies of the paper's data sets.
+
+AlexNet and CaffeNet at 227x227 are fine-tuned from weights files of full size in BVLC's old form (V1 layers, 4-D blobs,
+fc8 included), every variant, on the CPU. Only numbers are smaller: images, batches, iterations. Slow: make test-slow.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from caffe.proto import caffe_pb2
+
+spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
+miniatures = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(miniatures)
+ROOT = Path(__file__).resolve().parents[2]
+SMALLER = {'("max_iter", 10000,': '("max_iter", 2,', '"batch_size": 64, "mirror": True, "threads"':
+           '"batch_size": 8, "mirror": True, "threads"', '("test_iter", batches,': '("test_iter", 1,',
+           '"batch_size": 50}': '"batch_size": 10}'}  # fmt: skip
+SHAPES = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),
+          "conv5": (256, 192, 3, 3), "fc6": (1, 1, 4096, 9216), "fc7": (1, 1, 4096, 4096),
+          "fc8": (1, 1, 1000, 4096)}  # fmt: skip
+needs_make = pytest.mark.skipif(
+    shutil.which("make") is None or not (ROOT / ".venv" / ".installed").exists(), reason="needs make and its .venv"
+)
+
+
+def varint(value: int) -> bytes:
+    groups = []
+    while True:
+        value, low = value >> 7, value & 127
+        groups.append(low | (128 if value else 0))
+        if not value:
+            return bytes(groups)
+
+
+def field(number: int, raw: bytes) -> bytes:
+    """A length-delimited field on the wire."""
+    return varint(number << 3 | 2) + varint(len(raw)) + raw
+
+
+def blob(values: np.ndarray) -> bytes:
+    """A BlobProto with num, channels, height and width in the place of a shape."""
+    legacy = b"".join(varint(number << 3) + varint(size) for number, size in enumerate(values.shape, 1))
+    return legacy + field(5, values.astype("<f4").tobytes())
+
+
+def v1_weights(path: Path, name: str) -> Path:
+    """A .caffemodel as BVLC released it in 2013, random values of the usual size, 233 MB."""
+    random = np.random.RandomState(0)
+    with open(path, "wb") as out:
+        out.write(field(1, name.encode()))
+        for layer, shape in SHAPES.items():
+            kind = "CONVOLUTION" if layer.startswith("conv") else "INNER_PRODUCT"
+            header = caffe_pb2.V1LayerParameter(name=layer, type=kind).SerializeToString()
+            outputs = shape[0] if kind == "CONVOLUTION" else shape[2]
+            weights = random.standard_normal(shape).astype(np.float32) * np.sqrt(2 * outputs / np.prod(shape))
+            out.write(field(2, header + field(6, blob(weights)) + field(6, blob(np.zeros((1, 1, 1, outputs))))))
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights files of full size by the name of their net, removed afterwards."""
+    folder = tmp_path_factory.mktemp("weights")
+    names = {"alexnet": "bvlc_alexnet", "caffenet": "bvlc_reference_caffenet"}
+    yield {net: v1_weights(folder / f"{name}.caffemodel", name) for net, name in names.items()}
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the repository with smaller numbers in its recipes; removed afterwards, for the runs are large."""
+    for name in ("tools", "prototxt", "python_layers"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy2(ROOT / name, tmp_path)
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    source = (tmp_path / "prototxt" / "net.py").read_text()
+    for real, smaller in SMALLER.items():
+        assert source.count(real) == 1, f"net.py has no {real} any more"
+        source = source.replace(real, smaller)
+    (tmp_path / "prototxt" / "net.py").write_text(source)
+    for dataset in ("cifar10", "nus_wide", "flickr25k"):
+        folder = tmp_path / "data" / dataset
+        folder.mkdir(parents=True)
+        getattr(miniatures, dataset)(folder)
+        miniatures.recipe(dataset, ROOT / "data" / dataset / "recipe.json", folder)
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def make(checkout: Path, *words: str) -> str:
+    """What `make` says; it has to succeed."""
+    command = ["make", "--no-print-directory", "-o", ".venv/.installed", *words]  # -o: its .venv is not ours to renew
+    said = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, f"make {' '.join(words)}\n{said.stdout}\n{said.stderr}"
+    return said.stdout
+
+
+@needs_make
+@pytest.mark.slow
+@pytest.mark.parametrize("net", ["alexnet", "caffenet"])
+@pytest.mark.parametrize("dataset", ["cifar10", "nus_wide", "flickr25k"])
+def test_three_commands_a_data_set(checkout, weights, dataset, net):
+    said = make(checkout, "data", f"DATASET={dataset}")
+    assert "wrote query.txt, train.txt, database.txt and split.json" in said
+    suffix = "" if net == "alexnet" else "-caffenet"
+    for variant in ("dhn", "dhn_q", "dhn_e", "dhn_b"):
+        words = [f"DATASET={dataset}", f"NET={net}", f"VARIANT={variant}", "BITS=12"]
+        said = make(checkout, "train", *words, f"WEIGHTS={weights[net]}")
+        assert f"fine-tuning from {weights[net]}" in said
+        run = checkout / "runs" / f"{dataset}-{variant}-12{suffix}"
+        taken, learned = read_weights(run / f"{variant}_iter_2.caffemodel"), read_weights(weights[net])
+        assert np.abs(taken["conv1"] - learned["conv1"].reshape(taken["conv1"].shape)).max() < 1e-3
+        assert taken["hash_layer"].shape == (12, 4096)
+        said = make(checkout, "score", *words)
+        metrics = json.loads((run / "metrics.json").read_text())
+        counts = json.loads((checkout / "data" / dataset / "split.json").read_text())["counts"]
+        assert (metrics["queries"], metrics["database"]) == (counts["query"], counts["database"])
+        assert metrics["split"]["counts"] == counts and metrics["net"] == net and metrics["bits"] == 12
+        assert 0 < metrics["map_low"] <= metrics["map_expected"] <= metrics["map_high"] <= 1
+        assert "already there and whole" in make(checkout, "train", *words)
+        shutil.rmtree(run)
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Each layer's weights in a caffemodel of either form."""
+    net = caffe_pb2.NetParameter.FromString(path.read_bytes())
+    found = {}
+    for layer in (*net.layers, *net.layer):
+        if layer.blobs:
+            first = layer.blobs[0]
+            shape = list(first.shape.dim) or [first.num, first.channels, first.height, first.width]
+            found[layer.name] = np.array(first.data, np.float32).reshape(shape)
+    return found
+
+
+@needs_make
+@pytest.mark.slow
+def test_a_data_set_of_your_own(checkout):
+    photos = checkout / "photos"
+    random = np.random.RandomState(0)
+    for label, name in enumerate(("crow", "tit")):
+        (photos / name).mkdir(parents=True)
+        for index in range(12):
+            (photos / name / f"{index}.jpg").write_bytes(miniatures.jpeg(label, random))
+    split = {"query": {"per_label": 2}, "train": {"per_label": 5}, "database": "rest", "R": 6}
+    recipe = {"source": {"kind": "folder", "path": "photos"}, "splits": {"mine": split}}
+    (checkout / "birds.json").write_text(json.dumps(recipe))
+    said = make(checkout, "train", "DATASET=birds.json", "BITS=8", "SEED=3")
+    assert "no WEIGHTS named, so it learns from scratch" in said
+    make(checkout, "score", "DATASET=birds", "BITS=8", "SEED=3")
+    metrics = json.loads((checkout / "runs" / "birds-dhn-8-seed3" / "metrics.json").read_text())
+    assert (metrics["seed"], metrics["queries"], metrics["database"]) == (3, 4, 10)
+    assert "hash-caffe@6" in metrics["protocols"]
