@@ -140,8 +140,8 @@ def _imports() -> tuple[list[str], bool]:
     right = bool(found) and found[0].resolve() == PACKAGE.resolve()
     if _is_placeholder():
         lines.append(
-            f"  The package `caffe` {_version('caffe')} of PyPI is installed too: an empty placeholder without a module, "
-            "which `pip install caffe` gives; pip uninstall caffe"
+            f"  The package `caffe` {_version('caffe')} of PyPI, what `pip install caffe` gives, is installed too: "
+            "an empty placeholder without a module; pip uninstall caffe"
         )
     if found and not right:
         lines.append(f"  The engine, {PACKAGE}, comes later or not at all: take the first away from Python's path")
