@@ -17,7 +17,7 @@ SPLITS = '$(DATASET)' $(call option,split,SPLIT) $(call option,seed,SPLIT_SEED) 
 option = $(if $($(2)),--$(1) '$($(2))')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data train resume score test test-slow lint reference conformance proto clean distclean
+.PHONY: help demo data weights train resume score report test test-slow lint reference conformance proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
@@ -32,14 +32,20 @@ demo: data  ## everything once: data, LMDBs, training, codes, scores; ends with 
 data: $(READY)  ## get the data set and build its three LMDBs
 	@$(BIN)/python tools/get_data.py $(SPLITS)
 
+weights: $(READY)  ## get BVLC's weights, NET=bvlc_alexnet or bvlc_reference_caffenet, and the mean image
+	@$(BIN)/python tools/get_weights.py $(or $(NET),bvlc_alexnet) $(if $(MIRROR),--mirror $(MIRROR))
+
 train: data  ## train DATASET= VARIANT= BITS= into runs/, going on from a run that was cut off
 	@$(BIN)/python tools/train.py $(RUN) $(call option,weights,WEIGHTS)
 
 resume: data  ## go on from the newest snapshot of a training that was cut off
 	@$(BIN)/python tools/train.py $(RUN) --resume
 
-score: $(READY)  ## codes of the query and database images, MAP under every protocol, metrics.json
+score: $(READY)  ## codes of the query and database images, MAP under every protocol, metrics.json, report.html
 	@$(BIN)/python tools/score_run.py $(RUN)
+
+report: $(READY)  ## write a scored run's report.html again
+	@$(BIN)/python tools/report.py $(RUN)
 
 test: $(READY)  ## install what is missing and run the tests
 	$(BIN)/python -m pytest
@@ -68,7 +74,7 @@ clean:  ## remove what is quickly made again: the LMDBs and the caches
 distclean: clean  ## also remove the runs, what was downloaded and drawn, .venv and .reference
 	find data/fashion_mnist data/cifar10 -mindepth 1 ! -name README.md ! -name recipe.json ! -name label_names.txt -delete
 	rm -f $(foreach name,query.txt train.txt database.txt missing.txt split.json,data/*/$(name))
-	rm -rf runs .venv .reference
+	rm -rf runs weights .venv .reference
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
