@@ -2,9 +2,9 @@
 
     python tools/score_run.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--gpu 0]
 
-Writes query.npz, database.npz (tools/extract_codes.py) and metrics.json (tools/score_map.py) into the run's folder, and
-prints the table of results. Codes newer than the weights and the images they come from are taken as they are, and so
-are metrics newer than the codes.
+Writes query.npz, database.npz (tools/extract_codes.py), metrics.json (tools/score_map.py) and report.html
+(tools/report.py) into the run's folder, and prints the table of results. Codes newer than the weights and the images
+they come from are taken as they are, and so are metrics newer than the codes and a report newer than the metrics.
 The variant dhn_b is scored under the protocols that rank by real-valued codes.
 """
 
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import codes
+import report
 import splits
 from progress import console
 from retrieval import PROTOCOLS
@@ -107,7 +108,9 @@ def own_rank(run: Run, split: dict) -> tuple[str, int] | None:
 
 
 def score(run: Run, gpu: int | None = None) -> dict:
-    """Extract, score, write metrics.json, print the table; what is there and fresh is left. Returns the metrics.
+    """Extract, score, write metrics.json and report.html, print the table. Returns the metrics.
+
+    What is there and fresh is left as it is.
 
     Raises RunError where the run is not trained, splits.SplitError where a query image is in the database, and
     codes.CodesError or ValueError where its codes cannot be scored.
@@ -135,6 +138,13 @@ def score(run: Run, gpu: int | None = None) -> dict:
         write_metrics(out, scores, weights=run.weights(), **about)
         metrics = json.loads(out.read_text())
         console.print(f"wrote {run.shown(out)}")
+    page = run.folder / "report.html"
+    if page.exists() and page.stat().st_mtime_ns > out.stat().st_mtime_ns:
+        console.print(f"{run.shown(page)}: already there, newer than the scores")
+    else:
+        with console.status("writing the report"):
+            report.write(run)
+        console.print(f"wrote {run.shown(page)}")
     console.print(table(run, metrics), soft_wrap=False)
     console.print(f"run folder: {run.shown(run.folder)}/")
     return metrics

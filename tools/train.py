@@ -3,9 +3,10 @@
     python tools/train.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--weights W.caffemodel]
         [--gpu 0] [--resume]
 
-Writes the nets and the solver (prototxt/net.py), runs `caffe train -solver`, keeps its whole log in train.log and
-shows where it is. A finished training is left as it is; one that was cut off goes on from its newest whole snapshot
-(--resume insists on one). What another recipe left in the folder is moved to `earlier-N/`, not overwritten.
+Writes the nets and the solver (prototxt/net.py), runs `caffe train -solver`, keeps its whole log in train.log and its
+curves in train.csv (in event files too, where tensorboard is installed), and shows where it is. A finished training is
+left as it is; one that was cut off goes on from its newest whole snapshot (--resume insists on one). What another
+recipe left in the folder is moved to `earlier-N/`, not overwritten.
 
 --weights starts from the weights of the layers that have the same names there (fine-tuning); a training that goes on
 keeps those it began with. The data set's lists are checked first: a query image that is in the database or among the
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import recipes
 import splits
+from curves import Recorder
 from download import sha256
 from progress import console, training
 from run_folder import ROOT, Run, RunError, write_json
@@ -52,6 +54,7 @@ def launch(run: Run, snapshot: str | None, lock: int, weights: str | None = None
     paths = [layers, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     total = run.solver().max_iter
+    curves = Recorder(run.log)  # it knows the lines of before
     with open(run.log, "ab") as log:
         start = log.tell()
         child = subprocess.Popen(
@@ -65,8 +68,9 @@ def launch(run: Run, snapshot: str | None, lock: int, weights: str | None = None
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches the child: a snapshot, then it stops
     try:
         shown = 0
-        with training(run.name, total) as show:
+        with training(run.name, total) as show, curves:
             for line in follow(run.log, start, lambda: child.poll() is None):
+                curves.feed(line)
                 if display := parse_display(line):
                     show(display.iteration, display.loss)
                     if not console.is_terminal and display.iteration * LINES // total > shown:
