@@ -2,7 +2,8 @@
 
     {"kind": "cifar10", "archive": "cifar-10-binary.tar.gz", "urls": [...], "sha256": "..."}
     {"kind": "nus_wide", "images": "images", "labels": "Groundtruth/AllLabels", "list": "ImageList/ImageList.txt"}
-    {"kind": "mirflickr", "images": "mirflickr25k.zip", "annotations": "mirflickr25k_annotations_v080.zip"}
+    {"kind": "mirflickr", "images": "mirflickr25k.zip", "annotations": "mirflickr25k_annotations_v080.zip",
+     "urls": [folders that hold both], "images_md5": "..."}
 
 Paths are relative to `base`: the data set's folder, or the one that `get_data.py --from` names. Of an archive, the
 folder it unpacks to is taken as well. A reader takes (its declaration, base, out) and returns Images; what it has to
@@ -11,6 +12,7 @@ unpack goes to `out`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -28,6 +30,7 @@ CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_ba
 CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, the green and the blue plane, rows first
 CIFAR_BYTES = 1 << 28  # the archive's 184 MB, with room
 MIRFLICKR_BYTES = 1 << 33  # the images' 3 GB, with room
+MIRFLICKR_LABELS = 38
 IMAGE = re.compile(r"im(\d+)\.jpe?g", re.IGNORECASE)
 
 
@@ -113,6 +116,36 @@ def nus_wide(given: dict, base: Path, out: Path) -> Images:
                   facts={"image_list_sha256": sha256(image_list)})  # fmt: skip
 
 
+def _mirflickr_file(given: dict, key: str):
+    """A check for download.py: the makers' MD5 of the images, the 38 files of the annotation, which has none."""
+
+    def images(path: Path) -> None:
+        digest = hashlib.md5(usedforsecurity=False)
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != given["images_md5"]:
+            raise SourceError(f"{path}: expected MD5 {given['images_md5']}, found {digest.hexdigest()}")
+
+    def annotations(path: Path) -> None:
+        with archives.opened(path, MIRFLICKR_BYTES) as members:
+            found = len([member for member in members if _annotation(member.name)])
+        if found != MIRFLICKR_LABELS:
+            raise SourceError(f"{path}: expected {MIRFLICKR_LABELS} annotation files, found {found}")
+
+    return {"images": images, "annotations": annotations}[key]
+
+
+def _annotation(name: str) -> str | None:
+    last = name.rsplit("/", 1)[-1]
+    return last if last.endswith(".txt") and last.lower() != "readme.txt" else None
+
+
+def _image(name: str) -> str | None:
+    last = name.rsplit("/", 1)[-1]
+    return last if IMAGE.fullmatch(last) else None
+
+
 def _mirflickr_folder(given: dict, key: str, base: Path, out: Path, keep) -> Path:
     """The folder that an archive unpacks to: one that is there already, or `out`/<archive's name>, unpacked now."""
     archive = base / given[key]
@@ -121,10 +154,13 @@ def _mirflickr_folder(given: dict, key: str, base: Path, out: Path, keep) -> Pat
     for folder in (archive.with_suffix(""), out / archive.stem):
         if folder.is_dir():
             return folder
+    known = key == "annotations" or "images_md5" in given
+    if not archive.exists() and "urls" in given and known:
+        download([f"{url}/{archive.name}" for url in given["urls"]], archive, _mirflickr_file(given, key))
     if not archive.exists():
         raise AbsentError(
             f"{archive}: expected MIRFLICKR-25000's archive or the folder {archive.with_suffix('').name} that holds "
-            f"its files, found neither; get it from {given.get('page', 'its makers')} and put it there"
+            "its files, found neither; put it there"
         )
     count = archives.unpack(archive, out / archive.stem, keep, MIRFLICKR_BYTES)
     console.print(f"{out / archive.stem}: unpacked {count:,} files of {archive}")
@@ -136,23 +172,14 @@ def mirflickr(given: dict, base: Path, out: Path) -> Images:
 
     An annotation file lists the numbers of the images that carry the label.
     """
-
-    def annotation(name: str) -> str | None:
-        last = name.rsplit("/", 1)[-1]
-        return last if last.endswith(".txt") and last.lower() != "readme.txt" else None
-
-    def image(name: str) -> str | None:
-        last = name.rsplit("/", 1)[-1]
-        return last if IMAGE.fullmatch(last) else None
-
-    annotations = _mirflickr_folder(given, "annotations", base, out, annotation)
-    root = _mirflickr_folder(given, "images", base, out, image)
+    annotations = _mirflickr_folder(given, "annotations", base, out, _annotation)
+    root = _mirflickr_folder(given, "images", base, out, _image)
     paths = {}
     for folder, _, files in os.walk(root):
         for name in files:
             if match := IMAGE.fullmatch(name):
                 paths[int(match[1])] = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-    files = sorted(path for path in annotations.rglob("*.txt") if annotation(path.name))
+    files = sorted(path for path in annotations.rglob("*.txt") if _annotation(path.name))
     files.sort(key=lambda path: path.stem.endswith("_r1"))
     if not files:
         raise SourceError(f"{annotations}: expected MIRFLICKR's annotation files (animals.txt ...), found none")

@@ -133,7 +133,7 @@ KINDS = {
     "lists": Kind(lists, PARTS, ("root", "labels")),
     "cifar10": Kind(benchmark_sources.cifar10, ("archive",), ("urls", "sha256")),
     "nus_wide": Kind(benchmark_sources.nus_wide, ("images", "labels", "list")),
-    "mirflickr": Kind(benchmark_sources.mirflickr, ("images", "annotations"), ("page",)),
+    "mirflickr": Kind(benchmark_sources.mirflickr, ("images", "annotations"), ("urls", "images_md5")),
 }
 
 

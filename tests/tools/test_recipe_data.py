@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import zipfile
 from pathlib import Path
 
+import benchmark_sources
 import create_lmdb
 import lmdb
 import numpy as np
@@ -171,11 +174,35 @@ def test_flickr25k(tmp_path, archives):
     assert create_lmdb.check(folder / "query_lmdb")["labels"] == 38
 
 
-def test_flickr25k_says_what_to_get(tmp_path):
+def test_flickr25k_is_downloaded_and_checked(tmp_path, monkeypatch):
     recipe, folder, _ = folder_of(tmp_path, "flickr25k")
-    (folder / "mirflickr25k.zip").unlink()
-    with pytest.raises(SourceError, match=r"mirflickr25k\.zip: expected .* found neither; get it from https://"):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("mirflickr25k.zip", "mirflickr25k_annotations_v080.zip"):
+        (folder / name).rename(elsewhere / name)
+    asked = []
+
+    def download(urls, target, check):
+        asked.extend(urls)
+        check(elsewhere / target.name)
+        target.write_bytes((elsewhere / target.name).read_bytes())
+
+    monkeypatch.setattr(benchmark_sources, "download", download)
+    with pytest.raises(SourceError, match=r"mirflickr25k\.zip: expected MD5 a23d0a"):
         recipe_data.prepare(recipe, folder)
+    source = recipe.split(None).source
+    source["images_md5"] = hashlib.md5((elsewhere / "mirflickr25k.zip").read_bytes()).hexdigest()
+    assert recipe_data.prepare(recipe, folder)["counts"]["query"] == 10
+    assert asked[0] == "http://127.0.0.1:9/mirflickr25k_annotations_v080.zip"
+    for path in folder.glob("mirflickr25k*"):
+        create_lmdb.shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with zipfile.ZipFile(elsewhere / "mirflickr25k_annotations_v080.zip", "w") as archive:
+        archive.writestr("animals.txt", "1\n")
+    with pytest.raises(SourceError, match="expected 38 annotation files, found 1"):
+        recipe_data.prepare(recipe, folder)
+    del source["urls"]
+    with pytest.raises(SourceError, match=r"v080\.zip: expected .* found neither; put it there"):
+        recipe_data.prepare(recipe, folder, seed=1)
 
 
 def test_files_may_lie_elsewhere(tmp_path):
