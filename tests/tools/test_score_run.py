@@ -78,6 +78,18 @@ def test_scores_and_writes_metrics(run, capsys):
     assert text.rstrip().endswith("run folder: runs/fashion_mnist-dhn-8/")
 
 
+def test_the_report_is_written_once_unless_older_than_the_scores(run, capsys):
+    score_run.score(run)
+    page = run.folder / "report.html"
+    stamp = page.stat().st_mtime_ns
+    assert "wrote runs/fashion_mnist-dhn-8/report.html" in capsys.readouterr().out
+    score_run.score(run)
+    assert "report.html: already there" in capsys.readouterr().out and page.stat().st_mtime_ns == stamp
+    os.utime(page, (1, 1))
+    score_run.score(run)
+    assert page.stat().st_mtime_ns >= stamp
+
+
 def test_codes_are_extracted_once_unless_older_or_damaged(run, capsys):
     calls = run.root / "calls"
     score_run.score(run)

@@ -101,6 +101,8 @@ def test_trains_once_and_says_so(run, capsys):
     record = run.record()
     assert run.is_trained() and record["seconds_per_step"] == pytest.approx(0.02)
     assert record["iterations"] == run.solver().max_iter and record["resumed_at"] == []
+    lines = (run.folder / "train.csv").read_text().splitlines()
+    assert lines[0] == "iteration,loss,lr" and len(lines) == STEPS + 2 and lines[1] == "0,1.0,"
     log = run.log.read_text()
     train.train(run)
     assert "already there and whole" in capsys.readouterr().out
