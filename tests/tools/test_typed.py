@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,16 +17,23 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
-miniatures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(miniatures)
-ROOT = Path(__file__).resolve().parents[2]
 SMALLER = {'("max_iter", 10000,': '("max_iter", 2,', '"batch_size": 64, "mirror": True, "threads"':
            '"batch_size": 8, "mirror": True, "threads"', '("test_iter", batches,': '("test_iter", 1,',
            '"batch_size": 50}': '"batch_size": 10}'}  # fmt: skip
 SHAPES = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),
           "conv5": (256, 192, 3, 3), "fc6": (1, 1, 4096, 9216), "fc7": (1, 1, 4096, 4096),
           "fc8": (1, 1, 1000, 4096)}  # fmt: skip
+def load(path: Path):
+    """The module in a file that is no test."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ROOT = Path(__file__).resolve().parents[2]
+miniatures = load(Path(__file__).with_name("miniatures.py"))
+reference = load(ROOT / "tests" / "conformance" / "reference.py")
 needs_make = pytest.mark.skipif(
     shutil.which("make") is None or not (ROOT / ".venv" / ".installed").exists(), reason="needs make and its .venv"
 )
@@ -160,3 +168,27 @@ def test_a_data_set_of_your_own(checkout):
     metrics = json.loads((checkout / "runs" / "birds-dhn-8-seed3" / "metrics.json").read_text())
     assert (metrics["seed"], metrics["queries"], metrics["database"]) == (3, 4, 10)
     assert "hash-caffe@6" in metrics["protocols"]
+
+
+@needs_make
+@pytest.mark.slow
+@pytest.mark.skipif(reference.missing() is not None, reason=str(reference.missing()))
+@pytest.mark.parametrize("net", ["alexnet", "caffenet"])
+@pytest.mark.parametrize("dataset", ["cifar10", "nus_wide", "flickr25k"])
+def test_the_committed_nets_train_on_bvlc_caffe(checkout, dataset, net):
+    make(checkout, "data", f"DATASET={dataset}")
+    folder = checkout / "prototxt" / dataset / ("" if net == "alexnet" else net)
+    for name, changes in (("train_val", {'"batch_size": 64': '"batch_size": 4', '"batch_size": 50': '"batch_size": 4'}),
+                          ("solver", {"max_iter: 10000": "max_iter: 3\nsnapshot_after_train: false",
+                                      "display: 20": "display: 1", "test_iter: ": "test_iter: 1 # "})):  # fmt: skip
+        path = folder / f"{name}.prototxt"
+        text = path.read_text()
+        for real, smaller in changes.items():
+            assert real in text
+            text = text.replace(real, smaller)
+        path.write_text(text)
+    command = ["caffe", "train", "-solver", str((folder / "solver.prototxt").relative_to(checkout))]
+    said = reference.run(command, cwd=checkout, env={"PYTHONPATH": "python_layers"}, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr[-3000:]
+    losses = [float(found) for found in re.findall(r"Iteration \d+ .*loss = (\S+)", said.stderr)]
+    assert len(losses) == 4 and np.isfinite(losses).all() and "pairwise_loss" in said.stderr
