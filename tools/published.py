@@ -33,6 +33,12 @@ def _file() -> dict:
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
+def key(dataset: str, split: str | None) -> str:
+    """What the file calls a data set cut by a split: the data set's name, or another where that split has its own."""
+    found = [name for name, facts in _file()["datasets"].items() if facts.get("is") == [dataset, split]]
+    return found[0] if found else dataset
+
+
 def title(dataset: str) -> str:
     """A data set's name as people write it; the name given, where the file does not know the data set."""
     return _file()["datasets"].get(dataset, {}).get("title", dataset)

@@ -78,7 +78,7 @@ def facts(run: Run) -> dict:
         )
     real, beside = retrieval.PROTOCOLS[metrics["protocol"]].real, comparison(run, metrics)
     return {
-        "title": published.title(run.dataset),
+        "title": published.title(beside["dataset"]),
         "method": published.VARIANTS.get(run.variant, run.variant),
         "run": run,
         "metrics": metrics,
@@ -170,7 +170,7 @@ def layers(weights: Path) -> list[dict]:
 
 
 def setting(run: Run) -> dict:
-    """The split (records and list's digest of each side, the seed it was drawn with), files' digests and texts."""
+    """The split (records and list's digest of each side, how it was drawn), the files' digests and texts."""
     sides = []
     for side in SIDES:
         source = read_json(run.data / f"{side}_lmdb" / "source.json")
@@ -181,7 +181,7 @@ def setting(run: Run) -> dict:
     present = [run.folder / name for name in names if (run.folder / name).exists()]
     return {
         "sides": sides,
-        "seed": read_json(run.data / "split.json").get("seed"),
+        "drawn": {"split": None, "seed": None, "note": None, "missing": None} | read_json(run.data / "split.json"),
         "digests": [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in present],
         "texts": [(path.name, path.read_text()) for path in present if path.name in FILES],
     }
@@ -193,8 +193,9 @@ def comparison(run: Run, metrics: dict) -> dict:
     `theirs`: DHN as the paper and later reruns have it; `others`: the paper's other methods. A row's `value` is the MAP
     at the run's number of bits, None where its source gives none.
     """
-    rows, near = published.rows(run.dataset), None
-    if not rows and (near := published.like(run.dataset)):
+    dataset = published.key(run.dataset, read_json(run.data / "split.json").get("split"))
+    rows, near = published.rows(dataset), None
+    if not rows and (near := published.like(dataset)):
         rows = published.rows(near[0])
     own = published.VARIANTS.get(run.variant)
     ordered = sorted(rows, key=lambda row: row.method != own)
@@ -208,6 +209,7 @@ def comparison(run: Run, metrics: dict) -> dict:
     ]
     ours = set(published.VARIANTS.values())
     return {
+        "dataset": dataset,
         "near": published.title(near[0]) if near else None,
         "why": near[1] if near else None,
         "theirs": [entry for entry in entries if entry["row"].method in ours],

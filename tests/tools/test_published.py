@@ -25,6 +25,14 @@ def test_a_number_that_no_source_gives_is_not_there():
     assert {row.R for row in published.rows("flickr25k")} == {None}
 
 
+def test_a_split_of_its_own_has_its_own_numbers():
+    assert published.key("nus_wide", "81-concepts") == "nus_wide_81"
+    assert published.key("nus_wide", "paper") == "nus_wide" and published.key("mine", None) == "mine"
+    assert [row.R for row in published.rows("nus_wide_81")] and published.rows("nus_wide_81") != published.rows(
+        "nus_wide"
+    )
+
+
 def test_every_row_is_of_a_known_source_and_data_set():
     facts = json.loads(published.FILE.read_text())
     for row in facts["rows"]:
