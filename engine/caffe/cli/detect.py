@@ -88,15 +88,15 @@ def _detect(args: argparse.Namespace) -> None:
     detector = caffe.Detector(args.model_def, args.pretrained_model, context_pad=args.context_pad, **how)
     start = time.perf_counter()
     print("Loading input...")
-    suffix = args.input_file.lower()[-3:]
-    if suffix not in ("txt", "csv") or not Path(args.input_file).is_file():
+    suffix = Path(args.input_file).suffix.lower()
+    if suffix not in (".txt", ".csv") or not Path(args.input_file).is_file():
         raise ValueError(f"{args.input_file}: Unknown input file type: expected a .txt or .csv file there")
     if args.crop_mode == "list":
-        if suffix != "csv":
+        if suffix != ".csv":
             raise ValueError(f"{args.input_file}: --crop_mode list needs a .csv with windows")
         detections = detector.detect_windows(windows(args.input_file))
     else:
-        names = Path(args.input_file).read_text().split("\n") if suffix == "txt" else dict(windows(args.input_file))
+        names = Path(args.input_file).read_text().split("\n") if suffix == ".txt" else dict(windows(args.input_file))
         detections = detector.detect_selective_search([name.strip() for name in names if name.strip()])
     print(f"Processed {len(detections)} windows in {time.perf_counter() - start:.3f} s.")
     start = time.perf_counter()

@@ -1,0 +1,121 @@
+"""draw_net, classify and detect: their flags and files. What they compute is tested with their modules."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import caffe
+import cv2
+import numpy as np
+import pytest
+from caffe.cli import classify, detect, draw_net
+
+NET = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 4 dim: 4 } } }
+layer { name: "mean" type: "Pooling" bottom: "data" top: "mean" pooling_param { pool: AVE global_pooling: true } }
+"""
+MODEL = "--model_def net.prototxt --pretrained_model net.caffemodel --mean_file"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The net, and three images, each of one colour; their values are 10 to 30 in blue, 20 in green, 30 in red."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(NET)
+    caffe.Net("net.prototxt", caffe.TEST).save("net.caffemodel")
+    Path("images").mkdir()
+    for number in range(3):
+        cv2.imwrite(f"images/{number}.png", np.full((9, 8, 3), (10 * (number + 1), 20, 30), np.uint8))
+    return tmp_path
+
+
+def run(capsys, command, words: str) -> tuple[int, str]:
+    status = command.main(words.split() + ([""] if words.endswith("--mean_file") else []))
+    captured = capsys.readouterr()
+    return status, captured.out + captured.err
+
+
+def test_classify_a_folder(folder, capsys):
+    status, said = run(capsys, classify, f"images out --images_dim 6,6 --ext png {MODEL}")
+    assert status == 0
+    lines = said.splitlines()
+    assert lines[:3] == ["CPU mode", "Loading folder: images", "Classifying 3 inputs."]
+    assert lines[3].startswith("Done in ") and lines[4] == "Saving results into out.npy"
+    np.testing.assert_allclose(np.load("out.npy"), [[10, 20, 30], [20, 20, 30], [30, 20, 30]], atol=0.01)
+
+
+def test_classify_an_image_and_an_npy(folder, capsys):
+    np.save("mean.npy", np.float32([1, 2, 3]))
+    image = "images/1.png one.npy --images_dim 9,8 --channel_swap 0,1,2 --input_scale 0.5 --raw_scale 255"
+    assert run(capsys, classify, f"{image} {MODEL} mean.npy")[0] == 0
+    np.testing.assert_allclose(np.load("one.npy"), [[14.5, 9, 8.5]], atol=0.01)
+    mean = caffe.io.array_to_blobproto(np.float32([1, 2, 3]).reshape(1, 3, 1, 1) * np.ones((1, 1, 6, 6)))
+    Path("mean.binaryproto").write_bytes(mean.SerializeToString())
+    np.save("two.npy", np.full((2, 6, 6, 3), 0.5, np.float32))
+    words = f"two.npy two_out.npy --images_dim 6,6 --center_only --raw_scale 2 {MODEL} mean.binaryproto"
+    assert run(capsys, classify, words)[0] == 0
+    np.testing.assert_allclose(np.load("two_out.npy").reshape(2, 3), [[0, -1, -2]] * 2, atol=1e-4)
+
+
+def test_classify_refuses(folder, capsys):
+    for words, said in {
+        f"images out --ext jpg {MODEL}": "expected images that end in .jpg, found none",
+        f"nowhere.png out {MODEL}": "Cannot load nowhere.png",
+        f"images nofolder/out {MODEL}": "there is no folder",
+        f"images out --images_dim 6 {MODEL}": "expected height,width, found '6'",
+        f"images out {MODEL} mean.npy": "--mean_file: expected a .npy or .binaryproto file at mean.npy",
+    }.items():
+        status, found = run(capsys, classify, words)
+        assert status == 1 and said in found, found
+    with pytest.raises(SystemExit):  # a mean must be named, or named as none
+        classify.main(["images", "out", "--model_def", "net.prototxt", "--pretrained_model", "net.caffemodel"])
+
+
+def test_detect_windows_of_a_list(folder, capsys):
+    Path("w.csv").write_text(
+        "filename,ymin,xmin,ymax,xmax\nimages/0.png,0,0,4,4\nimages/2.png,1,1,6,7\nimages/0.png,2,2,8,8.0\n"
+    )
+    status, said = run(capsys, detect, f"w.csv out.csv --crop_mode list --context_pad 0 {MODEL}")
+    assert status == 0 and "Processed 3 windows in" in said and "Saved to out.csv" in said
+    with open("out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["filename"], row["xmax"]) for row in rows] == [
+        ("images/0.png", "4"),
+        ("images/0.png", "8"),
+        ("images/2.png", "7"),
+    ]
+    blue = [float(row["class0"]) for row in rows]
+    assert blue == pytest.approx([10, 10, 30], abs=0.01) and float(rows[0]["class2"]) == pytest.approx(30, abs=0.01)
+
+
+def test_detect_refuses(folder, capsys, monkeypatch):
+    Path("w.csv").write_text("filename,ymin,xmin,ymax\n")
+    Path("bad.csv").write_text("filename,ymin,xmin,ymax,xmax\na.png,1,2,3,x\n")
+    Path("names.txt").write_text("images/0.png\n")
+    for words, said in {
+        f"w.csv out.csv --context_pad 1 --crop_mode list {MODEL}": "xmin, ymax, xmax; ['xmax'] missing",
+        f"bad.csv out.csv --context_pad 1 --crop_mode list {MODEL}": "bad.csv:2: expected four numbers",
+        f"names.txt out.csv --context_pad 1 --crop_mode list {MODEL}": "--crop_mode list needs a .csv with windows",
+        f"names.txt out.csv --context_pad 1 {MODEL}": "needs the module selective_search_ijcv_with_python",
+        f"net.prototxt out.csv --context_pad 1 {MODEL}": "Unknown input file type",
+    }.items():
+        status, found = run(capsys, detect, words)
+        assert status == 1 and said in found, found
+    monkeypatch.setitem(__import__("sys").modules, "tables", None)
+    status, found = run(capsys, detect, f"w.csv out.h5 --crop_mode list {MODEL}")
+    assert status == 1 and "needs the packages pandas and tables" in found
+
+
+def test_draw_net(folder, capsys):
+    status, said = run(capsys, draw_net, "net.prototxt net.dot --rankdir TB --phase TEST --display_lrm")
+    assert (status, said) == (0, "Drawing net to net.dot\n")
+    text = Path("net.dot").read_text()
+    assert "rankdir=TB" in text and "(Pooling AVE)" in text
+    for words, words_said in {
+        "nowhere.prototxt x.dot": "Cannot read nowhere.prototxt",
+        "net.caffemodel x.dot": "found a caffemodel; give it with -weights",
+        "net.prototxt x": "expected a file name that ends in its type",
+    }.items():
+        status, found = run(capsys, draw_net, words)
+        assert status == 1 and words_said in found, found
