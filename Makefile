@@ -63,7 +63,6 @@ conformance: $(READY)  ## run the same nets on BVLC Caffe and on the engine, and
 	$(BIN)/python tests/conformance/conformance.py
 
 proto: $(READY)  ## regenerate caffe.desc after an edit of caffe.proto
-	$(BIN)/pip install --quiet 'grpcio-tools==1.85.1'
 	$(BIN)/python -m caffe.proto.generate
 
 clean:  ## remove what is quickly made again: the LMDBs and the caches
