@@ -50,7 +50,7 @@ def test_classify_an_image_and_an_npy(folder, capsys):
     image = "images/1.png one.npy --images_dim 9,8 --channel_swap 0,1,2 --input_scale 0.5 --raw_scale 255"
     assert run(capsys, classify, f"{image} {MODEL} mean.npy")[0] == 0
     np.testing.assert_allclose(np.load("one.npy"), [[14.5, 9, 8.5]], atol=0.01)
-    mean = caffe.io.array_to_blobproto(np.float32([1, 2, 3]).reshape(1, 3, 1, 1) * np.ones((1, 1, 6, 6)))
+    mean = caffe.io.array_to_blobproto(np.float32([1, 2, 3]).reshape(1, 3, 1, 1) * np.ones((1, 1, 4, 4)))
     Path("mean.binaryproto").write_bytes(mean.SerializeToString())
     np.save("two.npy", np.full((2, 6, 6, 3), 0.5, np.float32))
     words = f"two.npy two_out.npy --images_dim 6,6 --center_only --raw_scale 2 {MODEL} mean.binaryproto"

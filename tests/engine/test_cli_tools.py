@@ -150,6 +150,9 @@ def test_the_features_are_bvlcs(folder, capfd):
         "nope x 1 lmdb": "Unknown feature blob name nope in the network features.prototxt; it has data, label, conv",
         "ip x many lmdb": "num_mini_batches",
         "ip x 1 sql": "Unknown database backend 'sql'",
+        "ip x 1 lmdb GPU 99": "Cannot use GPU 99",
+        "ip x 1 lmdb GPU DEVICE_ID=99": "Cannot use GPU 99",
+        "ip x 1 lmdb GPU first": "DEVICE_ID: expected a whole number",
     }.items():
         status, log = run(capfd, extract_features.main, f"features.caffemodel features.prototxt {words}")
         assert status == 1 and said in log, log

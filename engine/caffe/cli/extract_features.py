@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 
+import torch
+
 from caffe import device, glog
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
@@ -70,6 +72,12 @@ def _use(words: list[str]) -> None:
     if not number.isdigit():
         raise ValueError(f"DEVICE_ID: expected a whole number from 0 on, found {number!r}")
     glog.error("extract_features.cpp:58", f"Using Device_id={number}")
+    found = torch.cuda.device_count()
+    if int(number) >= found:
+        raise ValueError(
+            f"Cannot use GPU {number}: torch {torch.__version__} finds {found} CUDA devices; "
+            "write CPU instead to compute on the CPU"
+        )
     device.set_device(int(number))
     device.set_mode_gpu()
 
