@@ -101,8 +101,7 @@ def test_old_transformation_fields_move():
 
 def test_every_v1_type_has_its_v2_name():
     """Each name but the empty one is a type BVLC Caffe 1.0 knows."""
-    known = set(
-        [
+    known = {
             "AbsVal",
             "Accuracy",
             "ArgMax",
@@ -142,8 +141,7 @@ def test_every_v1_type_has_its_v2_name():
             "TanH",
             "WindowData",
             "Threshold",
-        ]
-    )
+        }
     names = {layer_type(name) for name in caffe_pb2.V1LayerParameter.LayerType.keys()}  # noqa: SIM118
     assert names == known | {""}
 

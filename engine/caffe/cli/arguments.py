@@ -7,6 +7,12 @@ import sys
 from collections.abc import Callable
 
 from caffe.cli.flags import ours
+from caffe.proto import forks
+
+
+def add_proto(parser: argparse.ArgumentParser) -> None:
+    """Add --proto, which `run` applies."""
+    parser.add_argument("--proto", help="A fork's caffe.proto, whose own messages and fields are added")
 
 
 def run(
@@ -20,6 +26,8 @@ def run(
     """
     values = parser.parse_args(arguments)
     try:
+        if getattr(values, "proto", None):
+            forks.add(values.proto)
         action(values)
     except (ValueError, OSError, ImportError) as error:
         if not ours(error):

@@ -6,16 +6,14 @@ import argparse
 import sys
 
 from caffe import draw
-from caffe.cli.arguments import run
-from caffe.proto import caffe_pb2, forks, text
+from caffe.cli.arguments import add_proto, run
+from caffe.proto import caffe_pb2, text
 from caffe.weight_files import check_folder
 
 PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST, "ALL": None}
 
 
 def _draw(args: argparse.Namespace) -> None:
-    if args.proto:
-        forks.add(args.proto)
     net = text.read_net(args.input_net_proto_file)
     check_folder(args.output_image_file)
     print(f"Drawing net to {args.output_image_file}")
@@ -32,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--phase", choices=PHASES, default="ALL", help="Which network phase to draw")
     parser.add_argument("--display_lrm", action="store_true", help="Display the learning rate multipliers of layers")
-    parser.add_argument("--proto", help="A fork's caffe.proto, whose own messages and fields are added")
+    add_proto(parser)
     return run(parser, _draw, arguments)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 import caffe
 from caffe import device
+from caffe.cli.arguments import add_proto
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default="2,1,0",
         help="Order to permute input channels. The default converts RGB to BGR since BGR is the Caffe default",
     )
+    add_proto(parser)
 
 
 def steps(args: argparse.Namespace) -> dict:
