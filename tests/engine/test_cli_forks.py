@@ -96,7 +96,7 @@ def test_a_forks_messages_are_added(tmp_path, messages, monkeypatch, capfd):
     assert 'no field named "twice_param"' in capfd.readouterr().err
     monkeypatch.setitem(layer._registry, "Twice", Twice)
     assert main(["time", "-model", "net.prototxt", "-iterations", "1", "-proto", "fork.proto"]) == 0
-    assert draw_net.main("net.prototxt net.dot --proto fork.proto".split()) == 0
+    assert draw_net.main(["net.prototxt", "net.dot", "--proto", "fork.proto"]) == 0
     assert "(Twice)" in (tmp_path / "net.dot").read_text()
     net = caffe.Net("net.prototxt", caffe.TEST)
     net.blobs["x"].data[...] = 5

@@ -215,3 +215,18 @@ def test_bvlc_reads_what_the_engine_wrote(folder):
     ours, theirs = (cli_cases.features(name, caffe_pb2) for name in ("ip_again", "theirs"))
     assert list(ours) == list(theirs)
     np.testing.assert_allclose([v for _, v in ours.values()], [v for _, v in theirs.values()], rtol=1e-3)
+
+
+def test_leveldb(folder, capfd):
+    pytest.importorskip("plyvel")
+    words = "-backend leveldb --resize_height 4 -resize_width=5 img/ list.txt level"
+    assert run(capfd, convert_imageset.main, words)[0] == 0
+    assert run(capfd, compute_image_mean.main, "-backend leveldb level level_mean")[0] == 0
+    assert hashlib.sha256(Path("level_mean").read_bytes()).hexdigest()[:16] == MADE["mean"]
+
+
+def test_leveldb_without_its_package(folder, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plyvel", None)
+    status, log = run(capfd, convert_imageset.main, "-backend leveldb img/ list.txt level_missing")
+    assert status == 1 and "the package plyvel is not installed" in log
+    assert not list(folder.glob("level_missing*"))
