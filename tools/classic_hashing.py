@@ -17,6 +17,11 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
+
+class BitsError(ValueError):
+    """A number of bits that a method cannot give of these features."""
+
+
 Encoder = Callable[[np.ndarray], np.ndarray]
 RIDGE = 1e-4  # added to the variances that CCA divides by, relative to their mean; Gong and Lazebnik add 1e-4 as well
 ITERATIONS = 50  # of ITQ, as in its paper
@@ -74,11 +79,11 @@ def sh(features: np.ndarray, labels: np.ndarray, bits: int, seed: int) -> Eigenf
 def itq(features: np.ndarray, labels: np.ndarray, bits: int, seed: int) -> Affine:
     """The first K principal directions, rotated so that the signs are near the values. No label is looked at.
 
-    Raises ValueError for more bits than features have dimensions.
+    Raises BitsError for more bits than features have dimensions.
     """
     features = _checked(features, labels, bits)
     if bits > features.shape[1]:
-        raise ValueError(
+        raise BitsError(
             f"ITQ gives at most as many bits as features have dimensions, {features.shape[1]}; found {bits}"
         )
     projection = principal(features, bits)

@@ -1,0 +1,57 @@
+"""What the paper's experiments share: the lengths of codes, one measure for all methods, tables as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import codes
+import numpy as np
+from retrieval import score
+
+LENGTHS = (12, 24, 32, 48)  # bits of the paper's tables
+BINARY, REAL = "hash-caffe", "dhn-caffe"  # protocols that differ in one thing: what ranks, signs or real values
+MEASURED = ("R", "map", "map_expected", "map_low", "map_high", "queries", "database")
+
+
+def ranks(data: Path) -> int | None:
+    """R of a data set's split (split.json): the ranks that AP looks at; None for the entire database.
+
+    A split that does not state R is measured over the entire database.
+    """
+    path = data / "split.json"
+    try:
+        top = json.loads(path.read_text()).get("R", "all")
+    except OSError:
+        return None
+    except ValueError:
+        raise ValueError(f"{path}: expected JSON, found something else; run: make data DATASET={data.name}") from None
+    return top if isinstance(top, int) else None
+
+
+def measure(folder: Path, real: bool, top: int | None) -> dict:
+    """MAP of the codes in a folder (query.npz, database.npz), with its range over tie orders; the keys of MEASURED.
+
+    real: rank by dot products of the real-valued codes, not by Hamming distance. top: R; None for all. AP is the mean
+    precision at the hits in the top R, a query without a hit there being left out: as the authors' scripts do it.
+    """
+    sides = [array for side in ("query", "database") for array in codes.load(folder / f"{side}.npz")]
+    found = score(*sides, protocol=REAL if real else BINARY, top=top or len(sides[2]), at=())
+    return {key: found[key] for key in MEASURED}
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and the standard deviation of a sample (n - 1), None for a single value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
+    """Write rows with the first one's keys as a CSV file, whole or not at all; None is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    codes.write_whole(path, lambda stream: stream.write(text.getvalue().encode()))
