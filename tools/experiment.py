@@ -10,7 +10,11 @@ from pathlib import Path
 
 import codes
 import numpy as np
+from markupsafe import Markup
+from report import environment
 from retrieval import score
+from rich import box
+from rich.table import Table
 
 LENGTHS = (12, 24, 32, 48)  # bits of the paper's tables
 BINARY, REAL = "hash-caffe", "dhn-caffe"  # protocols that differ in one thing: what ranks, signs or real values
@@ -55,3 +59,33 @@ def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     codes.write_whole(path, lambda stream: stream.write(text.getvalue().encode()))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    codes.write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def write_page(path: Path, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], about: Sequence[str] = (),
+               said: Sequence[str] = (), plot: str | None = None) -> None:  # fmt: skip
+    """Write a table as one HTML file that opens from disk: `about` above it; an <svg> plot and a list `said` below."""
+    page = environment().get_template("experiment_page.html")
+    svg = None if plot is None else Markup(plot)
+    write_text(path, page.render(title=title, columns=columns, rows=rows, about=about, said=said, plot=svg))
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, numbers to the right."""
+    lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def terminal(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table for a terminal: the first column to the left, the others to the right."""
+    found = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
+    found.title, found.caption = title, caption
+    for place, name in enumerate(columns):
+        found.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        found.add_row(*row)
+    return found

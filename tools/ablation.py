@@ -1,0 +1,260 @@
+"""The paper's ablation on a data set: variants x bits x seeds, trained, scored, in one table with mean and spread.
+
+    python tools/ablation.py fashion_mnist [--variants dhn_b dhn dhn_q dhn_e] [--bits 12 24 32 48] [--seeds 1 2 3]
+        [--net alexnet] [--weights W.caffemodel] [--gpu 0]
+
+Each cell is a run as `make train` and `make score` make it, in its own folder; DHN-B is the net of DHN ranked by its
+real-valued codes and needs no training of its own. ITQ on pixels stands beside them, as it has the same seeds. A cell
+that is finished is not run again, so a table that was cut off goes on where it stopped. A cell that fails is named,
+and the others are made.
+
+Writes runs/<dataset>-ablation/: cells.csv (a row a cell), ablation.csv (mean and spread), ablation.md, ablation.png,
+ablation.html. All are ranked and measured alike: Hamming distance (DHN-B: dot product), AP at the hits in the top R of
+the data set's split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
+from pathlib import Path
+
+import baselines
+import matplotlib
+import report_plots
+import score_run
+import train
+from codes import write_whole
+from experiment import (
+    LENGTHS,
+    MEASURED,
+    markdown,
+    mean_and_spread,
+    measure,
+    ranks,
+    terminal,
+    write_csv,
+    write_page,
+    write_text,
+)
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from progress import console
+from published import VARIANTS as TITLES
+from published import title
+from run_folder import ROOT, Run, RunError, write_json
+from train import net
+
+ORDER = ("DHN-B", "DHN", "DHN-Q", "DHN-E", "ITQ")  # the paper's, best first; the first two may be equal
+SEEDS = (1, 2, 3)
+MARKERS = dict(zip(ORDER, ["D", "o", "s", "^", "x"], strict=True))
+COLOURS = (report_plots.THREE, report_plots.ONE, report_plots.TWO, report_plots.FOUR, report_plots.FAINT)
+PRINTED = ("#6f42c1", "#1f6feb", "#b3540b", "#0f766e", "#59636e")  # the same, where there is no page to take them from
+
+
+def cell(run: Run, weights: str | None, gpu: int | None, folder: Path) -> dict:
+    """Bring a cell to its measure: train, score, measure; what is there of it is left. Returns the keys of MEASURED.
+
+    dhn_b is trained as dhn. Raises RunError or ValueError where that fails.
+    """
+    real = run.variant == "dhn_b"
+    trained = Run(run.dataset, "dhn" if real else run.variant, run.bits, run.root, run.net, run.seed)
+    train.train(trained, weights=weights, gpu=gpu)
+    score_run.score(trained, gpu)
+    made = {"weights": trained.record()["weights_sha256"], "split": trained.record()["split"], "real": real}
+    kept = folder / "cells" / f"{run.name}.json"
+    try:
+        facts = json.loads(kept.read_text())
+        if facts["made"] == made:
+            return {key: facts[key] for key in MEASURED}
+    except (OSError, ValueError, KeyError):
+        pass
+    facts = measure(trained.folder, real, ranks(trained.data))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_json(kept, {**facts, "made": made})
+    return facts
+
+
+def cells(runs: Sequence[Run], weights: str | None, gpu: int | None, folder: Path) -> Iterator[dict]:
+    """A row for each run: variant, bits, seed and the keys of MEASURED, None where it failed, which is printed."""
+    for number, run in enumerate(runs, 1):
+        console.rule(f"cell {number} of {len(runs)}: {run.name}")
+        row = {"variant": TITLES[run.variant], "bits": run.bits, "seed": run.seed}
+        try:
+            row |= cell(run, weights, gpu, folder)
+        except (RunError, ValueError, OSError) as error:
+            console.print(f"{run.name} failed: {error}")
+            row |= dict.fromkeys(MEASURED)
+        yield row
+
+
+def itq(dataset: str, bits: Sequence[int], seeds: Sequence[int], root: Path) -> list[dict]:
+    """The rows of ITQ on pixels."""
+    features, about = baselines.opened(dataset, root=root)
+    rows = []
+    for seed in seeds:
+        for row in baselines.baselines(dataset, features, about, ["itq"], bits, seed, root):
+            kept = {key: row[key] for key in ("bits", "seed", *MEASURED)}
+            rows.append({"variant": row["method"], **kept})
+    return rows
+
+
+def summary(rows: Sequence[dict]) -> list[dict]:
+    """A row for each variant and length: variant, bits, seeds (finished cells), mean, spread, least, most.
+
+    mean and spread (standard deviation over seeds, n - 1) of MAP with ties in database order; least and most: over the
+    seeds' tie ranges. None where there is nothing to say it of.
+    """
+    found = []
+    for variant, bits in dict.fromkeys((row["variant"], row["bits"]) for row in rows):
+        done = [row for row in rows if (row["variant"], row["bits"]) == (variant, bits) and row["map"] is not None]
+        mean, spread = mean_and_spread([row["map"] for row in done]) if done else (None, None)
+        found.append(
+            {
+                "variant": variant,
+                "bits": bits,
+                "seeds": len(done),
+                "mean": mean,
+                "spread": spread,
+                "least": min((row["map_low"] for row in done), default=None),
+                "most": max((row["map_high"] for row in done), default=None),
+            }
+        )
+    return found
+
+
+def order(found: Sequence[dict]) -> list[str]:
+    """Where the paper's order holds and where not, in sentences: DHN-B >= DHN > DHN-Q > DHN-E, all above ITQ."""
+    said = []
+    known = {(row["variant"], row["bits"]): row for row in found if row["mean"] is not None}
+    pairs = [*pairwise(ORDER), *((better, "ITQ") for better in ORDER[:-1])]
+    for better, worse in pairs:
+        lengths = [bits for name, bits in known if name == better and (worse, bits) in known]
+        broken = []
+        for bits in lengths:
+            one, other = known[better, bits], known[worse, bits]
+            holds = one["mean"] >= other["mean"] if (better, worse) == ORDER[:2] else one["mean"] > other["mean"]
+            if not holds:
+                inside = other["mean"] - one["mean"] <= (one["spread"] or 0) + (other["spread"] or 0)
+                note = ", a difference within the spread of the seeds" if inside else ""
+                broken.append(f"at {bits} bits ({one['mean']:.4f} and {other['mean']:.4f}{note})")
+        sign = ">=" if (better, worse) == ORDER[:2] else ">"
+        if broken:
+            said.append(f"The paper's {better} {sign} {worse} does not hold here {'; '.join(broken)}.")
+        elif lengths:
+            said.append(f"The paper's {better} {sign} {worse} holds here at {', '.join(map(str, lengths))} bits.")
+    return said
+
+
+def grid(found: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
+    """The summary as columns and rows of text: a row a variant, a column a length."""
+    lengths = sorted({row["bits"] for row in found})
+    names = sorted({row["variant"] for row in found}, key=ORDER.index)
+    known = {(row["variant"], row["bits"]): row for row in found}
+    rows = []
+    for name in names:
+        texts = []
+        for bits in lengths:
+            row = known.get((name, bits))
+            if row is None or row["mean"] is None:
+                texts.append("-")
+            else:
+                spread = "" if row["spread"] is None else f" ± {row['spread']:.4f}"
+                texts.append(f"{row['mean']:.4f}{spread}")
+        rows.append([name, *texts])
+    return ["MAP", *(f"{bits} bits" for bits in lengths)], rows
+
+
+def draw(axes: Axes, found: Sequence[dict], colours: Sequence[str] = COLOURS) -> None:
+    """Mean MAP over the length of codes, a line a variant, bars one standard deviation over the seeds."""
+    for name, colour in zip(ORDER, colours, strict=True):
+        rows = sorted((row for row in found if row["variant"] == name and row["mean"] is not None), key=_bits)
+        if rows:
+            bits, means = [row["bits"] for row in rows], [row["mean"] for row in rows]
+            spread = [row["spread"] or 0 for row in rows]
+            axes.errorbar(bits, means, spread, label=name, color=colour, marker=MARKERS[name], markersize=5, capsize=3)
+    axes.set_xticks(sorted({row["bits"] for row in found}))
+    axes.set_xlabel("bits")
+    axes.set_ylabel("MAP")
+    if axes.lines:
+        axes.legend()
+
+
+def _bits(row: dict) -> int:
+    return row["bits"]
+
+
+def picture(path: Path, found: Sequence[dict]) -> None:
+    """The plot as a PNG on white, for a README."""
+    with matplotlib.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False}):
+        figure = Figure((6, 3.6), layout="constrained", dpi=150)
+        draw(figure.add_subplot(), found, PRINTED)
+        write_whole(path, lambda stream: figure.savefig(stream, format="png", metadata={"Software": None}))
+
+
+def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int) -> list[str]:
+    """Write all files of the table into `folder`; returns the sentences about the order."""
+    found = summary(rows)
+    said, (columns, texts) = order(found), grid(found)
+    some = next((row for row in rows if row["map"] is not None), None)
+    about = [
+        f"Mean and standard deviation of MAP over seeds ({wanted} wanted); ties in database order. "
+        "DHN-B is DHN ranked by real-valued codes, ITQ stands on pixels."
+    ]
+    if some:
+        about[0] += f" R = {some['R']:,}, {some['queries']:,} queries, {some['database']:,} database images."
+    short = [row for row in found if row["seeds"] < wanted]
+    for row in short:
+        said.append(f"{row['variant']}, {row['bits']} bits: {row['seeds']} of {wanted} cells are finished.")
+    name = f"Ablation on {title(dataset)}"
+    write_csv(folder / "cells.csv", rows)
+    write_csv(folder / "ablation.csv", found)
+    text = "\n".join([f"{name}\n", markdown(columns, texts), *about, "", *(f"- {line}" for line in said), ""])
+    write_text(folder / "ablation.md", text)
+    picture(folder / "ablation.png", found)
+    plot = report_plots.drawn(lambda axes: draw(axes, found), f"{name}: MAP over bits, a line a variant")
+    write_page(folder / "ablation.html", name, columns, texts, about, said, plot)
+    console.print(terminal(name, about[0], columns, texts))
+    for line in said:
+        console.print(line)
+    return said
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Train and score variants x bits x seeds; one table.")
+    parser.add_argument("dataset", help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
+    parser.add_argument("--variants", nargs="+", choices=list(net.VARIANTS), default=["dhn", "dhn_b", "dhn_q", "dhn_e"])
+    parser.add_argument("--bits", nargs="+", type=int, default=list(LENGTHS), help="default: 12 24 32 48")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="default: 1 2 3")
+    parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
+    parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
+    parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says")
+    options = parser.parse_args(arguments)
+    try:
+        options.variant, options.seed = "dhn", 1
+        first = train.run_of(argparse.Namespace(**{**vars(options), "bits": options.bits[0]}))
+        chosen = product(options.seeds, options.bits, options.variants)  # a whole table of one seed comes first
+        runs = [Run(first.dataset, variant, bits, ROOT, first.net, seed) for seed, bits, variant in chosen]
+        folder = ROOT / "runs" / (f"{first.dataset}-ablation" + (f"-{first.net}" if first.net else ""))
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = itq(first.dataset, options.bits, options.seeds, ROOT)
+        made = list(cells(runs, options.weights, options.gpu, folder))
+        write(first.dataset, [*made, *rows], folder, len(options.seeds))
+    except (RunError, ValueError, OSError) as error:
+        print(f"ablation: {error}", file=sys.stderr)
+        return 1
+    console.print(
+        f"wrote {folder.relative_to(ROOT)}/: cells.csv, ablation.csv, ablation.md, ablation.png, ablation.html"
+    )
+    if failed := sum(row["map"] is None for row in made):
+        print(f"ablation: {failed} of {len(made)} cells failed; the reasons stand above", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
