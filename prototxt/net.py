@@ -24,10 +24,6 @@ from alexnet import alexnet, caffenet, learned
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# similarity loss -> its weight. (s' - Theta / K)^2 weighted by K / 4 has the gradient of the pairwise cross-entropy at
-# Theta = 0, so that one learning rate and one lambda suit both.
-SIMILARITY_LOSSES = {"pairwise": lambda bits: 1, "squared_similarity": lambda bits: bits / 4}
-
 # variant -> the similarity loss and whether the quantization loss joins it (Zhu et al., AAAI 2016, section on variants)
 VARIANTS = {
     "dhn": ("pairwise", True),
@@ -35,6 +31,9 @@ VARIANTS = {
     "dhn_e": ("squared_similarity", True),  # squared error in place of the pairwise cross-entropy
     "dhn_b": ("pairwise", True),  # the net of dhn, scored by its real-valued codes
 }
+
+
+PRETRAINING = "pretraining"  # in a variant's place: the net as a classifier, whose weights a variant starts from
 
 
 class Dataset(NamedTuple):
@@ -49,6 +48,8 @@ class Dataset(NamedTuple):
     quantization_weight: float  # lambda
     solver: list  # (field, value, why: None where the value is Caffe's default or speaks for itself)
     normalization: str = "mean"  # of the quantization loss
+    classes: int | None = None  # single labels that the net can learn to classify
+    pretraining: tuple = ()  # what differs in the solver of the classifier; empty: none, weights come from elsewhere
 
 
 def _convolution(n: caffe.NetSpec, index: int, bottom, pool: bool, **kwargs):
@@ -125,8 +126,7 @@ DATASETS = {
     "fashion_mnist": Dataset(
         image=(1, 28, 28),
         net="small_alexnet",
-        # Codes start far from 0, where the pairwise loss is flat; the released 0.01 suits features that are pretrained.
-        hash_std=0.5,
+        hash_std=0.01,  # dhn-caffe's
         data={"mean_value": 73, "scale": 0.0078125},  # the mean grey value of the training images; 1 / 128
         train={"source": "data/fashion_mnist/train_lmdb", "batch_size": 64, "mirror": True},
         test={"source": "data/fashion_mnist/query_lmdb", "batch_size": 100},
@@ -134,18 +134,26 @@ DATASETS = {
         solver=[
             ("test_iter", 10, "10 batches of 100 are the 1,000 query images"),
             ("test_interval", 500, "a look at the test losses costs less than 10 training iterations"),
-            ("base_lr", 0.01, "the hash layer learns at 10 times that; 0.03 left few distinct codes"),
-            ("lr_policy", "poly", "falls in a straight line to 0 at max_iter, which settles the codes"),
-            ("power", 1, None),
+            ("base_lr", 0.003, "the hash layer learns at 10 times that; a third of it keeps the codes further from +-1"),
+            ("lr_policy", "step", "the last third at a lower rate settles the codes"),
+            ("gamma", 0.3, None),
+            ("stepsize", 400, None),
             ("momentum", 0.9, "as dhn-caffe"),
             ("weight_decay", 0.0005, "as dhn-caffe"),
-            ("clip_gradients", 5, "the first steps, which pull all codes apart, would else throw the convolutions off"),
-            ("max_iter", 2000, "26 epochs of the 5,000 training images"),
+            ("max_iter", 600, "8 epochs of the 5,000 training images"),
             ("display", 50, "a line every few seconds"),
             ("snapshot", 500, "a killed training loses at most a minute"),
             ("random_seed", 1, "the same weights and dropout each time"),
             ("solver_mode", "CPU", "these images are small; `caffe train -gpu 0` overrides it"),
-        ]),
+        ],
+        # The paper fine-tunes a net that learned to classify ImageNet. From scratch the pairwise loss draws the codes
+        # of classes that the net cannot yet tell apart to 0; so here the net first learns to classify these images.
+        classes=10,
+        pretraining=(
+            ("base_lr", 0.01, "from xavier weights, with momentum 0.9"),
+            ("stepsize", 800, "the last fifth at a lower rate"),
+            ("max_iter", 1000, "13 epochs of the 5,000 training images"),
+        )),
     **{name: fine_tuned(name, QUERIES[name]) for name in ("cifar10", "nus_wide", "flickr25k")},
 }
 
@@ -210,18 +218,32 @@ def train_val(dataset: str, variant: str, bits: int, net: str | None = None, see
     test.data, test.label = _data(spec.test, caffe.TEST, spec)
     n = caffe.NetSpec()
     n.data, n.label = _data({**spec.train, **({} if seed == 1 else {"seed": seed})}, caffe.TRAIN, spec)
+    if variant == PRETRAINING:
+        _add_classes(n, spec)
+    else:
+        _add_losses(n, spec, variant, bits)
+    layers = list(n.to_proto().layer)
+    layers.insert(1, test.to_proto().layer[0])
+    return caffe_pb2.NetParameter(name=_name(dataset, spec, variant, *([bits] if bits else [])), layer=layers)
+
+
+def _add_classes(n: caffe.NetSpec, spec: Dataset) -> None:
+    """A classifier: softmax over the classes, the label vector's largest entry being the class."""
+    n.classes = L.InnerProduct(NETS[spec.net](n), num_output=spec.classes, **learned(weight_std=0.01, lr=10))
+    n.label_index = L.ArgMax(n.label, axis=1)
+    n.softmax_loss = L.SoftmaxWithLoss(n.classes, n.label_index)
+    n.accuracy = L.Accuracy(n.classes, n.label_index, include=dict(phase=caffe.TEST))
+
+
+def _add_losses(n: caffe.NetSpec, spec: Dataset, variant: str, bits: int) -> None:
     _add_codes(n, spec, bits)
     loss, quantized = VARIANTS[variant]
     camel = "".join(word.capitalize() for word in loss.split("_"))
-    n[f"{loss}_loss"] = _python(f"{loss}_loss", f"{camel}LossLayer", n.tanh, n.label,
-                              loss_weight=SIMILARITY_LOSSES[loss](bits))
+    n[f"{loss}_loss"] = _python(f"{loss}_loss", f"{camel}LossLayer", n.tanh, n.label, loss_weight=1)
     if quantized:
         settings = None if spec.normalization == "mean" else {"normalization": spec.normalization}
         n.quantization_loss = _python("quantization_loss", "QuantizationLossLayer", n.tanh, param_str=settings,
                                       loss_weight=spec.quantization_weight)
-    layers = list(n.to_proto().layer)
-    layers.insert(1, test.to_proto().layer[0])
-    return caffe_pb2.NetParameter(name=_name(dataset, spec, variant, bits), layer=layers)
 
 
 def deploy(dataset: str, bits: int, net: str | None = None):
@@ -237,8 +259,10 @@ def deploy(dataset: str, bits: int, net: str | None = None):
 
 def solver(dataset: str, folder: str, variant: str, net: str | None = None, seed: int = 1) -> str:
     """The text of the solver for the net in `folder`, a comment on each number that is a choice."""
+    spec = recipe(dataset, net)
+    changed = {field[0]: field for field in spec.pretraining} if variant == PRETRAINING else {}
     chosen = [(field, seed if field == "random_seed" else value, why)
-              for field, value, why in recipe(dataset, net).solver]
+              for field, value, why in (changed.get(entry[0], entry) for entry in spec.solver)]
     fields = [("net", f"{folder}/train_val.prototxt", None), *chosen,
               ("snapshot_prefix", f"{folder}/{variant}", None)]
     lines = []
@@ -264,13 +288,16 @@ def write(dataset: str, variant: str, bits: int, folder: str, net: str | None = 
 
     Paths in them are relative to the repository root where `folder` lies below it, absolute otherwise. Snapshots go to
     `folder`. net: of NETS, default: the data set's. seed: of the weights, of dropout, and of the images' order, crops
-    and mirrors. Returns the three paths. Raises ValueError for an unknown dataset, net or variant, bits below 1, or a
-    seed below 0.
+    and mirrors. Returns the paths. With the variant "pretraining" it writes train_val.prototxt and solver.prototxt of the
+    classifier whose weights the variants start from; bits is 0 then. Raises ValueError for an unknown dataset, net or
+    variant, a dataset without pretraining, bits below 1, or a seed below 0.
     """
     spec = recipe(dataset, net)
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; there are {', '.join(VARIANTS)}")
-    for what, value, least in (("bits", bits, 1), ("seed", seed, 0)):
+    if variant not in (*VARIANTS, PRETRAINING):
+        raise ValueError(f"unknown variant {variant!r}; there are {', '.join(VARIANTS)} and {PRETRAINING}")
+    if variant == PRETRAINING and not spec.pretraining:
+        raise ValueError(f"{dataset} with {spec.net} has no pretraining here: its weights come from elsewhere")
+    for what, value, least in (("bits", bits, 0 if variant == PRETRAINING else 1), ("seed", seed, 0)):
         if value < least:
             raise ValueError(f"{what} must be at least {least}; found {value}")
     absolute = os.path.abspath(folder)
@@ -278,10 +305,13 @@ def write(dataset: str, variant: str, bits: int, folder: str, net: str | None = 
     shown = absolute if inside.startswith("..") else inside.replace(os.sep, "/")
     other = f" --net {spec.net}" if spec.net != nets_of(dataset)[0] else ""
     other += f" --seed {seed}" if seed != 1 else ""
-    header = f"# Written by: python prototxt/net.py {dataset} --variant {variant} --bits {bits}{other} --out {shown}\n"
+    length = f" --bits {bits}" if bits else ""
+    header = f"# Written by: python prototxt/net.py {dataset} --variant {variant}{length}{other} --out {shown}\n"
     os.makedirs(absolute, exist_ok=True)
     files = {"train_val": _text(train_val(dataset, variant, bits, net, seed)),
-             "deploy": _text(deploy(dataset, bits, net)), "solver": solver(dataset, shown, variant, net, seed)}
+             "solver": solver(dataset, shown, variant, net, seed)}
+    if variant != PRETRAINING:
+        files["deploy"] = _text(deploy(dataset, bits, net))
     paths = []
     for name, text in files.items():
         paths.append(os.path.join(absolute, f"{name}.prototxt"))
@@ -293,25 +323,27 @@ def write(dataset: str, variant: str, bits: int, folder: str, net: str | None = 
     return paths
 
 
-def default_folder(dataset: str, net: str | None = None) -> str:
+def default_folder(dataset: str, net: str | None = None, variant: str = "dhn") -> str:
     """Where the committed files of a data set and net are."""
     other = [] if net in (None, nets_of(dataset)[0]) else [net]
+    other += [PRETRAINING] if variant == PRETRAINING else []
     return os.path.join(ROOT, "prototxt", dataset, *other)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or the name of one of your own that lies in data/")
-    parser.add_argument("--variant", choices=list(VARIANTS), default="dhn")
-    parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
+    parser.add_argument("--variant", choices=[*VARIANTS, PRETRAINING], default="dhn")
+    parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48); pretraining has none")
     parser.add_argument("--net", choices=list(NETS), help="default: the data set's")
     parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
     parser.add_argument("--out", help="folder to write to (default: prototxt/<dataset>, and in it /<net> for another "
                         "net than the default one)")
     options = parser.parse_args(arguments)
-    folder = options.out or default_folder(options.dataset, options.net)
+    folder = options.out or default_folder(options.dataset, options.net, options.variant)
+    bits = 0 if options.variant == PRETRAINING else options.bits
     try:
-        paths = write(options.dataset, options.variant, options.bits, folder, options.net, options.seed)
+        paths = write(options.dataset, options.variant, bits, folder, options.net, options.seed)
     except ValueError as error:
         parser.error(str(error))
     for path in paths:

@@ -56,9 +56,10 @@ class Run:
 
     @property
     def name(self) -> str:
-        others = [self.net] if self.net else []
+        others = [self.bits] if self.bits else []  # the pretraining has no codes
+        others += [self.net] if self.net else []
         others += [f"seed{self.seed}"] if self.seed != 1 else []
-        return "-".join(map(str, (self.dataset, self.variant, self.bits, *others)))
+        return "-".join(map(str, (self.dataset, self.variant, *others)))
 
     @property
     def folder(self) -> Path:
@@ -84,10 +85,12 @@ class Run:
         return read_solver(path)
 
     def how(self, target: str) -> str:
-        """The command that makes what is missing."""
+        """The command that makes what is missing. (A training of a variant goes on with the pretraining by itself.)"""
         others = f" NET={self.net}" if self.net else ""
         others += f" SEED={self.seed}" if self.seed != 1 else ""
-        return f"run: make {target} DATASET={self.dataset} VARIANT={self.variant} BITS={self.bits}{others}"
+        if self.bits:
+            return f"run: make {target} DATASET={self.dataset} VARIANT={self.variant} BITS={self.bits}{others}"
+        return f"run: make train DATASET={self.dataset}{others}"
 
     def weights(self) -> Path:
         """The caffemodel that the training ends with."""

@@ -9,7 +9,8 @@ left as it is; one that was cut off goes on from its newest whole snapshot (--re
 recipe left in the folder is moved to `earlier-N/`, not overwritten.
 
 --weights starts from the weights of the layers that have the same names there (fine-tuning); a training that goes on
-keeps those it began with. The data set's lists are checked first: a query image that is in the database or among the
+keeps those it began with. Where none are named and the data set has a pretraining, that is trained first, once for all
+variants and bits, into runs/<dataset>-pretraining/. The data set's lists are checked first: a query image that is in the database or among the
 training images stops it. DATASET may be the path of a recipe (tools/recipes.py).
 """
 
@@ -20,6 +21,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import recipes
@@ -104,15 +106,38 @@ def _readable(run: Run, initial: dict) -> str | None:
     return str(path)
 
 
-def train(run: Run, resume: bool = False, weights: str | None = None, gpu: int | None = None) -> None:
+def _pretrained(run: Run, gpu: int | None) -> str | None:
+    """The weights of the data set's pretraining, which is trained first where it is not; None where it has none, or
+    where the run began with other weights."""
+    if run.variant == net.PRETRAINING or not net.recipe(run.dataset, run.net).pretraining:
+        return None
+    first = replace(run, variant=net.PRETRAINING, bits=0)
+    began = run.record().get("initial_weights")
+    if began is not None and Path(began).parent != first.folder:
+        return None
+    train(first, gpu=gpu)
+    return str(first.weights())
+
+
+def write_nets(run: Run) -> None:
+    """Write a run's prototxt files into its folder."""
+    net.write(run.dataset, run.variant, run.bits, str(run.folder), run.net, run.seed)
+
+
+def train(
+    run: Run, resume: bool = False, weights: str | None = None, gpu: int | None = None, write=write_nets
+) -> None:
     """Bring a run to its final weights, from the start (from `weights` where they are named) or its newest snapshot.
 
+    write: what writes the prototxt files of the run.
     Raises RunError when the training fails, is stopped, or when `resume` is asked for and there is no snapshot, and
     splits.SplitError where the lists overlap.
     """
     split = splits.verify(run.data)
+    if weights is None:
+        weights = _pretrained(run, gpu)
     with run.lock() as lock:
-        net.write(run.dataset, run.variant, run.bits, str(run.folder), run.net, run.seed)
+        write(run)
         initial = _initial(run, weights)
         recipe, record, weights = run.recipe(initial.get("initial_weights_sha256")), run.record(), run.weights()
         if record.get("recipe") == recipe and run.is_trained():
@@ -130,7 +155,7 @@ def train(run: Run, resume: bool = False, weights: str | None = None, gpu: int |
             record["resumed_at"].append(snapshot[0])
             console.print(f"{run.name}: going on from {run.shown(snapshot[1])}")
         elif start is not None:
-            console.print(f"{run.name}: fine-tuning from {start}")
+            console.print(f"{run.name}: fine-tuning from {run.shown(Path(start))}")
         elif net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
             console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
         write_json(run.folder / "training.json", record)

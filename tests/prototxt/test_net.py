@@ -39,6 +39,32 @@ def test_committed_files_are_what_net_writes(dataset, name, monkeypatch, tmp_pat
             f"{committed / file} is not what net.py writes; run: python prototxt/net.py {dataset} --net {name}")
 
 
+def test_committed_pretraining_is_what_net_writes(monkeypatch, tmp_path):
+    committed = Path(net.default_folder("fashion_mnist", variant=net.PRETRAINING))
+    monkeypatch.setattr(net, "ROOT", str(tmp_path))
+    written = Path(net.default_folder("fashion_mnist", variant=net.PRETRAINING))
+    net.write("fashion_mnist", net.PRETRAINING, 0, str(written))
+    assert sorted(path.name for path in written.iterdir()) == ["solver.prototxt", "train_val.prototxt"]
+    for file in ("solver.prototxt", "train_val.prototxt"):
+        assert (written / file).read_text() == (committed / file).read_text(), "run: python prototxt/net.py ..."
+
+
+def test_pretraining_has_the_layers_that_a_variant_takes_over(tmp_path):
+    net.write("fashion_mnist", "dhn", 48, str(tmp_path / "dhn"))
+    net.write("fashion_mnist", net.PRETRAINING, 0, str(tmp_path / "first"))
+    first, second = (layers(tmp_path / name / "train_val.prototxt") for name in ("first", "dhn"))
+    shared = [name for name in second if name.startswith(("conv", "fc"))]
+    assert len(shared) == 5
+    for name in shared:
+        assert first[name] == second[name]
+    assert "hash_layer" not in first and "classes" not in second
+
+
+def test_pretraining_is_refused_where_weights_come_from_elsewhere(tmp_path):
+    with pytest.raises(ValueError, match="nus_wide with alexnet has no pretraining"):
+        net.write("nus_wide", net.PRETRAINING, 0, str(tmp_path))
+
+
 def order(path):
     """What follows conv1 and conv2 in a net, by type."""
     types = [layer.type for layer in read(path).layer if layer.name[-1] in "12"]

@@ -58,6 +58,7 @@ if __name__ == "__main__":
             if mode == "hang" and iteration == {2 * STEP}:
                 time.sleep(600)
 """
+FROM_SCRATCH = train.net.DATASETS["fashion_mnist"]._replace(pretraining=())
 NET = caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="ip")]).SerializeToString()
 
 
@@ -69,6 +70,7 @@ def behave(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "stand_in", raising=False)
     stand_in = importlib.import_module("stand_in")
     monkeypatch.setattr(train.net, "write", stand_in.write)
+    monkeypatch.setitem(train.net.DATASETS, "fashion_mnist", FROM_SCRATCH)
     return lambda mode: monkeypatch.setattr(train, "command", stand_in.command(mode))
 
 
@@ -179,7 +181,7 @@ def test_fine_tuning_keeps_the_weights_it_began_with(run, behave, tmp_path, caps
     with pytest.raises(RunError, match="stopped before its end"):
         train.train(run, weights=str(weights), gpu=0)
     assert (tmp_path / "given").read_text() == f"{weights} 0"
-    assert f"fine-tuning from {weights}" in capsys.readouterr().out
+    assert "fine-tuning from pretrained.caffemodel" in capsys.readouterr().out
     behave("run")
     train.train(run, resume=True)  # WEIGHTS need not be named again
     assert run.is_trained() and run.record()["resumed_at"] == [2 * STEP]
@@ -191,6 +193,30 @@ def test_fine_tuning_keeps_the_weights_it_began_with(run, behave, tmp_path, caps
     assert "earlier-1" in capsys.readouterr().out and run.record()["resumed_at"] == []
     with pytest.raises(RunError, match="WEIGHTS=nowhere: there is no such file"):
         train.train(run, weights="nowhere")
+
+
+def test_a_data_sets_pretraining_is_trained_first_and_once(run, behave, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(train.net.DATASETS, "fashion_mnist", FROM_SCRATCH._replace(pretraining=(("max_iter", 9, ""),)))
+    behave("stop")
+    with pytest.raises(RunError, match="stopped before its end; run: make train DATASET=fashion_mnist$"):
+        train.train(run)
+    assert not run.folder.exists(), "the variant waits for the weights it starts from"
+    behave("run")
+    train.train(run)
+    first = tmp_path / "runs/fashion_mnist-pretraining"
+    assert (tmp_path / "given").read_text() == f"{first}/pretraining_iter_{STEP * STEPS}.caffemodel "
+    assert run.is_trained()
+    capsys.readouterr()
+    other = Run("fashion_mnist", "dhn_q", 24, tmp_path)
+    train.train(other)
+    assert "pretraining_iter_40.caffemodel: already there and whole" in capsys.readouterr().out
+    assert other.record()["initial_weights_sha256"] == run.record()["initial_weights_sha256"]
+    mine = tmp_path / "mine.caffemodel"
+    mine.write_bytes(NET + NET)
+    third = Run("fashion_mnist", "dhn", 32, tmp_path)
+    train.train(third, weights=str(mine))
+    train.train(third)
+    assert third.record()["initial_weights"] == str(mine), "weights that were named stay"
 
 
 def test_weights_that_are_gone_are_named(run, behave, tmp_path):
@@ -225,6 +251,7 @@ def test_a_driver_killed_leaves_the_folder_to_its_trainer(run, tmp_path):
     script = (
         "import stand_in, train\nfrom pathlib import Path\nfrom run_folder import Run\n"
         "train.net.write, train.command = stand_in.write, stand_in.command('hang')\n"
+        "train._pretrained = lambda run, gpu: None\n"
         f"train.train(Run('fashion_mnist', 'dhn', 12, Path({str(tmp_path)!r})))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
