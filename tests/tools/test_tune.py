@@ -1,0 +1,188 @@
+"""Tuning: parts of the training images alone, cells as the recipe has them but for two numbers, the best one chosen."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+import splits
+import tune
+from caffe.proto import caffe_pb2
+from caffe.proto.text import read_net, read_solver
+from create_lmdb import check
+from experiment import MEASURED
+from run_folder import Run, RunError, write_json
+
+COUNT = 50
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """A run of 12 bits whose training LMDB holds 50 images of 28 x 28."""
+    run = Run("fashion_mnist", "dhn", 12, tmp_path)
+    out = run.data / "train_lmdb"
+    out.mkdir(parents=True)
+    pixels = np.random.RandomState(0).randint(0, 256, (COUNT, 784)).astype(np.uint8)
+    with lmdb.open(str(out), map_size=1 << 24) as target, target.begin(write=True) as transaction:
+        for row in range(COUNT):
+            datum = caffe_pb2.Datum(channels=1, height=28, width=28, data=pixels[row].tobytes(), label=row % 10)
+            datum.float_data.extend(np.eye(10)[row % 10])
+            transaction.put(f"{row:08d}_{row}.png".encode(), datum.SerializeToString())
+    write_json(out / "source.json", {"records": COUNT})
+    return run
+
+
+def keys(folder: Path) -> set[bytes]:
+    with lmdb.open(str(folder), readonly=True, lock=False) as source, source.begin() as transaction:
+        return set(transaction.cursor().iternext(values=False))
+
+
+def test_validation_images_are_held_out_of_the_training_images(run):
+    folder = run.root / "parts"
+    assert tune.hold_out(run, folder) == {"query": 5, "database": 5, "train": 40}
+    parts = {name: keys(folder / f"{name}_lmdb") for name in ("query", "database", "train")}
+    assert set.union(*parts.values()) == keys(run.data / "train_lmdb")
+    assert sum(map(len, parts.values())) == COUNT  # disjoint
+    assert splits.verify(folder)["counts"] == {"query": 5, "train": 40, "database": 5}
+    for name, part in parts.items():
+        assert check(folder / f"{name}_lmdb")["records"] == len(part)
+    stamp = (folder / "split.json").stat().st_mtime_ns
+    tune.hold_out(run, folder)
+    assert (folder / "split.json").stat().st_mtime_ns == stamp
+    write_json(run.data / "train_lmdb" / "source.json", {"records": COUNT, "other": 1})
+    tune.hold_out(run, folder)
+    assert (folder / "split.json").stat().st_mtime_ns > stamp
+
+
+def trial(run: Run, **settings) -> tune.Trial:
+    return tune.Trial(run.dataset, run.variant, run.bits, run.root, of=run.name, **settings)
+
+
+def test_a_cell_is_the_recipe_but_for_its_two_numbers_and_its_images(run, tmp_path):
+    cell = trial(run, rate=0.02, penalty=0.25, iterations=7)
+    assert cell.folder == tmp_path / "runs/fashion_mnist-dhn-12-tune/lr0.02-lambda0.25-7"
+    tune.hold_out(run, cell.data)
+    tune.write_trial(cell)
+    cell_net, cell_solver = (read_net(cell.folder / "train_val.prototxt"), read_solver(cell.folder / "solver.prototxt"))
+    tune.net.write(run.dataset, run.variant, run.bits, str(tmp_path / "recipe"))
+    net, solver = (read_net(tmp_path / "recipe/train_val.prototxt"), read_solver(tmp_path / "recipe/solver.prototxt"))
+    sources = [json.loads(layer.python_param.param_str)["source"] for layer in cell_net.layer[:2]]
+    assert sources == [f"runs/fashion_mnist-dhn-12-tune/data/{part}_lmdb" for part in ("train", "query")]
+    for mine, theirs in zip(cell_net.layer, net.layer, strict=True):
+        if mine.name == "data":
+            mine.python_param.param_str = theirs.python_param.param_str
+        if mine.name == "quantization_loss":
+            assert list(mine.loss_weight) == [0.25]
+            mine.loss_weight[0] = theirs.loss_weight[0]
+        assert mine == theirs
+    assert (cell_solver.base_lr, cell_solver.max_iter) == (pytest.approx(0.02), 7)
+    assert list(cell_solver.test_iter) == [1]
+    for name in ("lr_policy", "gamma", "stepsize", "momentum", "weight_decay", "random_seed"):
+        assert getattr(cell_solver, name) == getattr(solver, name)
+
+
+def measured_by(best_rate: float, best_penalty: float | None, calls: list):
+    def measured(cell: tune.Trial, weights, gpu) -> dict:
+        calls.append((cell.rate, cell.penalty, weights))
+        if cell.rate > 0.02:
+            raise RunError("it diverged")
+        found = 1 - abs(np.log10(cell.rate / best_rate)) / 10
+        found -= abs(np.log10(cell.penalty / best_penalty)) / 10 if best_penalty else 0
+        return {**dict.fromkeys(MEASURED, found), "R": 5, "queries": 5, "database": 5}
+
+    return measured
+
+
+def test_two_passes_choose_the_best_and_measure_nothing_twice(run, capsys):
+    rate, penalty = tune.recipe_values(run)
+    calls: list = []
+    found = measured_by(rate * 3.16, penalty / 10, calls)
+    rows, chosen = tune.tune(run, "ours", "w.caffemodel", None, None, found)
+    rates, penalties = tune.values_of("ours", rate, penalty)
+    assert chosen == {"learning_rate": pytest.approx(rate * 3.16), "lambda": pytest.approx(penalty / 10)}
+    assert [row["learning_rate"] for row in rows[:4]] == rates and [row["lambda"] for row in rows[4:]] == penalties
+    assert len(rows) == 8 and len(calls) == 7  # the recipe's lambda stands in both passes
+    assert {row["lambda"] for row in rows[:4]} == {penalty} and all(call[2] == "w.caffemodel" for call in calls)
+    (run.root / "runs" / f"{run.name}-tune").mkdir(parents=True, exist_ok=True)
+    tune.write(run, rows, chosen, "ours")
+    text = capsys.readouterr().out
+    assert "chosen: learning rate" in text and "our grid" in text and "not the paper's" in text
+    with open(run.root / f"runs/{run.name}-tune/tune.csv", newline="") as stream:
+        assert [row["grid"] for row in csv.DictReader(stream)] == ["ours"] * 8
+    assert json.loads((run.root / f"runs/{run.name}-tune/tune.json").read_text())["chosen"] == chosen
+
+
+def test_a_cell_that_diverges_is_passed_over_and_dhn_q_has_no_lambda(run, capsys):
+    other = Run(run.dataset, "dhn_q", run.bits, run.root)
+    rows, chosen = tune.tune(other, "paper", "w.caffemodel", None, None, measured_by(1e-3, None, []))
+    assert chosen == {"learning_rate": 1e-3, "lambda": None} and len(rows) == 7
+    assert [row["learning_rate"] for row in rows] == pytest.approx([1e-5 * 10 ** (step / 2) for step in range(7)], 0.01)
+    assert "there is no lambda to choose" in capsys.readouterr().out
+    rows, chosen = tune.tune(other, "ours", "w.caffemodel", None, None, measured_by(1e-3, None, []))
+    with pytest.raises(RunError, match="no learning rate of the grid x could be trained"):
+        tune.one_pass("learning rate", [0.3], lambda value: trial(run, rate=value), "x", _fails)
+
+
+def _fails(cell):
+    raise RunError("it diverged")
+
+
+def test_the_papers_grids():
+    rates, penalties = tune.values_of("paper", 0.1, 1.0)
+    assert (rates[0], rates[-1]) == (1e-5, 1e-2) and (penalties[0], penalties[-1]) == (1e-5, 100)
+    assert np.allclose(np.diff(np.log10(rates)), 0.5, atol=0.01) and np.allclose(np.diff(np.log10(penalties)), 1)
+
+
+def test_a_finished_cell_is_not_run_again_and_keeps_no_weights(run, monkeypatch):
+    cell = trial(run, rate=0.02, penalty=0.25)
+    tune.hold_out(run, cell.data)
+    trained = []
+
+    def train(given, weights, gpu, write):
+        trained.append(given.name)
+        (given.folder / "dhn_iter_1.caffemodel").write_bytes(b"weights")
+
+    monkeypatch.setattr(tune.train, "train", train)
+    monkeypatch.setattr(tune, "extract", lambda *_: None)
+    facts = {**dict.fromkeys(MEASURED, 0.5), "R": 5}
+    monkeypatch.setattr(tune, "measure", lambda *_: facts)
+    assert tune.result(cell, None, None) == facts and tune.result(cell, None, None) == facts
+    assert len(trained) == 1 and not list(cell.folder.glob("*.caffemodel"))
+    weights = run.root / "w.caffemodel"
+    weights.write_bytes(b"others")
+    tune.result(cell, str(weights), None)  # from other weights: another cell
+    assert len(trained) == 2
+
+
+def test_the_pretraining_sees_the_same_part(run, monkeypatch):
+    first = []
+
+    def train(given, gpu, write):
+        given.folder.mkdir(parents=True)
+        write(given)
+        first.append(given)
+
+    monkeypatch.setattr(tune.train, "train", train)
+    calls: list = []
+    tune.tune(run, "ours", None, None, None, measured_by(0.003, 1, calls))
+    assert first[0].folder == run.root / f"runs/{run.name}-tune/pretraining"
+    assert "runs/fashion_mnist-dhn-12-tune/data/train_lmdb" in (first[0].folder / "train_val.prototxt").read_text()
+    assert all(call[2] == str(first[0].weights()) for call in calls)
+
+
+def test_bad_input_is_one_sentence(capsys, run):
+    for words, said in (
+        (["fashion_mnist", "--iterations", "0"], "expected at least 1, found 0"),
+        (["fashion_mnist", "--weights", "nowhere"], "WEIGHTS=nowhere: there is no such file"),
+        (["nowhere"], "there is no data set 'nowhere'"),
+    ):
+        assert tune.main(words) == 1
+        text = capsys.readouterr().err
+        assert text.startswith("tune: ") and said in text and text.count("\n") == 1
+    (run.data / "train_lmdb" / "source.json").unlink()
+    with pytest.raises(RunError, match="train_lmdb is missing; run: make data DATASET=fashion_mnist"):
+        tune.hold_out(run, run.root / "parts")

@@ -1,0 +1,311 @@
+"""Choose learning rate and lambda of a recipe on held-out training images. No query image is looked at.
+
+    python tools/tune.py fashion_mnist [--variant dhn] [--bits 48] [--grid ours|paper] [--iterations N]
+        [--net alexnet] [--weights W.caffemodel] [--seed 1] [--gpu 0]
+
+A tenth of the training images become validation queries, another tenth their database (images that the net was trained
+on would be too easy to retrieve); the net is trained on the rest. Two passes: learning rates with the recipe's lambda,
+then lambdas with the learning rate that was best. The MAP is that of tools/ablation.py, over the entire validation
+database.
+
+GRIDS:
+  paper  learning rates 1e-5 to 1e-2, lambdas 1e-5 to 100 by factors of 10: the paper's ranges. Its step of the learning
+         rate is sqrt(10) here; texts of the paper read 10 or sqrt(10), and the finer one holds both. The paper's loss
+         and penalty are sums over pairs and over images, a recipe's lambda weighs its own normalisation of them
+         (prototxt/net.py), so its values need not mean the same.
+  ours   around the recipe: learning rate x 0.1, 0.316, 1, 3.16, lambda x 0.01, 0.1, 1, 10.
+
+Writes runs/<run>-tune/: data/ (the parts of the training images), a folder a cell, tune.csv, tune.json. A finished cell
+is not run again; its weights are removed, its prototxt files, log and codes stay.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import train
+from caffe.proto import caffe_pb2
+from caffe.proto.text import read_net, read_solver
+from create_lmdb import LmdbError
+from download import sha256
+from experiment import MEASURED, measure, terminal, write_csv, write_text
+from google.protobuf import text_format
+from progress import console
+from run_folder import Run, RunError, write_json
+from score_run import extract
+from train import net, run_of, run_parser
+
+HELD_OUT = 0.1  # of the training images, for each of validation queries and their database
+GRIDS = {
+    "paper": (
+        tuple(float(f"{10 ** (power / 2):.3g}") for power in range(-10, -3)),
+        tuple(10.0**power for power in range(-5, 3)),
+    ),
+    "ours": ((0.1, 0.316, 1, 3.16), (0.01, 0.1, 1, 10)),  # times the recipe's values
+}
+
+
+@dataclass(frozen=True)
+class Trial(Run):
+    """A cell: the recipe of the run named `of` with another learning rate and lambda, on a part of its training images.
+
+    rate None: the pretraining that the cells start from, as its recipe says.
+    """
+
+    of: str = field(kw_only=True)
+    rate: float | None = field(kw_only=True, default=None)
+    penalty: float | None = field(kw_only=True, default=None)  # lambda; None for a variant without
+    iterations: int | None = field(kw_only=True, default=None)
+
+    @property
+    def name(self) -> str:
+        if self.rate is None:
+            return f"{self.of}-tune/{self.variant}"
+        penalty = "" if self.penalty is None else f"-lambda{self.penalty:g}"
+        short = "" if self.iterations is None else f"-{self.iterations}"
+        return f"{self.of}-tune/lr{self.rate:g}{penalty}{short}"
+
+    @property
+    def data(self) -> Path:
+        return self.folder.parent / "data"
+
+    def how(self, target: str) -> str:
+        return super().how("tune")
+
+
+def hold_out(run: Run, folder: Path) -> dict:
+    """Cut the run's training LMDB into the three LMDBs of a data folder, with lists and split.json.
+
+    The parts are drawn with the run's seed. Left as they are where they were made so from the same LMDB. Returns how
+    many images each has. Raises RunError where the training LMDB is missing or too small.
+    """
+    built = run.data / "train_lmdb"
+    if not (built / "source.json").exists():
+        raise RunError(f"{run.shown(built)} is missing; run: make data DATASET={run.dataset}")
+    of = {"train_lmdb": sha256(built / "source.json"), "seed": run.seed, "held_out": HELD_OUT}
+    record = folder / "split.json"
+    if record.exists() and (facts := json.loads(record.read_text())).get("of") == of:
+        return facts["counts"]
+    try:
+        with lmdb.open(str(built), readonly=True, lock=False) as source, source.begin() as transaction:
+            records = list(transaction.cursor())
+    except lmdb.Error as error:
+        raise RunError(
+            f"{run.shown(built)}: not a whole LMDB ({error}); run: make data DATASET={run.dataset}"
+        ) from None
+    held = int(HELD_OUT * len(records))
+    if held < 2:
+        raise RunError(f"{run.shown(built)} has {len(records)} images; tuning holds out two tenths, at least 4 images")
+    rows = np.random.RandomState(run.seed).permutation(len(records))
+    parts = dict(zip(("query", "database", "train"), np.split(rows, [held, 2 * held]), strict=True))
+    facts = {"split": "held out of the training images", "seed": run.seed, "R": "all", "of": of, "sha256": {}}
+    for name, part in parts.items():
+        listed = write_part([records[row] for row in np.sort(part)], folder / f"{name}_lmdb", folder / f"{name}.txt")
+        facts["sha256"][f"{name}.txt"] = listed
+    facts["counts"] = {name: len(part) for name, part in parts.items()}
+    write_json(record, facts)
+    return facts["counts"]
+
+
+def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) -> str:
+    """Write records as an LMDB and its list of `key l1 ... lC`; returns the list's SHA-256."""
+    lines = []
+    for key, value in records:
+        labels = caffe_pb2.Datum.FromString(value).float_data
+        if not labels:
+            raise LmdbError(f"record {key.decode(errors='replace')}: expected a label vector in float_data, found none")
+        lines.append(f"{key.decode(errors='replace')} {' '.join(str(int(label)) for label in labels)}\n")
+    write_text(listed, "".join(lines))
+    out.mkdir(parents=True, exist_ok=True)
+    for old in ("source.json", "data.mdb", "lock.mdb"):
+        (out / old).unlink(missing_ok=True)
+    size = sum(len(key) + len(value) for key, value in records)
+    with lmdb.open(str(out), map_size=4 * size + (64 << 20)) as target, target.begin(write=True) as transaction:
+        for key, value in records:
+            transaction.put(key, value, append=True)
+    digest = sha256(listed)
+    write_json(out / "source.json", {"recipe": {"inputs": {"list": digest}}, "records": len(records)})
+    return digest
+
+
+def write_trial(trial: Trial) -> None:
+    """Write a cell's prototxt files: those of the recipe, with the cell's data, learning rate and lambda."""
+    train.write_nets(trial)
+    counts = json.loads((trial.data / "split.json").read_text())["counts"]
+    path = trial.folder / "train_val.prototxt"
+    message = read_net(path)
+    for layer in message.layer:
+        if layer.type == "Python" and layer.python_param.module == "multilabel_data":
+            settings = json.loads(layer.python_param.param_str)
+            part = "query" if caffe_pb2.TEST in [rule.phase for rule in layer.include] else "train"
+            settings["source"] = trial.shown(trial.data / f"{part}_lmdb")
+            layer.python_param.param_str = json.dumps(settings)
+            if part == "query":
+                batches = -(-counts[part] // settings["batch_size"])
+        elif layer.python_param.module == "quantization_loss":
+            layer.loss_weight[0] = trial.penalty
+    write_text(path, text_format.MessageToString(message))
+    path = trial.folder / "solver.prototxt"
+    solver = read_solver(path)
+    solver.test_iter[0] = batches
+    if trial.rate is not None:
+        solver.base_lr = trial.rate
+    solver.snapshot = 0  # but for the end: a cell's weights are removed when it is scored
+    if trial.iterations is not None:
+        solver.max_iter = trial.iterations
+    write_text(path, text_format.MessageToString(solver))
+
+
+def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
+    """The measure of a cell, trained and scored unless it is finished. Returns the keys of MEASURED.
+
+    Raises RunError or ValueError where that fails.
+    """
+    kept = trial.folder / "trial.json"
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    write_trial(trial)
+    recipe = trial.recipe(sha256(Path(weights)) if weights else None)
+    try:
+        facts = json.loads(kept.read_text())
+        if facts["recipe"] == recipe:
+            console.print(f"{trial.shown(kept)}: already there, of this recipe")
+            return {key: facts[key] for key in MEASURED}
+    except (OSError, ValueError, KeyError):
+        pass
+    train.train(trial, weights=weights, gpu=gpu, write=write_trial)
+    extract(trial, gpu)
+    facts = measure(trial.folder, trial.variant == "dhn_b", None)
+    write_json(kept, {**facts, "recipe": recipe})
+    for path in (*trial.folder.glob("*.caffemodel"), *trial.folder.glob("*.solverstate")):
+        path.unlink()
+    return facts
+
+
+def one_pass(
+    what: str, values: Sequence[float], trial_of: Callable[[float], Trial], grid: str, measured: Callable[[Trial], dict]
+) -> tuple[list[dict], float]:
+    """A row for each value, and the value with the greatest MAP, the first of equal ones.
+
+    Raises RunError where all of them failed.
+    """
+    rows = []
+    for value in values:
+        trial = trial_of(value)
+        console.rule(trial.name)
+        row = {"pass": what, "learning_rate": trial.rate, "lambda": trial.penalty, "grid": grid}
+        try:
+            row |= measured(trial)
+        except (RunError, ValueError) as error:  # a learning rate may be too high: the others count
+            console.print(f"{trial.name} failed: {error}")
+            row |= dict.fromkeys(MEASURED)
+        rows.append(row)
+    done = [(row["map"], value) for row, value in zip(rows, values, strict=True) if row["map"] is not None]
+    if not done:
+        raise RunError(f"no {what} of the grid {grid} could be trained; the reasons stand above")
+    return rows, max(done, key=lambda each: each[0])[1]
+
+
+def recipe_values(run: Run) -> tuple[float, float | None]:
+    """Learning rate and lambda of a run's recipe; None for a variant without the quantization loss."""
+    spec = net.recipe(run.dataset, run.net)
+    rate = next(value for name, value, _ in spec.solver if name == "base_lr")
+    return rate, spec.quantization_weight if net.VARIANTS[run.variant][1] else None
+
+
+def values_of(grid: str, rate: float, penalty: float | None) -> tuple[list[float], list[float]]:
+    """Learning rates and lambdas of a grid; none of the latter for a variant without."""
+    rates, penalties = GRIDS[grid]
+    if grid == "ours":
+        rates = [float(f"{rate * factor:.3g}") for factor in rates]
+        penalties = [float(f"{(penalty or 0) * factor:.3g}") for factor in penalties]
+    return list(rates), [] if penalty is None else list(penalties)
+
+
+def tune(
+    run: Run, grid: str, weights: str | None, gpu: int | None, iterations: int | None, measured=result
+) -> tuple[list[dict], dict]:
+    """Both passes; returns the rows and the choice, {"learning_rate", "lambda"}. Raises RunError, ValueError."""
+    rate, penalty = recipe_values(run)
+    rates, penalties = values_of(grid, rate, penalty)
+    known: dict[tuple, dict] = {}
+
+    shared = {"dataset": run.dataset, "root": run.root, "net": run.net, "seed": run.seed, "of": run.name}
+
+    def trial_of(rate: float, penalty: float | None) -> Trial:
+        settings = {"rate": rate, "penalty": penalty, "iterations": iterations}
+        return Trial(variant=run.variant, bits=run.bits, **shared, **settings)
+
+    hold_out(run, trial_of(rate, penalty).data)
+    if weights is None and net.recipe(run.dataset, run.net).pretraining:
+        first = Trial(variant=net.PRETRAINING, bits=0, **shared)  # it sees no held-out image either
+        train.train(first, gpu=gpu, write=write_trial)
+        weights = str(first.weights())
+
+    def once(trial: Trial) -> dict:
+        key = trial.rate, trial.penalty
+        if key not in known:
+            known[key] = measured(trial, weights, gpu)
+        return known[key]
+
+    rows, best = one_pass("learning rate", rates, lambda value: trial_of(value, penalty), grid, once)
+    if penalties:
+        found, penalty = one_pass("lambda", penalties, lambda value: trial_of(best, value), grid, once)
+        rows += found
+    else:
+        console.print(f"{run.variant} has no quantization loss, so there is no lambda to choose")
+    return rows, {"learning_rate": best, "lambda": penalty}
+
+
+def write(run: Run, rows: Sequence[dict], chosen: dict, grid: str) -> None:
+    """Write tune.csv and tune.json, print the table and the choice."""
+    folder = run.root / "runs" / f"{run.name}-tune"
+    rate, penalty = recipe_values(run)
+    write_csv(folder / "tune.csv", rows)
+    about = {"run": run.name, "grid": grid, "recipe": {"learning_rate": rate, "lambda": penalty}, "chosen": chosen}
+    write_json(folder / "tune.json", {**about, "rows": list(rows)})
+    texts = []
+    for row in rows:
+        best = row["learning_rate"] == chosen["learning_rate"] and row["lambda"] == chosen["lambda"]
+        means = ["-" if row[key] is None else f"{row[key]:.4f}" for key in ("map", "map_low", "map_high")]
+        shown = "-" if row["lambda"] is None else f"{row['lambda']:g}"
+        texts.append([row["pass"], f"{row['learning_rate']:g}", shown, *means, "chosen" if best else ""])
+    source = "the paper's grid" if grid == "paper" else "our grid, around the recipe's values (not the paper's)"
+    caption = f"{source}; MAP over held-out training images, no query image was looked at."
+    columns = ["pass", "learning rate", "lambda", "MAP", "low", "high", ""]
+    console.print(terminal(f"tuning of {run.name}", caption, columns, texts))
+    said = f"chosen: learning rate {chosen['learning_rate']:g}"
+    said += "" if chosen["lambda"] is None else f", lambda {chosen['lambda']:g}"
+    lambda_ = "" if penalty is None else f", lambda {penalty:g}"
+    console.print(f"{said} (the recipe in prototxt/net.py has learning rate {rate:g}{lambda_})")
+    console.print(f"wrote {run.shown(folder)}/: tune.csv, tune.json")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = run_parser("Choose learning rate and lambda on held-out training images.")
+    parser.add_argument("--grid", choices=list(GRIDS), default="ours", help="default: ours, around the recipe's values")
+    parser.add_argument("--iterations", type=int, metavar="N", help="of a cell; default: the recipe's max_iter")
+    parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
+    options = parser.parse_args(arguments)
+    try:
+        if options.iterations is not None and options.iterations < 1:
+            raise ValueError(f"--iterations: expected at least 1, found {options.iterations}")
+        if options.weights and not Path(options.weights).is_file():
+            raise ValueError(f"WEIGHTS={options.weights}: there is no such file")
+        run = run_of(options)
+        rows, chosen = tune(run, options.grid, options.weights, options.gpu, options.iterations)
+        write(run, rows, chosen, options.grid)
+    except (RunError, LmdbError, ValueError, OSError) as error:
+        print(f"tune: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
