@@ -25,9 +25,8 @@ help:  ## list the targets
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
 	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= (data), PYTHON=$(PYTHON)"
 
-demo: data  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
-	@$(BIN)/python tools/train.py $(RUN)
-	@$(BIN)/python tools/score_run.py $(RUN)
+demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
+	@$(BIN)/python tools/demo.py $(RUN)
 
 data: $(READY)  ## get the data set and build its three LMDBs
 	@$(BIN)/python tools/get_data.py $(SPLITS)

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import recipes
 import splits
+import weights_report
 from curves import Recorder
 from download import sha256
 from progress import console, training
@@ -156,6 +157,8 @@ def train(
             console.print(f"{run.name}: going on from {run.shown(snapshot[1])}")
         elif start is not None:
             console.print(f"{run.name}: fine-tuning from {run.shown(Path(start))}")
+            if misfits := weights_report.show(start, run.folder / "deploy.prototxt").layers(weights_report.MISMATCHED):
+                raise RunError(f"{start} does not fit the net in {', '.join(misfits)}; see the table above")
         elif net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
             console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
         write_json(run.folder / "training.json", record)

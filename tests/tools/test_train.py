@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import splits
 import train
+import weights_report
 from caffe.proto import caffe_pb2
 from download import sha256
 from run_folder import Run, RunError, write_json
@@ -71,6 +72,7 @@ def behave(tmp_path, monkeypatch):
     stand_in = importlib.import_module("stand_in")
     monkeypatch.setattr(train.net, "write", stand_in.write)
     monkeypatch.setitem(train.net.DATASETS, "fashion_mnist", FROM_SCRATCH)
+    monkeypatch.setattr(train.weights_report, "show", lambda weights, net: weights_report.Report(str(weights), str(net)))
     return lambda mode: monkeypatch.setattr(train, "command", stand_in.command(mode))
 
 
@@ -217,6 +219,16 @@ def test_a_data_sets_pretraining_is_trained_first_and_once(run, behave, tmp_path
     train.train(third, weights=str(mine))
     train.train(third)
     assert third.record()["initial_weights"] == str(mine), "weights that were named stay"
+
+
+def test_weights_that_do_not_fit_stop_before_the_training(run, tmp_path, monkeypatch):
+    weights = tmp_path / "other.caffemodel"
+    weights.write_bytes(NET)
+    row = weights_report.Row("fc6", weights_report.MISMATCHED, ((2, 3),), ((4, 3),))
+    monkeypatch.setattr(train.weights_report, "show", lambda *where: weights_report.Report("w", "n", [row]))
+    with pytest.raises(RunError, match="does not fit the net in fc6"):
+        train.train(run, weights=str(weights))
+    assert not run.log.exists()
 
 
 def test_weights_that_are_gone_are_named(run, behave, tmp_path):
