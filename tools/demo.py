@@ -39,8 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run = train.run_of(options)
         timed("training", lambda: train.train(run, gpu=options.gpu))
-        timed("codes", lambda: score_run.extract(run, options.gpu))
-        timed("scores", lambda: score_run.score(run, options.gpu))
+        timed("codes and scores", lambda: score_run.score(run, options.gpu))
     except (RunError, splits.SplitError, ValueError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
