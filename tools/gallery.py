@@ -42,10 +42,15 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Row:
-    """A query and its nearest neighbours, nearest first."""
+    """A query and its nearest neighbours, nearest first.
+
+    within: how many database images have no greater Hamming distance than the last of them; above the number of
+    neighbours, ties chose among these.
+    """
 
     query: Picture
     neighbours: list[Neighbour]
+    within: int
 
 
 def choose(labels: np.ndarray, count: int) -> list[int]:
@@ -63,8 +68,12 @@ def choose(labels: np.ndarray, count: int) -> list[int]:
     return chosen[np.lexsort((place[chosen], first[chosen]))].tolist()
 
 
-def nearest(query: np.ndarray, database: np.ndarray, count: int, real: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest database items of each query, (Q, count) indices, and their Hamming distances, (Q, count).
+def nearest(
+    query: np.ndarray, database: np.ndarray, count: int, real: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The nearest database items of each query: indices (Q, count), Hamming distances (Q, count), items within (Q,).
+
+    Within: not farther, in bits, than the last of the nearest.
 
     query (Q, K) and database (N, K): real-valued codes; a code of 0 has the sign +1. Ranked by Hamming distance, or
     with `real` by the dot product of the codes themselves; ties in database order.
@@ -72,7 +81,8 @@ def nearest(query: np.ndarray, database: np.ndarray, count: int, real: bool = Fa
     signs = [np.where(codes >= 0, np.float32(1), np.float32(-1)) for codes in (query, database)]
     distances = np.rint((query.shape[1] - signs[0] @ signs[1].T) / 2).astype(np.int64)
     order = np.argsort(-(query @ database.T) if real else distances, axis=1, kind="stable")[:, :count]
-    return order, np.take_along_axis(distances, order, axis=1)
+    found = np.take_along_axis(distances, order, axis=1)
+    return order, found, (distances <= found[:, -1:]).sum(1)
 
 
 def read_pictures(path: Path, records: int, wanted: Sequence[int]) -> dict[int, Picture]:
@@ -147,7 +157,7 @@ def gallery(
     images.
     """
     chosen = choose(query[1], queries)
-    order, distances = nearest(query[0][chosen], database[0], neighbours, real)
+    order, distances, within = nearest(query[0][chosen], database[0], neighbours, real)
     asked = read_pictures(folders[0], len(query[0]), chosen)
     found = read_pictures(folders[1], len(database[0]), order.ravel().tolist())
     for pictures, (_, labels), folder in ((asked, query, folders[0]), (found, database, folders[1])):
@@ -161,6 +171,7 @@ def gallery(
                 Neighbour(found[item], bool((query[1][place] & database[1][item]).any()), int(distance))
                 for item, distance in zip(items.tolist(), row, strict=True)
             ],
+            int(tied),
         )
-        for place, items, row in zip(chosen, order, distances, strict=True)
+        for place, items, row, tied in zip(chosen, order, distances, within, strict=True)
     ]

@@ -48,6 +48,7 @@ STYLE = {
     "legend.fontsize": 9,
     "axes.prop_cycle": matplotlib.cycler(color=[ONE, TWO, THREE, FOUR]),
 }
+TOWERING = 10  # times the median
 MOST_LEVELS = 5  # learning rates that are named one by one
 SIZE = 4.9, 2.9  # inches: at 9 points the text is as large as a phone's page wants it
 
@@ -145,7 +146,10 @@ def _unit(axes: Axes, x: str, y: str, both: bool = False) -> None:
 
 
 def loss(curves: Curves) -> str:
-    """The training's loss and outputs over iterations; a test net's outputs dashed, in their namesakes' colours."""
+    """The training's loss and outputs over iterations; a test net's outputs dashed, in their namesakes' colours.
+
+    Where the first losses tower above the rest, the axis is logarithmic.
+    """
 
     def draw(axes: Axes) -> None:
         outputs = [name for name in curves.columns() if name != "lr"]
@@ -155,7 +159,14 @@ def loss(curves: Curves) -> str:
             colour = colours.get(name.removeprefix("test "), FAINT)
             line = {"linestyle": (0, (3, 2)), "marker": "o", "markersize": 3} if name not in training else {}
             axes.plot(*curves.series(name), color=colour, label=name.replace("_", " "), **line)
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        values = np.array([value for name in outputs for value in curves.series(name)[1]])
+        values = values[np.isfinite(values)]
+        if values.size and values.min() > 0 and values.max() > TOWERING * np.median(values):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         axes.set_xlabel("iteration")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda iteration, _: f"{iteration:,.0f}"))
         axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), handlelength=1.8)

@@ -38,17 +38,18 @@ def test_nearest_are_those_of_a_plain_loop(real):
     random = np.random.RandomState(0)
     query, database = random.randn(4, 6).astype(np.float32), random.randn(50, 6).astype(np.float32)
     query[0, 0] = database[3, 0] = 0  # counts as +1
-    order, distances = gallery.nearest(query, database, 7, real)
-    for one, items, row in zip(query, order, distances, strict=True):
+    order, distances, within = gallery.nearest(query, database, 7, real)
+    for one, items, row, count in zip(query, order, distances, within, strict=True):
         hamming = [sum((a >= 0) != (b >= 0) for a, b in zip(one, each, strict=True)) for each in database]
         ranks = -(database @ one) if real else hamming
         assert items.tolist() == sorted(range(50), key=lambda item, ranks=ranks: ranks[item])[:7]
         assert row.tolist() == [hamming[item] for item in items]
+        assert count == sum(distance <= row[-1] for distance in hamming)
 
 
 def test_fewer_images_than_neighbours():
-    order, distances = gallery.nearest(np.ones((1, 4), np.float32), np.ones((3, 4), np.float32), 10)
-    assert order.tolist() == [[0, 1, 2]] and distances.tolist() == [[0, 0, 0]]
+    order, distances, within = gallery.nearest(np.ones((1, 4), np.float32), np.ones((3, 4), np.float32), 10)
+    assert order.tolist() == [[0, 1, 2]] and distances.tolist() == [[0, 0, 0]] and within.tolist() == [3]
 
 
 def test_grey_images_are_kept_as_they_are(tmp_path):
@@ -80,6 +81,7 @@ def test_hits_share_a_label(tmp_path):
     codes = np.array([[1, 1], [1, -1], [-1, -1], [1, 1]], np.float32)
     (row,) = gallery.gallery((codes[:1], labels[1:2]), (codes, labels), folders)
     assert [(each.hit, each.distance) for each in row.neighbours] == [(True, 0), (False, 0), (True, 1), (False, 2)]
+    assert row.within == 4
 
 
 def test_images_of_other_codes_are_refused(tmp_path):
