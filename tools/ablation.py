@@ -74,7 +74,8 @@ def cell(run: Run, weights: str | None, gpu: int | None, folder: Path) -> dict:
         pass
     facts = measure(trained.folder, real, ranks(trained.data))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_json(kept, {**facts, "made": made})
+    about = {"dataset": run.dataset, "variant": run.variant, "bits": run.bits, "seed": run.seed}
+    write_json(kept, {**about, "net": net.recipe(run.dataset, run.net).net, **facts, "made": made})
     return facts
 
 

@@ -85,7 +85,7 @@ def terminal(title: str, caption: str, columns: Sequence[str], rows: Sequence[Se
     found = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
     found.title, found.caption = title, caption
     for place, name in enumerate(columns):
-        found.add_column(name, justify="right" if place else "left", no_wrap=True)
+        found.add_column(name, justify="right" if place else "left", no_wrap=place > 0, overflow="fold")
     for row in rows:
         found.add_row(*row)
     return found

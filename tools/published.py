@@ -16,7 +16,8 @@ class Published:
     """A method's MAPs on a data set as one source gives them.
 
     R: the ranks that AP looks at, "all" for the entire database; None where the source that was read does not say.
-    net: likewise. maps: bits -> MAP, without the lengths that the source does not give; empty where nobody gives any.
+    net, ranks, split, queries, database (numbers of images): likewise. maps: bits -> MAP, without the lengths that the
+    source does not give; empty where nobody gives any.
     """
 
     dataset: str
@@ -26,6 +27,10 @@ class Published:
     R: int | str | None
     net: str | None
     maps: dict[int, float]
+    ranks: str | None = None  # what database images are ranked by
+    split: str | None = None  # the name of the recipe's split that follows it
+    queries: int | None = None
+    database: int | None = None
 
 
 @lru_cache
@@ -58,6 +63,18 @@ def rows(dataset: str) -> list[Published]:
             source = _file()["sources"][row["source"]]
             maps = {int(bits): value for bits, value in row["map"].items()}
             found.append(
-                Published(dataset, row["method"], source["title"], source["cite"], row["R"], source["net"], maps)
+                Published(
+                    dataset,
+                    row["method"],
+                    source["title"],
+                    source["cite"],
+                    row["R"],
+                    source["net"],
+                    maps,
+                    source.get("ranks"),
+                    source.get("split"),
+                    row.get("queries"),
+                    row.get("database"),
+                )
             )
     return found
