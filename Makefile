@@ -4,6 +4,7 @@ DATASET ?= fashion_mnist
 VARIANT ?= dhn
 BITS    ?= 48
 SEED    ?= 1
+FEATURES ?= pixels
 
 # torch's threads wait asleep, not spinning: many times faster where other programs share the cores
 OMP_WAIT_POLICY ?= passive
@@ -15,14 +16,17 @@ RUN    = '$(DATASET)' --variant $(VARIANT) --bits $(BITS) --seed $(SEED) $(call 
 SPLITS = '$(DATASET)' $(call option,split,SPLIT) $(call option,seed,SPLIT_SEED) $(call option,from,FROM) \
          $(call option,allow-missing,MISSING)
 option = $(if $($(2)),--$(1) '$($(2))')
+# a variable that was typed (make BITS="12 24"), not one that has its default
+given = $(if $(filter-out file undefined default,$(origin $(2))),$(if $(1),--$(1)) $($(2)))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data weights train resume score report test test-slow lint reference conformance proto clean distclean
+.PHONY: help demo data weights train resume score report baselines ablation tune compare test test-slow lint reference conformance proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
 	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
+	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune)"
 	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= (data), PYTHON=$(PYTHON)"
 
 demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
@@ -45,6 +49,20 @@ score: $(READY)  ## codes of the query and database images, MAP under every prot
 
 report: $(READY)  ## write a scored run's report.html again
 	@$(BIN)/python tools/report.py $(RUN)
+
+baselines: data  ## LSH, SH, ITQ and ITQ-CCA on FEATURES=pixels or a blob (fc5, fc7), at BITS="12 24 32 48"
+	@$(BIN)/python tools/baselines.py '$(DATASET)' --features $(FEATURES) $(call given,bits,BITS) $(call given,seed,SEED) \
+	  $(call option,weights,WEIGHTS)
+
+ablation: data  ## VARIANTS x BITS x SEEDS trained and scored, cell by cell, in one table with mean and spread
+	@$(BIN)/python tools/ablation.py '$(DATASET)' $(call given,variants,VARIANTS) $(call given,bits,BITS) \
+	  $(call given,seeds,SEEDS) $(call option,net,NET) $(call option,weights,WEIGHTS) $(call option,gpu,GPU)
+
+tune: data  ## choose learning rate and lambda on a held-out part of the training images; GRID=ours or paper
+	@$(BIN)/python tools/tune.py $(RUN) $(call option,grid,GRID) $(call option,weights,WEIGHTS)
+
+compare: $(READY)  ## the paper's numbers, later re-runs' and the runs here, and in which settings they differ
+	@$(BIN)/python tools/compare.py $(call given,,DATASET)
 
 test: $(READY)  ## install what is missing and run the tests
 	$(BIN)/python -m pytest

@@ -25,6 +25,7 @@ from pathlib import Path
 import codes
 import numpy as np
 import splits
+import train
 from classic_hashing import METHODS, TITLES, BitsError
 from experiment import LENGTHS, MEASURED, measure, ranks, write_csv
 from progress import console
@@ -244,7 +245,7 @@ def table(dataset: str, rows: Sequence[dict]) -> Table:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Score LSH, SH, ITQ and ITQ-CCA on a data set.")
-    parser.add_argument("dataset", help="a data set whose LMDBs are built")
+    parser.add_argument("dataset", help="a data set whose LMDBs are built, or its recipe")
     parser.add_argument("--features", default=PIXELS, metavar="BLOB", help="pixels (default) or a blob, as fc5 or fc7")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--bits", nargs="+", type=int, default=list(LENGTHS), help="default: 12 24 32 48")
@@ -257,14 +258,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.model and not options.weights:
         parser.error("--model needs --weights")
     try:
-        found = opened(options.dataset, options.features, options.model, options.weights)
-        rows = baselines(options.dataset, *found, options.methods, options.bits, options.seed)
-        out = ROOT / "runs" / f"{options.dataset}-baselines-{options.features}.csv"
+        dataset = train.run_of(argparse.Namespace(**vars(options), variant="dhn", net=None)).dataset
+        found = opened(dataset, options.features, options.model, options.weights)
+        rows = baselines(dataset, *found, options.methods, options.bits, options.seed)
+        out = ROOT / "runs" / f"{dataset}-baselines-{options.features}.csv"
         write_csv(out, rows)
     except (RunError, ValueError, OSError) as error:
         print(f"baselines: {error}", file=sys.stderr)
         return 1
-    console.print(table(options.dataset, rows))
+    console.print(table(dataset, rows))
     console.print(f"wrote {out.relative_to(ROOT)}")
     return 0
 

@@ -47,3 +47,10 @@ def test_a_data_set_nobody_published_names_the_one_it_follows():
     assert published.rows(near) and why
     assert published.like("cifar10") is None and published.like("unheard") is None
     assert published.title("unheard") == "unheard" and published.rows("unheard") == []
+
+
+def test_settings_are_known_or_open_never_guessed():
+    (paper,) = [row for row in published.rows("cifar10") if row.method == "DHN" and "paper" in row.title]
+    assert (paper.ranks, paper.split, paper.queries, paper.database) == ("Hamming distance", "paper", 1000, 54000)
+    (other,) = [row for row in published.rows("nus_wide") if row.method == "DHN" and "ADSH" in row.title]
+    assert (other.ranks, other.split, other.queries, other.database) == (None, None, None, None)
