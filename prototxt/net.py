@@ -134,7 +134,7 @@ DATASETS = {
         solver=[
             ("test_iter", 10, "10 batches of 100 are the 1,000 query images"),
             ("test_interval", 500, "a look at the test losses costs less than 10 training iterations"),
-            ("base_lr", 0.003, "the hash layer learns at 10 times that; a third of it keeps the codes further from +-1"),
+            ("base_lr", 0.003, "the hash layer learns at 10 times that; a third of it leaves codes further from +-1"),
             ("lr_policy", "step", "the last third at a lower rate settles the codes"),
             ("gamma", 0.3, None),
             ("stepsize", 400, None),
@@ -288,7 +288,7 @@ def write(dataset: str, variant: str, bits: int, folder: str, net: str | None = 
 
     Paths in them are relative to the repository root where `folder` lies below it, absolute otherwise. Snapshots go to
     `folder`. net: of NETS, default: the data set's. seed: of the weights, of dropout, and of the images' order, crops
-    and mirrors. Returns the paths. With the variant "pretraining" it writes train_val.prototxt and solver.prototxt of the
+    and mirrors. Returns the paths. With the variant "pretraining" it writes train_val and solver.prototxt of the
     classifier whose weights the variants start from; bits is 0 then. Raises ValueError for an unknown dataset, net or
     variant, a dataset without pretraining, bits below 1, or a seed below 0.
     """
