@@ -10,8 +10,8 @@ recipe left in the folder is moved to `earlier-N/`, not overwritten.
 
 --weights starts from the weights of the layers that have the same names there (fine-tuning); a training that goes on
 keeps those it began with. Where none are named and the data set has a pretraining, that is trained first, once for all
-variants and bits, into runs/<dataset>-pretraining/. The data set's lists are checked first: a query image that is in the database or among the
-training images stops it. DATASET may be the path of a recipe (tools/recipes.py).
+variants and bits, into runs/<dataset>-pretraining/. The data set's lists are checked before: a query image that is in
+the database or among the training images stops it. DATASET may be the path of a recipe (tools/recipes.py).
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ def behave(tmp_path, monkeypatch):
     stand_in = importlib.import_module("stand_in")
     monkeypatch.setattr(train.net, "write", stand_in.write)
     monkeypatch.setitem(train.net.DATASETS, "fashion_mnist", FROM_SCRATCH)
-    monkeypatch.setattr(train.weights_report, "show", lambda weights, net: weights_report.Report(str(weights), str(net)))
+    empty = weights_report.Report("weights", "net")
+    monkeypatch.setattr(train.weights_report, "show", lambda weights, net: empty)
     return lambda mode: monkeypatch.setattr(train, "command", stand_in.command(mode))
 
 
@@ -200,7 +201,7 @@ def test_fine_tuning_keeps_the_weights_it_began_with(run, behave, tmp_path, caps
 def test_a_data_sets_pretraining_is_trained_first_and_once(run, behave, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(train.net.DATASETS, "fashion_mnist", FROM_SCRATCH._replace(pretraining=(("max_iter", 9, ""),)))
     behave("stop")
-    with pytest.raises(RunError, match="stopped before its end; run: make train DATASET=fashion_mnist$"):
+    with pytest.raises(RunError, match=r"stopped before its end; run: make train DATASET=fashion_mnist$"):
         train.train(run)
     assert not run.folder.exists(), "the variant waits for the weights it starts from"
     behave("run")
