@@ -180,7 +180,7 @@ def _place(row: Row) -> int:
     return ORDER.index(row.setting.method)
 
 
-def difference(one: Setting, other: Setting) -> str | None:
+def difference(one: Setting, other: Setting) -> str:
     """A sentence saying in which settings a published row and a run here differ, and what the source leaves open."""
     fields = {
         "ranks": "what ranks",
@@ -301,7 +301,7 @@ def compare(dataset: str, bits: Sequence[int], root: Path = ROOT) -> bool:
         some = True
         title = f"{published.title(key)}: published and here"
         said, lengths = sentences(rows, near), [f"{length} bits" for length in bits]
-        caption = "Below a number here: the range over tie orders. n/a: no source gives it; -: not at this length."
+        caption = "With each number here: the range over tie orders. n/a: no source gives it; -: not at this length."
         lines = [[row.source, row.setting.method, *values(row, bits, "\n")] for row in rows]
         console.print(terminal(title, caption, ["MAP", "method", *lengths], lines))
         for line in settings(rows):
