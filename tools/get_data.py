@@ -31,6 +31,7 @@ import create_lmdb
 import numpy as np
 import recipe_data
 import recipes
+from codes import write_whole
 from download import DownloadError, download, is_whole, sha256
 from image_source import from_list
 from progress import console
@@ -84,16 +85,6 @@ def split(
     if len(np.unique(together)) != len(together) or len(together) != len(labels):
         raise AssertionError("query, training and database rows overlap or leave images out")
     return drawn
-
-
-def write_file(path: Path, write) -> None:
-    """Call `write(stream)` on a temporary file, and rename it to `path` once it is on the disk."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, path)
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -199,13 +190,13 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     images = np.concatenate([read_idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")])
     labels = np.concatenate([read_idx(folder / f"{part}-labels-idx1-ubyte.gz") for part in ("train", "t10k")])
     rows = split(labels, seed)
-    write_file(folder / "images.npy", lambda out: np.save(out, images))
-    write_file(folder / "labels.npy", lambda out: np.save(out, labels))
+    write_whole(folder / "images.npy", lambda out: np.save(out, images))
+    write_whole(folder / "labels.npy", lambda out: np.save(out, labels))
     for name, path in lists.items():
         text = "".join(f"{row} {labels[row]}\n" for row in rows[name])
-        write_file(path, lambda out, text=text: out.write(text.encode()))
+        write_whole(path, lambda out, text=text: out.write(text.encode()))
     facts = {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}
-    write_file(record, lambda out: out.write((json.dumps(facts, indent=1) + "\n").encode()))
+    write_whole(record, lambda out: out.write((json.dumps(facts, indent=1) + "\n").encode()))
     counts = ", ".join(f"{len(rows[name]):,} {name}" for name in rows)
     console.print(f"{folder}: wrote query.txt, train.txt, database.txt, images.npy, labels.npy and split.json")
     console.print(f"  {counts} images, disjoint, drawn with seed {seed}")

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from get_data import write_file
+from codes import write_whole
 
 LINE = re.compile(r"(\S.*?)((?:\s+-?\d+)+)\s*")
 
@@ -80,7 +80,7 @@ def reroot_all(sources: Sequence[Path], root: Path, out: Path, allow_missing: bo
         for path, lines in ((target, found), (gaps, missing)):
             if lines:
                 text = "\n".join(lines) + "\n"
-                write_file(path, lambda stream, text=text: stream.write(text.encode("utf-8", "surrogateescape")))
+                write_whole(path, lambda stream, text=text: stream.write(text.encode("utf-8", "surrogateescape")))
         if not missing:
             gaps.unlink(missing_ok=True)
         left_out = f"; {len(missing)} missing images left out, listed in {gaps}" if missing else ""

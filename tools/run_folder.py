@@ -18,6 +18,7 @@ from pathlib import Path
 
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver
+from codes import write_whole
 from download import sha256
 from google.protobuf.message import DecodeError
 
@@ -31,13 +32,7 @@ class RunError(RuntimeError):
 
 def write_json(path: Path, facts: dict) -> None:
     """Write a JSON file as a whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "w") as stream:
-        json.dump(facts, stream, indent=1)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, path)
+    write_whole(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
 
 
 @dataclass(frozen=True)
