@@ -131,7 +131,7 @@ class Batches:
     def build(self, plan: list, map_) -> tuple[np.ndarray, np.ndarray]:
         """The images (B, channels, height, width) and labels (B, C) of a plan, float32; map_ maps over records."""
         records = self.source.read_all([index for index, *_ in plan], map_)
-        images = np.empty(self.shape, np.float32)
+        images = np.empty((len(plan), *self.shape[1:]), np.float32)
         height, width = self.shape[2:]
         for out, (image, _), (index, y, x, mirrored) in zip(images, records, plan):
             self._check(index, image)

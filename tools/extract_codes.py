@@ -122,8 +122,7 @@ def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, a
         raise ValueError(f"{source.name(0)}: the net takes {channels} channels, the image has {batches.shape[1]}")
 
     def build(plan, map_):
-        images, labels = batches.build([(index, 0, 0, False) for index in plan], map_)
-        return images[: len(plan)], labels
+        return batches.build([(index, 0, 0, False) for index in plan], map_)
 
     prefetcher = Prefetcher(plans, build, AHEAD, threads=2)
     found, carried = None, np.empty((count, source.labels), np.uint8)
