@@ -101,9 +101,9 @@ def inputs(**shapes) -> str:
 def run_onnx(net: caffe.Net, path) -> dict[str, np.ndarray]:
     """What onnxruntime makes of the net's inputs, by output."""
     save_onnx(net, path)
-    session = onnxruntime.InferenceSession(str(path))
-    feeds = {value.name: net.blobs[value.name].data for value in session.get_inputs()}
-    return dict(zip([value.name for value in session.get_outputs()], session.run(None, feeds), strict=True))
+    runtime = onnxruntime.InferenceSession(str(path))
+    feeds = {value.name: net.blobs[value.name].data for value in runtime.get_inputs()}
+    return dict(zip([value.name for value in runtime.get_outputs()], runtime.run(None, feeds), strict=True))
 
 
 def check(net: caffe.Net, path, seed: int = 0) -> None:

@@ -71,18 +71,18 @@ class Browser:
         and are neither the file nor in it).
         """
         target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
-        session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
+        attached = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         self._events.clear()
         for domain in ("Page", "Runtime", "Log", "Network"):
-            self._call(f"{domain}.enable", {}, session)
+            self._call(f"{domain}.enable", {}, attached)
         screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 800}
-        self._call("Emulation.setDeviceMetricsOverride", screen, session)
+        self._call("Emulation.setDeviceMetricsOverride", screen, attached)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", {"features": [scheme]}, session)
-        self._call("Page.navigate", {"url": page.absolute().as_uri()}, session)
+        self._call("Emulation.setEmulatedMedia", {"features": [scheme]}, attached)
+        self._call("Page.navigate", {"url": page.absolute().as_uri()}, attached)
         self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self._events))
         looked = {"expression": LOOK, "awaitPromise": True, "returnByValue": True}
-        found = self._call("Runtime.evaluate", looked, session)["result"]["value"]
+        found = self._call("Runtime.evaluate", looked, attached)["result"]["value"]
         self._call("Target.closeTarget", {"targetId": target})
         errors, asked = [], []
         for event in self._events:
@@ -98,14 +98,14 @@ class Browser:
         own = (page.absolute().as_uri(), "data:")
         return {**found, "errors": errors, "asked": [address for address in asked if not address.startswith(own)]}
 
-    def _send(self, method: str, parameters: dict, session: str | None) -> int:
+    def _send(self, method: str, parameters: dict, attached: str | None) -> int:
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
-        os.write(self._write, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
+        os.write(self._write, json.dumps(message | ({"sessionId": attached} if attached else {})).encode() + b"\0")
         return self._number
 
-    def _call(self, method: str, parameters: dict, session: str | None = None) -> dict:
-        number, answers = self._send(method, parameters, session), []
+    def _call(self, method: str, parameters: dict, attached: str | None = None) -> dict:
+        number, answers = self._send(method, parameters, attached), []
         self._until(lambda: bool(answers), lambda message: message.get("id") == number and answers.append(message))
         if "error" in answers[0]:
             raise RuntimeError(f"Chromium refuses {method}: {answers[0]['error']['message']}")
