@@ -8,7 +8,11 @@ the test data layer of the net that was trained does it: its settings are read f
 deploy net (or from --like), and an option given here goes before them. Number of channels, height and width are those
 of the deploy net's input: grey or colour follows from the channels, larger images are cropped in their centre.
 
-X.npz appears when it is whole, in one step. Needs nothing of Caffe but pycaffe's Net.
+--classifier prepares the images as the authors' prediction scripts do instead (tools/classifier_codes.py): resized to
+256x256, per-channel mean of --mean-file (BVLC's ilsvrc_2012_mean.npy) or --mean-value, the centre crop or the mean over
+ten crops, in --workers processes.
+
+X.npz appears when it is whole, in one step. Needs nothing of Caffe but pycaffe's Net and Classifier.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))  # to read data as training does
 
+import classifier_codes
 import codes
 
 PREPARED = ("resize", "mean_value", "mean_file", "scale")  # what a test data layer says of an image, besides its crop
@@ -164,12 +169,22 @@ def main(arguments: list | None = None) -> int:
     parser.add_argument("--mean-value", type=float, nargs="+", metavar="V", help="subtracted: one, or one a channel")
     parser.add_argument("--mean-file", metavar="M.binaryproto", help="mean image, subtracted instead")
     parser.add_argument("--scale", type=float, help="multiplies what is left")
+    parser.add_argument("--classifier", choices=list(classifier_codes.CROPS), help="the authors' way: one or ten crops")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes of --classifier; default: 1")
     options = parser.parse_args(arguments)
+    if options.workers and not options.classifier:
+        parser.error("--workers is an option of --classifier")
+    if options.classifier:
+        for name in ("like", "resize", "scale", "batch_size"):
+            if getattr(options, name) is not None:
+                parser.error(f"--{name.replace('_', '-')} does not go with --classifier, which has its own way")
+        if options.mean_value is None and options.mean_file is None:
+            parser.error("--classifier needs --mean-file weights/ilsvrc_2012_mean.npy (make weights), or --mean-value")
     if options.mean_value is not None and options.mean_file is not None:
         parser.error("--mean-value and --mean-file exclude each other")
     os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
     try:
-        return _run(options)
+        return _run_classifier(options) if options.classifier else _run(options)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"extract_codes: {error}", file=sys.stderr)
         return 2
@@ -178,7 +193,7 @@ def main(arguments: list | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     import caffe  # after GLOG_minloglevel is set
     from image_records import ListSource, LmdbSource
-    from progress import console, counter
+    from progress import console
 
     if options.gpu is None:
         caffe.set_mode_cpu()
@@ -214,19 +229,44 @@ def _run(options: argparse.Namespace) -> int:
     else:
         source = LmdbSource(options.source, **shared)
 
+    def work(advance):
+        size = options.batch_size or batch_size
+        return extract(net, options.blob, source, size, _mean(settings), settings.get("scale", 1), advance)
+
+    return _save(options, len(source), work)
+
+
+def _run_classifier(options: argparse.Namespace) -> int:
+    from progress import console
+
+    workers = options.workers or 1
+    mean = options.mean_value or classifier_codes.channel_mean(options.mean_file)
+    job = classifier_codes.Job(
+        options.model, options.weights, options.blob, options.source, options.root, options.labels, tuple(mean),
+        options.classifier, options.gpu, max(1, (os.cpu_count() or 1) // workers),
+    )  # fmt: skip
+    load_net(options.model, options.weights)  # files and weights are checked before a process is started
+    shown = ", ".join(f"{value:.3f}" for value in mean)
+    console.print(f"images: as caffe.Classifier prepares them, 256x256, mean {shown}, {options.classifier} crop(s)")
+    total = len(classifier_codes.open_source(job))
+    return _save(options, total, lambda advance: classifier_codes.extract(job, workers, advance))
+
+
+def _save(options: argparse.Namespace, total: int, work) -> int:
+    """Run work(advance) under a progress bar and save the codes and labels it gives."""
+    from progress import console, counter
+
     began = time.monotonic()
     with counter() as bar:
         name = f"codes of {Path(options.source).name}"
-        task = bar.add_task(name, total=len(source))
+        task = bar.add_task(name, total=total)
 
         def advance(images: int) -> None:
             bar.advance(task, images)
             rate = bar.tasks[0].completed / (time.monotonic() - began)
             bar.update(task, description=f"{name}, {rate:.0f} images/s")
 
-        batch_size = options.batch_size or batch_size
-        scale = settings.get("scale", 1)
-        found, labels = extract(net, options.blob, source, batch_size, _mean(settings), scale, advance)
+        found, labels = work(advance)
     seconds = time.monotonic() - began
     codes.save(options.out, found, labels)
     rate = f"{seconds:.1f} s, {len(found) / seconds:.0f} images/s"
