@@ -3,8 +3,9 @@
     python tests/conformance/conformance.py [PREFIX ...]     compare; a table, exit status 1 when anything differs
     python tests/conformance/conformance.py --record         write what the reference answers and logs to recorded/
 
-Only the cases whose name begins with a PREFIX, if any is given; without one, the demo's net too is trained on both for
-twenty iterations (dropout set to 0 in a copy, for it is drawn at random), where its LMDB has been built.
+After the cases come the whole nets (WholeNet/NAME) and the files that one writes and the other reads (Files/). Only
+what begins with a PREFIX, if any is given; without one, the demo's net too is trained on both for twenty iterations
+(dropout set to 0 in a copy, for it is drawn at random), where its LMDB has been built.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import comparison
+import live
 import record_logs
 import reference
 import storage
@@ -124,6 +126,9 @@ def main() -> int:
         recorded = storage.load(comparison.RECORDED)
         _, stale = table(expected, recorded)
         said += [f"recorded/ is not what the reference answers (--record): {line}" for line in stale]
+        said += live.whole_nets(folder, arguments.prefix)
+        if "Files/".startswith(tuple(arguments.prefix) or ("",)):
+            said += live.files(folder)
         if not arguments.prefix:
             lines, differences = demo(folder)
             print("\n".join(lines))

@@ -51,7 +51,8 @@ def main() -> int:
                 traceback.print_exc()
                 values = {"error": np.asarray("%s: %s" % (type(error).__name__, error))}
             groups.setdefault(name.split("/")[0], {})[name] = values
-    os.remove(os.path.join(out, "running"))
+    if groups:
+        os.remove(os.path.join(out, "running"))
     for group, answers in groups.items():
         storage.save(os.path.join(out, group + ".npz"), answers)
     print("%d cases answered in %s" % (sum(name.startswith(prefixes) for name in cases.ALL), out))

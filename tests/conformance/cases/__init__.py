@@ -16,6 +16,7 @@ from . import (
     sources,
     weighted,
     weights,
+    whole,
     wider,
     windows,
 )
@@ -34,6 +35,7 @@ MODULES = (
     net_calls,
     weights,
     solvers,
+    whole,
     refusals,
     refused_layers,
 )
