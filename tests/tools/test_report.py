@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -17,10 +16,6 @@ from caffe.proto import caffe_pb2
 from image_source import from_arrays
 from run_folder import Run, RunError, write_json
 from score_map import score_files, write_metrics
-
-spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
-browser = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(browser)
 
 BITS, CLASSES, COUNTS = 8, 10, {"train": 20, "query": 30, "database": 200}
 HEAD = "I1124 03:48:02.483288 32346 "
@@ -193,33 +188,24 @@ def test_what_is_not_there_is_said(tmp_path):
     assert "There is no train.log in this folder" in text and "not in this folder" in text
 
 
-needs_chromium = pytest.mark.skipif(
-    browser.PROGRAM is None, reason="no Chromium is installed (on Debian: apt-get install chromium)"
-)
-
-
-@needs_chromium
-def test_a_browser_shows_it(run, tmp_path):
+def test_a_browser_shows_it(run, tmp_path, chromium):
     colour = make(tmp_path / "colour", colour=True)
     report.write(colour)
-    with browser.Browser(tmp_path / "profile") as chromium:
-        for page, size in ((run.folder / "report.html", 28), (colour.folder / "report.html", 90)):
-            for width, dark in ((390, False), (1200, True)):
-                seen = chromium.visit(page, width, dark)
-                assert seen["errors"] == [] and seen["asked"] == []
-                assert seen["widths"] == [size] * 220, "20 queries and their ten nearest, all decoded"
-                assert seen["title"] == "DHN, Fashion-MNIST, 8 bits" and seen["drawings"] == 7
-                assert seen["wide"] <= width, "nothing sticks out of a phone's screen"
-                assert (seen["background"] == "rgb(255, 255, 255)") == (not dark)
+    for page, size in ((run.folder / "report.html", 28), (colour.folder / "report.html", 90)):
+        for width, dark in ((390, False), (1200, True)):
+            seen = chromium.visit(page, width, dark)
+            assert seen["errors"] == [] and seen["asked"] == []
+            assert seen["widths"] == [size] * 220, "20 queries and their ten nearest, all decoded"
+            assert seen["title"] == "DHN, Fashion-MNIST, 8 bits" and seen["drawings"] == 7
+            assert seen["wide"] <= width, "nothing sticks out of a phone's screen"
+            assert (seen["background"] == "rgb(255, 255, 255)") == (not dark)
 
 
-@needs_chromium
-def test_the_browser_notices_what_is_wrong(tmp_path):
+def test_the_browser_notices_what_is_wrong(tmp_path, chromium):
     path = tmp_path / "broken.html"
     path.write_text(
         '<img src="data:image/png;base64,AAAA"><img src="http://localhost:1/a.png"><script>nothing()</script>'
     )
-    with browser.Browser(tmp_path / "profile") as chromium:
-        seen = chromium.visit(path)
+    seen = chromium.visit(path)
     assert seen["widths"] == [0, 0] and seen["asked"] == ["http://localhost:1/a.png"]
     assert any("nothing is not defined" in error for error in seen["errors"])
