@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import caffe
+import caffe.weight_files
 import numpy as np
 import pytest
 from caffe.net_param import filter_net, insert_splits
@@ -389,6 +390,13 @@ def test_a_file_that_is_no_caffemodel_is_refused(net, tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ValueError, match="truncated"):
         net.copy_from(path)
+
+
+def test_a_caffemodel_above_protobufs_limit_is_refused(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(caffe.weight_files, "_PROTOBUF_LIMIT", 40)
+    with pytest.raises(ValueError, match=r"48 bytes of parameters, and a binary caffemodel holds at most 40; use HDF5"):
+        net.save(tmp_path / "big.caffemodel")
+    assert not list(tmp_path.iterdir())
 
 
 def test_share_with_is_one_memory(net):

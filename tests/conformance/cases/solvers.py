@@ -62,6 +62,19 @@ SOLVERS = {
     "shared_params": 'base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01',
     "batch_norm": 'base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01',
 }
+# Each solver type with each policy besides: the type's own fields at a rate that it bears, the policy's fields above.
+POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+TYPES = {
+    "Nesterov": "base_lr: 0.02 momentum: 0.9",
+    "AdaGrad": "base_lr: 0.05 delta: 1e-6",
+    "RMSProp": "base_lr: 0.01 rms_decay: 0.9 delta: 1e-4",
+    "AdaDelta": "base_lr: 1 momentum: 0.95 delta: 1e-4",
+    "Adam": "base_lr: 0.01 momentum: 0.9 momentum2: 0.99",
+}
+for _type, _fields in TYPES.items():
+    for _policy in POLICIES:
+        _schedule = SOLVERS[_policy].split(" ", 2)[2]
+        SOLVERS["%s_%s" % (_type.lower(), _policy)] = 'type: "%s" %s %s' % (_type, _fields, _schedule)
 NETS = {"shared_params": SHARED, "batch_norm": BATCH_NORM}
 
 
