@@ -131,7 +131,7 @@ def order(found: Sequence[dict]) -> list[str]:
     """Where the paper's order holds and where not, in sentences: DHN-B >= DHN > DHN-Q > DHN-E, all above ITQ."""
     said = []
     known = {(row["variant"], row["bits"]): row for row in found if row["mean"] is not None}
-    pairs = [*pairwise(ORDER), *((better, "ITQ") for better in ORDER[:-1])]
+    pairs = dict.fromkeys([*pairwise(ORDER), *((better, "ITQ") for better in ORDER[:-1])])
     for better, worse in pairs:
         lengths = [bits for name, bits in known if name == better and (worse, bits) in known]
         broken = []

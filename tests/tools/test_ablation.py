@@ -80,6 +80,7 @@ def test_where_the_papers_order_does_not_hold_it_says_so():
     assert "The paper's DHN-Q > DHN-E holds here at 12, 48 bits." in said
     assert "The paper's DHN-E > ITQ does not hold here at 48 bits (0.6000 and 0.6500)." in said
     assert "The paper's DHN > ITQ holds here at 12, 48 bits." in said
+    assert len(said) == len(set(said))
     near = [row("DHN", 12, 0.70, 1), row("DHN", 12, 0.72, 2), row("DHN-Q", 12, 0.715, 1), row("DHN-Q", 12, 0.716, 2)]
     assert ablation.order(ablation.summary(near)) == [
         "The paper's DHN > DHN-Q does not hold here at 12 bits (0.7100 and 0.7155, a difference within the spread of "
