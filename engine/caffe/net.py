@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
@@ -132,46 +133,46 @@ class Net(Wiring):
         for index, made in enumerate(self.layers):
             made.reshape(self._bottoms(index), self._tops(index))
 
-    # -- pycaffe's views
+    # -- pycaffe's views, made once: a net's wiring does not change
 
-    @property
+    @cached_property
     def blobs(self) -> OrderedDict[str, Blob]:
         """The blobs by name, in the order the net makes them."""
         return OrderedDict(zip(self._blob_names, self._blobs, strict=True))
 
-    @property
+    @cached_property
     def params(self) -> OrderedDict[str, BlobVec]:
         """The parameter blobs by layer name: weights first, then bias."""
         return OrderedDict(
             (name, made.blobs) for name, made in zip(self._layer_names, self.layers, strict=True) if made.blobs
         )
 
-    @property
+    @cached_property
     def layer_dict(self) -> OrderedDict:
         """The layers by name."""
         return OrderedDict(zip(self._layer_names, self.layers, strict=True))
 
-    @property
+    @cached_property
     def blob_loss_weights(self) -> OrderedDict[str, float]:
         """Each blob's weight in the loss, by name."""
         return OrderedDict(zip(self._blob_names, self._blob_loss_weights, strict=True))
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """The tops of the net's Input layers."""
         return [self._blob_names[i] for i in self._inputs]
 
-    @property
+    @cached_property
     def outputs(self) -> list[str]:
         """The tops that no layer of the net reads."""
         return [self._blob_names[i] for i in self._outputs]
 
-    @property
+    @cached_property
     def top_names(self) -> OrderedDict[str, list[str]]:
         """Each layer's tops, by name."""
         return self._names(self._top_vecs)
 
-    @property
+    @cached_property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
         """Each layer's bottoms, by name."""
         return self._names(self._bottom_vecs)

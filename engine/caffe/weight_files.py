@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,32 +28,30 @@ def check_folder(path: str | Path) -> None:
         raise FileNotFoundError(f"cannot write {path}: there is no folder {folder}; make it first")
 
 
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old one or the whole new one, whatever happens meanwhile."""
+@contextmanager
+def _whole(path: str | Path) -> Iterator[Path]:
+    """A temporary file to write; it takes the place of `path` once it is on the disk, or goes if writing fails."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_whole_hdf5(path: str | Path, fill) -> None:
-    """Write an HDF5 file, made by `fill(h5py.File)`, as `write_whole` does."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(temporary, "w") as file:
-            fill(file)
+        yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write a file so that a reader finds the old one or the whole new one, whatever happens meanwhile."""
+    with _whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_whole_hdf5(path: str | Path, fill: Callable[[h5py.File], None]) -> None:
+    """Write an HDF5 file, made by `fill(h5py.File)`, as `write_whole` does."""
+    with _whole(path) as temporary, h5py.File(temporary, "w") as file:
+        fill(file)
 
 
 def copy_trained(net: Net, path: str | Path) -> None:
