@@ -20,13 +20,13 @@ option = $(if $($(2)),--$(1) '$($(2))')
 given = $(if $(filter-out file undefined default,$(origin $(2))),$(if $(1),--$(1)) $($(2)))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data weights train resume score report baselines ablation tune compare test test-slow lint reference conformance proto clean distclean
+.PHONY: help demo data weights train resume score report baselines ablation tune compare test test-slow lint reference conformance bench proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
 	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
-	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune)"
+	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench)"
 	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= (data), PYTHON=$(PYTHON)"
 
 demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
@@ -78,6 +78,9 @@ reference:  ## put BVLC Caffe 1.0 (Debian 11's packages) under .reference/
 
 conformance: $(READY)  ## run the same nets on BVLC Caffe and on the engine, and compare
 	$(BIN)/python tests/conformance/conformance.py
+
+bench: $(READY)  ## ratios of time and memory to BVLC Caffe and plain PyTorch, 15 minutes; ROWS="alexnet lenet" for some
+	@$(BIN)/python tests/bench/bench.py $(call given,,ROWS)
 
 proto: $(READY)  ## regenerate caffe.desc after an edit of caffe.proto
 	$(BIN)/python -m caffe.proto.generate

@@ -1,0 +1,122 @@
+"""What was measured, where and when: as JSON, as lines, as a table."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from harness import REPOSITORY, Goal, Row
+from rich import box
+from rich.table import Table
+
+PACKAGES = ("torch", "numpy", "numba", "protobuf", "opencv-python-headless", "lmdb")
+
+
+def facts() -> dict:
+    """Date, machine, versions, commit, and the load (of the last minute) that others made before the row began."""
+    with open("/proc/cpuinfo") as file:
+        models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": {
+            "cpu": models[0] if models else platform.processor(),
+            "cores": os.cpu_count(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+            "system": platform.platform(),
+        },
+        "versions": {"python": platform.python_version(), **versions},
+        "commit": _git("rev-parse", "HEAD"),
+        "changed_files": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _git(*words: str) -> str | None:
+    done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def entry(row: Row, rounds: list, about: dict) -> dict:
+    """What the file holds of a row. rounds: as harness.measure gives them."""
+    peaks = {side: max(each[side]["peak"] for each in rounds) for side in row.sides}
+    return {"says": row.says, **about, "goals": [goal.result(rounds) for goal in row.goals], "peaks": peaks,
+            "rounds": rounds}  # fmt: skip
+
+
+def add(path: Path, name: str, measured: Mapping) -> None:
+    """Put a row into the file, whole or not at all; the other rows stay."""
+    content = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    content["rows"][name] = measured
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    os.replace(part, path)
+
+
+def goal_text(goal: Goal) -> str:
+    """A goal in words."""
+    return _goal(goal.bound, goal.figure, goal.of, goal.to, goal.faster, goal.per)
+
+
+def _goal(bound: float, figure: str, of: str, to: str | None, faster: bool, per: float) -> str:
+    if to is None:
+        return f"{of} <= {amount(bound, figure)}"
+    if faster:
+        return f"{of} >= {bound:g} times as fast as {to}"
+    what = "memory" if figure == "peak" else "time"
+    return f"{of} <= {bound:g} of {f'{per:g} times ' if per != 1 else ''}{to}'s {what}"
+
+
+def amount(value: float, figure: str) -> str:
+    """Seconds or bytes for a person to read."""
+    if figure == "peak":
+        return f"{value / 1e9:.2f} GB"
+    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def cells(measured: Mapping) -> list[list[str]]:
+    """For each goal of a row: both medians, value with spread, goal, met or not."""
+    found = []
+    for goal in measured["goals"]:
+        of, to, figure = goal["of"], goal["to"], goal["figure"]
+        sides = [f"{side} {amount(goal['medians'][side], figure)}" for side in (of, to) if side is not None]
+        if to is None:
+            values = [amount(goal[key], figure) for key in ("value", "low", "high")]
+        else:
+            values = [f"{goal[key]:.3g}" for key in ("value", "low", "high")]
+        text = _goal(goal["bound"], figure, of, to, goal["faster"], goal["per"])
+        found.append([", ".join(sides), f"{values[0]} ({values[1]}..{values[2]})", text,
+                      "met" if goal["met"] else "not met"])  # fmt: skip
+    return found
+
+
+def lines(name: str, measured: Mapping) -> list[str]:
+    """A row's lines, one a goal."""
+    return [f"{name:18} {'; '.join(each)}" for each in cells(measured)]
+
+
+def table(rows: Mapping[str, Mapping]) -> Table:
+    """The rows for a person to read."""
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", caption_justify="left")
+    for column in ("row", "medians", "ratio (least..greatest)", "goal", "", "peak memory", "rounds"):
+        made.add_column(column, overflow="fold")
+    for name, measured in rows.items():
+        peaks = ", ".join(f"{side} {value / 1e9:.2f} GB" for side, value in measured["peaks"].items())
+        for index, each in enumerate(cells(measured)):
+            first = [name, peaks, str(len(measured["rounds"]))] if index == 0 else ["", "", ""]
+            made.add_row(first[0], *each, *first[1:])
+    last = next(reversed(rows.values()))
+    machine = last["machine"]
+    made.caption = (
+        f"{last['date']}, {machine['cpu']}, {machine['cores']} cores, torch {last['versions']['torch']}, "
+        f"commit {(last['commit'] or 'unknown')[:7]}{' with changes' if last['changed_files'] else ''}, "
+        f"load before the last row {last['load']}"
+    )
+    return made

@@ -1,0 +1,34 @@
+"""A sample: batches of pictures go into a deploy net, and its features come out."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+
+import caffe
+import numpy as np
+
+import nets
+
+
+def setup(folder: str, net: str, batch: int, blob: str, iterations: int):
+    """`seconds` is the time of one batch: copied in, forward, the blob named `blob` copied out."""
+    caffe.set_mode_cpu()
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        deploy = caffe.Net(nets.write(own, net, batch, deploy=True), caffe.TEST)
+    pictures = np.random.RandomState(0).standard_normal(deploy.blobs["data"].data.shape).astype(np.float32)
+
+    def one():
+        deploy.blobs["data"].data[...] = pictures
+        deploy.forward()
+        return deploy.blobs[blob].data.copy()
+
+    one()
+
+    def sample():
+        start = time.perf_counter()
+        for _ in range(iterations):
+            one()
+        return {"seconds": (time.perf_counter() - start) / iterations}
+
+    return sample

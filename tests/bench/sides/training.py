@@ -1,0 +1,32 @@
+"""A sample: iterations of a solver (forward, backward, update) on a net whose inputs are drawn once."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+
+import caffe
+import numpy as np
+
+import nets
+
+
+def setup(folder: str, net: str, batch: int, iterations: int):
+    """`seconds` is the time of one iteration. The first two, which allocate, are not measured."""
+    caffe.set_mode_cpu()
+    caffe.set_random_seed(1)
+    with tempfile.TemporaryDirectory(dir=folder) as own:  # each side writes its own: they start side by side
+        solver = caffe.get_solver(nets.write_solver(own, net, batch))
+    nets.fill(solver.net)
+    solver.step(2)
+
+    def sample():
+        start = time.perf_counter()
+        solver.step(iterations)
+        seconds = (time.perf_counter() - start) / iterations
+        losses = [float(solver.net.blobs[name].data.sum()) for name in solver.net.outputs]
+        if not np.isfinite(losses).all():
+            raise ValueError("%s: expected finite losses, found %s: nothing is measured by them" % (net, losses))
+        return {"seconds": seconds}
+
+    return sample
