@@ -77,6 +77,10 @@ class Net(Wiring):
 
     def _forward(self, start: int, end: int) -> float:
         """Run the layers `start` to `end`, both included; returns the weighted sum of their losses."""
+        return float(self._forward_loss(start, end))
+
+    def _forward_loss(self, start: int, end: int) -> torch.Tensor:
+        """`_forward`, its loss left on the device: whoever reads it there waits for the device."""
         losses = []
         for index in range(start, end + 1):
             self._call("before_forward", index)
@@ -89,7 +93,7 @@ class Net(Wiring):
             if self.debug_info:
                 net_debug.forward(self, index)
             self._call("after_forward", index)
-        return float(torch.stack(losses).sum()) if losses else 0.0
+        return torch.stack(losses).sum() if losses else torch.zeros(())
 
     def _backward(self, start: int, end: int) -> None:
         """Run backward the layers `start` down to `end`, both included."""
@@ -203,7 +207,7 @@ class Net(Wiring):
         last = len(self.layers) - 1 if end is None else self._layer_index(end)
         wanted = [*(self.outputs if end is None else self.top_names[end]), *(blobs or [])]
         self._fill(inputs, self.inputs, "data", "Input blob arguments do not match net inputs.", "Input")
-        self._forward(first, last)
+        self._forward_loss(first, last)
         by_name = self.blobs
         return {name: self._blob(by_name, name).data for name in wanted}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,8 +51,7 @@ class Solver:
         self.current_step = 0
         self.requested_action: Callable[[], str | None] = lambda: None
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
-        self._losses: list[float] = []
-        self._smoothed = 0.0
+        self._forget_losses()
         self._stopped = False
         self._timer = time.monotonic()
         self._displayed = 0
@@ -146,8 +146,8 @@ class Solver:
     def step(self, iterations: int) -> None:
         """Make `iterations` updates, testing, displaying and snapshotting as the prototxt says."""
         p, net = self.param, self.net
-        start, stop = self.iter, self.iter + iterations
-        self._losses, self._smoothed = [], 0.0
+        stop = self.iter + iterations
+        self._forget_losses()
         self._timer, self._displayed = time.monotonic(), self.iter
         while self.iter < stop:
             net.clear_param_diffs()
@@ -160,12 +160,14 @@ class Solver:
                 on_start()
             display = bool(p.display) and self.iter % p.display == 0
             net.debug_info = display and p.debug_info
-            loss = 0.0
+            losses = []
             for _ in range(p.iter_size):
-                loss += net._forward(0, len(net.layers) - 1)
+                losses.append(net._forward_loss(0, len(net.layers) - 1))
                 net._backward(len(net.layers) - 1, 0)
-            self._smooth(loss / p.iter_size, start)
+            if p.display:
+                self._unread.append(losses)
             if display:
+                self._read_losses()
                 self._display()
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
@@ -191,7 +193,6 @@ class Solver:
         if resume_file:
             glog.info("solver.cpp:295", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
-        start = self.iter
         self.step(p.max_iter - self.iter)
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot):
             self.snapshot()
@@ -199,7 +200,8 @@ class Solver:
             glog.info("solver.cpp:311", "Optimization stopped early.")
             return
         if p.display and self.iter % p.display == 0:
-            self._smooth(self.net._forward(0, len(self.net.layers) - 1), start)
+            self._unread.append([self.net._forward_loss(0, len(self.net.layers) - 1)])
+            self._read_losses()
             glog.info("solver.cpp:327", f"Iteration {self.iter}, loss = {self._smoothed:g}")
         if p.test_interval and self.iter % p.test_interval == 0:
             self._test_all()
@@ -270,16 +272,27 @@ class Solver:
             glog.info("sgd_solver.cpp:50", f"MultiStep Status: Iteration {self.iter}, step = {self.current_step}")
         return rate(p, self.iter, self.current_step)
 
-    def _smooth(self, loss: float, start: int) -> None:
+    def _forget_losses(self) -> None:
+        self._losses: deque[float] = deque()  # the last average_loss iterations' losses
+        self._smoothed = 0.0  # their mean
+        self._unread: list[list[torch.Tensor]] = []  # each later iteration's, one a forward pass, on the device
+
+    def _read_losses(self) -> None:
+        """Smooth the losses since the last display. They come from the device in one copy, and only here: reading
+        each iteration's loss would have each iteration wait for the device."""
+        values = iter(torch.stack([loss for losses in self._unread for loss in losses]).tolist())
+        for losses in self._unread:
+            self._smooth(sum(next(values) for _ in losses) / len(losses))
+        self._unread.clear()
+
+    def _smooth(self, loss: float) -> None:
         """The mean of the last average_loss losses."""
         window = self.param.average_loss
-        if len(self._losses) < window:
-            self._losses.append(loss)
+        self._losses.append(loss)
+        if len(self._losses) <= window:
             self._smoothed += (loss - self._smoothed) / len(self._losses)
         else:
-            oldest = (self.iter - start) % window
-            self._smoothed += (loss - self._losses[oldest]) / window
-            self._losses[oldest] = loss
+            self._smoothed += (loss - self._losses.popleft()) / window
 
     # -- display and test
 
@@ -316,7 +329,7 @@ class Solver:
         glog.info("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{index})")
         net.share_with(self.net)
         sums: dict[str, list[float]] = {}
-        loss = 0.0
+        losses = 0.0
         for _ in range(p.test_iter[index]):
             action = self.requested_action()
             while action:
@@ -327,12 +340,14 @@ class Solver:
                     glog.info("solver.cpp:375", "Test interrupted.")
                     return {}
                 action = self.requested_action()
-            loss += net._forward(0, len(net.layers) - 1)
+            loss = net._forward_loss(0, len(net.layers) - 1)
+            if p.test_compute_loss:
+                losses += float(loss)
             for name in net.outputs:
                 values = net.blobs[name].data.ravel().tolist()
                 sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(values)), values, strict=True)]
         if p.test_compute_loss:
-            glog.info("solver.cpp:397", f"Test loss: {loss / p.test_iter[index]:g}")
+            glog.info("solver.cpp:397", f"Test loss: {losses / p.test_iter[index]:g}")
         means = {name: [value / p.test_iter[index] for value in values] for name, values in sums.items()}
         self._log_outputs("solver.cpp:414", "Test", net, list(means.values()))
         return means

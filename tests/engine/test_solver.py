@@ -176,9 +176,8 @@ def test_update_rules_by_hand(kind, extra):
 
 def test_smoothed_loss_is_the_mean_of_the_window():
     made = solver("average_loss: 3")
-    for i, loss in enumerate([1, 2, 3, 7, 8]):
-        made._smooth(loss, 0)
-        made.iter = i + 1
+    for loss in [1, 2, 3, 7, 8]:
+        made._smooth(loss)
     assert made._smoothed == pytest.approx((3 + 7 + 8) / 3)
 
 

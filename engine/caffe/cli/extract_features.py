@@ -52,7 +52,7 @@ def extract(words: list[str], values) -> int:
         writers = [stack.enter_context(database.new(folder, kind)) for folder in folders]
         glog.error("extract_features.cpp:133", "Extracting Features")
         for _ in range(int(batches)):
-            net._forward(0, len(net.layers) - 1)
+            net._forward_loss(0, len(net.layers) - 1)
             for name, writer in zip(names, writers, strict=True):
                 _put(net.blobs[name], name, writer)
         for name, writer in zip(names, writers, strict=True):

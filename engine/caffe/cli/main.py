@@ -179,7 +179,7 @@ def time(args) -> None:
     for iteration in range(args.iterations):
         start = clock.perf_counter()
         for way, indices, run in (
-            ("forward", range(last + 1), net._forward),
+            ("forward", range(last + 1), net._forward_loss),
             ("backward", range(last, -1, -1), net._backward),
         ):
             passed = clock.perf_counter()
