@@ -92,7 +92,7 @@ def fine_tuned(dataset: str, queries: int, net: str = "alexnet") -> Dataset:
     queries: number of query images, of which the test net looks at about all.
     """
     batches = max(1, round(queries / 50))
-    return Dataset(
+    spec = Dataset(
         image=(3, 227, 227),
         net=net,
         hash_std=0.01,  # dhn-caffe's
@@ -118,6 +118,39 @@ def fine_tuned(dataset: str, queries: int, net: str = "alexnet") -> Dataset:
             ("random_seed", 1, "the same hash layer and dropout each time"),
             ("solver_mode", "CPU", "so that it runs anywhere; `make train GPU=0` and `caffe train -gpu 0` override it"),
         ])
+    other = AT_FULL_SIZE.get(dataset, {})
+    return spec._replace(**{**other, "data": {**spec.data, **other.get("data", {})},
+                            "solver": _changed(spec.solver, other.get("solver", ()))})
+
+
+def _changed(solver: list, changes: tuple) -> list:
+    """A solver's fields with those of `changes` in their places; fields that it does not have come last."""
+    by_field = {change[0]: change for change in changes}
+    return [by_field.pop(entry[0], entry) for entry in solver] + list(by_field.values())
+
+
+# What differs from `fine_tuned` for small images that the net sees at 227x227, and whose two steps both run here.
+AT_FULL_SIZE = {
+    "fashion_mnist": dict(
+        data={"mean_value": 73},  # the mean grey value of the training images
+        quantization_weight=1.0,
+        normalization="mean",
+        solver=(
+            ("test_interval", 100, "20 batches take as long as 8 training iterations"),
+            ("base_lr", 5e-5, "half of the classifier's; the hash layer learns at 10 times that"),
+            ("lr_policy", "step", "the last third at a lower rate settles the codes"),
+            ("stepsize", 100, None),
+            ("max_iter", 150, "2 epochs of the 5,000 training images: minutes on two cores"),
+            ("snapshot", 50, "a killed training loses at most some minutes"),
+            ("type", "Adam", "from scratch SGD stayed at log(10) for 90 iterations or diverged, at every rate tried"),
+        ),
+        classes=10,
+        pretraining=(
+            ("base_lr", 1e-4, "Adam's usual tenth: the pixels are not scaled, as bvlc_alexnet's are not"),
+            ("stepsize", 160, "the last fifth at a lower rate"),
+            ("max_iter", 200, "2.5 epochs of the 5,000 training images"),
+        )),
+}
 
 
 QUERIES = {"fashion_mnist": 1000, "cifar10": 1000, "nus_wide": 2100, "flickr25k": 1000}
@@ -223,6 +256,8 @@ def train_val(dataset: str, variant: str, bits: int, net: str | None = None, see
     else:
         _add_losses(n, spec, variant, bits)
     layers = list(n.to_proto().layer)
+    if variant == PRETRAINING and spec.net in FINE_TUNED:
+        _from_scratch(layers)
     layers.insert(1, test.to_proto().layer[0])
     return caffe_pb2.NetParameter(name=_name(dataset, spec, variant, *([bits] if bits else [])), layer=layers)
 
@@ -233,6 +268,16 @@ def _add_classes(n: caffe.NetSpec, spec: Dataset) -> None:
     n.label_index = L.ArgMax(n.label, axis=1)
     n.softmax_loss = L.SoftmaxWithLoss(n.classes, n.label_index)
     n.accuracy = L.Accuracy(n.classes, n.label_index, include=dict(phase=caffe.TEST))
+
+
+def _from_scratch(layers: list) -> None:
+    """Fillers to learn from scratch with: behind conv1, whose bottom are pixels, AlexNet's gaussians are so narrow, and
+    its biases of 1 so large beside what they add to, that the loss stays at log(classes) for long."""
+    for layer in layers:
+        param = {"Convolution": layer.convolution_param, "InnerProduct": layer.inner_product_param}.get(layer.type)
+        if param is not None and layer.name != "conv1":
+            param.weight_filler.CopyFrom(caffe_pb2.FillerParameter(type="xavier"))
+            param.bias_filler.CopyFrom(caffe_pb2.FillerParameter(type="constant"))
 
 
 def _add_losses(n: caffe.NetSpec, spec: Dataset, variant: str, bits: int) -> None:
@@ -260,9 +305,8 @@ def deploy(dataset: str, bits: int, net: str | None = None):
 def solver(dataset: str, folder: str, variant: str, net: str | None = None, seed: int = 1) -> str:
     """The text of the solver for the net in `folder`, a comment on each number that is a choice."""
     spec = recipe(dataset, net)
-    changed = {field[0]: field for field in spec.pretraining} if variant == PRETRAINING else {}
     chosen = [(field, seed if field == "random_seed" else value, why)
-              for field, value, why in (changed.get(entry[0], entry) for entry in spec.solver)]
+              for field, value, why in _changed(spec.solver, spec.pretraining if variant == PRETRAINING else ())]
     fields = [("net", f"{folder}/train_val.prototxt", None), *chosen,
               ("snapshot_prefix", f"{folder}/{variant}", None)]
     lines = []

@@ -116,6 +116,25 @@ def test_a_seed_is_that_of_solver_and_images(tmp_path):
     assert "--bits 12 --seed 7 --out" in header
 
 
+def test_alexnet_on_small_images_has_two_steps_of_its_own(tmp_path):
+    net.write("fashion_mnist", net.PRETRAINING, 0, str(tmp_path / "first"), "alexnet")
+    net.write("fashion_mnist", "dhn", 48, str(tmp_path / "dhn"), "alexnet")
+    first, second = (layers(tmp_path / name / "train_val.prototxt") for name in ("first", "dhn"))
+    assert first["classes"].inner_product_param.num_output == 10
+    assert first["conv1"] == second["conv1"]
+    for name in ("conv2", "conv5", "fc6", "fc7"):
+        one, other = first[name], second[name]
+        param = "convolution_param" if name.startswith("conv") else "inner_product_param"
+        assert getattr(one, param).weight_filler.type == "xavier" and getattr(one, param).bias_filler.value == 0
+        assert getattr(other, param).weight_filler.type == "gaussian" and getattr(other, param).bias_filler.value == 1
+        assert getattr(one, param).num_output == getattr(other, param).num_output
+    solvers = [read(tmp_path / name / "solver.prototxt", caffe_pb2.SolverParameter()) for name in ("first", "dhn")]
+    assert [(each.type, each.base_lr, each.max_iter) for each in solvers] == [
+        ("Adam", pytest.approx(1e-4), 200), ("Adam", pytest.approx(5e-5), 150)]
+    data = json.loads(read(tmp_path / "dhn" / "train_val.prototxt").layer[0].python_param.param_str)
+    assert (data["mean_value"], data["resize"], data["crop"], data["gray"]) == (73, 256, 227, False)
+
+
 def test_another_net_for_a_small_data_set_and_one_s_own(tmp_path, monkeypatch):
     net.write("fashion_mnist", "dhn", 12, str(tmp_path), "alexnet")
     assert list(read(tmp_path / "deploy.prototxt").layer[0].input_param.shape[0].dim) == [50, 3, 227, 227]
