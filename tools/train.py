@@ -159,7 +159,7 @@ def train(
             console.print(f"{run.name}: fine-tuning from {run.shown(Path(start))}")
             if misfits := weights_report.show(start, run.folder / "deploy.prototxt").layers(weights_report.MISMATCHED):
                 raise RunError(f"{start} does not fit the net in {', '.join(misfits)}; see the table above")
-        elif net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
+        elif run.variant != net.PRETRAINING and net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
             console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
         write_json(run.folder / "training.json", record)
         console.print(f"{run.name}: {run.solver().max_iter:,} iterations; the whole log goes to {run.shown(run.log)}")
