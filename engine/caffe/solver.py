@@ -14,7 +14,7 @@ from caffe.blob import Blob
 from caffe.layers.python import beside
 from caffe.net import Net
 from caffe.proto import caffe_pb2, text
-from caffe.update_rules import LR_POLICIES, SOLVER_TYPES
+from caffe.update_rules import LR_POLICIES, SOLVER_TYPES, norm, update
 
 STOP, SNAPSHOT = "stop", "snapshot"
 
@@ -212,43 +212,37 @@ class Solver:
         rate = self.lr
         if self.param.display and self.iter % self.param.display == 0:
             glog.info("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {rate:g}")
+        params, count = self.net.learnable_params, len(self.net.learnable_params)
         with torch.no_grad():
             self._clip()
-            for index in range(len(self.net.learnable_params)):
-                self._update(index, rate)
+            for (its_rate, decay), indices in self._by_rate_and_decay(rate).items():
+                histories = [[self.history[kept + i] for i in indices] for kept in range(0, len(self.history), count)]
+                update([params[i] for i in indices], histories, its_rate, decay, self.param, self.iter)
 
-    def _update(self, index: int, rate: float) -> None:
-        p, net, rule = self.param, self.net, SOLVER_TYPES[self.type].rule
-        blob = net.learnable_params[index]
-        data, diff = blob.data_tensor.data, blob.diff_tensor.data
-        if p.iter_size > 1:
-            diff.mul_(1.0 / p.iter_size)
-        decay_mult = net.params_decay[index]
-        decay = p.weight_decay * (1.0 if decay_mult is None else decay_mult)
-        if decay:
-            diff.add_(data if p.regularization_type == "L2" else data.sign(), alpha=decay)
-        lr_mult = net.params_lr[index]
-        rate *= 1.0 if lr_mult is None else lr_mult
-        history = self.history[index :: len(net.learnable_params)]
-        diff.copy_(rule(diff, [h.data_tensor.data for h in history], rate, p, self.iter))
-        data.sub_(diff)
-        for memory in (blob.data_memory, blob.diff_memory, *(h.data_memory for h in history)):
-            memory.written()
+    def _by_rate_and_decay(self, rate: float) -> dict[tuple[float, float], list[int]]:
+        """Which parameters have what rate and what decay, of the solver's `rate` and weight_decay and their own."""
+        groups: dict[tuple[float, float], list[int]] = {}
+        for index, mults in enumerate(zip(self.net.params_lr, self.net.params_decay, strict=True)):
+            lr_mult, decay_mult = (1.0 if mult is None else mult for mult in mults)
+            groups.setdefault((rate * lr_mult, self.param.weight_decay * decay_mult), []).append(index)
+        return groups
 
     def _clip(self) -> None:
+        """Scale the diffs down to an L2 norm of clip_gradients. The log says so each time, with the norm: on a GPU that
+        is one number a clipped solver's iteration waits for; solvers that do not clip wait for none."""
         limit = self.param.clip_gradients
         if limit < 0:
             return
-        diffs = [blob.diff_tensor for blob in self.net.learnable_params]
-        norm = float(torch.stack([diff.square().sum() for diff in diffs]).sum().sqrt()) if diffs else 0.0
-        if norm > limit:
-            scale = limit / norm
+        total = float(norm([blob.diff_tensor for blob in self.net.learnable_params]))
+        if total > limit:
+            scale = limit / total
             glog.info(
                 "sgd_solver.cpp:93",
-                f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}",
+                f"Gradient clipping: scaling down gradients (L2 norm {total:g} > {limit:g}) by scale factor {scale:g}",
             )
             for blob in self.net.learnable_params:
-                blob.set_diff(blob.diff_tensor * scale)
+                blob.diff_tensor.data.mul_(scale)
+                blob.diff_memory.written()
 
     @property
     def lr(self) -> float:
