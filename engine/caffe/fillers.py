@@ -33,16 +33,22 @@ def _constant(blob, param):
 
 
 def _uniform_filler(blob, param):
+    if not param.min <= param.max:
+        raise ValueError(f"uniform filler: expected min at most max, found min: {param.min:g}, max: {param.max:g}")
     return _uniform(blob, param.min, param.max)
 
 
 def _gaussian(blob, param):
     """With `sparse` n, each value is kept with probability n / num: n inputs an output, on average."""
+    if not param.std > 0:
+        raise ValueError(f"gaussian filler: expected std above 0, found {param.std:g}; the filler 'constant' has none")
     values = _normal(blob, param.mean, param.std)
-    if param.sparse >= 0:
-        keep = min(1.0, param.sparse / blob.shape[0])
-        values *= torch.empty(blob.shape).bernoulli_(keep, generator=device.generator())
-    return values
+    if param.sparse == -1:
+        return values
+    outputs = blob.shape[0] if blob.shape else 0
+    if not 0 <= param.sparse <= outputs:
+        raise ValueError(f"gaussian filler: expected sparse from 0 to the {outputs} outputs, found {param.sparse}")
+    return values * torch.empty(blob.shape).bernoulli_(param.sparse / outputs, generator=device.generator())
 
 
 def _positive_unitball(blob, param):
@@ -87,9 +93,11 @@ FILLERS = {
 
 
 def fill(blob: Blob, param: caffe_pb2.FillerParameter) -> None:
-    """Fill `blob`'s data as `param` says. Raises ValueError for an unknown filler type."""
+    """Fill `blob`'s data as `param` says. Raises ValueError for an unknown filler type, and where it cannot fill."""
     if param.type not in FILLERS:
         raise ValueError(f"Unknown filler name: {param.type}; expected one of {', '.join(FILLERS)}")
     if param.sparse != -1 and param.type != "gaussian":
         raise ValueError(f"Sparsity not supported by the {param.type} filler; remove `sparse: {param.sparse}`")
+    if not blob.count:
+        raise ValueError(f"{param.type} filler: the blob has no values to fill: its shape is {blob.shape_string()}")
     blob.set_data(FILLERS[param.type](blob, param))

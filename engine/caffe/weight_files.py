@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ def check_folder(path: str | Path) -> None:
 def _whole(path: str | Path) -> Iterator[Path]:
     """A temporary file to write; it takes the place of `path` once it is on the disk, or goes if writing fails."""
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: a folder is there; take another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
@@ -137,6 +140,7 @@ def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
     """Write a binary caffemodel, whole or not at all.
 
     Raises:
+        FileNotFoundError: there is no folder to write into.
         ValueError: the parameters exceed protobuf's 2 GB; save_hdf5 has no such limit.
     """
     size = sum(4 * blob.count for made in net.layers for blob in made.blobs) * (2 if write_diff else 1)
@@ -145,11 +149,24 @@ def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
             f"cannot write {path}: {size} bytes of parameters, and a binary caffemodel holds at most "
             f"{_PROTOBUF_LIMIT}; use HDF5 (save_hdf5, or snapshot_format: HDF5)"
         )
+    check_folder(path)
     write_whole(path, to_proto(net, write_diff).SerializeToString())
 
 
 def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
-    """Write an HDF5 caffemodel: /data/<layer>/<param index>, shared parameters under their owner only."""
+    """Write an HDF5 caffemodel: /data/<layer>/<param index>, shared parameters under their owner only.
+
+    Raises:
+        FileNotFoundError: there is no folder to write into.
+        ValueError: two layers have one name.
+    """
+    check_folder(path)
+    twice = [name for name, count in Counter(net._layer_names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"Error saving weights to {path}: HDF5 keeps them under the layers' names, and several layers are called "
+            f"{twice[0]!r}; name them apart, or save a binary caffemodel"
+        )
 
     def fill(file: h5py.File) -> None:
         param_id = 0
@@ -189,6 +206,8 @@ def copy_hdf5(net: Net, path: str | Path) -> None:
                 glog.info("net.cpp:800", f"Ignoring source layer {name}")
                 continue
             blobs = targets[name].blobs
+            if not isinstance(layer, h5py.Group):
+                raise ValueError(f"{path}: Error reading weights: expected a group data/{name}, found a dataset")
             if len(layer) > len(blobs):
                 raise ValueError(
                     f"{path}: Incompatible number of blobs for layer {name}: expected {len(blobs)}, found {len(layer)}"

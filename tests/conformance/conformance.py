@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+import checks
 import comparison
 import live
 import record_logs
@@ -121,8 +122,11 @@ def main() -> int:
         expected = ask_reference(folder / "reference", arguments.prefix)
         if arguments.record:
             return record(folder / "reference")
-        lines, said = table(expected, ask_engine(folder / "engine", arguments.prefix))
+        found = ask_engine(folder / "engine", arguments.prefix)
+        lines, said = table(expected, found)
         print("\n".join(lines))
+        if not arguments.prefix:
+            print(checks.summary(expected, found))
         recorded = storage.load(comparison.RECORDED)
         _, stale = table(expected, recorded)
         said += [f"recorded/ is not what the reference answers (--record): {line}" for line in stale]

@@ -122,6 +122,7 @@ class Swish(Layer):
 def _log_base(layer: Layer, base: float) -> float:
     """The natural logarithm of a `base` field, in which -1 stands for e."""
     layer.check(base == -1 or base > 0, f"base must be strictly positive, or -1 for e; found {base:g}.")
+    layer.check(math.isfinite(base), f"Inf result: log(base); expected a base below infinity, found {base:g}.")
     return 1.0 if base == -1 else math.log(base)
 
 

@@ -185,19 +185,27 @@ def _without_padding(layers: list, source: str) -> list:
     kept = []
     for old in layers:
         if old.layer.type == "padding":
-            padding[old.top[0]] = old
+            padding.update(dict.fromkeys(old.top, old))
             continue
         layer = caffe_pb2.V1LayerParameter()
         layer.CopyFrom(old)
         for j, name in enumerate(layer.bottom):
             if name not in padding:
                 continue
+            pad = padding[name]
             if layer.layer.type not in ("conv", "pool"):
                 raise ValueError(
                     f"{source}: Padding layer input to non-convolutional / non-pooling layer type {layer.layer.type} "
                     f"(layer {layer.layer.name!r})"
                 )
-            layer.layer.pad = padding[name].layer.pad
-            layer.bottom[j] = padding[name].bottom[0]
+            for what, ends in (
+                ("Conv Layer takes a single blob as input", layer.bottom),
+                ("Padding Layer takes a single blob as input", pad.bottom),
+                ("Padding Layer produces a single blob as output", pad.top),
+            ):
+                if len(ends) != 1:
+                    raise ValueError(f"{source}: {what}; found {len(ends)} (layer {layer.layer.name!r})")
+            layer.layer.pad = pad.layer.pad
+            layer.bottom[j] = pad.bottom[0]
         kept.append(layer)
     return kept

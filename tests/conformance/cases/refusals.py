@@ -1,93 +1,17 @@
-"""What must be refused, and the words of BVLC's message that the engine's keeps.
-
-BVLC aborts the process where the engine raises, so in the reference each case runs in a forked child. A case's answer
-is which of its words were found in the message; the message itself is answered as a note, which is not compared.
-"""
+"""What must be refused when a net or a solver is used, and the words of BVLC's message that the engine's keeps."""
 
 from __future__ import annotations
 
 import os
-import re
-import resource
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import caffe
 import numpy as np
 
 from .refused_nets import NETS, layer
+from .refusing import Refusal, build, run, weights_of
 from .scenario import open_net
-from .table import Answer, write_net
+from .table import write_net
 from .text import INPUT, LABEL, ip, softmax_loss
-
-ABORTS = str(getattr(getattr(caffe, "_caffe", None), "__file__", "")).endswith(".so")
-
-
-def message_of(action: Callable[[str], object], folder: str) -> str:
-    """What an action was refused with. AssertionError when it was not."""
-    if not ABORTS:
-        try:
-            action(folder)
-        except Exception as error:
-            return str(error)
-        raise AssertionError("not refused")
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.dup2(writing, 2)
-        status = 1
-        try:
-            action(folder)
-        except Exception as error:
-            os.write(2, ("F raised] %s" % error).encode())
-            status = 3
-        os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        text = pipe.read().decode(errors="replace")
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) != 3:
-        raise AssertionError("not refused")
-    fatal = re.search(r"^F[^\]\n]*\] (.*?)(?:\*\*\* Check failure|\Z)", text, re.S | re.M)
-    parser = re.findall(r"^\[libprotobuf ERROR [^\]]*\] (.*)$", text, re.M)
-    return " ".join([*parser, fatal.group(1).strip() if fatal else text.strip()])
-
-
-@dataclass
-class Refusal:
-    """name: "Refusal/what". words: parts of BVLC's message that a person searches for; asked of the engine's too."""
-
-    name: str
-    words: tuple
-    action: Callable[[str], object]
-
-    def run(self, folder: str) -> Answer:
-        message = message_of(self.action, folder)
-        kept = [word for word in self.words if word.lower() in message.lower()]
-        if ABORTS and len(kept) < len(self.words):
-            raise AssertionError("the reference's message does not have all of %s: %s" % (self.words, message))
-        return {"words": np.array(kept, dtype=str), "note": np.array(message.replace(folder, "DATA"))}
-
-
-def build(text):
-    return lambda folder: caffe.Net(write_net(folder, "refused", text.replace("DATA", folder)), caffe.TRAIN)
-
-
-def run(text, use):
-    """An action that builds a net and uses it."""
-    return lambda folder: use(open_net(folder, "refused", text), folder)
-
-
-def weights_of(text, use):
-    """An action that saves a net's weights and hands their file to another net, whose "a" has 3 outputs."""
-
-    def action(folder):
-        path = os.path.join(folder, "refused.caffemodel")
-        open_net(folder, "refused_saved", text).save(path)
-        return use(open_net(folder, "refused", INPUT + ip("a", "data")), path)
-
-    return action
 
 
 def solver(text, use=lambda solver, folder: None):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from . import text
-from .refusals import Refusal, build, run
 from .refused_nets import IMAGE, OTHER, layer
+from .refusing import Refusal, build, run
 from .text import INPUT, LABEL, source
 
 STEPS = source("data", 3, 2, 4) + source("cont", 3, 2)

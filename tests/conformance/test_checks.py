@@ -1,0 +1,44 @@
+"""Each check of BVLC's that a user reaches has its recorded case, and the list is whole."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import checks
+import comparison
+import storage
+
+RECORDED = storage.load(comparison.RECORDED)
+
+
+@pytest.mark.parametrize("place", sorted(checks.places("reached")))
+def test_a_case_stops_at_each_check(place):
+    assert place in checks.cases(RECORDED), "no recorded case stops here any more"
+
+
+def test_each_check_that_a_case_stops_at_is_listed_as_reached():
+    assert checks.cases(RECORDED).keys() - checks.places("reached") == set()
+
+
+def test_no_check_is_listed_twice():
+    reached, unrecorded, unreached = map(checks.places, checks.KINDS)
+    assert not reached & unrecorded and not (reached | unrecorded) & unreached
+    assert (len(reached), len(unrecorded), len(unreached)) == (395, 2, 269)
+
+
+def test_the_summary_counts_what_the_engine_answers():
+    lost = {name: {} for name in checks.cases(RECORDED)["net.cpp:79"]}
+    assert checks.summary(RECORDED, RECORDED).endswith("reaches: 397, recorded: 395, answered: 395")
+    assert checks.summary(RECORDED, {**RECORDED, **lost}).endswith("answered: 394")
+
+
+def test_a_table_that_cannot_be_read_names_its_line(tmp_path):
+    table = tmp_path / "checks.txt"
+    table.write_text("src/caffe/net.cpp\n  reached 79\n")
+    with pytest.raises(ValueError, match=r"checks.txt:2: expected a file, or reached"):
+        checks.places("reached", table)
