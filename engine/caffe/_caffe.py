@@ -15,6 +15,7 @@ from caffe.parallel import (
     solver_count,
     solver_rank,
 )
+from caffe.precision import set_precision
 from caffe.proto.caffe_pb2 import LayerParameter, SolverParameter
 from caffe.solver import (
     AdaDeltaSolver,
@@ -64,6 +65,7 @@ __all__ = [
     "set_mode_cpu",
     "set_mode_gpu",
     "set_multiprocess",
+    "set_precision",
     "set_random_seed",
     "set_solver_count",
     "set_solver_rank",

@@ -11,6 +11,7 @@ from caffe import glog
 
 _mode = "cpu"
 _device_id = 0
+_tf32 = False
 _seed: int | None = None
 _generators: dict[str, torch.Generator] = {}
 
@@ -31,6 +32,7 @@ def set_mode_gpu() -> None:
         )
         return
     _mode = "cuda"
+    allow_tf32(_tf32)
 
 
 def set_device(device_id: int) -> None:
@@ -44,6 +46,13 @@ def set_device(device_id: int) -> None:
     if count and not 0 <= device_id < count:
         raise ValueError(f"set_device: expected a CUDA device from 0 to {count - 1}, found {device_id}")
     _device_id = device_id
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let CUDA round the factors of products to TF32, or not: torch's own default lets it in convolutions."""
+    global _tf32
+    _tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def current() -> torch.device:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from caffe import precision
 from caffe.blob import Blob, BlobVec
 from caffe.proto import caffe_pb2, forks
 
@@ -84,7 +85,7 @@ class Layer:
             outputs = self._record[0]
         else:
             with torch.no_grad():
-                outputs = self._tops(self.compute(*(blob.data_tensor for blob in bottom)))
+                outputs = self._tops(precision.computed(self, [blob.data_tensor for blob in bottom]))
         taken = {blob.data_memory.tensor.data_ptr() for blob in (*bottom, *self.blobs)}
         for blob, value in zip(top, outputs, strict=True):
             if value is not None:
@@ -149,7 +150,7 @@ class Layer:
         self._leaves = params
         try:
             with torch.enable_grad():
-                outputs = self._tops(self.compute(*inputs))
+                outputs = self._tops(precision.computed(self, inputs))
         finally:
             self._leaves = None
         return outputs, inputs, params

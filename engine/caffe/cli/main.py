@@ -13,6 +13,7 @@ from caffe import device, glog
 from caffe.cli import flags
 from caffe.cli.signals import SignalActions
 from caffe.net import Net
+from caffe.precision import set_precision
 from caffe.proto import caffe_pb2, text
 from caffe.solver import get_solver
 
@@ -41,6 +42,11 @@ commands:
             "",
             "Optional; the pretrained weights to initialize finetuning, separated by ','. "
             "Cannot be set simultaneously with snapshot.",
+        ),
+        "precision": (
+            str,
+            "float32",
+            "Optional; in what convolutions and inner products multiply: float32, tf32 (with -gpu only) or bf16.",
         ),
         "iterations": (int, 50, "The number of iterations to run."),
         "sigint_effect": (
@@ -80,7 +86,8 @@ def _gpus(value: str) -> list[int]:
     return wanted
 
 
-def _use(gpus: list[int], line_gpu: int, line_cpu: int) -> None:
+def _use(args, line_gpu: int, line_cpu: int) -> None:
+    gpus = _gpus(args.gpu)
     if gpus:
         glog.info(f"caffe.cpp:{line_gpu}", f"Use GPU with device ID {gpus[0]}")
         device.set_device(gpus[0])
@@ -88,6 +95,7 @@ def _use(gpus: list[int], line_gpu: int, line_cpu: int) -> None:
     else:
         glog.info(f"caffe.cpp:{line_cpu}", "Use CPU.")
         device.set_mode_cpu()
+    set_precision(args.precision)
 
 
 def train(args) -> None:
@@ -119,6 +127,7 @@ def train(args) -> None:
     else:
         glog.info("caffe.cpp:197", "Use CPU.")
         device.set_mode_cpu()
+    set_precision(args.precision)
     if args.weights:
         param.weights.append(args.weights)
     solver = get_solver(param)
@@ -138,7 +147,7 @@ def test(args) -> None:
         raise UsageError("Need a model definition to score: caffe test -model FILE -weights FILE")
     if not args.weights:
         raise UsageError("Need model weights to score: caffe test -model FILE -weights FILE")
-    _use(_gpus(args.gpu), 267, 275)
+    _use(args, 267, 275)
     net = Net(args.model, caffe_pb2.TEST, level=args.level, stages=args.stage.split(","))
     for path in args.weights.split(","):
         net.copy_from(path)
@@ -164,7 +173,7 @@ def time(args) -> None:
     phases = {"": caffe_pb2.TRAIN, "TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
     if args.phase not in phases:
         raise UsageError(f'phase must be "TRAIN" or "TEST", found {args.phase!r}')
-    _use(_gpus(args.gpu), 337, 343)
+    _use(args, 337, 343)
     net = Net(args.model, phases[args.phase], level=args.level, stages=args.stage.split(","))
     last = len(net.layers) - 1
     glog.info("caffe.cpp:351", "Performing Forward")
