@@ -181,7 +181,7 @@ def draw(axes: Axes, found: Sequence[dict], colours: Sequence[str] = COLOURS) ->
     axes.set_xlabel("bits")
     axes.set_ylabel("MAP")
     if axes.lines:
-        axes.legend()
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(ORDER), columnspacing=1)
 
 
 def _bits(row: dict) -> int:
@@ -217,7 +217,7 @@ def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int) -> list
     write_text(folder / "ablation.md", text)
     picture(folder / "ablation.png", found)
     plot = report_plots.drawn(lambda axes: draw(axes, found), f"{name}: MAP over bits, a line a variant")
-    write_page(folder / "ablation.html", name, columns, texts, about, said, plot)
+    write_page(folder / "ablation.html", name, columns, texts, about, {"Findings": said}, plot)
     console.print(terminal(name, about[0], columns, texts))
     for line in said:
         console.print(line)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import experiment
 import published
 from classic_hashing import TITLES as BASELINES
 from experiment import LENGTHS, terminal, write_csv, write_page
@@ -28,8 +29,6 @@ from run_folder import ROOT, write_json
 from train import net
 
 REAL, HAMMING = "real values", "Hamming distance"
-OPEN = "not stated"
-SETTINGS = ("ranked by", "R", "split", "queries", "database", "net or features")
 NETS = {"alexnet": "AlexNet", "caffenet": "CaffeNet"}  # as papers write them
 ORDER = ["DHN", "DHN-B", "DHN-Q", "DHN-E", "ITQ-CCA", "ITQ", "SH", "LSH"]  # of methods that can be run here
 
@@ -46,7 +45,7 @@ class Setting:
     queries: int | None = None
     database: int | None = None
     net: str | None = None
-    protocol: str | None = None  # of tools/retrieval.py
+    protocol: str | None = None  # of tools/retrieval.py, which may be taken at another R than its own
 
 
 @dataclass
@@ -70,9 +69,14 @@ class Row:
 
     @property
     def source(self) -> str:
-        """Where the row comes from, as the table says it."""
-        most = max(map(len, self.seeds.values()), default=0)
-        return f"{self.setting.source}, mean of {most} seeds" if most > 1 else self.setting.source
+        """Where the row comes from, as the table says it; of a run here, what tells it from others of its method."""
+        setting = self.setting
+        if not self.here:
+            return setting.source
+        told = [setting.source, setting.net, setting.split and f"split {setting.split}", f"R={shown(setting.R)}"]
+        if (most := max(map(len, self.seeds.values()))) > 1:
+            told.append(f"mean of {most} seeds")
+        return ", ".join(filter(None, told))
 
 
 def theirs(key: str, methods: set[str]) -> list[Row]:
@@ -80,9 +84,8 @@ def theirs(key: str, methods: set[str]) -> list[Row]:
     found = []
     for row in published.rows(key):
         if row.method in methods:
-            features = (
-                row.net if row.method in published.VARIANTS.values() else None
-            )  # which, the source read is silent
+            # what features the other methods stand on, the sources that were read do not say
+            features = row.net if row.method in published.VARIANTS.values() else None
             setting = Setting(row.title, row.method, row.ranks, row.R, row.split, row.queries, row.database, features)
             found.append(Row(setting, False, row.cite, row.maps))
     return found
@@ -117,13 +120,12 @@ def from_run(facts: dict) -> tuple[Setting, dict] | None:
     chosen = nearest(facts["protocols"], facts.get("variant") == "dhn_b", split.get("R"))
     if chosen is None or chosen[1]["map"] is None:
         return None
-    name, scores = chosen
-    rules = PROTOCOLS[name.split("@")[0]]
+    name, scores = chosen[0].split("@")[0], chosen[1]
     features = baseline and baseline["features"]
     setting = Setting(
         source="here",
         method=BASELINES[baseline["method"]] if baseline else published.VARIANTS[facts["variant"]],
-        ranks=REAL if rules.real else HAMMING,
+        ranks=REAL if PROTOCOLS[name].real else HAMMING,
         R="all" if scores["R"] >= facts["database"] else scores["R"],
         split=split.get("split"),
         queries=facts["queries"],
@@ -146,7 +148,7 @@ def from_cell(facts: dict) -> tuple[Setting, dict]:
         queries=facts["queries"],
         database=facts["database"],
         net=shown_net(facts["net"]),
-        protocol=f"{'dhn-caffe' if real else 'hash-caffe'}@{facts['R']}",
+        protocol=experiment.REAL if real else experiment.BINARY,
     )
     return setting, facts
 
@@ -156,8 +158,8 @@ def shown_net(name: str | None) -> str | None:
     return None if name is None else NETS.get(name, name)
 
 
-def ours(dataset: str, root: Path) -> dict[str | None, list[Row]]:
-    """The runs here on a data set by the split they were scored on, a row a setting, their MAPs by bits.
+def ours(dataset: str, root: Path) -> dict[str, list[Row]]:
+    """The runs here on a data set, a row a setting, by the key of the published rows that their split stands beside.
 
     DHN-B comes from the ablation's cells, being DHN's codes ranked otherwise. Raises ValueError for a file of scores
     that is not whole.
@@ -167,13 +169,15 @@ def ours(dataset: str, root: Path) -> dict[str | None, list[Row]]:
     paths = sorted((root / "runs").glob(f"{dataset}-ablation*/cells/*.json"))
     cells = [facts for facts in map(read, paths) if facts.get("dataset") == dataset]
     known += [(facts, from_cell(facts)) for facts in cells if facts["variant"] == "dhn_b"]
-    found: dict[str | None, dict[Setting, Row]] = {}
+    found: dict[str, dict[Setting, Row]] = {}
     for facts, scored in known:
         if scored is not None:
             setting, scores = scored
-            row = found.setdefault(setting.split, {}).setdefault(setting, Row(setting, True))
-            row.add(facts["bits"], scores, facts.get("seed"))
-    return {split: sorted(rows.values(), key=_place) for split, rows in found.items()}
+            key = published.key(dataset, setting.split)
+            row = found.setdefault(key, {}).setdefault(setting, Row(setting, True))
+            if facts.get("seed") not in row.seeds.get(facts["bits"], ()):  # a run of DHN-B may be a cell as well
+                row.add(facts["bits"], scores, facts.get("seed"))
+    return {key: sorted(rows.values(), key=_place) for key, rows in found.items()}
 
 
 def _place(row: Row) -> int:
@@ -210,9 +214,9 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def shown(value: int | str | None) -> str:
+def shown(value: int | str) -> str:
     """A setting as a person reads it."""
-    return OPEN if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def sentences(rows: Sequence[Row], near: tuple[str, str] | None) -> list[str]:
@@ -234,38 +238,38 @@ def sentences(rows: Sequence[Row], near: tuple[str, str] | None) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def values(row: Row, bits: Sequence[int], between: str) -> list[str]:
-    """A row's MAPs as text, the range over tie orders behind `between`."""
+def values(row: Row, bits: Sequence[int]) -> list[str]:
+    """A row's MAPs as text, the range over tie orders below each."""
     found = []
     for length in bits:
         if row.maps.get(length) is None:
             found.append("-" if row.maps else "n/a")
         elif length in row.ties:
             low, high = (f"{value:.3f}".lstrip("0") for value in row.ties[length])
-            found.append(f"{row.maps[length]:.3f}{between}{low}-{high}")
+            found.append(f"{row.maps[length]:.3f}\n{low}-{high}")
         else:
             found.append(f"{row.maps[length]:.3f}")
     return found
 
 
-def about(row: Row) -> list[str]:
-    """A row's setting as text, in the order of SETTINGS."""
-    setting = row.setting
-    silent = "-" if row.here else OPEN
-    facts = (setting.ranks, setting.R, setting.split, setting.queries, setting.database, setting.net)
-    return [silent if value is None else shown(value) for value in facts]
-
-
 def settings(rows: Sequence[Row]) -> list[str]:
     """A line for each setting: of which methods, and what is known of it."""
-    found: dict[tuple, list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        found.setdefault((row.source, *about(row)), []).append(row.setting.method)
-    lines = []
-    for (source, *facts), methods in found.items():
-        known = [f"{name} {value}" for name, value in zip(SETTINGS, facts, strict=True) if value not in ("-", OPEN)]
-        lines.append(f"{source} ({', '.join(methods)}): {', '.join(known) or 'no setting is stated'}")
-    return lines
+        setting = row.setting
+        facts = {
+            "ranked by": setting.ranks,
+            "R": setting.R,
+            "split": setting.split,
+            "queries": setting.queries,
+            "database": setting.database,
+            "net or features": setting.net,
+            "protocol": setting.protocol,
+        }
+        known = ", ".join(f"{name} {shown(value)}" for name, value in facts.items() if value is not None)
+        found.setdefault((setting.source, known), []).append(setting.method)
+    lines = ((source, ", ".join(methods), known) for (source, known), methods in found.items())
+    return [f"{source} ({methods}): {known or 'no setting is stated'}" for source, methods, known in lines]
 
 
 def flat(rows: Sequence[Row], bits: Sequence[int]) -> list[dict]:
@@ -286,12 +290,14 @@ def flat(rows: Sequence[Row], bits: Sequence[int]) -> list[dict]:
 
 
 def compare(dataset: str, bits: Sequence[int], root: Path = ROOT) -> bool:
-    """Print and write the comparison of a data set, one a split. Returns False where there is nothing to compare."""
+    """Print and write the comparison of a data set; a split with published numbers of its own has one of its own.
+
+    Returns False where there is nothing to compare.
+    """
     some = False
-    for split, mine in sorted((ours(dataset, root) or {None: []}).items(), key=lambda each: str(each[0])):
-        key, near = published.key(dataset, split), None
+    for key, mine in sorted((ours(dataset, root) or {dataset: []}).items()):
         methods = {*published.VARIANTS.values(), *(row.setting.method for row in mine)}
-        rows = theirs(key, methods)
+        rows, near = theirs(key, methods), None
         if not rows and (near := published.like(key)):
             rows = theirs(near[0], methods)
         rows = [*rows, *mine]
@@ -302,22 +308,19 @@ def compare(dataset: str, bits: Sequence[int], root: Path = ROOT) -> bool:
         title = f"{published.title(key)}: published and here"
         said, lengths = sentences(rows, near), [f"{length} bits" for length in bits]
         caption = "With each number here: the range over tie orders. n/a: no source gives it; -: not at this length."
-        lines = [[row.source, row.setting.method, *values(row, bits, "\n")] for row in rows]
+        lines = [[row.source, row.setting.method, *values(row, bits)] for row in rows]
         console.print(terminal(title, caption, ["MAP", "method", *lengths], lines))
-        for line in settings(rows):
+        lists = {"Settings": settings(rows), "What differs": said}
+        for line in (line for lines in lists.values() for line in lines):
             console.print(f"- {line}")
-        for line in said:
-            console.print(f"- {line}")
-        name = f"compare-{dataset}" + (f"-{split}" if key != dataset else "")
-        out = root / "runs" / f"{name}.csv"
+        out = root / "runs" / f"compare-{key}.csv"
         facts = flat(rows, bits)
         write_csv(out, facts)
-        write_json(out.with_suffix(".json"), {"dataset": dataset, "split": split, "rows": facts, "differences": said})
-        cites = list(dict.fromkeys(f"{row.setting.source}: {row.cite}." for row in rows if row.cite))
-        lines = [[row.source, row.setting.method, *values(row, bits, " "), *about(row)] for row in rows]
-        columns = ["MAP", "method", *lengths, *SETTINGS]
-        write_page(out.with_suffix(".html"), title, columns, lines, [caption], [*said, *cites])
-        console.print(f"wrote runs/{name}.csv, .json and .html")
+        write_json(out.with_suffix(".json"), {"dataset": dataset, "rows": facts, "differences": said})
+        lists["Sources"] = list(dict.fromkeys(f"{row.setting.source}: {row.cite}." for row in rows if row.cite))
+        lines = [[f"{row.setting.method}\n{row.source}", *values(row, bits)] for row in rows]
+        write_page(out.with_suffix(".html"), title, ["MAP", *lengths], lines, [caption], lists)
+        console.print(f"wrote runs/{out.name}, .json and .html")
     return some
 
 

@@ -66,12 +66,15 @@ def write_text(path: Path, text: str) -> None:
     codes.write_whole(path, lambda stream: stream.write(text.encode()))
 
 
-def write_page(path: Path, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], about: Sequence[str] = (),
-               said: Sequence[str] = (), plot: str | None = None) -> None:  # fmt: skip
-    """Write a table as one HTML file that opens from disk: `about` above it; an <svg> plot and a list `said` below."""
+def write_page(path: Path, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], about: Sequence[str],
+               lists: Mapping[str, Sequence[str]], plot: str | None = None) -> None:  # fmt: skip
+    """Write a table as one HTML file that opens from disk: `about` above it; an <svg> plot and lists by heading below.
+
+    A cell may have several lines; the first one of a row's first cell stands out.
+    """
     page = environment().get_template("experiment_page.html")
     svg = None if plot is None else Markup(plot)
-    write_text(path, page.render(title=title, columns=columns, rows=rows, about=about, said=said, plot=svg))
+    write_text(path, page.render(title=title, columns=columns, rows=rows, about=about, lists=lists, plot=svg))
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

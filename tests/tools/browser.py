@@ -24,10 +24,16 @@ OPTIONS = (
 )
 SECONDS = 90  # for a page; a loaded machine takes long to start Chromium
 LOOK = """
-Promise.all([...document.images].map(image => image.decode().then(() => image.naturalWidth, () => 0))).then(widths => ({
-  widths, title: document.title, wide: document.documentElement.scrollWidth,
-  drawings: document.querySelectorAll("svg").length, background: getComputedStyle(document.body).backgroundColor,
-}))
+Promise.all([...document.images].map(image => image.decode().then(() => image.naturalWidth, () => 0))).then(widths => {
+  const cells = [...document.querySelectorAll("td, tbody th")];
+  for (const box of document.querySelectorAll(".scroll")) box.scrollLeft = box.scrollWidth;
+  return {
+    widths, title: document.title, wide: document.documentElement.scrollWidth,
+    drawings: document.querySelectorAll("svg").length, background: getComputedStyle(document.body).backgroundColor,
+    smallest: Math.min(...cells.map(cell => parseFloat(getComputedStyle(cell).fontSize))),
+    labelled: cells.filter(cell => cell.matches("th")).every(label => label.getBoundingClientRect().left >= 0),
+  };
+})
 """
 
 
@@ -67,8 +73,9 @@ class Browser:
         """Open a file as a screen of this width shows it.
 
         Returns widths (of each image, 0 for one that cannot be decoded), title, wide (of the page in pixels), drawings
-        (how many SVGs), background, errors (what the console complained of) and asked (addresses that were requested
-        and are neither the file nor in it).
+        (how many SVGs), background, smallest (height of the letters in tables, in pixels), labelled (whether the rows'
+        labels stay in sight when tables are scrolled to their ends), errors (what the console complained of) and asked
+        (addresses that were requested and are neither the file nor in it).
         """
         target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
         attached = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]

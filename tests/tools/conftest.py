@@ -19,3 +19,23 @@ def chromium(tmp_path):
         pytest.skip("no Chromium is installed (on Debian: apt-get install chromium)")
     with browser.Browser(tmp_path / "profile") as opened:
         yield opened
+
+
+@pytest.fixture
+def shown(chromium):
+    """shown(page) opens a page on a phone and, dark, on a wide screen, checks what every page here promises, and
+    returns what was seen each time."""
+
+    def look(page: Path) -> list[dict]:
+        found = []
+        for width, dark in ((390, False), (1200, True)):
+            seen = chromium.visit(page, width, dark)
+            assert seen["errors"] == [] and seen["asked"] == []
+            assert all(seen["widths"]), "every image is decoded"
+            assert seen["wide"] <= width, "nothing sticks out of the screen"
+            assert seen["smallest"] >= 13 and seen["labelled"], "tables can be read, also scrolled to their ends"
+            assert (seen["background"] == "rgb(255, 255, 255)") == (not dark)
+            found.append(seen)
+        return found
+
+    return look

@@ -43,11 +43,11 @@ def root(tmp_path):
 
 
 def test_runs_of_one_setting_stand_in_one_row(root):
-    rows = {row.setting.method: row for row in compare.ours("cifar10", root)["paper"]}
+    rows = {row.setting.method: row for row in compare.ours("cifar10", root)["cifar10"]}
     assert list(rows) == ["DHN", "DHN-B", "DHN-E", "ITQ"]
     dhn = rows["DHN"]
     assert dhn.maps == {12: pytest.approx(0.55)} and dhn.ties == {12: (pytest.approx(0.49), pytest.approx(0.62))}
-    assert dhn.source == "here, mean of 2 seeds" and dhn.seeds == {12: [1, 2]}
+    assert dhn.source == "here, AlexNet, split paper, R=all, mean of 2 seeds" and dhn.seeds == {12: [1, 2]}
     assert (dhn.setting.R, dhn.setting.net, dhn.setting.protocol) == ("all", "AlexNet", "standard")
     assert (rows["DHN-B"].setting.ranks, rows["DHN-E"].setting.net) == ("real values", "CaffeNet")
     assert rows["ITQ"].setting.net == "pixels"
@@ -87,8 +87,9 @@ def test_the_table_and_its_files(root, capsys):
     assert compare.compare("cifar10", [12, 24], root)
     text = capsys.readouterr().out
     assert "…" not in text
-    for word in ("n/a", "0.555", ".490-.620", "here, mean of 2 seeds", "rerun in DVSQ"):
+    for word in ("n/a", "0.555", ".490-.620", "rerun in DVSQ"):
         assert word in text
+    assert "- here (DHN): ranked by Hamming distance, R all, split paper, queries 1,000, database 54,000" in text
     assert "n/a: no source that could be read gives the numbers of DHN-B, DHN-Q and DHN-E." in text
     assert "DHN-E in" not in text  # no published number: nothing to compare
     with open(root / "runs/compare-cifar10.csv", newline="") as stream:
@@ -104,7 +105,8 @@ def test_the_table_and_its_files(root, capsys):
     facts = json.loads((root / "runs/compare-cifar10.json").read_text())
     assert len(facts["rows"]) == len(rows) and facts["differences"]
     page = (root / "runs/compare-cifar10.html").read_text()
-    assert "AAAI 2016" in page and "0.550 .490-.620" in page and "not stated" in page
+    assert "DHN\nhere, AlexNet, split paper, R=all, mean of 2 seeds</th>" in page
+    assert "AAAI 2016" in page and "0.550\n.490-.620" in page and "the source does not state" in page
 
 
 def test_a_data_set_nobody_published_is_read_beside_the_one_it_follows(root, capsys):
@@ -122,3 +124,9 @@ def test_bad_input_is_one_sentence(root, monkeypatch, capsys):
     (root / "runs/cifar10-dhn-12/metrics.json").write_text("{")
     with pytest.raises(ValueError, match=r"cifar10-dhn-12/metrics.json: expected JSON"):
         compare.compare("cifar10", [12], root)
+
+
+def test_a_browser_shows_the_page(root, shown):
+    assert compare.compare("cifar10", [12, 24, 32, 48], root)
+    for seen in shown(root / "runs/compare-cifar10.html"):
+        assert seen["title"] == "CIFAR-10: published and here"
