@@ -32,10 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in options.rows if name not in ROWS]
     if unknown:
         parser.error(f"no row is named {', '.join(unknown)}; the rows: {' '.join(ROWS)}")
-    console = Console(highlight=False, soft_wrap=True)
     if options.list:
         for name, row in ROWS.items():
-            console.print(f"{name:18} {row.says}: {'; '.join(map(record.goal_text, row.goals))}")
+            print(f"{name:18} {row.says}: {'; '.join(map(record.goal_text, row.goals))}")
         return 0
     chosen = {name: row for name, row in ROWS.items() if name in options.rows or not options.rows}
     start, failed, measured = time.monotonic(), 0, {}
@@ -43,22 +42,21 @@ def main(arguments: list[str] | None = None) -> int:
         for name, row in chosen.items():
             reason = harness.left_out(row)
             if reason:
-                console.print(f"{name:18} left out: {reason}")
+                print(f"{name:18} left out: {reason}", flush=True)
                 continue
             facts = record.facts()
             try:
                 rounds = harness.measure(row, Path(folder))
             except harness.RowError as error:
-                console.print(f"{name:18} failed: {error}")
+                print(f"{name:18} failed: {error}", flush=True)
                 failed += 1
                 continue
             measured[name] = record.entry(row, rounds, facts)
             record.add(options.out, name, measured[name])
-            for line in record.lines(name, measured[name]):
-                console.print(line)
+            print("\n".join(record.lines(name, measured[name])), flush=True)
     if measured:
-        console.print(record.table(measured))
-        console.print(f"{len(measured)} rows in {time.monotonic() - start:.0f} s; every sample is in {options.out}")
+        Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(record.table(measured))
+        print(f"{len(measured)} rows in {time.monotonic() - start:.0f} s; every sample is in {options.out}")
     return 1 if failed else 0
 
 

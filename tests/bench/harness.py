@@ -53,7 +53,7 @@ class Goal:
 
     of, to: names of sides. The value is `of`'s figure over `to`'s, over `per`; with `faster`, `to`'s over `of`'s: how
     many times as fast `of` is. to None: `of`'s figure itself. It is to be at most `bound`; with `faster`, at least.
-    figure: of a sample, `seconds` or `peak` (bytes).
+    figure: of a sample: `seconds`, or `peak` or `grown` (bytes). rate: what `seconds` are for one of; shown by second.
     """
 
     bound: float
@@ -62,6 +62,7 @@ class Goal:
     figure: str = "seconds"
     faster: bool = False
     per: float = 1
+    rate: str = ""
 
     def values(self, rounds: Sequence[Mapping[str, Mapping[str, float]]]) -> list[float]:
         """The value in each round; a round: {side: {figure: value}}."""
@@ -90,6 +91,7 @@ class Goal:
             "to": self.to,
             "faster": self.faster,
             "per": self.per,
+            "rate": self.rate,
             "bound": self.bound,
             "medians": medians,
             "value": middle,
@@ -145,7 +147,7 @@ class Process:
         except BaseException:
             self._process.kill()
             raise
-        os.kill(self._id, signal.SIGSTOP)
+        self._rest()
 
     def sample(self) -> dict[str, float]:
         """Wake the process, take a sample, stop it. Raises RowError when it ends instead of answering."""
@@ -157,8 +159,7 @@ class Process:
         except BrokenPipeError:
             raise RowError(f"{self.name} ended: {self._said()}") from None
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._id, signal.SIGSTOP)
+            self._rest()
 
     def close(self) -> None:
         """End the process."""
@@ -168,6 +169,13 @@ class Process:
             self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+
+    def _rest(self) -> None:
+        """Stop the process, and wait until it has stopped."""
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(self._id, signal.SIGSTOP)
+            while Path(f"/proc/{self._id}/stat").read_text().rpartition(")")[2].split()[0] not in "TZX":
+                time.sleep(0.001)
 
     def _answer(self) -> dict:
         if not select.select([self._process.stdout], [], [], LIMIT)[0]:

@@ -70,13 +70,15 @@ def _goal(bound: float, figure: str, of: str, to: str | None, faster: bool, per:
         return f"{of} <= {amount(bound, figure)}"
     if faster:
         return f"{of} >= {bound:g} times as fast as {to}"
-    what = "memory" if figure == "peak" else "time"
+    what = "time" if figure == "seconds" else "memory"
     return f"{of} <= {bound:g} of {f'{per:g} times ' if per != 1 else ''}{to}'s {what}"
 
 
-def amount(value: float, figure: str) -> str:
-    """Seconds or bytes for a person to read."""
-    if figure == "peak":
+def amount(value: float, figure: str, rate: str = "") -> str:
+    """Seconds or bytes for a person to read; with `rate`, how many of it a second."""
+    if rate:
+        return f"{1 / value:.0f} {rate}/s"
+    if figure != "seconds":
         return f"{value / 1e9:.2f} GB"
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
 
@@ -86,7 +88,9 @@ def cells(measured: Mapping) -> list[list[str]]:
     found = []
     for goal in measured["goals"]:
         of, to, figure = goal["of"], goal["to"], goal["figure"]
-        sides = [f"{side} {amount(goal['medians'][side], figure)}" for side in (of, to) if side is not None]
+        sides = [
+            f"{side} {amount(goal['medians'][side], figure, goal['rate'])}" for side in (of, to) if side is not None
+        ]
         if to is None:
             values = [amount(goal[key], figure) for key in ("value", "low", "high")]
         else:
@@ -103,15 +107,13 @@ def lines(name: str, measured: Mapping) -> list[str]:
 
 
 def table(rows: Mapping[str, Mapping]) -> Table:
-    """The rows for a person to read."""
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", caption_justify="left")
+    """The rows for a person to read, a line a goal; the peak memory is that of the side the goal is about."""
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
     for column in ("row", "medians", "ratio (least..greatest)", "goal", "", "peak memory", "rounds"):
         made.add_column(column, overflow="fold")
     for name, measured in rows.items():
-        peaks = ", ".join(f"{side} {value / 1e9:.2f} GB" for side, value in measured["peaks"].items())
-        for index, each in enumerate(cells(measured)):
-            first = [name, peaks, str(len(measured["rounds"]))] if index == 0 else ["", "", ""]
-            made.add_row(first[0], *each, *first[1:])
+        for goal, each in zip(measured["goals"], cells(measured), strict=True):
+            made.add_row(name, *each, amount(measured["peaks"][goal["of"]], "peak"), str(len(measured["rounds"])))
     last = next(reversed(rows.values()))
     machine = last["machine"]
     made.caption = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import prepared
 from harness import Goal, Row, Side
-
 
 NAMES = {"alexnet": "AlexNet", "caffenet": "CaffeNet"}
 
@@ -26,6 +26,22 @@ def beside_torch(net: str, kernels: bool, bound: float, seconds: float) -> Row:
     return Row(says, sides, (Goal(bound, to="PyTorch"),), seconds)
 
 
+def layers(engine: str, bvlc: str) -> dict[str, Side]:
+    what = {"batch": 64, "iterations": 8}
+    return {"engine": Side("data_layers", {"layer": engine, **what}),
+            "BVLC": Side("data_layers", {"layer": bvlc, **what}, inside=True)}  # fmt: skip
+
+
+def built(*command: str) -> dict:
+    return {"command": command, "makes": "built", "count": prepared.PHOTOS}
+
+
+def scored(items: int, queries: int, **more: object) -> Side:
+    return Side("scoring", {"items": items, "queries": queries, "bits": 48, "classes": 21, "top": 5000, **more})
+
+
+NUS_WIDE = 193_734  # database images of the paper's split
+
 ROWS = {
     "alexnet": training("alexnet", 64, 1, 0.65, 40, "AlexNet at 227x227"),
     "alexnet-torch": beside_torch("alexnet", False, 0.60, 45),
@@ -42,4 +58,107 @@ ROWS = {
     "lenet": training("lenet", 64, 10, 0.70, 15, "LeNet"),
     "cifar10": training("cifar10_full", 100, 3, 0.45, 15, "cifar10 full (LRN within channel)"),
     "googlenet": training("googlenet", 16, 1, 0.60, 30, "GoogLeNet at 224x224 with its three losses"),
+    "memory": Row(
+        "peak memory of a process that trains AlexNet, batch 64, three iterations",
+        both("training", net="alexnet", batch=64, iterations=1),
+        (Goal(1.0, to="BVLC", figure="peak"),),
+        10,
+        rounds=(1, 2),
+        fresh=True,
+    ),
+    "data": Row(
+        "Data layer on an LMDB of 256x256 JPEGs, crop 227, mirror, mean image: time for an image",
+        layers("data", "data"),
+        (Goal(1.8, to="BVLC", faster=True, rate="images"),),
+        20,
+        needs=(prepared.photos_lmdb,),
+    ),
+    "data-starve": Row(
+        "iteration of a net that computes elsewhere, for twice the Data layer's time for a batch; beside data at hand",
+        {
+            "engine": Side("data_layers", {"layer": "data", "batch": 64, "iterations": 10, "paused": True}),
+            "at hand": Side("data_layers", {"layer": "there", "batch": 64, "iterations": 10, "paused": True}),
+        },
+        (Goal(1.05, to="at hand"),),
+        20,
+        needs=(prepared.photos_lmdb,),
+    ),
+    "multilabel": Row(
+        "python_layers/multilabel_data.py, nothing cached, beside ImageData: 500x375 JPEGs, resize 256, crop, mirror",
+        layers("multilabel", "image_data"),
+        (Goal(1.5, to="BVLC", faster=True, rate="images"),),
+        25,
+        needs=(prepared.photos,),
+    ),
+    "lmdb": Row(
+        "tools/create_lmdb.py beside convert_imageset, as commands: 2,000 JPEGs, 500x375, to an LMDB of 256x256 JPEGs",
+        {
+            "engine": Side(
+                "commands",
+                built(
+                    "PYTHON",
+                    str(prepared.ROOT / "tools" / "create_lmdb.py"),
+                    "photos.txt",
+                    "built",
+                    "--resize",
+                    "256",
+                    "256",
+                    "--encode",
+                    "jpg",
+                ),
+            ),
+            "BVLC": Side(
+                "commands",
+                built(
+                    "convert_imageset",
+                    "--resize_height=256",
+                    "--resize_width=256",
+                    "--encoded",
+                    "--encode_type=jpg",
+                    "./",
+                    "photos.txt",
+                    "built",
+                ),
+                inside=True,
+            ),
+        },
+        (Goal(1.8, to="BVLC", faster=True, rate="images"),),
+        45,
+        rounds=(2, 5),
+        needs=(prepared.photos,),
+    ),
+    "score": Row(
+        "MAP of 193,734 x 2,100 codes of 48 bits, 21 labels, R = 5000, with its tie range; beside the authors' script",
+        {"engine": scored(NUS_WIDE, 2100), "authors": scored(NUS_WIDE, 2100, authors=True)},
+        (Goal(60, to="authors", faster=True), Goal(0.5e9, figure="peak")),
+        40,
+        rounds=(2, 2),
+        memory=11,
+    ),
+    "score-scale": Row(
+        "the same with 10 and 100 times the database and 210 queries; memory beyond an empty process's",
+        {"1x": scored(NUS_WIDE, 210), "10x": scored(10 * NUS_WIDE, 210), "100x": scored(100 * NUS_WIDE, 210)},
+        (
+            Goal(1.0, "10x", "1x", per=10),
+            Goal(1.0, "100x", "10x", per=10),
+            Goal(1.0, "10x", "1x", "grown", per=10),
+            Goal(1.0, "100x", "10x", "grown", per=10),
+        ),
+        60,
+        memory=11,
+    ),
+    "load": Row(
+        "a caffemodel of 233 MB in the form of 2013 (V1) into AlexNet",
+        both("weights"),
+        (Goal(1.0, to="BVLC"),),
+        15,
+        needs=(prepared.weights,),
+    ),
+    "start": Row(
+        "from the command to `import caffe` done, and to the first iteration's line of `caffe train` on LeNet",
+        {"import": Side("starting", {"what": "import"}), "train": Side("starting", {"what": "train"})},
+        (Goal(2.5, "import"), Goal(2.5, "train")),
+        25,
+        rounds=(3, 5),
+    ),
 }

@@ -55,7 +55,7 @@ POOLING = 'name: "pool" type: "Pooling" pooling_param { pool: MAX kernel_size: 3
 class Net(nn.Module):
     """tests/conformance/large_nets.py's AlexNet (or CaffeNet, which pools before it normalises) with its classifier.
 
-    kernels: the engine's LRN and pooling in the place of PyTorch's. Submodules have the names of the Caffe net's layers.
+    kernels: the engine's LRN and pooling in the place of PyTorch's. Submodules are named as the Caffe net's layers.
     """
 
     def __init__(self, name: str, kernels: bool = False, dropout: float = 0.5):

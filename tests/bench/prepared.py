@@ -1,0 +1,73 @@
+"""Files that rows read, made once in a run's folder; all of it drawn, none of it measured.
+
+photos/*.jpg, photos.txt (`path label`), photos_multilabel.txt (`path l1 ... l21`)   500x375, about 100 KB each
+photos_lmdb/       the same at 256x256, JPEG-encoded, by tools/create_lmdb.py
+mean.binaryproto   a mean image, 3x256x256
+weights.caffemodel AlexNet's weights in BVLC's form of 2013 (V1 layers), 233 MB
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from caffe.proto import caffe_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+PHOTOS, DISTINCT = 2000, 100  # each drawn picture is written to several files: decoding does not get faster by that
+LABELS = 21  # as NUS-WIDE's
+
+
+def photo(random: np.random.RandomState, height: int = 375, width: int = 500) -> np.ndarray:
+    """A BGR picture with detail at every size, the finest faint, as photographs have."""
+    picture = np.full((height, width, 3), 128, np.float32)
+    for divisor, strength in ((64, 50), (16, 25), (4, 12), (1, 6)):
+        noise = random.standard_normal((height // divisor, width // divisor, 3)).astype(np.float32)
+        picture += strength * cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def photos(folder: Path) -> None:
+    """JPEG files and their two lists; paths are relative to the folder."""
+    if (folder / "photos.txt").exists():
+        return
+    (folder / "photos").mkdir()
+    random = np.random.RandomState(0)
+    drawn = [cv2.imencode(".jpg", photo(random), [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes() for _ in range(DISTINCT)]
+    single, multiple = [], []
+    for index in range(PHOTOS):
+        path = f"photos/{index:05d}.jpg"
+        (folder / path).write_bytes(drawn[index % DISTINCT])
+        labels = random.rand(LABELS) < 0.1
+        labels[index % LABELS] = True
+        single.append(f"{path} {labels.argmax()}\n")
+        multiple.append(f"{path} {' '.join(map(str, labels.astype(int)))}\n")
+    (folder / "photos_multilabel.txt").write_text("".join(multiple))
+    (folder / "photos.txt").write_text("".join(single))
+
+
+def photos_lmdb(folder: Path) -> None:
+    """The photos at 256x256 as an LMDB of JPEGs, and a mean image."""
+    if (folder / "mean.binaryproto").exists():
+        return
+    photos(folder)
+    tool = [sys.executable, str(ROOT / "tools" / "create_lmdb.py"), "photos.txt", "photos_lmdb"]
+    subprocess.run([*tool, "--resize", "256", "256", "--encode", "jpg"], cwd=folder, check=True, capture_output=True)
+    mean = caffe_pb2.BlobProto(num=1, channels=3, height=256, width=256)
+    mean.data.extend(np.random.RandomState(1).uniform(90, 130, 3 * 256 * 256).tolist())
+    (folder / "mean.binaryproto").write_bytes(mean.SerializeToString())
+
+
+def weights(folder: Path) -> None:
+    """A caffemodel of full size, the one that tests/tools/test_typed.py fine-tunes from."""
+    if not (folder / "weights.caffemodel").exists():
+        spec = importlib.util.spec_from_file_location("test_typed", ROOT / "tests" / "tools" / "test_typed.py")
+        typed = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(typed)
+        part = typed.v1_weights(folder / "weights.part", "bvlc_alexnet")
+        os.replace(part, folder / "weights.caffemodel")
