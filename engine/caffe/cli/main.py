@@ -46,7 +46,7 @@ commands:
         "precision": (
             str,
             "float32",
-            "Optional; in what convolutions and inner products multiply: float32, tf32 (with -gpu only) or bf16.",
+            "Optional; in what convolutions and inner products multiply: float32, tf32 (on a GPU only) or bf16.",
         ),
         "iterations": (int, 50, "The number of iterations to run."),
         "sigint_effect": (
