@@ -1,15 +1,33 @@
-"""A real browser for the tests of pages."""
+"""What several of the tests need: the lists of a data set, a real browser for pages."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import splits
+from download import sha256
+from run_folder import write_json
 
 spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
 browser = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(browser)
+
+
+@pytest.fixture
+def make_lists() -> Callable[[Path], dict[str, str]]:
+    """make_lists(folder) writes lists of one image each and their split.json; it returns the lists' SHA-256."""
+
+    def make(data: Path) -> dict[str, str]:
+        for row, name in enumerate(splits.LISTS):
+            (data / f"{name}.txt").write_text(f"{row} 0\n")
+        digests = {f"{name}.txt": sha256(data / f"{name}.txt") for name in splits.LISTS}
+        write_json(data / "split.json", {"seed": 0, "sha256": digests})
+        return digests
+
+    return make
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from pathlib import Path
 
 import codes
 import numpy as np
@@ -29,17 +28,8 @@ codes.save(options["--out"], np.tanh(np.repeat(labels * 2.0 - 1, 2, axis=1) + no
 """
 
 
-def make_lists(data: Path) -> dict[str, str]:
-    """A data set's three lists of one image each, and its split.json. Returns the lists' SHA-256."""
-    for row, name in enumerate(splits.LISTS):
-        (data / f"{name}.txt").write_text(f"{row} 0\n")
-    digests = {f"{name}.txt": sha256(data / f"{name}.txt") for name in splits.LISTS}
-    write_json(data / "split.json", {"seed": 0, "sha256": digests})
-    return digests
-
-
 @pytest.fixture
-def run(tmp_path, monkeypatch) -> Run:
+def run(tmp_path, monkeypatch, make_lists) -> Run:
     """A trained run of 8 bits in a temporary folder."""
     run = Run("fashion_mnist", "dhn", 8, tmp_path)
     run.folder.mkdir(parents=True)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import splits
@@ -77,17 +76,8 @@ def behave(tmp_path, monkeypatch):
     return lambda mode: monkeypatch.setattr(train, "command", stand_in.command(mode))
 
 
-def make_lists(data: Path) -> dict[str, str]:
-    """A data set's three lists of one image each, and its split.json. Returns the lists' SHA-256."""
-    for row, name in enumerate(splits.LISTS):
-        (data / f"{name}.txt").write_text(f"{row} 0\n")
-    digests = {f"{name}.txt": sha256(data / f"{name}.txt") for name in splits.LISTS}
-    write_json(data / "split.json", {"seed": 0, "sha256": digests})
-    return digests
-
-
 @pytest.fixture
-def run(tmp_path, behave):
+def run(tmp_path, behave, make_lists):
     """A run whose folder and data lie in a temporary folder."""
     behave("run")
     (tmp_path / "data/fashion_mnist/train_lmdb").mkdir(parents=True)
