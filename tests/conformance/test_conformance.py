@@ -37,7 +37,6 @@ PENDING = {
     "Refusal/solver_inv_gamma",
     "Refusal/solver_multistep_gamma",
     "Refusal/solver_restore_h5_learned_net",
-    "Refusal/solver_sigmoid_gamma",
     "Refusal/solver_snapshot_as_second",
     "Refusal/solver_step_gamma",
     "Refusal/top_ids_beyond",

@@ -127,7 +127,6 @@ ACTIONS = {
     "exp_gamma": (stepped('lr_policy: "exp" gamma: -1'), ("gamma",)),
     "inv_gamma": (stepped('lr_policy: "inv" gamma: -1 power: 1'), ("gamma",)),
     "multistep_gamma": (stepped('lr_policy: "multistep" stepvalue: 0 gamma: -1'), ("gamma",)),
-    "sigmoid_gamma": (stepped('lr_policy: "sigmoid" gamma: -1 stepsize: 1'), ("gamma",)),
     "sigmoid_without_stepsize": (stepped('lr_policy: "sigmoid" gamma: 1'), ("stepsize",)),
     "rmsprop_momentum": (solver(GOOD + 'type: "RMSProp" momentum: 0.9'), ("Momentum cannot be used with RMSProp",)),
     "rmsprop_decay_negative": (
@@ -162,3 +161,11 @@ ACTIONS = {
 }
 
 CASES = [Refusal("Refusal/solver_" + what, words, action) for what, (action, words) in ACTIONS.items()]
+CASES.append(
+    Refusal(
+        "Refusal/solver_sigmoid_gamma",
+        (),
+        stepped('lr_policy: "sigmoid" gamma: -1 stepsize: 1'),
+        accepted="the rate of sigmoid rises with a positive gamma, and falls with a negative one only",
+    )
+)
