@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from caffe import glog, net_debug, weight_files
+from caffe import glog, net_debug, value_checks, weight_files
 from caffe.blob import Blob, BlobVec
 from caffe.layers.python import beside
 from caffe.proto import caffe_pb2, text
@@ -77,10 +77,12 @@ class Net(Wiring):
 
     def _forward(self, start: int, end: int) -> float:
         """Run the layers `start` to `end`, both included; returns the weighted sum of their losses."""
-        return float(self._forward_loss(start, end))
+        loss = float(self._forward_loss(start, end))
+        value_checks.raise_noted(self.layers)
+        return loss
 
     def _forward_loss(self, start: int, end: int) -> torch.Tensor:
-        """`_forward`, its loss left on the device: whoever reads it there waits for the device."""
+        """`_forward`, its loss left on the device, and `value_checks` to be raised: a look there waits for it."""
         losses = []
         for index in range(start, end + 1):
             self._call("before_forward", index)
@@ -208,6 +210,7 @@ class Net(Wiring):
         wanted = [*(self.outputs if end is None else self.top_names[end]), *(blobs or [])]
         self._fill(inputs, self.inputs, "data", "Input blob arguments do not match net inputs.", "Input")
         self._forward_loss(first, last)
+        value_checks.raise_noted(self.layers)
         by_name = self.blobs
         return {name: self._blob(by_name, name).data for name in wanted}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from caffe import device, glog, parallel, solver_state
+from caffe import device, glog, parallel, solver_state, value_checks
 from caffe.blob import Blob
 from caffe.layers.python import beside
 from caffe.net import Net
@@ -179,6 +179,7 @@ class Solver:
             if action == STOP:
                 self._stopped = True
                 break
+        value_checks.raise_noted(net.layers)
 
     def solve(self, resume_file: str | Path | None = None) -> None:
         """Train to max_iter, from a solverstate where given; snapshot and test at the end."""
@@ -278,6 +279,7 @@ class Solver:
         for losses in self._unread:
             self._smooth(sum(next(values) for _ in losses) / len(losses))
         self._unread.clear()
+        value_checks.raise_noted(self.net.layers)
 
     def _smooth(self, loss: float) -> None:
         """The mean of the last average_loss losses."""
@@ -335,6 +337,7 @@ class Solver:
                     return {}
                 action = self.requested_action()
             loss = net._forward_loss(0, len(net.layers) - 1)
+            value_checks.raise_noted(net.layers)
             if p.test_compute_loss:
                 losses += float(loss)
             for name in net.outputs:

@@ -49,16 +49,12 @@ layer { name: "drop6" type: "Dropout" bottom: "fc6" top: "fc6" dropout_param { d
 layer { name: "scores" type: "InnerProduct" bottom: "fc6" top: "scores"
   inner_product_param { num_output: 3 weight_filler { type: "gaussian" std: 0.1 } } }
 """
-MARGIN = """
+LOSS = """
 layer { name: "code" type: "InnerProduct" bottom: "scores" top: "code" inner_product_param { num_output: 1
   weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "EuclideanLoss" bottom: "code" bottom: "label" top: "loss" }
 """
-SOFTMAX = """
-layer { name: "loss" type: "SoftmaxWithLoss" bottom: "scores" bottom: "label" top: "loss" }
-"""
-NETS = {"lenet": LENET + MARGIN, "alexnet": ALEXNET + MARGIN}
-CLASSIFIERS = {"lenet": LENET + SOFTMAX, "alexnet": ALEXNET + SOFTMAX}
+NETS = {"lenet": LENET + LOSS, "alexnet": ALEXNET + LOSS}
 
 # Operations whose result is host memory, or of a size that the values decide: they wait for the device.
 READS = {

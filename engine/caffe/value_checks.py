@@ -1,0 +1,54 @@
+"""Checks of what a layer's input holds: of labels, of indices.
+
+On a CPU they are made at once. A look at a GPU's memory has the CPU wait for all that the GPU has been asked for; so
+there the first wrong value is noted on the GPU, and raised where something is read from it anyway: a displayed loss,
+a net's outputs, the end of `step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from weakref import WeakKeyDictionary
+
+import torch
+
+from caffe import blob
+
+Message = Callable[[int, float], str]
+
+# layer -> (whether a value was wrong, its place, the value), on the device; what to say of it
+_noted: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def check(layer, wrong: torch.Tensor, values: torch.Tensor, message: Message) -> None:
+    """Raise ValueError, naming `layer`, with message(place, value) of the first of `values` where the mask `wrong`
+    holds. On a GPU `raise_noted` does, and the layer goes on: its results must not depend on wrong values' being right.
+    """
+    if blob.shares_host_memory(values.device):
+        if wrong.any():
+            _raise(layer, _first(wrong, values), message)
+        return
+    found = _first(wrong, values)
+    if layer in _noted:
+        before, _ = _noted[layer]
+        found = torch.where(before[:1] > 0, before, found)
+    _noted[layer] = found, message
+
+
+def raise_noted(layers: Iterable) -> None:
+    """Raise what was noted of one of `layers`, and forget what was noted of any."""
+    noted = [(layer, *_noted.pop(layer)) for layer in layers if layer in _noted]
+    if noted:
+        for (layer, _, message), found in zip(noted, torch.stack([one[1] for one in noted]).cpu(), strict=True):
+            if found[0]:
+                _raise(layer, found, message)
+
+
+def _first(wrong: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    place = wrong.reshape(-1).to(torch.uint8).argmax()
+    return torch.stack([wrong.take(place).double(), place.double(), values.take(place).double()])
+
+
+def _raise(layer, found: torch.Tensor, message: Message) -> None:
+    _, place, value = found.tolist()
+    layer.check(False, message(int(place), value))
