@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from caffe.blob import Blob
 from caffe.layers.python import beside
 from caffe.net import Net
 from caffe.proto import caffe_pb2, text
+from caffe.smoothed_loss import SmoothedLoss
 from caffe.update_rules import LR_POLICIES, SOLVER_TYPES, norm, update
 
 STOP, SNAPSHOT = "stop", "snapshot"
@@ -51,7 +51,7 @@ class Solver:
         self.current_step = 0
         self.requested_action: Callable[[], str | None] = lambda: None
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
-        self._forget_losses()
+        self._loss = SmoothedLoss(self.param.average_loss)
         self._stopped = False
         self._timer = time.monotonic()
         self._displayed = 0
@@ -147,7 +147,7 @@ class Solver:
         """Make `iterations` updates, testing, displaying and snapshotting as the prototxt says."""
         p, net = self.param, self.net
         stop = self.iter + iterations
-        self._forget_losses()
+        self._loss = SmoothedLoss(p.average_loss)
         self._timer, self._displayed = time.monotonic(), self.iter
         while self.iter < stop:
             net.clear_param_diffs()
@@ -165,9 +165,9 @@ class Solver:
                 losses.append(net._forward_loss(0, len(net.layers) - 1))
                 net._backward(len(net.layers) - 1, 0)
             if p.display:
-                self._unread.append(losses)
+                self._loss.add(losses)
             if display:
-                self._read_losses()
+                value_checks.raise_noted(net.layers)
                 self._display()
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
@@ -201,9 +201,9 @@ class Solver:
             glog.info("solver.cpp:311", "Optimization stopped early.")
             return
         if p.display and self.iter % p.display == 0:
-            self._unread.append([self.net._forward_loss(0, len(self.net.layers) - 1)])
-            self._read_losses()
-            glog.info("solver.cpp:327", f"Iteration {self.iter}, loss = {self._smoothed:g}")
+            self._loss.add([self.net._forward_loss(0, len(self.net.layers) - 1)])
+            value_checks.raise_noted(self.net.layers)
+            glog.info("solver.cpp:327", f"Iteration {self.iter}, loss = {self._loss.read():g}")
         if p.test_interval and self.iter % p.test_interval == 0:
             self._test_all()
         glog.info("solver.cpp:332", "Optimization Done.")
@@ -267,29 +267,6 @@ class Solver:
             glog.info("sgd_solver.cpp:50", f"MultiStep Status: Iteration {self.iter}, step = {self.current_step}")
         return rate(p, self.iter, self.current_step)
 
-    def _forget_losses(self) -> None:
-        self._losses: deque[float] = deque()  # the last average_loss iterations' losses
-        self._smoothed = 0.0  # their mean
-        self._unread: list[list[torch.Tensor]] = []  # each later iteration's, one a forward pass, on the device
-
-    def _read_losses(self) -> None:
-        """Smooth the losses since the last display. They come from the device in one copy, and only here: reading
-        each iteration's loss would have each iteration wait for the device."""
-        values = iter(torch.stack([loss for losses in self._unread for loss in losses]).tolist())
-        for losses in self._unread:
-            self._smooth(sum(next(values) for _ in losses) / len(losses))
-        self._unread.clear()
-        value_checks.raise_noted(self.net.layers)
-
-    def _smooth(self, loss: float) -> None:
-        """The mean of the last average_loss losses."""
-        window = self.param.average_loss
-        self._losses.append(loss)
-        if len(self._losses) <= window:
-            self._smoothed += (loss - self._smoothed) / len(self._losses)
-        else:
-            self._smoothed += (loss - self._losses.popleft()) / window
-
     # -- display and test
 
     def _display(self) -> None:
@@ -298,7 +275,7 @@ class Solver:
         glog.info(
             "solver.cpp:239",
             f"Iteration {self.iter} ({speed:g} iter/s, {lapse:g}s/{self.param.display} iters), "
-            f"loss = {self._smoothed:g}",
+            f"loss = {self._loss.read():g}",
         )
         self._timer, self._displayed = time.monotonic(), self.iter
         values = [self.net.blobs[name].data.ravel() for name in self.net.outputs]

@@ -7,7 +7,9 @@ import math
 import caffe
 import numpy as np
 import pytest
+import torch
 from caffe.proto import caffe_pb2, text
+from caffe.smoothed_loss import SmoothedLoss
 
 NET = """
 name: "toy"
@@ -175,10 +177,12 @@ def test_update_rules_by_hand(kind, extra):
 
 
 def test_smoothed_loss_is_the_mean_of_the_window():
-    made = solver("average_loss: 3")
-    for loss in [1, 2, 3, 7, 8]:
-        made._smooth(loss)
-    assert made._smoothed == pytest.approx((3 + 7 + 8) / 3)
+    smoothed = SmoothedLoss(3)
+    for losses in [[1], [2, 4], [3], [7], [6, 8, 10]]:
+        smoothed.add([torch.tensor(float(loss)) for loss in losses])
+        if losses[0] == 2:
+            assert smoothed.read() == pytest.approx((1 + 3) / 2)
+    assert smoothed.read() == smoothed.read() == pytest.approx((3 + 7 + 8) / 3)
 
 
 def test_callbacks_run_around_the_gradients():
