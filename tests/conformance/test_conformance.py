@@ -37,6 +37,7 @@ PENDING = {
     "Refusal/solver_inv_gamma",
     "Refusal/solver_multistep_gamma",
     "Refusal/solver_restore_h5_learned_net",
+    "Refusal/solver_restore_h5_learned_net_unreadable",
     "Refusal/solver_snapshot_as_second",
     "Refusal/solver_step_gamma",
     "Refusal/top_ids_beyond",

@@ -347,9 +347,11 @@ CUDNN = {
     "softmax": INPUT + layer("Softmax", more="softmax_param { engine: CUDNN }"),
     "tanh": INPUT + layer("TanH", more="tanh_param { engine: CUDNN }"),
 }
+LATER = "the shape may be given before the net is run"
 OTHERS = {
     "shape_over_int": (source("data", 65536, 65536), "torch counts in 64 bits"),
-    "no_shape_shared": (NO_SHAPE + layer("Eltwise", "data data"), "the shape may be given before the net is run"),
+    "no_shape_shared": (NO_SHAPE + layer("Eltwise", "data data"), LATER),
+    "no_shape_reshaped": (NO_SHAPE + layer("Reshape", more="reshape_param { shape { dim: -1 } }"), LATER),
 }
 ENGINE = "a file for a GPU that says CUDNN is computed by torch on either device"
 

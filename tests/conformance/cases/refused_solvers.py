@@ -56,6 +56,12 @@ def no_string(file):
     file.create_group("learned_net")
 
 
+def unreadable(file):
+    """A text that stands in another file, which is not there."""
+    del file["learned_net"]
+    file.create_dataset("learned_net", (1,), "S9", external=[("/nowhere/text", 0, 9)])
+
+
 def as_rank_1(use):
     """An action on a solver that is told to be the second of several."""
 
@@ -151,6 +157,7 @@ ACTIONS = {
     "restore_h5_without_iter": (other_file(remove("iter")), ("iter",)),
     "restore_h5_without_step": (other_file(remove("current_step")), ("current_step",)),
     "restore_h5_learned_net": (other_file(no_string), ("learned_net",)),
+    "restore_h5_learned_net_unreadable": (other_file(unreadable), ("learned_net",)),
     "restore_h5_without_history": (other_file(remove("history")), ("history",)),
     "restore_h5_history_count": (other_file(remove("history/1")), ("Incorrect length of history blobs",)),
     "restore_h5_history_shape": (
