@@ -150,8 +150,8 @@ class ScaleTanH(Layer):
     """HashNet's tanh(scale x), the scale growing in training: scale_tanh_param { init_scale step_size gamma power }.
 
     A counter grows by one with each reshape: once at set-up and once for each forward. When it is a multiple of
-    step_size, scale = init_scale (1 + gamma counter)^power. As released, the counter is not part of a snapshot: a
-    resumed training starts again at init_scale; and each net, training or test, has its own.
+    step_size, scale = init_scale (1 + gamma counter)^power. Each net, training or test, has its own counter. A snapshot
+    of HashNet's Caffe does not hold it: resumed from one, the scale starts again at init_scale.
 
     gamma without power is refused: it would have no effect here, and multiplied the scale at each step in the older
     layer of dhn-caffe, which no released net uses. Bottom and top: (B, ...); may be in place.
@@ -164,13 +164,22 @@ class ScaleTanH(Layer):
         self.check(self.param.step_size > 0, "scale_tanh_param.step_size must be 1 or more; found 0")
         self.check(self.param.HasField("power") or not self.param.HasField("gamma"),
                    "scale_tanh_param: gamma has no effect without power (HashNet's layer); write both, or neither")
-        self.scale, self.counter = self.param.init_scale, 0
+        self.counter = 0
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.counter += 1
-        if self.counter % self.param.step_size == 0:
-            self.scale = self.param.init_scale * (1 + self.param.gamma * self.counter) ** self.param.power
+
+    @property
+    def scale(self):
+        counter = self.counter - self.counter % self.param.step_size
+        return self.param.init_scale * (1 + self.param.gamma * counter) ** self.param.power
+
+    def snapshot_state(self):
+        return b"%d" % self.counter
+
+    def restore_state(self, state):
+        self.counter = int(state)
 
     def compute(self, x):
         return (x * self.scale).tanh()

@@ -1,6 +1,8 @@
 """Images with label vectors as a Caffe Python layer."""
 from __future__ import annotations
 
+import itertools
+import json
 import os
 
 import caffe
@@ -18,8 +20,9 @@ class MultiLabelDataLayer(caffe.Layer):
 
     TRAIN: each epoch has its own order (a pairwise loss over fixed batches would see the same pairs for ever), drawn
     from `seed` alone, as are crops and mirrors: the same seed gives the same batches on BVLC Caffe and on the engine.
-    An epoch's last records and the next one's first may share a batch. A resumed training begins with the first epoch's
-    order again, as with Caffe's Data layer. TEST: the source's order, centre crop, no mirror.
+    An epoch's last records and the next one's first may share a batch. A training resumed on the engine goes on where
+    it was; on BVLC Caffe it begins with the first epoch's order again, as with Caffe's Data layer. TEST: the source's
+    order, centre crop, no mirror.
     """
 
     def setup(self, bottom, top):
@@ -65,11 +68,17 @@ class MultiLabelDataLayer(caffe.Layer):
             source = ListSource(p["source"], p["root"], p["labels"], p["gray"], _pair(p["resize"]))
         else:
             source = LmdbSource(p["source"], p["labels"], p["gray"], _pair(p["resize"]))
-        batches = Batches(source, p["batch_size"], self.phase == caffe.TRAIN, crop=_pair(p["crop"]),
-                          mirror=p["mirror"], mean=_mean(p), scale=p["scale"], shuffle=p["shuffle"],
-                          seed=p["seed"])
-        self.shapes = batches.shape, (p["batch_size"], source.labels)
-        self.prefetcher = Prefetcher(batches.plans(), batches.build, p["prefetch"], p["threads"])
+        self.batches = Batches(source, p["batch_size"], self.phase == caffe.TRAIN, crop=_pair(p["crop"]),
+                               mirror=p["mirror"], mean=_mean(p), scale=p["scale"], shuffle=p["shuffle"],
+                               seed=p["seed"])
+        self.shapes = self.batches.shape, (p["batch_size"], source.labels)
+        self.ahead = p["prefetch"], p["threads"]
+        self._begin([])
+
+    def _begin(self, done: list) -> None:
+        """Read on after the batches `done`: see Batches.plans."""
+        self.done = [*done, [self.batches.batch_size, 0]]
+        self.prefetcher = Prefetcher(self.batches.plans(done), self.batches.build, *self.ahead)
 
     def reshape(self, bottom, top):
         for i in range(len(top)):  # BVLC Caffe's vector of tops can be indexed, not iterated
@@ -77,11 +86,23 @@ class MultiLabelDataLayer(caffe.Layer):
 
     def forward(self, bottom, top):
         batch = self.prefetcher.next()
+        self.done[-1][1] += 1
         for i in range(len(top)):
             top[i].data[...] = batch[i]
 
     def backward(self, top, propagate_down, bottom):
         pass
+
+    def snapshot_state(self) -> bytes:
+        """What the engine keeps in a solverstate (BVLC Caffe never asks): the batches handed out."""
+        return json.dumps({"records": len(self.batches.source), "done": self.done}).encode()
+
+    def restore_state(self, state: bytes) -> None:
+        """Go on after the batches of a `snapshot_state`. ValueError where the source has more or fewer records."""
+        was, records = json.loads(state.decode()), len(self.batches.source)
+        if was["records"] != records:
+            raise ValueError(f"expected a source of {was['records']} records, found {records}")
+        self._begin(was["done"])
 
 
 class Batches:
@@ -116,17 +137,26 @@ class Batches:
             raise ValueError(f"{self.source.name(index)}: expected a mean for images of {image.shape} (channels, "
                              f"height, width), found one of {mean}")
 
-    def plans(self):
-        """Endless batches, for each image of one: (record, place of the crop in 0..1 down and across, mirrored)."""
+    def plans(self, done: list = ()):
+        """Endless batches, for each image of one: (record, place of the crop in 0..1 down and across, mirrored).
+
+        done: pairs (batch size, number of batches) that came before; these are passed over.
+        """
+        sizes = itertools.chain.from_iterable(itertools.repeat(size, number) for size, number in done)
+        draws = self._draws(itertools.chain(sizes, itertools.repeat(self.batch_size)))
+        for batch, places in itertools.islice(draws, sum(number for _, number in done), None):
+            yield list(zip(batch.tolist(), places[:, 0], places[:, 1], (places[:, 2] < 0.5) & self.mirror))
+
+    def _draws(self, sizes):
+        """For each batch of `sizes` images the records (size,) and random numbers (size, 3)."""
         random = np.random.RandomState(self.seed)
         order = np.empty(0, np.int64)
-        while True:
-            while len(order) < self.batch_size:
+        for size in sizes:
+            while len(order) < size:
                 count = len(self.source)
                 order = np.append(order, random.permutation(count) if self.shuffle else np.arange(count))
-            batch, order = order[:self.batch_size], order[self.batch_size:]
-            places = random.rand(self.batch_size, 3)  # drawn even if unused: an option never changes the order
-            yield list(zip(batch.tolist(), places[:, 0], places[:, 1], (places[:, 2] < 0.5) & self.mirror))
+            batch, order = order[:size], order[size:]
+            yield batch, random.rand(size, 3)  # drawn even if unused: an option never changes the order
 
     def build(self, plan: list, map_) -> tuple[np.ndarray, np.ndarray]:
         """The images (B, channels, height, width) and labels (B, C) of a plan, float32; map_ maps over records."""

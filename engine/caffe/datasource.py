@@ -71,6 +71,12 @@ class _Lmdb:
     def next(self) -> bool:
         return self._cursor.next()
 
+    def seek(self, key: bytes) -> bool:
+        return self._cursor.set_key(key)
+
+    def key(self) -> bytes:
+        return self._cursor.key()
+
     def item(self) -> tuple[bytes, bytes]:
         return self._cursor.item()
 
@@ -99,6 +105,13 @@ class _LevelDb:
     def first(self) -> bool:
         self._records = iter(self._database)
         return self.next()
+
+    def seek(self, key: bytes) -> bool:
+        self._records = self._database.iterator(start=key)
+        return self.next() and self.key() == key
+
+    def key(self) -> bytes:
+        return self._item[0]
 
     def next(self) -> bool:
         self._item = next(self._records, None)
@@ -134,6 +147,17 @@ class Database:
             glog.info("data_layer.cpp:73", "Restarting data prefetching from start.")
             self._records.first()
         return record
+
+    @property
+    def key(self) -> bytes:
+        """The key of the record that `take` gives next."""
+        return self._records.key()
+
+    def seek(self, key: bytes) -> None:
+        """Go to the record `key`. Raises ValueError where there is none; `take` then begins with the first."""
+        if not self._records.seek(key):
+            self._records.first()
+            raise ValueError(f"{self.folder} has no record {key.decode('utf-8', 'replace')!r}")
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         """(key, value) of each record, once, from the first."""
@@ -193,29 +217,36 @@ def workers() -> ThreadPoolExecutor:
 class Prefetcher:
     """Calls `produce` in a background thread, up to `depth` results ahead of `next`.
 
-    The thread starts with the first `next` and ends when the prefetcher is collected or `produce` raises; what it
-    raised comes out of `next`. `produce` must not refer to whoever holds the prefetcher.
+    The thread starts with the first `next` and ends with `stop`, when the prefetcher is collected or when `produce`
+    raises; what it raised comes out of `next`. `produce` must not refer to whoever holds the prefetcher.
     """
 
     def __init__(self, produce: Callable[[], Any], depth: int):
-        self._produce = produce
-        self._ready: queue.Queue = queue.Queue(depth)
+        self._produce, self._depth = produce, depth
         self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
 
     def next(self) -> Any:
         """The oldest result, waiting for it where needed."""
         if self._thread is None:
+            self._ready: queue.Queue = queue.Queue(self._depth)
+            self._failure: BaseException | None = None
             stop = threading.Event()
             arguments = (self._produce, self._ready, stop)
             self._thread = threading.Thread(target=_run_ahead, args=arguments, name="caffe-prefetch", daemon=True)
-            weakref.finalize(self, _end, self._thread, self._ready, stop)
+            self._finalizer = weakref.finalize(self, _end, self._thread, self._ready, stop)
             self._thread.start()
         if self._failure is None:
             result, self._failure = self._ready.get()
         if self._failure is not None:
             raise self._failure
         return result
+
+    def stop(self) -> None:
+        """End the thread and forget what it made ahead; the next `next` starts another."""
+        if self._thread is not None:
+            self._finalizer()
+            self._thread.join()
+            self._thread = None
 
 
 def _run_ahead(produce: Callable[[], Any], ready: queue.Queue, stop: threading.Event) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 
-from caffe import glog
+from caffe import glog, parallel
 
 _mode = "cpu"
 _device_id = 0
@@ -84,6 +86,45 @@ def generator(device: torch.device | None = None) -> torch.Generator:
 def random_seed() -> int:
     """A seed for a random stream of its own (a data layer's), drawn from the CPU's generator."""
     return int(torch.randint(2**31 - 1, (1,), generator=generator()).item())
+
+
+def generator_states() -> dict[str, bytes]:
+    """The states of the generators that nets draw from here: of `cpu` and, where nets compute there, of `cuda`."""
+    places = {where.type: where for where in (torch.device("cpu"), current())}
+    return {kind: generator(where).get_state().numpy().tobytes() for kind, where in places.items()}
+
+
+def set_generator_states(states: Mapping[str, bytes]) -> None:
+    """Draw on from the `generator_states` of the root solver; the solvers beside it keep generators of their own.
+
+    Raises:
+        ValueError: another version of torch made them, whose generators hold something else.
+    """
+    for where in {current(), torch.device("cpu")} if parallel.is_root() else ():
+        if where.type in states:
+            try:
+                generator(where).set_state(torch.frombuffer(bytearray(states[where.type]), dtype=torch.uint8))
+            except RuntimeError as error:
+                raise ValueError(f"torch {torch.__version__} refuses the generator's state: {error}") from None
+
+
+def stream_state(random: np.random.RandomState) -> bytes:
+    """Where a random stream stands: its 624 words and the place in them, 4 bytes each, little-endian."""
+    _, words, place, *_ = random.get_state()
+    return np.append(words, place).astype("<u4").tobytes()
+
+
+def set_stream_state(random: np.random.RandomState, state: bytes) -> None:
+    """Draw on from a `stream_state` of the root solver; the solvers beside it keep streams of their own.
+
+    Raises:
+        ValueError: it is none.
+    """
+    words = np.frombuffer(state, "<u4")
+    if words.size != 625:
+        raise ValueError(f"expected a random stream's state of 2500 bytes, found {len(state)}")
+    if parallel.is_root():
+        random.set_state(("MT19937", words[:624], int(words[624])))
 
 
 def _keep_freed_pages() -> None:

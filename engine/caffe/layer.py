@@ -80,9 +80,12 @@ class Layer:
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Fill the tops' data."""
         self._record = None
+        read = {id(blob.data_memory) for blob in (*bottom, *self.blobs)}
+        for blob in top:  # what the tops hold makes room for what they will hold
+            if id(blob.data_memory) not in read:
+                blob.data_memory.forget()
         if any(self.propagate_down) or any(self.param_propagate_down):
-            self._record = self._run(bottom, top)
-            outputs = self._record[0]
+            outputs = self._run(bottom, top)
         else:
             with torch.no_grad():
                 outputs = self._tops(precision.computed(self, [blob.data_tensor for blob in bottom]))
@@ -102,22 +105,25 @@ class Layer:
         if self._record is None or any(
             wanted and not leaf.requires_grad for wanted, leaf in zip(propagate_down, self._record[1], strict=False)
         ):
-            self._record = self._run(bottom, top, propagate_down)
-        outputs, inputs, params = self._record
-        roots = [(value, blob) for value, blob in zip(outputs, top, strict=True)
-                 if value is not None and value.requires_grad]  # fmt: skip
+            self._run(bottom, top, propagate_down)
+        edges, inputs, params = self._record
+        roots = [(edge, blob) for edge, blob in zip(edges, top, strict=True) if edge is not None]
+        kept = {id(blob.diff_memory) for blob in (*top, *self.blobs)}
+        for blob, wanted in zip(bottom, propagate_down, strict=False):
+            if wanted and id(blob.diff_memory) not in kept:
+                blob.diff_memory.forget()
         leaves = [leaf for leaf in (*inputs, *params) if leaf.requires_grad]
         grads: dict[int, torch.Tensor | None] = {}
         if roots and leaves:
             found = torch.autograd.grad(
-                [value for value, _ in roots],
+                [edge for edge, _ in roots],
                 leaves,
                 [blob.diff_tensor for _, blob in roots],
                 retain_graph=True,
                 allow_unused=True,
             )
             grads = {id(leaf): grad for leaf, grad in zip(leaves, found, strict=True)}
-        taken = {blob.diff_memory.tensor.data_ptr() for blob in top}
+        taken = {blob.diff_memory.tensor.data_ptr() for _, blob in roots}
         for index, wanted in enumerate(propagate_down):
             if not wanted:
                 continue
@@ -131,10 +137,16 @@ class Layer:
         for blob, leaf in zip(self.blobs, params, strict=True):
             grad = grads.get(id(leaf))
             if grad is not None:
-                blob.add_diff(grad)
+                blob.add_diff(grad, keep=grad.untyped_storage().data_ptr() not in taken)
+                taken.add(grad.untyped_storage().data_ptr())
 
     def _run(self, bottom: Sequence[Blob], top: Sequence[Blob], propagate_down: Sequence[bool] | None = None):
-        """compute, recorded by autograd: (outputs, input leaves, parameter leaves)."""
+        """compute, recorded by autograd; returns the outputs.
+
+        The record holds where backward begins in autograd's graph, an edge for each top or None, not the outputs
+        themselves: one that is overwritten in place and that no gradient needs is memory for others.
+        Then the leaves of the graph: bottoms and parameters.
+        """
         wanted = list(self.propagate_down if propagate_down is None else propagate_down)
         wanted += [False] * (len(bottom) - len(wanted))
         inputs = []
@@ -153,7 +165,20 @@ class Layer:
                 outputs = self._tops(precision.computed(self, inputs))
         finally:
             self._leaves = None
-        return outputs, inputs, params
+        edges = [None if value is None or not value.requires_grad else torch.autograd.graph.get_gradient_edge(value)
+                 for value in outputs]  # fmt: skip
+        self._record = edges, inputs, params
+        return outputs
+
+    # -- what a solverstate keeps
+
+    def snapshot_state(self) -> bytes | None:
+        """What a resumed training needs of the layer beside `blobs`: where its data stand. None: nothing."""
+        return None
+
+    def restore_state(self, state: bytes) -> None:
+        """Go on from what `snapshot_state` gave. Raises ValueError, without naming the layer, where it does not fit."""
+        raise ValueError("the layer keeps no state")
 
     _leaves: list[torch.Tensor] | None = None
 

@@ -1,15 +1,23 @@
-"""Snapshots of a solver: the net's caffemodel and the solver's state, written whole, and read back."""
+"""Snapshots of a solver: the net's caffemodel and the solver's state, written whole, and read back.
+
+A state holds what BVLC Caffe's does, which either Caffe resumes from, and where data layers and random numbers stand,
+which BVLC Caffe skips: a training resumed on a CPU equals the uninterrupted one. From a state of BVLC Caffe, data and
+random numbers begin anew, as they do there.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
-from caffe import glog, weight_files
+from caffe import device, glog, weight_files
+from caffe.layer import Layer
 from caffe.proto import caffe_pb2, kinds, text
 
 if TYPE_CHECKING:
@@ -29,42 +37,109 @@ def check_prefix(prefix: str) -> None:
         ) from None
 
 
-def snapshot(solver: Solver) -> Path:
-    """Write caffemodel and solverstate of the moment; returns the solverstate's path."""
+def snapshot(solver: Solver, resume: caffe_pb2.ResumeState | None = None) -> Path:
+    """Write caffemodel and solverstate of the moment; returns the solverstate's path.
+
+    resume: where data and random numbers stand, if not where they are now. A snapshot in the midst of a test goes on
+    before it: a resumed training makes that test again.
+    """
+    resume = resume or capture(solver)
     stem = f"{solver.param.snapshot_prefix}_iter_{solver.iter}"
     if solver.param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
         model, state = Path(f"{stem}.caffemodel.h5"), Path(f"{stem}.solverstate.h5")
         glog.info("solver.cpp:474", f"Snapshotting to HDF5 file {model}")
         weight_files.save_hdf5(solver.net, model, solver.param.snapshot_diff)
         glog.info("sgd_solver.cpp:296", f"Snapshotting solver state to HDF5 file {state}")
-        weight_files.write_whole_hdf5(state, lambda file: _fill_hdf5(solver, file, model))
+        weight_files.write_whole_hdf5(state, lambda file: _fill_hdf5(solver, file, model, resume))
     else:
         model, state = Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate")
         glog.info("solver.cpp:464", f"Snapshotting to binary proto file {model}")
         weight_files.save(solver.net, model, solver.param.snapshot_diff)
         glog.info("sgd_solver.cpp:284", f"Snapshotting solver state to binary proto file {state}")
         message = caffe_pb2.SolverState(iter=solver.iter, learned_net=str(model), current_step=solver.current_step)
+        message.resume.CopyFrom(resume)
         for blob in solver.history:
             blob.to_proto(message.history.add())
         weight_files.write_whole(state, message.SerializeToString())
     return state
 
 
-def _fill_hdf5(solver: Solver, file: h5py.File, model: Path) -> None:
+def _fill_hdf5(solver: Solver, file: h5py.File, model: Path, resume: caffe_pb2.ResumeState) -> None:
     file.create_dataset("iter", data=np.array([solver.iter], np.int32))
     file.create_dataset("learned_net", data=np.bytes_(str(model)))
     file.create_dataset("current_step", data=np.array([solver.current_step], np.int32))
     group = file.create_group("history")
     for i, blob in enumerate(solver.history):
         group.create_dataset(str(i), data=blob.data)
+    file.create_dataset("resume", data=np.frombuffer(resume.SerializeToString(), np.uint8))
+
+
+def capture(solver: Solver) -> caffe_pb2.ResumeState:
+    """Where the random numbers, and the data layers of the train net and the test nets, stand.
+
+    Raises:
+        TypeError: the snapshot_state of a Python layer gave something else than bytes.
+    """
+    captured = caffe_pb2.ResumeState()
+    for name, state in device.generator_states().items():
+        captured.generator.add(device=name, state=state)
+    for net, name, made in _layers(solver):
+        state = made.snapshot_state()
+        if isinstance(state, bytes):
+            captured.layer.add(net=net, name=name, type=_type(made), state=state)
+        elif state is not None:
+            raise TypeError(f"layer {name!r}: snapshot_state must return bytes or None, found {state!r}")
+    return captured
+
+
+def _layers(solver: Solver) -> Iterator[tuple[int, str, Layer]]:
+    """(number of the net, as ResumeState.Layer has it, name, layer) of each layer."""
+    for number, net in enumerate((solver.net, *solver.test_nets)):
+        for name, made in zip(net._layer_names, net.layers, strict=True):
+            yield number, name, made
+
+
+def _type(layer: Layer) -> str:
+    """The layer's type; a Python layer's with its class."""
+    return f"Python {layer.layer_param.python_param.layer}" if layer.type == "Python" else layer.type
+
+
+def _place(net: int, name: str, kind: str) -> str:
+    return f"layer {name!r} ({kind}) of {f'test net #{net - 1}' if net else 'the train net'}"
+
+
+def _go_on(solver: Solver, captured: caffe_pb2.ResumeState, path: Path) -> None:
+    """Put random numbers and data layers where they stood; a layer that the state does not know begins anew."""
+    states: dict[tuple[int, str, str], list[bytes]] = defaultdict(list)
+    for each in captured.layer:
+        states[each.net, each.name, each.type].append(each.state)
+    for net, name, made in _layers(solver):
+        key = (net, name, _type(made))
+        if states[key]:
+            try:
+                made.restore_state(states[key].pop(0))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}: {_place(*key)} cannot go on where it stood: {error}. Give it the data of the snapshot; "
+                    "with another name it begins anew"
+                ) from None
+        elif made.snapshot_state() is not None:
+            glog.warning("sgd_solver.cpp:318", f"{path} does not know {_place(*key)}: its data begin anew")
+    for key, left in states.items():
+        if left:
+            glog.warning("sgd_solver.cpp:318", f"{path} knows {_place(*key)}, which is not there any more")
+    try:
+        device.set_generator_states({each.device: each.state for each in captured.generator})
+    except ValueError as error:
+        glog.warning("sgd_solver.cpp:318", f"{path}: random numbers begin anew: {error}")
 
 
 def restore(solver: Solver, path: str | os.PathLike) -> None:
-    """Continue from a solverstate, binary or HDF5: iteration, history and the caffemodel written with it.
+    """Continue from a solverstate, binary or HDF5: iteration, history, the caffemodel written with it, data.
 
     Raises:
         FileNotFoundError: the solverstate or its caffemodel is not there.
-        ValueError: the file is no solverstate, or belongs to another net or solver type.
+        ValueError: the file is no solverstate, or belongs to another net, solver type or source of data.
     """
     path = Path(path)
     kinds.check(path, "a solverstate", "an HDF5 solverstate")
@@ -77,12 +152,14 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
             learned = file["learned_net"][()].decode() if "learned_net" in file else ""
             history = [file["history"][str(i)][...] for i in range(len(file["history"]))]
             shapes = [values.shape for values in history]
+            resume = caffe_pb2.ResumeState.FromString(file["resume"][...].tobytes()) if "resume" in file else None
     else:
         state = text.read_binary(path, caffe_pb2.SolverState())
         if not state.HasField("iter"):
             raise ValueError(f"{path}: expected a solverstate, found a file without an iteration: is it a caffemodel?")
         iteration, step, learned = state.iter, state.current_step, state.learned_net
         history, shapes = list(state.history), [tuple(proto.shape.dim) for proto in state.history]
+        resume = state.resume if state.HasField("resume") else None
     if len(history) != len(solver.history):
         raise ValueError(
             f"{path}: Incorrect length of history blobs: expected {len(solver.history)} for this net and solver type "
@@ -91,6 +168,8 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
     for i, (blob, shape) in enumerate(zip(solver.history, shapes, strict=True)):
         if blob.shape != tuple(shape):
             raise ValueError(f"{path}: history blob {i} has shape {tuple(shape)}, expected {blob.shape}: another net's")
+    if resume is not None:
+        _go_on(solver, resume, path)
     if learned:
         weight_files.copy_trained(solver.net, _beside(path, learned))
     glog.info("sgd_solver.cpp:336", "SGDSolver: restoring history")

@@ -95,7 +95,7 @@ class DataTransformer:
                 raise ValueError("Cannot specify mean_file and mean_value at the same time")
             glog.info("data_transformer.cpp:25", f"Loading mean file from: {param.mean_file}")
             self.mean = _mean_image(param.mean_file)
-        self._random = np.random.RandomState(device.random_seed())
+        self.random = np.random.RandomState(device.random_seed())
 
     def shape(self, image: Shape) -> Shape:
         """(C, H, W) of what becomes of an image of shape `image`. Raises ValueError where it does not fit."""
@@ -126,7 +126,7 @@ class DataTransformer:
         shape = self._named(sources[0][0], self.shape, first.shape)
         whole = torch.empty((len(sources), *shape), dtype=torch.float32, pin_memory=pinned)
         out = whole.numpy()
-        draws = self._random.random_sample((len(sources), 3))
+        draws = self.random.random_sample((len(sources), 3))
 
         def place(start: int, stop: int) -> None:
             for index in range(start, stop):

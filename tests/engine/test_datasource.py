@@ -29,6 +29,16 @@ def test_lmdb_in_key_order_and_round_again(tmp_path):
     assert [database.take()[0] for _ in range(7)] == list("abcabca")
 
 
+def test_lmdb_goes_to_a_key(tmp_path):
+    database = Database(write_lmdb(tmp_path / "db", [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]), LMDB)
+    database.seek(b"b")
+    assert database.key == b"b"
+    assert [database.take()[0] for _ in range(3)] == list("bca")
+    with pytest.raises(ValueError, match="db has no record 'bb'"):
+        database.seek(b"bb")
+    assert database.take() == ("a", b"1")
+
+
 def test_lmdb_is_released(tmp_path):
     folder = write_lmdb(tmp_path / "db", [(b"a", b"1")])
     databases = [Database(folder, LMDB), Database(folder + "/.", LMDB)]
@@ -105,6 +115,12 @@ def test_a_real_leveldb(tmp_path):
     made.close()
     database = Database(str(tmp_path / "db"), LEVELDB)
     assert [database.take() for _ in range(4)] == [("a", b"aa"), ("b", b"bb"), ("c", b"cc"), ("a", b"aa")]
+    database.seek(b"c")
+    assert database.key == b"c" and [database.take()[0] for _ in range(2)] == ["c", "a"]
+    for key in (b"bb", b"d"):
+        with pytest.raises(ValueError, match="has no record"):
+            database.seek(key)
+        assert database.key == b"a"
 
 
 def test_list(tmp_path):
@@ -144,6 +160,29 @@ def test_prefetcher_gives_what_was_made_before_the_error():
     for _ in range(2):
         with pytest.raises(RuntimeError, match="no more"):
             ahead.next()
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_prefetcher_begins_anew_after_stop(failing):
+    numbers = iter(range(100))
+
+    def produce():
+        number = next(numbers)
+        if failing and number == 1:
+            raise RuntimeError("no more")
+        return number
+
+    ahead = Prefetcher(produce, 3)
+    ahead.stop()
+    assert ahead.next() == 0
+    if failing:
+        with pytest.raises(RuntimeError, match="no more"):
+            ahead.next()
+    thread = ahead._thread
+    ahead.stop()
+    assert not thread.is_alive()
+    made = next(numbers)
+    assert [ahead.next(), ahead.next()] == [made + 1, made + 2]
 
 
 @pytest.mark.parametrize("depth", [1, 4])

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import torch
-from google.protobuf.message import DecodeError
 
 from caffe import device, fillers, glog, parallel
 from caffe.blob import Blob
-from caffe.datasource import Database, Prefetcher, read_list
+from caffe.datasource import Database, Prefetcher
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
-from caffe.transformer import DataTransformer, Source, channels_first, datum_image, size
-
-Label = int | list[int]  # of one image: a class, or a vector
+from caffe.readers import Batches, DatumReader, ListReader, Reader
+from caffe.transformer import DataTransformer, size
 
 
 class SourceLayer(Layer):
@@ -36,31 +32,16 @@ class SourceLayer(Layer):
 class PrefetchingLayer(SourceLayer):
     """A layer whose batches a background thread makes ready, `data_param.prefetch` of them ahead.
 
-    Tops: data (N, C, H, W); label (N, *label_shape), where there is a second top. The first image of a batch gives the
-    batch its shape; images of other sizes need crop_size. Errors in the thread come out of `forward`.
+    Tops: data (N, ...) and, where there is a second top, labels. Errors in the thread come out of `forward`. The
+    layer's state is that of its last batch, however far the thread is ahead.
     """
 
-    label_shape: tuple[int, ...] = ()  # of one image's label; `open` may set it
-
-    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        param = self.layer_param
-        transformer = self._checked(DataTransformer, param.transform_param, self.phase)
-        batch_size, reader, threads = self.open(transformer)
-        self.check(batch_size > 0, f"Positive batch size required; found batch_size {batch_size}")
-        self.check(param.data_param.prefetch > 0, "expected data_param.prefetch of 1 or more, found 0")
-        shape = self._checked(reader.first_shape)
-        top[0].reshape(batch_size, *shape)
-        where = "data_layer.cpp:45" if self.type == "Data" else "image_data_layer.cpp:90"
-        glog.info(where, "output data size: " + ",".join(map(str, top[0].shape)))
-        if len(top) > 1:
-            top[1].reshape(batch_size, *self.label_shape)
-        pinned = device.current().type == "cuda"
-        produce = functools.partial(_make_batch, reader.take, transformer, batch_size, threads, pinned)
-        self._prefetcher = Prefetcher(produce, param.data_param.prefetch)
-
-    def open(self, transformer: DataTransformer) -> tuple[int, _Reader, bool]:
-        """(batch size, what reads the records, whether loading them is worth threads)."""
-        raise NotImplementedError
+    def start(self, batches: Batches) -> None:
+        """Read from `batches` from now on: an object with the methods `make`, `state` and `restore` of Batches."""
+        ahead = self.layer_param.data_param.prefetch
+        self.check(ahead > 0, "expected data_param.prefetch of 1 or more, found 0")
+        self._batches, self._state = batches, batches.state()
+        self._prefetcher = Prefetcher(functools.partial(_produce, batches), ahead)
 
     def _checked(self, call: Callable, *arguments):
         """call(*arguments), its errors naming this layer."""
@@ -70,7 +51,7 @@ class PrefetchingLayer(SourceLayer):
             raise type(error)(f"layer {self.layer_param.name!r} ({self.type}): {error}") from None
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        data, labels = self._checked(self._prefetcher.next)
+        (data, labels), self._state = self._checked(self._prefetcher.next)
         where = device.current()
         top[0].reshape(*data.shape)
         top[0].set_data(data.to(where, non_blocking=True))
@@ -78,70 +59,49 @@ class PrefetchingLayer(SourceLayer):
             top[1].reshape(*labels.shape)
             top[1].set_data(labels.to(where))
 
+    def snapshot_state(self) -> bytes:
+        return self._state.SerializeToString()
 
-class _Reader:
-    """Records in their order, without end. `transformer` says how datums are decoded and what shape becomes of them."""
-
-    def __init__(self, transformer: DataTransformer):
-        self.transformer = transformer
-
-    def peek(self) -> Source:
-        """The image that `take` gives next."""
-        raise NotImplementedError
-
-    def take(self) -> tuple[Source, Label]:
-        """The next image and its label."""
-        raise NotImplementedError
-
-    def first_shape(self) -> tuple[int, ...]:
-        """(C, H, W) of the next record, transformed."""
-        return self.transformer.batch_shape(self.peek())
-
-
-def _make_batch(
-    take: Callable[[], tuple[Source, Label]], transformer: DataTransformer, count: int, threads: bool, pinned: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next `count` records as data (N, C, H, W) and labels (N,) or (N, L), float32 on the host."""
-    sources, labels = zip(*(take() for _ in range(count)), strict=True)
-    return transformer.batch(sources, threads, pinned), torch.tensor(labels, dtype=torch.float32)
-
-
-class _DatumReader(_Reader):
-    """The Datums of a database: of each `stride` of them the one number `first`."""
-
-    def __init__(self, transformer: DataTransformer, database: Database, stride: int = 1, first: int = 0):
-        super().__init__(transformer)
-        self.database = database
-        self.stride = stride
-        self.skip = first
-
-    def peek(self) -> Source:
-        return self._source(*self.database.peek())[0]
-
-    def take(self) -> tuple[Source, int]:
-        for _ in range(self.skip):
-            self.database.take()
-        self.skip = self.stride - 1
-        return self._source(*self.database.take())
-
-    def datum(self, key: str, value: bytes) -> caffe_pb2.Datum:
-        """The Datum of a record."""
+    def restore_state(self, state: bytes) -> None:
+        self._prefetcher.stop()
         try:
-            return caffe_pb2.Datum.FromString(value)
-        except DecodeError:
-            found = f"found {len(value)} bytes that do not decode as one"
-            raise ValueError(f"{self._name(key)}: expected a Datum, {found}") from None
+            self._batches.restore(caffe_pb2.SourceState.FromString(state))
+        finally:
+            self._state = self._batches.state()
 
-    def _source(self, key: str, value: bytes) -> tuple[Source, int]:
-        datum = self.datum(key, value)
-        return (self._name(key), functools.partial(datum_image, datum, self.transformer.color)), datum.label
 
-    def _name(self, key: str) -> str:
-        return f"record {key!r} of {self.database.folder}"
+def _produce(batches: Batches):
+    """The next batch, and the state after it."""
+    return batches.make(), batches.state()
+
+
+class RecordLayer(PrefetchingLayer):
+    """A layer of transformed records: data (N, C, H, W) and labels (N, *label_shape).
+
+    The first image of a batch gives the batch its shape; images of other sizes need crop_size.
+    """
+
+    label_shape: tuple[int, ...] = ()  # of one image's label; `open` may set it
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        transformer = self._checked(DataTransformer, self.layer_param.transform_param, self.phase)
+        batch_size, reader, threads = self.open(transformer)
+        self.check(batch_size > 0, f"Positive batch size required; found batch_size {batch_size}")
+        shape = self._checked(reader.first_shape)
+        top[0].reshape(batch_size, *shape)
+        where = "data_layer.cpp:45" if self.type == "Data" else "image_data_layer.cpp:90"
+        glog.info(where, "output data size: " + ",".join(map(str, top[0].shape)))
+        if len(top) > 1:
+            top[1].reshape(batch_size, *self.label_shape)
+        self.start(Batches(reader, batch_size, threads, pinned=device.current().type == "cuda"))
+
+    def open(self, transformer: DataTransformer) -> tuple[int, Reader, bool]:
+        """(batch size, what reads the records, whether loading them is worth threads)."""
+        raise NotImplementedError
 
 
 @register("Data")
-class DataLayer(PrefetchingLayer):
+class DataLayer(RecordLayer):
     """The Datums of an LMDB or LevelDB, in key order, from the first again after the last.
 
     A Datum's image is its `data` (encoded, or raw uint8), or its `float_data` where `data` is empty; its label is
@@ -156,7 +116,7 @@ class DataLayer(PrefetchingLayer):
         param = layer_param.data_param
         self._database = self._checked(Database, param.source, param.backend)
 
-    def open(self, transformer: DataTransformer) -> tuple[int, _Reader, bool]:
+    def open(self, transformer: DataTransformer) -> tuple[int, Reader, bool]:
         param = self.layer_param.data_param
         for field in ("rand_skip", "force_encoded_color"):
             if getattr(param, field):
@@ -168,75 +128,15 @@ class DataLayer(PrefetchingLayer):
         alone = self.phase == caffe_pb2.TEST
         stride, first = (1, 0) if alone else (parallel.solver_count(), parallel.solver_rank())
         self.check(first < stride, f"expected a solver_rank below solver_count {stride}, found {first}")
-        reader = _DatumReader(transformer, self._database, stride, first)
+        reader = DatumReader(transformer, self._database, stride, first)
         encoded = self._checked(reader.datum, *self._database.peek()).encoded
         if transformer.color is not None and not encoded:
             glog.error("data_transformer.cpp:152", "force_color and force_gray only for encoded datum")
         return param.batch_size, reader, encoded
 
 
-class _ListReader(_Reader):
-    """The images of a list file, in its order or in a new one each epoch. `labels`: see `read_list`."""
-
-    def __init__(self, transformer: DataTransformer, param: caffe_pb2.ImageDataParameter, labels: int | None):
-        super().__init__(transformer)
-        self.param = param
-        self.entries = read_list(param.source, labels)
-        self.random = np.random.RandomState(device.random_seed())
-        self.at = 0
-        if param.shuffle:
-            glog.info("image_data_layer.cpp:53", "Shuffling data")
-        self.shuffle()
-        glog.info("image_data_layer.cpp:63", f"A total of {len(self.entries)} images.")
-        if param.rand_skip:
-            skip = int(self.random.randint(param.rand_skip))
-            glog.info("image_data_layer.cpp:70", f"Skipping first {skip} data points.")
-            if skip >= len(self.entries):
-                raise ValueError(f"Not enough points to skip: {skip} of {len(self.entries)} in {param.source}")
-            self.at = skip
-
-    def shuffle(self) -> None:
-        if self.param.shuffle:
-            self.random.shuffle(self.entries)
-
-    def peek(self) -> Source:
-        return self._source(*self.entries[self.at])[0]
-
-    def take(self) -> tuple[Source, Label]:
-        source = self._source(*self.entries[self.at])
-        self.at += 1
-        if self.at == len(self.entries):
-            self.at = 0
-            self.shuffle()
-        return source
-
-    def _source(self, path: str, label: Label, line: int) -> tuple[Source, Label]:
-        load = functools.partial(read_image, self.param.root_folder + path, self.param.is_color, self._size)
-        return (f"{self.param.source}:{line}", load), label
-
-    @property
-    def _size(self) -> tuple[int, int] | None:
-        return (self.param.new_height, self.param.new_width) if self.param.new_height else None
-
-
-def read_image(path: str, color: bool = True, resize: tuple[int, int] | None = None) -> np.ndarray:
-    """An image file as OpenCV decodes it, uint8 (3, H, W) in BGR order or (1, H, W), resized to `resize` (H, W).
-
-    Raises:
-        ValueError: there is no such file, or no image in it.
-    """
-    if not os.path.isfile(path):
-        raise ValueError(f"Could not load {path}: expected an image, found no file (seen from {os.getcwd()})")
-    image = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ValueError(f"Could not load {path}: expected an image, found a file that OpenCV cannot decode")
-    if resize is not None:
-        image = cv2.resize(image, resize[::-1])
-    return channels_first(image)
-
-
 @register("ImageData")
-class ImageDataLayer(PrefetchingLayer):
+class ImageDataLayer(RecordLayer):
     """The images of a list file with lines of `path label`, optionally resized, optionally shuffled each epoch.
 
     With `label_dim: L` (a field that BVLC Caffe has not), the lines are `path label_1 ... label_L` and the label top is
@@ -245,13 +145,13 @@ class ImageDataLayer(PrefetchingLayer):
 
     top_count = (2, 2)
 
-    def open(self, transformer: DataTransformer) -> tuple[int, _Reader, bool]:
+    def open(self, transformer: DataTransformer) -> tuple[int, Reader, bool]:
         param = self.layer_param.image_data_param
         if param.HasField("label_dim"):
             return self.open_list(transformer, param, "label_dim")
         return self.open_list(transformer, param)
 
-    def open_list(self, transformer: DataTransformer, param, field: str | None = None) -> tuple[int, _Reader, bool]:
+    def open_list(self, transformer: DataTransformer, param, field: str | None = None) -> tuple[int, Reader, bool]:
         """`open` for the list that `param` describes, an ImageDataParameter or a message with its fields.
 
         field: the one that says how many labels a line has; None: one, and no axis for it.
@@ -265,7 +165,7 @@ class ImageDataLayer(PrefetchingLayer):
             f"found {param.new_height} and {param.new_width}",
         )
         glog.info("image_data_layer.cpp:38", f"Opening file {param.source}")
-        return param.batch_size, self._checked(_ListReader, transformer, param, labels), True
+        return param.batch_size, self._checked(ListReader, transformer, param, labels), True
 
 
 @register("MemoryData")
@@ -287,6 +187,7 @@ class MemoryDataLayer(SourceLayer):
         self._data: np.ndarray | None = None
         self._labels: np.ndarray | None = None
         self._at = 0
+        self._resumed: caffe_pb2.SourceState | None = None  # a state that came before the arrays
 
     @property
     def batch_size(self) -> int:
@@ -325,6 +226,35 @@ class MemoryDataLayer(SourceLayer):
         if self.layer_param.HasField("transform_param"):
             glog.warning("memory_data_layer.cpp:81", f"{self.type} does not transform array data on Reset()")
         self._data, self._labels, self._at = data, labels.reshape(-1), 0
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None and not self._go_on(resumed):
+            glog.warning(
+                "memory_data_layer.cpp:81",
+                f"layer {self.layer_param.name!r}: the restored state is of {resumed.count} items, not of "
+                f"{len(data)}: starting with the first",
+            )
+
+    def snapshot_state(self) -> bytes | None:
+        if self._data is None:
+            return None if self._resumed is None else self._resumed.SerializeToString()
+        return caffe_pb2.SourceState(at=self._at, count=len(self._data)).SerializeToString()
+
+    def restore_state(self, state: bytes) -> None:
+        """Go on in the arrays given, or else in the next ones, where they have as many items as the state's had."""
+        resumed = caffe_pb2.SourceState.FromString(state)
+        if self._data is None:
+            self._resumed = resumed
+        elif not self._go_on(resumed):
+            raise ValueError(
+                f"expected {resumed.count} items, and batch_size to divide {resumed.at}; "
+                f"found {len(self._data)} items and batch_size {self.batch_size}"
+            )
+
+    def _go_on(self, state: caffe_pb2.SourceState) -> bool:
+        fits = state.count == len(self._data) and state.at % self.batch_size == 0
+        if fits:
+            self._at = state.at
+        return fits
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(

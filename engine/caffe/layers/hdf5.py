@@ -76,8 +76,11 @@ class HDF5Data(SourceLayer):
         self.check(not self.layer_param.HasField("transform_param"), f"{self.type} does not transform data.")
         param = self.layer_param.hdf5_data_param
         self.check(param.batch_size > 0, f"batch_size must be positive; found {param.batch_size}")
-        count, rank = parallel.solver_count(), parallel.solver_rank()
-        self.check(rank < count, f"expected a solver_rank below solver_count {count}, found {rank}")
+        alone = self.phase == caffe_pb2.TEST
+        self.stride, self.first = (1, 0) if alone else (parallel.solver_count(), parallel.solver_rank())
+        self.check(
+            self.first < self.stride, f"expected a solver_rank below solver_count {self.stride}, found {self.first}"
+        )
         glog.info("hdf5_data_layer.cpp:81", f"Loading list of HDF5 filenames from: {param.source}")
         try:
             self.files = Path(param.source).read_text(encoding="utf-8", errors="surrogateescape").split()
@@ -86,7 +89,6 @@ class HDF5Data(SourceLayer):
         glog.info("hdf5_data_layer.cpp:95", f"Number of HDF5 files: {len(self.files)}")
         self.check(len(self.files) > 0, f"Must have at least 1 HDF5 filename listed in {param.source}")
         self.random = np.random.RandomState(device.random_seed())
-        self.turn = 0  # rows passed so far, for solvers that share them
         self.file = self.row = 0
         self.file_order, self.row_order = np.arange(len(self.files)), np.arange(0)
         self.arrays: list[np.ndarray] = []
@@ -111,33 +113,49 @@ class HDF5Data(SourceLayer):
             found = [array.shape[1:] for array in self.arrays]
             self.check(not before or found == before, f"{path}: expected rows of the shapes {before}, as in the files "
                                                       f"before, found {found}")  # fmt: skip
+        self.stream = device.stream_state(self.random)
         self.row, self.row_order = 0, np.arange(len(self.arrays[0]))
         self._shuffle(self.row_order)
 
-    def _next(self) -> None:
-        """Go to the next row, at the end of a file to the next file."""
-        self.row += 1
-        self.turn += 1
-        if self.row < len(self.row_order):
-            return
-        self.file += 1
-        if self.file == len(self.files):
-            self.file = 0
-            self._shuffle(self.file_order)
-        self._load()
+    def _pass(self, count: int) -> None:
+        """Go on by `count` rows, at the end of a file to the next file."""
+        for _ in range(count):
+            self.row += 1
+            if self.row == len(self.row_order):
+                self.file += 1
+                if self.file == len(self.files):
+                    self.file = 0
+                    self._shuffle(self.file_order)
+                self._load()
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         count = self.layer_param.hdf5_data_param.batch_size
         batch = [np.empty((count, *array.shape[1:]), np.float32) for array in self.arrays]
         for item in range(count):
-            while self.phase != caffe_pb2.TEST and self.turn % parallel.solver_count() != parallel.solver_rank():
-                self._next()
+            self._pass(self.first)
             for values, array in zip(batch, self.arrays, strict=True):
                 values[item] = array[self.row_order[self.row]]
-            self._next()
+            self._pass(self.stride - self.first)
         for blob, values in zip(top, batch, strict=True):
             blob.reshape(*values.shape)
             blob.set_data(torch.from_numpy(values).to(device.current()))
+
+    def snapshot_state(self) -> bytes:
+        return caffe_pb2.SourceState(
+            file_order=self.file_order, file=self.file, at=self.row, count=len(self.row_order), order_stream=self.stream
+        ).SerializeToString()
+
+    def restore_state(self, state: bytes) -> None:
+        resumed, source = caffe_pb2.SourceState.FromString(state), self.layer_param.hdf5_data_param.source
+        if len(resumed.file_order) != len(self.files):
+            raise ValueError(f"expected {len(resumed.file_order)} files, found {len(self.files)} in {source}")
+        device.set_stream_state(self.random, resumed.order_stream)
+        self.file_order, self.file = np.array(resumed.file_order), resumed.file
+        self._load()
+        if len(self.row_order) != resumed.count:
+            path = self.files[self.file_order[self.file]]
+            raise ValueError(f"expected {resumed.count} rows in {path}, found {len(self.row_order)}")
+        self.row = resumed.at
 
 
 @register("HDF5Output")

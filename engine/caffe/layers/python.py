@@ -29,6 +29,11 @@ class PythonLayer(Layer):
         param_str: python_param.param_str of the prototxt.
         phase: caffe.TRAIN or caffe.TEST.
         blobs: the layer's parameters; `self.blobs.add_blob(*shape)` adds one.
+
+    A layer that reads data or draws random numbers may define two methods that BVLC Caffe never calls.
+    `snapshot_state(self)` returns what it needs to go on, as bytes, for the solverstate. `restore_state(self, state)`
+    takes them when a training is resumed, and raises ValueError where they do not fit. A layer without the two begins
+    anew then, as on BVLC Caffe.
     """
 
     bottom_count = (0, None)

@@ -14,9 +14,10 @@ import torch
 
 from caffe import device, glog
 from caffe.blob import Blob
-from caffe.datasource import Prefetcher, workers
+from caffe.datasource import workers
 from caffe.layer import register
-from caffe.layers.data import SourceLayer
+from caffe.layers.data import PrefetchingLayer
+from caffe.proto import caffe_pb2
 from caffe.transformer import DataTransformer
 
 FIELDS = ("class", "overlap", "x1", "y1", "x2", "y2")  # of a window
@@ -186,13 +187,21 @@ class Sampler:
         counts = {label: labels.count(label) for label in sorted(set(labels))}
         return {**counts, 0: len(self.shares[0][0])}
 
-    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def make(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Data (N, C, crop, crop), 0 where a window's context is outside its image, and labels (N,)."""
         chosen = [windows[self.random.randint(len(windows))] for windows, count in self.shares for _ in range(count)]
         mirrors = self.random.randint(2, size=len(chosen)) if self.transformer.mirror else [0] * len(chosen)
         data = np.zeros((len(chosen), self.channels, self.warp.size, self.warp.size), np.float32)
         list(workers().map(self._place, chosen, mirrors, data))
         return torch.from_numpy(data), torch.tensor([window.label for window in chosen], dtype=torch.float32)
+
+    def state(self) -> caffe_pb2.SourceState:
+        """What the next batch is drawn with."""
+        return caffe_pb2.SourceState(transform_stream=device.stream_state(self.random))
+
+    def restore(self, state: caffe_pb2.SourceState) -> None:
+        """Draw on from a `state`."""
+        device.set_stream_state(self.random, state.transform_stream)
 
     def _place(self, window: Window, mirror: int, out: np.ndarray) -> None:
         pixels = window.image.read()
@@ -211,7 +220,7 @@ class Sampler:
 
 
 @register("WindowData")
-class WindowData(SourceLayer):
+class WindowData(PrefetchingLayer):
     """Windows of images, warped to crop_size x crop_size, fg_fraction of a batch of the foreground, the rest of the
     background (Girshick et al. 2014).
 
@@ -245,7 +254,7 @@ class WindowData(SourceLayer):
         top[0].reshape(param.batch_size, channels, transformer.crop, transformer.crop)
         top[1].reshape(param.batch_size)
         glog.info("window_data_layer.cpp:183", "output data size: " + ",".join(map(str, top[0].shape)))
-        self._prefetcher = Prefetcher(sampler.batch, self.layer_param.data_param.prefetch)
+        self.start(sampler)
 
     @staticmethod
     def _check(param, transformer: DataTransformer, channels: int) -> None:
@@ -276,11 +285,3 @@ class WindowData(SourceLayer):
         for holds, message in facts:
             if not holds:
                 raise ValueError(message)
-
-    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        try:
-            data, labels = self._prefetcher.next()
-        except ValueError as error:
-            raise ValueError(f"layer {self.layer_param.name!r} ({self.type}): {error}") from None
-        top[0].set_data(data.to(device.current()))
-        top[1].set_data(labels.to(device.current()))

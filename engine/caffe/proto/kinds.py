@@ -109,7 +109,7 @@ def _binary(file: BinaryIO, size: int) -> str | None:
         return "a caffemodel"
     if numbers <= set(range(1, 10)) and found & {(5, 2), (5, 5), (8, 2)} and found & {(1, 0), (7, 2)}:
         return "a mean image (binaryproto)"
-    if (1, 0) in found and found <= {(1, 0), (2, 2), (3, 2), (4, 0)}:
+    if (1, 0) in found and found <= {(1, 0), (2, 2), (3, 2), (4, 0), (10000, 2)}:
         return "a solverstate"
     return "a caffemodel" if {(1, 2), (2, 2)} <= found and numbers <= set(range(1, 9)) else None
 

@@ -1,0 +1,189 @@
+"""Records in their order, without end, and batches of them; each says where it stands, so that a resumed training goes
+on there (a SourceState)."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import cv2
+import numpy as np
+import torch
+from google.protobuf.message import DecodeError
+
+from caffe import device, glog
+from caffe.datasource import Database, read_list
+from caffe.proto import caffe_pb2
+from caffe.transformer import DataTransformer, Source, channels_first, datum_image
+
+Label = int | list[int]  # of one image: a class, or a vector
+
+
+class Reader:
+    """Records in their order. `transformer` says how datums are decoded and what shape becomes of them."""
+
+    def __init__(self, transformer: DataTransformer):
+        self.transformer = transformer
+
+    def peek(self) -> Source:
+        """The image that comes next."""
+        raise NotImplementedError
+
+    def take(self) -> tuple[Source, Label]:
+        """The next image and its label."""
+        raise NotImplementedError
+
+    def state(self) -> caffe_pb2.SourceState:
+        """Where the reader stands."""
+        raise NotImplementedError
+
+    def restore(self, state: caffe_pb2.SourceState) -> None:
+        """Go where a `state` says. Raises ValueError where the records are not those it speaks of."""
+        raise NotImplementedError
+
+    def first_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of the next record, transformed."""
+        return self.transformer.batch_shape(self.peek())
+
+
+class DatumReader(Reader):
+    """The Datums of a database: of each `stride` of them the one number `first`.
+
+    Between two `take` it stands where the next `stride` begin: there all of the solvers that share them may go on.
+    """
+
+    def __init__(self, transformer: DataTransformer, database: Database, stride: int = 1, first: int = 0):
+        super().__init__(transformer)
+        self.database, self.stride, self.first = database, stride, first
+
+    def peek(self) -> Source:
+        return self._source(*self.database.peek())[0]
+
+    def take(self) -> tuple[Source, int]:
+        self._skip(self.first)
+        source = self._source(*self.database.take())
+        self._skip(self.stride - self.first - 1)
+        return source
+
+    def _skip(self, count: int) -> None:
+        for _ in range(count):
+            self.database.take()
+
+    def state(self) -> caffe_pb2.SourceState:
+        return caffe_pb2.SourceState(key=self.database.key)
+
+    def restore(self, state: caffe_pb2.SourceState) -> None:
+        self.database.seek(state.key)
+
+    def datum(self, key: str, value: bytes) -> caffe_pb2.Datum:
+        """The Datum of a record."""
+        try:
+            return caffe_pb2.Datum.FromString(value)
+        except DecodeError:
+            found = f"found {len(value)} bytes that do not decode as one"
+            raise ValueError(f"{self._name(key)}: expected a Datum, {found}") from None
+
+    def _source(self, key: str, value: bytes) -> tuple[Source, int]:
+        datum = self.datum(key, value)
+        return (self._name(key), functools.partial(datum_image, datum, self.transformer.color)), datum.label
+
+    def _name(self, key: str) -> str:
+        return f"record {key!r} of {self.database.folder}"
+
+
+class ListReader(Reader):
+    """The images of a list file, in its order or in a new one each epoch. `labels`: see `read_list`."""
+
+    def __init__(self, transformer: DataTransformer, param: caffe_pb2.ImageDataParameter, labels: int | None):
+        super().__init__(transformer)
+        self.param = param
+        self.entries = read_list(param.source, labels)
+        self.random = np.random.RandomState(device.random_seed())
+        self.at = int(self.random.randint(param.rand_skip)) if param.rand_skip else 0
+        if param.shuffle:
+            glog.info("image_data_layer.cpp:53", "Shuffling data")
+        self._draw_order()
+        glog.info("image_data_layer.cpp:63", f"A total of {len(self.entries)} images.")
+        if param.rand_skip:
+            glog.info("image_data_layer.cpp:70", f"Skipping first {self.at} data points.")
+            if self.at >= len(self.entries):
+                raise ValueError(f"Not enough points to skip: {self.at} of {len(self.entries)} in {param.source}")
+
+    def _draw_order(self) -> None:
+        self.stream = device.stream_state(self.random)
+        self.order = np.arange(len(self.entries))
+        if self.param.shuffle:
+            self.random.shuffle(self.order)
+
+    def peek(self) -> Source:
+        return self._source(*self.entries[self.order[self.at]])[0]
+
+    def take(self) -> tuple[Source, Label]:
+        source = self._source(*self.entries[self.order[self.at]])
+        self.at += 1
+        if self.at == len(self.entries):
+            self.at = 0
+            self._draw_order()
+        return source
+
+    def state(self) -> caffe_pb2.SourceState:
+        return caffe_pb2.SourceState(at=self.at, count=len(self.entries), order_stream=self.stream)
+
+    def restore(self, state: caffe_pb2.SourceState) -> None:
+        if state.count != len(self.entries):
+            found = f"found {len(self.entries)} in {self.param.source}"
+            raise ValueError(f"expected a list of {state.count} images, {found}")
+        device.set_stream_state(self.random, state.order_stream)
+        self._draw_order()
+        self.at = state.at
+
+    def _source(self, path: str, label: Label, line: int) -> tuple[Source, Label]:
+        load = functools.partial(read_image, self.param.root_folder + path, self.param.is_color, self._size)
+        return (f"{self.param.source}:{line}", load), label
+
+    @property
+    def _size(self) -> tuple[int, int] | None:
+        return (self.param.new_height, self.param.new_width) if self.param.new_height else None
+
+
+def read_image(path: str, color: bool = True, resize: tuple[int, int] | None = None) -> np.ndarray:
+    """An image file as OpenCV decodes it, uint8 (3, H, W) in BGR order or (1, H, W), resized to `resize` (H, W).
+
+    Raises:
+        ValueError: there is no such file, or no image in it.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"Could not load {path}: expected an image, found no file (seen from {os.getcwd()})")
+    image = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise ValueError(f"Could not load {path}: expected an image, found a file that OpenCV cannot decode")
+    if resize is not None:
+        image = cv2.resize(image, resize[::-1])
+    return channels_first(image)
+
+
+class Batches:
+    """Batches of `count` records, transformed: what a PrefetchingLayer's thread makes.
+
+    threads: whether loading a record is worth threads. pinned: the memory is for copies to a GPU.
+    """
+
+    def __init__(self, reader: Reader, count: int, threads: bool, pinned: bool):
+        self.reader, self.count, self.threads, self.pinned = reader, count, threads, pinned
+
+    def make(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next data (N, C, H, W) and labels (N,) or (N, L), float32 on the host."""
+        sources, labels = zip(*(self.reader.take() for _ in range(self.count)), strict=True)
+        data = self.reader.transformer.batch(sources, self.threads, self.pinned)
+        return data, torch.tensor(labels, dtype=torch.float32)
+
+    def state(self) -> caffe_pb2.SourceState:
+        """Where the next batch begins."""
+        state = self.reader.state()
+        state.transform_stream = device.stream_state(self.reader.transformer.random)
+        return state
+
+    def restore(self, state: caffe_pb2.SourceState) -> None:
+        """Go on from a `state`. Raises ValueError where the records are not those it speaks of."""
+        self.reader.restore(state)
+        device.set_stream_state(self.reader.transformer.random, state.transform_stream)
