@@ -179,7 +179,6 @@ class Solver:
             if action == STOP:
                 self._stopped = True
                 break
-        value_checks.raise_noted(net.layers)
 
     def solve(self, resume_file: str | Path | None = None) -> None:
         """Train to max_iter, from a solverstate where given; snapshot and test at the end."""
@@ -195,6 +194,7 @@ class Solver:
             glog.info("solver.cpp:295", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
         self.step(p.max_iter - self.iter)
+        value_checks.raise_noted(self.net.layers)
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot):
             self.snapshot()
         if self._stopped:
@@ -330,6 +330,7 @@ class Solver:
 
     def snapshot(self) -> None:
         """Write the caffemodel and the solverstate of this iteration."""
+        value_checks.raise_noted(self.net.layers)
         solver_state.snapshot(self)
 
     def restore(self, path: str | Path) -> None:

@@ -2,7 +2,7 @@
 
 On a CPU they are made at once. A look at a GPU's memory has the CPU wait for all that the GPU has been asked for; so
 there the first wrong value is noted on the GPU, and raised where something is read from it anyway: a displayed loss,
-a net's outputs, the end of `step`.
+a net's outputs, a snapshot, the end of a training.
 """
 
 from __future__ import annotations

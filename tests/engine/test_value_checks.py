@@ -72,14 +72,15 @@ def test_each_net_raises_its_own(net, apart):
         wrong._forward(0, 1)
 
 
-@pytest.mark.parametrize("fields, reached", [("", 4), ("display: 2", 2)])
-def test_a_solver_raises_at_a_display_or_at_the_end_of_step(net, apart, fields, reached):
-    param = text.parse(f'base_lr: 0.1 lr_policy: "fixed" {fields}', caffe_pb2.SolverParameter())
+@pytest.mark.parametrize("fields, reached", [("", 4), ("display: 2", 2), ("snapshot: 3", 3)])
+def test_a_solver_raises_at_a_display_a_snapshot_or_the_end(net, apart, tmp_path, fields, reached):
+    prefix = f'snapshot_prefix: "{tmp_path}/s" snapshot_after_train: false max_iter: 4'
+    param = text.parse(f'base_lr: 0.1 lr_policy: "fixed" {fields} {prefix}', caffe_pb2.SolverParameter())
     text.parse(NET, param.net_param)
     solver = caffe.get_solver(param)
     given(solver.net, 0, 2, 4, 6)
     solver.step(1)
     given(solver.net, 0, 2, 5, 7)
     with pytest.raises(ValueError, match=ODD):
-        solver.step(3)
+        solver.solve()
     assert solver.iter == reached
