@@ -31,25 +31,53 @@ class AxisError(ValueError):
 
 
 class Memory:
-    """One flat float32 buffer. `head` says which side is current: "host", "device" or "synced"."""
+    """One flat float32 buffer. `head` says which side is current: "host", "device" or "synced".
 
-    __slots__ = ("head", "host", "shared", "tensor")
+    A buffer that nothing was written to yet is zero and takes no memory.
+    """
+
+    __slots__ = ("_tensor", "count", "head", "host", "where")
 
     def __init__(self, count: int, where: torch.device):
+        self.count = count
+        self.where = where
         self.host: np.ndarray | None = None
         self.head = "synced"
-        self._place(torch.zeros(count, dtype=torch.float32, device=where))
+        self._tensor: torch.Tensor | None = None
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """The device tensor, whichever side is current."""
+        if self._tensor is None:
+            self._place(torch.zeros(self.count, dtype=torch.float32, device=self.where))
+        return self._tensor
 
     def _place(self, tensor: torch.Tensor) -> None:
-        self.tensor = tensor
-        self.shared = shares_host_memory(tensor.device)
+        self._tensor, self.count, self.where = tensor, tensor.numel(), tensor.device
         if self.shared:
             self.host = tensor.numpy()
+
+    @property
+    def shared(self) -> bool:
+        """Whether host array and device tensor are the same memory."""
+        return shares_host_memory(self.where)
 
     @property
     def exposed(self) -> bool:
         """Whether somebody outside holds a numpy view of this buffer."""
         return self.host is not None and sys.getrefcount(self.host) > _OWN_REFERENCES
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the buffer is zero and takes no memory."""
+        return self._tensor is None
+
+    def forget(self) -> bool:
+        """Give the memory back; the values are zeros from now on. Not while a numpy view is out: False then."""
+        if self.exposed:
+            return False
+        self._tensor, self.host, self.head = None, None, "synced"
+        return True
 
     @property
     def writable(self) -> torch.Tensor:
@@ -59,17 +87,23 @@ class Memory:
 
     def grow(self, count: int) -> None:
         """Make room for `count` values; what is there stays at the front, arrays handed out stay as they were."""
-        if count <= self.tensor.numel():
+        if count <= self.count:
+            return
+        if self.is_untouched:
+            self.count = count
             return
         self.to_device()
-        tensor = torch.zeros(count, dtype=torch.float32, device=self.tensor.device)
-        tensor[: self.tensor.numel()] = self.tensor
+        tensor = torch.zeros(count, dtype=torch.float32, device=self.where)
+        tensor[: self.count] = self.tensor
         self.host, self.head = None, "device"
         self._place(tensor)
 
     def move(self, where: torch.device) -> None:
         """Compute on `where` from now on."""
-        if self.tensor.device == where:
+        if self.where == where:
+            return
+        if self.is_untouched:
+            self.where = where
             return
         self.to_device()
         moved = self.tensor.to(where)
@@ -78,13 +112,14 @@ class Memory:
 
     def to_host(self) -> np.ndarray:
         """The host array, current, and taken as written to: the caller may change it."""
+        tensor = self.tensor
         if self.shared:
             return self.host
         if self.host is None:
-            self.host = np.empty(self.tensor.numel(), np.float32)
+            self.host = np.empty(self.count, np.float32)
             self.head = "device"
         if self.head == "device":
-            torch.from_numpy(self.host).copy_(self.tensor)
+            torch.from_numpy(self.host).copy_(tensor)
         self.head = "host"
         return self.host
 
@@ -106,7 +141,7 @@ class Memory:
 
     def adopt(self, tensor: torch.Tensor) -> bool:
         """Take `tensor` (contiguous, of this buffer's exact size) as the buffer, unless a numpy view is out."""
-        if self.exposed or tensor.numel() != self.tensor.numel():
+        if self.exposed or tensor.numel() != self.count:
             return False
         self.host, self.head = None, "device"
         self._place(tensor.reshape(-1))
@@ -258,14 +293,17 @@ class Blob:
     def _set(self, memory: Memory, values: torch.Tensor, keep: bool) -> None:
         values = values.detach()
         memory.move(device.current())
-        same = values.data_ptr() == memory.tensor.data_ptr() and values.is_contiguous()
+        same = not memory.is_untouched and values.data_ptr() == memory.tensor.data_ptr() and values.is_contiguous()
         if not same and not (keep and _may_be_kept(values, memory) and memory.adopt(values)):
             memory.writable[: self.count].view(self._shape).copy_(values.reshape(self._shape))
         memory.written()
 
-    def add_diff(self, values: torch.Tensor) -> None:
-        """Add `values` to diff, as layers do for their parameters."""
+    def add_diff(self, values: torch.Tensor, keep: bool = True) -> None:
+        """Add `values` to diff, as layers do for their parameters. `keep`: see `set_data`."""
         memory = self.diff_memory
+        if memory.is_untouched:
+            self._set(memory, values, keep)
+            return
         self._tensor(memory)
         memory.writable[: self.count].view(self._shape).add_(values.detach().reshape(self._shape))
         memory.written()
@@ -274,10 +312,11 @@ class Blob:
         """Set every value of data, of diff, or of both."""
         for value, memory in ((data, self.data_memory if data is not None else None),
                               (diff, self.diff_memory if diff is not None else None)):  # fmt: skip
-            if memory is not None:
-                self._tensor(memory)
-                memory.writable[: self.count] = value
-                memory.written()
+            if memory is None or (value == 0 and memory.count == self.count and memory.forget()):
+                continue
+            self._tensor(memory)
+            memory.writable[: self.count] = value
+            memory.written()
 
     # -- messages
 
@@ -332,7 +371,7 @@ def _may_be_kept(values: torch.Tensor, memory: Memory) -> bool:
     """Whether a blob may take over `values` as its buffer: it owns all of its storage, on the right device."""
     return (
         values.dtype == torch.float32
-        and values.device == memory.tensor.device
+        and values.device == memory.where
         and values.is_contiguous()
         and values._base is None
         and values.untyped_storage().nbytes() == 4 * values.numel()

@@ -95,8 +95,7 @@ class OneLayer:
 
     def _flows(self, index: int) -> bool:
         """Whether top `index` has a gradient to give back."""
-        value = self.layer._record[0][index]
-        return value is not None and value.requires_grad
+        return self.layer._record[0][index] is not None
 
 
 def differences(objective, value: torch.Tensor) -> np.ndarray:
