@@ -218,8 +218,8 @@ def left_out(row: Row) -> str | None:
             return reference.missing()
         if not (reference.folder() / OPENBLAS / "libblas.so.3").is_file():
             return (
-                f"the reference in {reference.folder()} computes with netlib's slow BLAS: run `make reference` again, "
-                "or install Debian 11's package libopenblas0-pthread there"
+                f"the reference in {reference.folder()} has netlib's BLAS alone, many times slower than OpenBLAS: "
+                "install Debian 11's package libopenblas0-pthread there"
             )
     free = free_memory()
     if free < row.memory:

@@ -145,6 +145,7 @@ ROWS = {
             Goal(1.0, "100x", "10x", "grown", per=10),
         ),
         60,
+        rounds=(2, 3),
         memory=11,
     ),
     "load": Row(

@@ -23,6 +23,7 @@ def draw(count: int, bits: int, classes: int, seed: int) -> tuple[np.ndarray, np
         labels[part] = random.random(labels[part].shape, np.float32) < 2 / classes
         codes[part] = random.standard_normal(codes[part].shape, np.float32)
         codes[part] += labels[part] @ patterns
+        codes[part][codes[part] == 0] = 1  # it would have no sign; a net's code is 0 as rarely as the draw is
     return codes, labels
 
 
