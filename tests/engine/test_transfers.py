@@ -108,7 +108,7 @@ class Transfers(TorchDispatchMode):
     def _memory(self, function, name: str):
         def call(memory):
             copies = {
-                "to_host": memory.head == "device",
+                "to_host": memory.head == "device" or memory.host is None,
                 "to_device": memory.head == "host" or (memory.head == "synced" and memory.exposed),
                 "written": memory.exposed,
             }[name]
