@@ -76,8 +76,10 @@ class MultiLabelDataLayer(caffe.Layer):
         self._begin([])
 
     def _begin(self, done: list) -> None:
-        """Read on after the batches `done`: see Batches.plans."""
-        self.done = [*done, [self.batches.batch_size, 0]]
+        """Read on after the batches `done`, pairs as for Batches.plans."""
+        self.done = [list(pair) for pair in done]
+        if not done or done[-1][0] != self.batches.batch_size:
+            self.done.append([self.batches.batch_size, 0])
         self.prefetcher = Prefetcher(self.batches.plans(done), self.batches.build, *self.ahead)
 
     def reshape(self, bottom, top):
