@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
-VALUES = 600_000  # of one part: with what is computed from it, it stays in a core's cache
+CACHED = 600_000  # values of a part: with what is computed from it, it stays in a core's cache
+COPIED = 2_400_000  # the same where all that counts is that what is made on the way is small beside the batch
+
+
+def parts(batch: torch.Tensor, values: int = CACHED) -> Iterator[slice]:
+    """Slices of the first axis, of about `values` values each; on a GPU one of all."""
+    count = len(batch)
+    step = count if batch.is_cuda else max(1, round(values * count / max(1, batch.numel())))
+    for start in range(0, count, step):
+        yield slice(start, start + step)
 
 
 def by_parts(function: Callable[..., tuple[torch.Tensor, ...]], outputs: tuple[torch.Tensor, ...],
-             *inputs: torch.Tensor) -> None:  # fmt: skip
-    """Fill `outputs` with function(*inputs), which treats each item of the batch (the first axis) alone.
-
-    On a CPU the function sees a few items at a time: what it makes on the way is small and stays in the cache.
-    On a GPU it sees them all.
-    """
-    count = len(inputs[0])
-    step = count if inputs[0].is_cuda else max(1, round(VALUES * count / max(1, inputs[0].numel())))
-    for start in range(0, count, step):
-        part = slice(start, start + step)
+             *inputs: torch.Tensor, values: int = CACHED) -> None:  # fmt: skip
+    """Fill `outputs` with function(*inputs), which treats each item of the batch alone."""
+    for part in parts(inputs[0], values):
         for output, value in zip(outputs, function(*(each[part] for each in inputs)), strict=True):
             output[part] = value

@@ -33,10 +33,11 @@ class AxisError(ValueError):
 class Memory:
     """One flat float32 buffer. `head` says which side is current: "host", "device" or "synced".
 
-    A buffer that nothing was written to yet is zero and takes no memory.
+    A buffer that nothing was written to yet is zero and takes no memory. One that was cleared is filled with zeros only
+    when somebody looks.
     """
 
-    __slots__ = ("_tensor", "count", "head", "host", "where")
+    __slots__ = ("_tensor", "_to_clear", "count", "head", "host", "where")
 
     def __init__(self, count: int, where: torch.device):
         self.count = count
@@ -44,13 +45,24 @@ class Memory:
         self.host: np.ndarray | None = None
         self.head = "synced"
         self._tensor: torch.Tensor | None = None
+        self._to_clear = False
 
     @property
     def tensor(self) -> torch.Tensor:
         """The device tensor, whichever side is current."""
         if self._tensor is None:
             self._place(torch.zeros(self.count, dtype=torch.float32, device=self.where))
+        elif self._to_clear:
+            self._to_clear = False
+            self._tensor.data.zero_()
         return self._tensor
+
+    def to_overwrite(self) -> torch.Tensor:
+        """The device tensor for writing every value into; what it holds before is anything."""
+        if self._tensor is None:
+            self._place(torch.empty(self.count, dtype=torch.float32, device=self.where))
+        self._to_clear = False
+        return self._tensor.data
 
     def _place(self, tensor: torch.Tensor) -> None:
         self._tensor, self.count, self.where = tensor, tensor.numel(), tensor.device
@@ -68,16 +80,25 @@ class Memory:
         return self.host is not None and sys.getrefcount(self.host) > _OWN_REFERENCES
 
     @property
-    def is_untouched(self) -> bool:
-        """Whether the buffer is zero and takes no memory."""
-        return self._tensor is None
+    def is_zero(self) -> bool:
+        """Whether the buffer is known to be zero: nothing was written since it was made, cleared or forgotten."""
+        return self._tensor is None or self._to_clear
 
-    def forget(self) -> bool:
-        """Give the memory back; the values are zeros from now on. Not while a numpy view is out: False then."""
+    def clear(self) -> None:
+        """Set every value to zero, at once where a numpy view is out."""
+        if self._tensor is not None:
+            self._to_clear, self.head = True, "synced" if self.shared else "device"
+            if self.exposed:
+                self.to_device()
+                self.written()
+
+    def forget(self) -> torch.Tensor | None:
+        """Give the memory back, unless a numpy view is out; the values are zeros then. Returns the flat tensor that the
+        buffer was, for whoever has a use for it."""
         if self.exposed:
-            return False
-        self._tensor, self.host, self.head = None, None, "synced"
-        return True
+            return None
+        tensor, self._tensor, self._to_clear, self.host, self.head = self._tensor, None, False, None, "synced"
+        return tensor
 
     @property
     def writable(self) -> torch.Tensor:
@@ -89,7 +110,7 @@ class Memory:
         """Make room for `count` values; what is there stays at the front, arrays handed out stay as they were."""
         if count <= self.count:
             return
-        if self.is_untouched:
+        if self._tensor is None:
             self.count = count
             return
         self.to_device()
@@ -102,7 +123,7 @@ class Memory:
         """Compute on `where` from now on."""
         if self.where == where:
             return
-        if self.is_untouched:
+        if self._tensor is None:
             self.where = where
             return
         self.to_device()
@@ -143,7 +164,7 @@ class Memory:
         """Take `tensor` (contiguous, of this buffer's exact size) as the buffer, unless a numpy view is out."""
         if self.exposed or tensor.numel() != self.count:
             return False
-        self.host, self.head = None, "device"
+        self._to_clear, self.host, self.head = False, None, "device"
         self._place(tensor.reshape(-1))
         return True
 
@@ -293,30 +314,52 @@ class Blob:
     def _set(self, memory: Memory, values: torch.Tensor, keep: bool) -> None:
         values = values.detach()
         memory.move(device.current())
-        same = not memory.is_untouched and values.data_ptr() == memory.tensor.data_ptr() and values.is_contiguous()
+        same = not memory.is_zero and values.data_ptr() == memory.tensor.data_ptr() and values.is_contiguous()
         if not same and not (keep and _may_be_kept(values, memory) and memory.adopt(values)):
-            memory.writable[: self.count].view(self._shape).copy_(values.reshape(self._shape))
+            target = memory.to_overwrite() if memory.count == self.count else memory.writable
+            target[: self.count].view(self._shape).copy_(values.reshape(self._shape))
         memory.written()
+
+    def diff_to_overwrite(self) -> torch.Tensor:
+        """The gradient's tensor for writing every value into; `diff_memory.written()` ends it."""
+        memory = self.diff_memory
+        memory.move(device.current())
+        target = memory.to_overwrite() if memory.count == self.count else memory.writable
+        return target[: self.count].view(self._shape)
 
     def add_diff(self, values: torch.Tensor, keep: bool = True) -> None:
         """Add `values` to diff, as layers do for their parameters. `keep`: see `set_data`."""
         memory = self.diff_memory
-        if memory.is_untouched:
+        if memory.is_zero:
             self._set(memory, values, keep)
             return
         self._tensor(memory)
         memory.writable[: self.count].view(self._shape).add_(values.detach().reshape(self._shape))
         memory.written()
 
+    def add_diff_product(self, left: torch.Tensor, right: torch.Tensor) -> None:
+        """Add the matrix product left @ right, (M, K) times (K, N), M * N values in all, to diff, without a buffer
+        for the product."""
+        memory = self.diff_memory
+        memory.move(device.current())
+        shape = len(left), right.shape[1]
+        if memory.is_zero and memory.count == self.count:
+            torch.mm(left, right, out=memory.to_overwrite().view(shape))
+        else:
+            self._tensor(memory)
+            memory.writable[: self.count].view(shape).addmm_(left, right)
+        memory.written()
+
     def fill(self, data: float | None = None, diff: float | None = None) -> None:
         """Set every value of data, of diff, or of both."""
         for value, memory in ((data, self.data_memory if data is not None else None),
                               (diff, self.diff_memory if diff is not None else None)):  # fmt: skip
-            if memory is None or (value == 0 and memory.count == self.count and memory.forget()):
-                continue
-            self._tensor(memory)
-            memory.writable[: self.count] = value
-            memory.written()
+            if memory is not None and value == 0 and memory.count == self.count:
+                memory.clear()
+            elif memory is not None:
+                self._tensor(memory)
+                memory.writable[: self.count] = value
+                memory.written()
 
     # -- messages
 

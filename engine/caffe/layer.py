@@ -11,17 +11,20 @@ A layer states facts as class attributes, and `check_counts` turns them into BVL
     auto_tops                 missing tops are made, nameless, up to the least number
     no_gradient               bottoms (by index) that cannot be back-propagated to: labels
     no_force_backward         bottoms that force_backward leaves alone
+    keeps_top                 backward needs the tops as they were computed, or may need them
+    fills_room                compute and its gradient fill tensors of `room`
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
 from caffe import precision
-from caffe.blob import Blob, BlobVec
+from caffe.blob import Blob, BlobVec, Memory
 from caffe.proto import caffe_pb2, forks
 
 
@@ -34,6 +37,7 @@ class Layer:
         blobs: the parameters, learned or kept.
         propagate_down: for each bottom, whether its gradient is wanted; the net sets it.
         param_propagate_down: the same for each parameter.
+        may_overwrite: of a layer in place, whether nobody needs its bottom any more; the net sets it.
     """
 
     bottom_count: tuple[int, int | None] = (1, 1)
@@ -43,6 +47,8 @@ class Layer:
     auto_tops = False
     no_gradient: tuple[int, ...] = ()
     no_force_backward: tuple[int, ...] = ()
+    keeps_top = True
+    fills_room = False
 
     def __init__(self, layer_param: caffe_pb2.LayerParameter):
         self.layer_param = layer_param
@@ -53,7 +59,9 @@ class Layer:
             self.blobs[-1].from_proto(proto)
         self.propagate_down: list[bool] = []
         self.param_propagate_down: list[bool] = []
-        self._record: tuple | None = None
+        self.may_overwrite = False
+        self._room: list[torch.Tensor] = []
+        self._record: tuple | torch.Tensor | None = None  # what backward needs of the last forward
 
     @property
     def type(self) -> str:
@@ -79,20 +87,38 @@ class Layer:
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Fill the tops' data."""
-        self._record = None
+        self.forget_forward()
         read = {id(blob.data_memory) for blob in (*bottom, *self.blobs)}
-        for blob in top:  # what the tops hold makes room for what they will hold
-            if id(blob.data_memory) not in read:
-                blob.data_memory.forget()
+        self._make_room(blob.data_memory for blob in top if id(blob.data_memory) not in read)
         if any(self.propagate_down) or any(self.param_propagate_down):
             outputs = self._run(bottom, top)
         else:
             with torch.no_grad():
                 outputs = self._tops(precision.computed(self, [blob.data_tensor for blob in bottom]))
+        self._room.clear()
         taken = {blob.data_memory.tensor.data_ptr() for blob in (*bottom, *self.blobs)}
         for blob, value in zip(top, outputs, strict=True):
             if value is not None:
                 blob.set_data(value, keep=value.untyped_storage().data_ptr() not in taken)
+
+    def _make_room(self, memories: Iterable[Memory]) -> None:
+        """Take from blobs what they hold: what is computed for them next needs the room."""
+        self._room = [tensor for memory in memories if (tensor := memory.forget()) is not None]
+        if not self.fills_room:
+            self._room.clear()
+
+    def room(self, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """A tensor of `shape` for compute, or a gradient, to fill, of the type and device of `like`: in the memory of
+        what the blob held before, where that fits."""
+        count = math.prod(shape)
+        for index, old in enumerate(self._room):
+            if (old.numel(), old.dtype, old.device) == (count, like.dtype, like.device):
+                return like.new_empty(0).set_(self._room.pop(index).untyped_storage(), 0, shape)
+        return like.new_empty(shape)
+
+    def forget_forward(self) -> None:
+        """Let go of what backward would need of the last forward."""
+        self._record = None
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Fill the diffs of the bottoms asked for, and add to the diffs of the learned parameters."""
@@ -109,9 +135,8 @@ class Layer:
         edges, inputs, params = self._record
         roots = [(edge, blob) for edge, blob in zip(edges, top, strict=True) if edge is not None]
         kept = {id(blob.diff_memory) for blob in (*top, *self.blobs)}
-        for blob, wanted in zip(bottom, propagate_down, strict=False):
-            if wanted and id(blob.diff_memory) not in kept:
-                blob.diff_memory.forget()
+        self._make_room(blob.diff_memory for blob, wanted in zip(bottom, propagate_down, strict=False)
+                        if wanted and id(blob.diff_memory) not in kept)  # fmt: skip
         leaves = [leaf for leaf in (*inputs, *params) if leaf.requires_grad]
         grads: dict[int, torch.Tensor | None] = {}
         if roots and leaves:
@@ -123,6 +148,7 @@ class Layer:
                 allow_unused=True,
             )
             grads = {id(leaf): grad for leaf, grad in zip(leaves, found, strict=True)}
+        self._room.clear()
         taken = {blob.diff_memory.tensor.data_ptr() for _, blob in roots}
         for index, wanted in enumerate(propagate_down):
             if not wanted:

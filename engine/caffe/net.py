@@ -84,6 +84,8 @@ class Net(Wiring):
     def _forward_loss(self, start: int, end: int) -> torch.Tensor:
         """`_forward`, its loss left on the device, and `value_checks` to be raised: a look there waits for it."""
         losses = []
+        for made in self.layers[start : end + 1]:  # old blobs that they hold make room for new ones
+            made.forget_forward()
         for index in range(start, end + 1):
             self._call("before_forward", index)
             made, bottoms, tops = self.layers[index], self._bottoms(index), self._tops(index)

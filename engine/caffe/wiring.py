@@ -111,6 +111,8 @@ class Wiring:
         if not automatic and j < len(layer_param.bottom) and name == layer_param.bottom[j]:
             glog.info("net.cpp:369", f"{layer_param.name} -> {name} (in-place)")
             blob_id = by_name[name]
+            last = next(i for i in reversed(range(len(self._top_vecs) - 1)) if blob_id in self._top_vecs[i])
+            self.layers[-1].may_overwrite = not self.layers[last].keeps_top
         elif not automatic and name in by_name:
             raise ValueError(
                 f"Top blob '{name}' produced by multiple sources. Layer {layer_param.name!r} makes it again "

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from caffe import fillers, glog
+from caffe import device, fillers, glog, precision
+from caffe.batch_parts import COPIED, by_parts, parts
 from caffe.blob import Blob
 from caffe.layer import Layer, register
 
@@ -43,6 +44,36 @@ def deconvolve(x, weight, bias, stride, pad, _, group, dilation):
         y[values] += torch.einsum("ngc...,gco->ngo...", x, weight[tap])
     y = y.flatten(1, 2)[(..., *(slice(p, n - p) for p, n in zip(pad, whole, strict=True)))]
     return y if bias is None else y + bias.view(-1, *(1,) * len(kernel))
+
+
+class _ByParts(torch.autograd.Function):
+    """torch's convolution of images and its gradients, a part of the batch at a time: on a CPU torch's own makes copies of
+    bottom, top and diffs in another order of values, for whole batches as much memory as the net's blobs take."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, layer):
+        ctx.save_for_backward(x, weight)
+        ctx.layer = layer
+        where = layer.stride, layer.pad, layer.dilation, layer.group
+        y = layer.room(x, (len(x), len(weight), *layer.sizes))
+        by_parts(lambda x: (F.conv2d(x, weight, bias, *where),), (y,), x, values=COPIED)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dy):
+        (x, weight), layer, wanted = ctx.saved_tensors, ctx.layer, ctx.needs_input_grad[:3]
+        where = layer.stride, layer.pad, layer.dilation, False, (0, 0), layer.group
+        dx = layer.room(x, x.shape) if wanted[0] else None
+        sums = [None, None]
+        for part in parts(x, COPIED):
+            down, *found = torch.ops.aten.convolution_backward(
+                dy[part], x[part], weight, weight.shape[:1], *where, wanted
+            )
+            if wanted[0]:
+                dx[part] = down
+            sums = [new if old is None else old.add_(new) for old, new in zip(sums, found, strict=True)]
+        return dx, *sums, None
 
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -80,6 +111,7 @@ class Convolution(Layer):
     bottom_count = (1, None)
     top_count = (1, None)
     same_count = True
+    keeps_top = False
 
     def setup(self, bottom, top):
         param = self.layer_param.convolution_param
@@ -139,9 +171,15 @@ class Convolution(Layer):
         for index, blob in enumerate(bottom):
             self.check(blob.shape == first.shape, f"shape mismatch - bottom[0]: {first.shape_string()} vs. "
                                                   f"bottom[{index}]: {blob.shape_string()}")  # fmt: skip
-        sizes = self._sizes(first)
+        self.sizes = self._sizes(first)
         for blob in top:
-            blob.reshape(*first.shape[: self.axis], self.layer_param.convolution_param.num_output, *sizes)
+            blob.reshape(*first.shape[: self.axis], self.layer_param.convolution_param.num_output, *self.sizes)
+        self.fills_room = self._by_parts(first)
+
+    def _by_parts(self, first: Blob) -> bool:
+        """Whether the batch is large enough to be convolved by parts, and on a CPU."""
+        plain = self.axis == 1 and self.spatial == 2 and precision.current() == "float32"
+        return plain and device.current().type == "cpu" and first.count > 2 * COPIED
 
     def _sizes(self, first: Blob) -> list[int]:
         """The tops' spatial sizes."""
@@ -161,6 +199,8 @@ class Convolution(Layer):
 
     def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         lead = x.shape[: self.axis]
+        if self.fills_room:
+            return _ByParts.apply(x, weight, bias, self)
         if self.axis == 1 and self.spatial:
             return CONVOLUTIONS.get(self.spatial, convolve)(
                 x, weight, bias, self.stride, self.pad, self.dilation, self.group
@@ -180,6 +220,9 @@ class Deconvolution(Convolution):
     Tops: (..., num_output, spatial axes), stride (size - 1) + dilation (kernel - 1) + 1 - 2 pad each.
     Blobs: the weight (channels, num_output / group, kernel axes) and, with bias_term, the bias (num_output,).
     """
+
+    def _by_parts(self, first: Blob) -> bool:
+        return False
 
     def _weight_shape(self) -> tuple[int, ...]:
         outputs = self.layer_param.convolution_param.num_output

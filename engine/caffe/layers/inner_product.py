@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 
-from caffe import fillers, glog
+from caffe import fillers, glog, precision
 from caffe.layer import Layer, register
 
 
@@ -17,6 +18,8 @@ class InnerProduct(Layer):
     Bottom: (leading axes, K values in all). Top: (leading axes, num_output).
     Blobs: the weight (num_output, K), or (K, num_output) with `transpose`, and, with bias_term, the bias (num_output,).
     """
+
+    keeps_top = False
 
     def setup(self, bottom, top):
         param = self.layer_param.inner_product_param
@@ -52,3 +55,20 @@ class InnerProduct(Layer):
         else:
             weight = weight.view(self.outputs, self.inputs)
         return F.linear(x.reshape(*x.shape[: self.axis], self.inputs), weight, None if bias is None else bias.view(-1))
+
+    def backward(self, top, propagate_down, bottom):
+        """Autograd's gradient; but that of the weight, most of AlexNet's memory, is added to its diff directly."""
+        if precision.current() == "bf16":
+            super().backward(top, propagate_down, bottom)
+            return
+        x, dy = bottom[0].data_tensor.view(-1, self.inputs), top[0].diff_tensor.view(-1, self.outputs)
+        transpose = self.layer_param.inner_product_param.transpose
+        wanted = [*self.param_propagate_down, True, True]
+        if wanted[0]:
+            self.blobs[0].add_diff_product(*((x.t(), dy) if transpose else (dy.t(), x)))
+        if len(self.blobs) > 1 and wanted[1]:
+            self.blobs[1].add_diff(dy.sum(0))
+        if propagate_down[0]:
+            weight = self.blobs[0].data_tensor.view(*((self.inputs, -1) if transpose else (-1, self.inputs)))
+            torch.mm(dy, weight.t() if transpose else weight, out=bottom[0].diff_to_overwrite().view(x.shape))
+            bottom[0].diff_memory.written()

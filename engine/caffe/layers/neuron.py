@@ -15,11 +15,34 @@ from caffe.proto import caffe_pb2
 
 @register("ReLU")
 class ReLU(Layer):
-    """max(0, x) + negative_slope * min(0, x)."""
+    """max(0, x) + negative_slope * min(0, x).
+
+    Without a slope backward needs the top alone, so a layer in place writes over its bottom where the net allows it.
+    """
 
     def compute(self, x):
         slope = self.layer_param.relu_param.negative_slope
         return F.leaky_relu(x, slope) if slope else F.relu(x)
+
+    def forward(self, bottom, top):
+        if self.layer_param.relu_param.negative_slope:
+            super().forward(bottom, top)
+            return
+        self.forget_forward()
+        x = bottom[0].data_tensor.data
+        y = torch.relu_(x) if self.may_overwrite else F.relu(x)
+        top[0].set_data(y)
+        self._record = y if any(self.propagate_down) else None
+
+    def backward(self, top, propagate_down, bottom):
+        if self.layer_param.relu_param.negative_slope:
+            super().backward(top, propagate_down, bottom)
+        elif propagate_down[0]:
+            found = F.relu(bottom[0].data_tensor.detach()) if self._record is None else self._record
+            diff = top[0].diff_tensor.data
+            down = diff if top[0] is bottom[0] else bottom[0].diff_to_overwrite()
+            torch.ops.aten.threshold_backward.grad_input(diff, found, 0, grad_input=down)
+            bottom[0].diff_memory.written()
 
 
 @register("Sigmoid")

@@ -23,6 +23,9 @@ class LRN(Layer):
     BVLC. Bottom and top: (N, C, H, W).
     """
 
+    fills_room = True
+    keeps_top = False
+
     def setup(self, bottom, top):
         size = self.layer_param.lrn_param.local_size
         self.check(size % 2 == 1, f"LRN only supports odd values for local_size; found {size}")
@@ -40,7 +43,7 @@ class LRN(Layer):
         if param.norm_region == WITHIN_CHANNEL:
             mean = F.avg_pool2d(x.square(), param.local_size, 1, param.local_size // 2)
             return x * (1 + param.alpha * mean).pow(-param.beta)
-        return _AcrossChannels.apply(x, param.local_size, param.alpha, param.beta, param.k)
+        return _AcrossChannels.apply(x, self, param.local_size, param.alpha, param.beta, param.k)
 
 
 def _channel_sums(x: torch.Tensor, size: int) -> torch.Tensor:
@@ -71,10 +74,10 @@ class _AcrossChannels(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, size, alpha, beta, k):
+    def forward(ctx, x, layer, size, alpha, beta, k):
         ctx.save_for_backward(x)
-        ctx.constants = size, alpha, beta, k
-        y = torch.empty_like(x)
+        ctx.layer, ctx.constants = layer, (size, alpha, beta, k)
+        y = layer.room(x, x.shape)
         by_parts(lambda x: (_inverse_power(_scale(x, size, alpha, k), beta).mul_(x),), (y,), x)
         return y
 
@@ -90,9 +93,9 @@ class _AcrossChannels(torch.autograd.Function):
             around = _channel_sums((direct * x).div_(s), size)
             return (direct.addcmul_(around, x, value=-2 * alpha * beta / size),)
 
-        dx = torch.empty_like(x)
+        dx = ctx.layer.room(x, x.shape)
         by_parts(gradient, (dx,), x, dy)
-        return dx, None, None, None, None
+        return dx, None, None, None, None, None
 
 
 @register("BatchNorm")
@@ -103,6 +106,8 @@ class BatchNorm(Layer):
     use_global_stats (default: in TEST). Blobs: the kept mean (C,), the kept variance (C,) and their weight (1,): they
     are sums decaying by moving_average_fraction, to be divided by the third. No solver touches them.
     """
+
+    keeps_top = False
 
     def setup(self, bottom, top):
         param = self.layer_param.batch_norm_param
@@ -193,6 +198,7 @@ class Scale(Layer):
     """
 
     bottom_count = (1, 2)
+    keeps_top = False
 
     def setup(self, bottom, top):
         param = self.layer_param.scale_param

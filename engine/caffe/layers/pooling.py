@@ -21,16 +21,16 @@ class _MaxPool(torch.autograd.Function):
     values at once only where the channels are innermost, so they are put there, a part of the batch at a time."""
 
     @staticmethod
-    def forward(ctx, x, pooled, kernel, stride, pad, ceil):
+    def forward(ctx, x, layer, pooled, kernel, stride, pad, ceil):
         def pool(x):
             x = x if x.is_cuda else x.contiguous(memory_format=torch.channels_last)
             return F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil, return_indices=True)
 
         shape = (*x.shape[:2], *pooled)
-        values, index = x.new_empty(shape), x.new_empty(shape, dtype=torch.int32)
+        values, index = layer.room(x, shape), x.new_empty(shape, dtype=torch.int32)
         by_parts(pool, (values, index), x)
         ctx.save_for_backward(x, index)
-        ctx.window = kernel, stride, pad, (1, 1), ceil
+        ctx.layer, ctx.window = layer, (kernel, stride, pad, (1, 1), ceil)
         ctx.mark_non_differentiable(index)
         return values, index
 
@@ -42,9 +42,9 @@ class _MaxPool(torch.autograd.Function):
         def unpool(x, dy, index):
             return (torch.ops.aten.max_pool2d_with_indices_backward(dy, x, *ctx.window, index.long()),)
 
-        dx = torch.empty_like(x)
+        dx = ctx.layer.room(x, x.shape)
         by_parts(unpool, (dx,), x, dy, index)
-        return dx, None, None, None, None, None
+        return dx, None, None, None, None, None, None
 
 
 @register("Pooling")
@@ -62,6 +62,7 @@ class Pooling(Layer):
     """
 
     top_count = (1, 2)
+    fills_room = True
 
     def setup(self, bottom, top):
         param = self.layer_param.pooling_param
@@ -150,7 +151,7 @@ class Pooling(Layer):
         with_mask = self.with_mask
         if self.plain:
             ceil = self.layer_param.pooling_param.round_mode != FLOOR
-            values, index = _MaxPool.apply(x, self.pooled, self.kernel, self.stride, self.pad, ceil)
+            values, index = _MaxPool.apply(x, self, self.pooled, self.kernel, self.stride, self.pad, ceil)
             return [values, index.to(x.dtype)] if with_mask else values
         padded = self._padded(x, -math.inf)
         values, index = F.max_pool2d(padded, self.kernel, self.stride, return_indices=True)
