@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 CACHED = 600_000  # values of a part: with what is computed from it, it stays in a core's cache
-COPIED = 2_400_000  # the same where all that counts is that what is made on the way is small beside the batch
+COPIED = 1_200_000  # the same where all that counts is that what is made on the way is small beside the batch
 
 
 def parts(batch: torch.Tensor, values: int = CACHED) -> Iterator[slice]:

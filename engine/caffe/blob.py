@@ -387,8 +387,10 @@ class Blob:
                 f"expected {self.count} values for shape {self.shape_string()}, found {data.size}: "
                 "the file is damaged or was written with another shape"
             )
+        if diff.size not in (0, self.count):
+            raise ValueError(f"expected {self.count} diffs for shape {self.shape_string()}, or none, found {diff.size}")
         self.data[...] = data.reshape(self._shape)
-        if diff.size == self.count:
+        if diff.size:
             self.diff[...] = diff.reshape(self._shape)
 
     def shape_equals(self, proto) -> bool:

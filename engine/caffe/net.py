@@ -83,6 +83,8 @@ class Net(Wiring):
 
     def _forward_loss(self, start: int, end: int) -> torch.Tensor:
         """`_forward`, its loss left on the device, and `value_checks` to be raised: a look there waits for it."""
+        if start < 0 or end >= len(self.layers):
+            raise ValueError(f"Invalid layer id: expected 0 to {len(self.layers) - 1}, found {start} to {end}")
         losses = []
         for made in self.layers[start : end + 1]:  # old blobs that they hold make room for new ones
             made.forget_forward()
@@ -101,6 +103,8 @@ class Net(Wiring):
 
     def _backward(self, start: int, end: int) -> None:
         """Run backward the layers `start` down to `end`, both included."""
+        if end < 0 or start >= len(self.layers):
+            raise ValueError(f"Invalid layer id: expected 0 to {len(self.layers) - 1}, found {start} to {end}")
         for index in range(start, end - 1, -1):
             self._call("before_backward", index)
             if self._layer_need_backward[index]:
@@ -190,10 +194,16 @@ class Net(Wiring):
         return OrderedDict(zip(self._layer_names, named, strict=True))
 
     def _top_ids(self, index: int) -> list[int]:
-        return list(self._top_vecs[index])
+        return self._ids(self._top_vecs, index)
 
     def _bottom_ids(self, index: int) -> list[int]:
-        return list(self._bottom_vecs[index])
+        return self._ids(self._bottom_vecs, index)
+
+    @staticmethod
+    def _ids(vecs: Sequence[Sequence[int]], index: int) -> list[int]:
+        if not 0 <= index < len(vecs):
+            raise ValueError(f"Invalid layer id: expected 0 to {len(vecs) - 1}, found {index}")
+        return list(vecs[index])
 
     def forward(
         self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **inputs

@@ -53,6 +53,7 @@ class Solver:
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._loss = SmoothedLoss(self.param.average_loss)
         self._stopped = False
+        self._before_test: caffe_pb2.ResumeState | None = None  # during a test, and after one that was stopped
         self._timer = time.monotonic()
         self._displayed = 0
         self.net = self._train_net()
@@ -254,9 +255,11 @@ class Solver:
         for name in needs:
             if not (len(p.stepvalue) if name == "stepvalue" else p.HasField(name)):
                 raise ValueError(f"solver: lr_policy {p.lr_policy!r} needs {name}")
+        if "stepsize" in needs and p.stepsize <= 0:
+            raise ValueError(f"solver: stepsize must be positive, found {p.stepsize}")
+        if "gamma" in needs and p.gamma < 0 and p.lr_policy != "sigmoid":  # whose rate falls with a negative one only
+            raise ValueError(f"solver: gamma must not be negative, found {p.gamma:g}")
         if p.lr_policy == "step":
-            if p.stepsize <= 0:
-                raise ValueError(f"solver: stepsize must be positive, found {p.stepsize}")
             self.current_step = self.iter // p.stepsize
         elif (
             p.lr_policy == "multistep"
@@ -292,9 +295,12 @@ class Solver:
                 index += 1
 
     def _test_all(self) -> None:
+        self._before_test = solver_state.capture(self)
         for index in range(len(self.test_nets)):
             if not self._stopped:
                 self.test(index)
+        if not self._stopped:
+            self._before_test = None
 
     def test(self, index: int = 0) -> dict[str, list[float]]:
         """Run test net `index` for its test_iter; logs and returns the mean of each output value."""
@@ -330,11 +336,14 @@ class Solver:
 
     def snapshot(self) -> None:
         """Write the caffemodel and the solverstate of this iteration."""
+        if not parallel.is_root():
+            raise RuntimeError(f"snapshot is for the root solver, and set_solver_rank said {parallel.solver_rank()}")
         value_checks.raise_noted(self.net.layers)
-        solver_state.snapshot(self)
+        solver_state.snapshot(self, self._before_test)
 
     def restore(self, path: str | Path) -> None:
         """Continue from a solverstate."""
+        self._before_test = None
         solver_state.restore(self, path)
 
     def share_weights(self, net: Net) -> None:

@@ -149,7 +149,7 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
             if missing:
                 raise ValueError(f"{path}: expected a solverstate, found an HDF5 file without {sorted(missing)}")
             iteration, step = int(np.ravel(file["iter"])[0]), int(np.ravel(file["current_step"])[0])
-            learned = file["learned_net"][()].decode() if "learned_net" in file else ""
+            learned = _learned_net(file, path)
             history = [file["history"][str(i)][...] for i in range(len(file["history"]))]
             shapes = [values.shape for values in history]
             resume = caffe_pb2.ResumeState.FromString(file["resume"][...].tobytes()) if "resume" in file else None
@@ -179,6 +179,14 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
         else:
             blob.from_proto(values, reshape=False)
     solver.iter, solver.current_step = iteration, step
+
+
+def _learned_net(file: h5py.File, path: Path) -> str:
+    """The caffemodel that an HDF5 solverstate names; "" where it names none."""
+    try:
+        return file["learned_net"][()].decode() if "learned_net" in file else ""
+    except (AttributeError, OSError, TypeError) as error:
+        raise ValueError(f"{path}: expected learned_net to be the name of a caffemodel: {error}") from None
 
 
 def _beside(state: Path, learned: str) -> Path:

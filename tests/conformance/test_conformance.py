@@ -19,35 +19,6 @@ import run_cases  # noqa: E402
 import storage  # noqa: E402
 
 RECORDED = storage.load(comparison.RECORDED)
-# what the engine does not refuse yet: a case that passes must leave this set
-PENDING = {
-    "LayerRefusal/blob_diffs",
-    "LayerRefusal/blob_double_diffs",
-    "Refusal/backward_before_the_first",
-    "Refusal/backward_from_beyond_the_last",
-    "Refusal/bottom_ids_beyond",
-    "Refusal/bottom_ids_negative",
-    "Refusal/forward_beyond_the_last",
-    "Refusal/forward_from_before_the_first",
-    "Refusal/hdf5_bitfield",
-    "Refusal/hdf5_time",
-    "Refusal/hdf5_unreadable",
-    "Refusal/no_shape_forward",
-    "Refusal/solver_exp_gamma",
-    "Refusal/solver_inv_gamma",
-    "Refusal/solver_multistep_gamma",
-    "Refusal/solver_restore_h5_learned_net",
-    "Refusal/solver_restore_h5_learned_net_unreadable",
-    "Refusal/solver_snapshot_as_second",
-    "Refusal/solver_step_gamma",
-    "Refusal/top_ids_beyond",
-    "Refusal/top_ids_negative",
-}
-
-
-def each_case():
-    marks = {True: [pytest.mark.xfail(strict=True)], False: []}
-    return [pytest.param(name, marks=marks[name in PENDING]) for name in cases.ALL]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,7 +41,7 @@ def test_every_case_is_recorded():
     assert sorted(RECORDED) == sorted(cases.ALL), "run `python tests/conformance/conformance.py --record`"
 
 
-@pytest.mark.parametrize("name", each_case())
+@pytest.mark.parametrize("name", list(cases.ALL))
 def test_answers_as_the_reference(name, folder):
     _, said = comparison.differences(RECORDED[name], run_cases.answer(name, folder))
     assert not said, "\n".join(said)

@@ -289,6 +289,38 @@ def test_a_snapshot_within_a_test_goes_on_before_it(net, tmp_path):
     assert made.test(0) == expected
 
 
+def test_a_test_that_was_stopped_is_made_again(net, tmp_path):
+    """As ^C does it: the test stops, and a snapshot is written."""
+    made = solver(net("lmdb"), tmp_path, extra="snapshot_after_train: true max_iter: 6")
+    made.step(3)
+    calls = iter([None, "stop"])  # in the second of the test's three batches
+    made.requested_action = lambda: next(calls)
+    made.solve()
+    expected = straight(net("lmdb"), tmp_path, 3, 4)
+    assert differing(resumed(net("lmdb"), tmp_path, state_of(tmp_path, 3), 4), expected) == []
+
+
+RECURRENT = """
+layer { name: "data" type: "DummyData" top: "x" top: "y" top: "cont" dummy_data_param {
+  shape { dim: 2 dim: 3 dim: 4 } shape { dim: 2 dim: 3 dim: 5 } shape { dim: 2 dim: 3 }
+  data_filler { type: "gaussian" } data_filler { value: 0.5 } data_filler { value: 1 } } }
+layer { name: "lstm" type: "TYPE" bottom: "x" bottom: "cont" top: "h"
+  recurrent_param { num_output: 5 weight_filler { type: "uniform" min: -0.5 max: 0.5 } } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "y" top: "loss" }
+"""
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_a_recurrent_layer_goes_on_with_its_states(kind, tmp_path, capsys):
+    recurrent = RECURRENT.replace("TYPE", kind)
+    expected = straight(recurrent, tmp_path, 4, 4)
+    state = snapshot_after(recurrent, tmp_path, 4)
+    assert differing(resumed(recurrent, tmp_path, state, 4), expected) == []
+    capsys.readouterr()
+    resumed(recurrent.replace("dim: 3", "dim: 2"), tmp_path, state, 1)
+    assert "not the states of 2 streams: they begin with zeros" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("source", ["lmdb", "hdf5"])
 def test_solvers_side_by_side_go_on_in_their_shares(source, net, tmp_path, monkeypatch):
     """The root's state takes each of them on in the records. Beside the root, random numbers are a solver's own."""

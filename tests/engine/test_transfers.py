@@ -54,7 +54,11 @@ layer { name: "code" type: "InnerProduct" bottom: "scores" top: "code" inner_pro
   weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "EuclideanLoss" bottom: "code" bottom: "label" top: "loss" }
 """
-NETS = {"lenet": LENET + LOSS, "alexnet": ALEXNET + LOSS}
+SOFTMAX = """
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "scores" bottom: "label" top: "loss" }
+layer { name: "accuracy" type: "Accuracy" bottom: "scores" bottom: "label" top: "accuracy" }
+"""
+NETS = {"lenet": LENET + LOSS, "alexnet": ALEXNET + LOSS, "classifier": ALEXNET + SOFTMAX}
 
 # Operations whose result is host memory, or of a size that the values decide: they wait for the device.
 READS = {

@@ -333,4 +333,7 @@ class InputLayer(SourceLayer):
                 blob.reshape(*_nth(shapes, index).dim)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        pass
+        self.check(
+            len(self.layer_param.input_param.shape) > 0 or all(blob.num_axes for blob in top),
+            "the input has no shape: write input_param { shape { dim: ... } }, or reshape its blob before the net runs",
+        )

@@ -17,7 +17,9 @@ from caffe.layers.data import SourceLayer
 from caffe.proto import caffe_pb2
 from caffe.weight_files import write_whole_hdf5
 
-CLASSES = {"i": "H5T_INTEGER", "u": "H5T_INTEGER", "f": "H5T_FLOAT"}  # numpy's kinds of numbers as HDF5 calls them
+NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)  # classes of values; numpy's bool is an enum
+_OTHER_CLASSES = ["TIME", "STRING", "BITFIELD", "OPAQUE", "COMPOUND", "REFERENCE", "VLEN", "ARRAY"]
+OTHERS = {getattr(h5py.h5t, name): f"H5T_{name}" for name in _OTHER_CLASSES}
 
 
 def _reason(error: OSError) -> str:
@@ -44,9 +46,10 @@ def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
                     f"Failed to find HDF5 dataset {name} in {path}: a top reads the dataset of its name; "
                     f"the file has {', '.join(sorted(file)) or 'none'}"
                 )
-            if found.dtype.kind not in CLASSES:
+            kind = found.id.get_type().get_class()
+            if kind not in NUMBERS:
                 raise ValueError(
-                    f"Unsupported datatype class of {name} in {path}: expected numbers, found {found.dtype}"
+                    f"Unsupported datatype class of {name} in {path}: expected numbers, found {OTHERS.get(kind, kind)}"
                 )
             if not found.ndim:
                 raise ValueError(f"{path}: Input must have at least 1 axis; dataset {name} is one value")
@@ -55,7 +58,10 @@ def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
                     f"{path}: expected datasets of as many rows as {names[0]}, {len(arrays[0])}; "
                     f"{name} has {len(found)}"
                 )
-            arrays.append(np.asarray(found, np.float32))
+            try:
+                arrays.append(np.asarray(found, np.float32))
+            except OSError as error:
+                raise ValueError(f"Failed to read float dataset {name} of {path}: {error}") from None
     if not len(arrays[0]):
         raise ValueError(f"{path}: expected at least one row in {names[0]}, found none")
     return arrays

@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from caffe import glog
+from caffe import glog, value_checks
 from caffe.blob import Blob
 from caffe.layer import Layer, LossLayer, register
 from caffe.proto import caffe_pb2
@@ -61,16 +61,17 @@ def classes_of(
     wrong = (index < 0) | (index >= count)
     if valid is not None:
         wrong &= valid
-    if wrong.any():
-        place = int(wrong.view(-1).nonzero()[0])
+
+    def message(place: int, label: float) -> str:
         where = f"item {place // inner}" + (f", position {place % inner}" if inner > 1 else "")
-        layer.check(
-            False,
+        return (
             f"the label of {where} is not a class: expected 0 to {count - 1} (bottom 0 has {count} scores for each "
             f"prediction){'' if ignore is None else f' or ignore_label {ignore}'}, "
-            f"found {labels.reshape(-1)[place].item():g}; correct the labels or num_output",
+            f"found {label:g}; correct the labels or num_output"
         )
-    return (index if valid is None else index.where(valid, 0)), valid
+
+    value_checks.check(layer, wrong, labels, message)
+    return (index if valid is None else index.where(valid, 0)).clamp(0, count - 1), valid
 
 
 def _three_axes(x: torch.Tensor, axis: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from caffe import fillers, glog
+from caffe import fillers, glog, value_checks
 from caffe.layer import Layer, register
 
 
@@ -65,10 +65,9 @@ class Embed(Layer):
     def compute(self, x):
         index, rows = x.detach().long(), self.layer_param.embed_param.input_dim
         wrong = (index < 0) | (index >= rows)
-        if wrong.any():
-            place = int(wrong.view(-1).nonzero()[0])
-            self.check(False, f"value {place} of the bottom is no row of the table: expected 0 to {rows - 1} "
-                              f"(input_dim {rows}), found {x.reshape(-1)[place].item():g}")  # fmt: skip
+        value_checks.check(self, wrong, x, lambda place, value: (
+            f"value {place} of the bottom is no row of the table: expected 0 to {rows - 1} (input_dim {rows}), "
+            f"found {value:g}"))  # fmt: skip
         table, *bias = self.params
-        rows = F.embedding(index, table)
-        return rows + bias[0] if bias else rows
+        found = F.embedding(index.clamp(0, rows - 1), table)
+        return found + bias[0] if bias else found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -176,6 +177,21 @@ class Recurrent(Layer):
         super().forward(bottom, top)
         for blob, state in zip(self.memory, self.last, strict=True):
             blob.set_data(state, keep=False)
+
+    def snapshot_state(self):
+        return np.stack([blob.data for blob in self.memory]).astype("<f4").tobytes()
+
+    def restore_state(self, state):
+        values, shape = np.frombuffer(state, "<f4"), (len(self.memory), *self.memory[0].shape)
+        if values.size != math.prod(shape):
+            glog.warning(
+                "recurrent_layer.cpp:20",
+                f"layer {self.layer_param.name!r}: the solverstate's {values.size} values are not the states of "
+                f"{shape[2]} streams: they begin with zeros",
+            )
+            return
+        for blob, each in zip(self.memory, values.reshape(shape), strict=True):
+            blob.data[...] = each
 
     def backward(self, top, propagate_down, bottom):
         states = 2 + self.static
