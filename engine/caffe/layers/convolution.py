@@ -47,8 +47,8 @@ def deconvolve(x, weight, bias, stride, pad, _, group, dilation):
 
 
 class _ByParts(torch.autograd.Function):
-    """torch's convolution of images and its gradients, a part of the batch at a time: on a CPU torch's own makes copies of
-    bottom, top and diffs in another order of values, for whole batches as much memory as the net's blobs take."""
+    """torch's convolution of images and its gradients, a part of the batch at a time: torch's own, on a CPU, copies
+    bottom, top and diffs into another order of values, for a whole batch as much memory as the net's blobs take."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, layer):
