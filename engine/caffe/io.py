@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 from caffe.blob import floats, proto_shape
 from caffe.proto import caffe_pb2
@@ -212,6 +211,8 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     new_dims = tuple(int(dim) for dim in new_dims)
     if im.shape[-1] not in (1, 3):
         factors = (new_dims[0] / im.shape[0], new_dims[1] / im.shape[1], 1)
+        from scipy import ndimage  # here, for it takes a tenth of the time of `import caffe`
+
         return ndimage.zoom(im, factors, order=interp_order).astype(np.float32)
     low, high = im.min(), im.max()
     if not high > low:
@@ -227,6 +228,8 @@ def _resize_unit(image: np.ndarray, size: tuple[int, ...], order: int) -> np.nda
     """`image` (H, W, K) in [0, 1], smoothed by the factor of shrinking, at the centres of the new pixels."""
     factors = np.array(image.shape[:2]) / size
     sigma = (*np.maximum(0, (factors - 1) / 2), 0)
+    from scipy import ndimage
+
     image = ndimage.gaussian_filter(image, sigma, mode="constant")
     places = [factor * (np.arange(dim) + 0.5) - 0.5 for factor, dim in zip(factors, size, strict=True)]
     rows, columns = (_weights(at, count, order) for at, count in zip(places, image.shape, strict=False))
