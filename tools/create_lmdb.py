@@ -20,6 +20,7 @@ import argparse
 import collections
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -31,12 +32,11 @@ from pathlib import Path
 import cv2
 import lmdb
 import numpy as np
-from caffe.proto import caffe_pb2
 from image_source import BadImage, Source, SourceError, decode, from_arrays, from_folder, from_list
 from progress import console, counter
 
 BATCH_RECORDS, BATCH_BYTES = 1024, 32 << 20  # one transaction
-FIRST_MAP = 1 << 24  # bytes; doubled whenever it is full
+FIRST_MAP = 4 * BATCH_BYTES  # the file takes what it holds; doubled whenever it is full
 KEY_BYTES = 511  # LMDB's limit; a longer path is cut, the number in front keeps the key unique
 CHUNK = 32  # images a worker thread takes at a time
 
@@ -45,12 +45,27 @@ class LmdbError(RuntimeError):
     """An LMDB that cannot be written, or is not what it should be."""
 
 
+def _messages():
+    """Caffe's messages without the rest of Caffe: `import caffe` takes two seconds, as long as 2,000 images."""
+    caffe = importlib.util.find_spec("caffe")
+    if caffe is None:
+        raise ModuleNotFoundError("the package caffe is not installed: run `pip install -e .` in the project's folder")
+    path = Path(caffe.origin).parent / "proto" / "caffe_pb2.py"
+    spec = importlib.util.spec_from_file_location("caffe_messages", path)
+    messages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(messages)
+    return messages
+
+
+Datum = _messages().Datum
+
+
 def make_datum(pixels: np.ndarray, raw: bytes | None, labels: np.ndarray, first: int, encode: str) -> bytes:
     """A serialised Datum of an image, BGR (H, W, 3) or grey (H, W) uint8, and its label vector (C,).
 
     `encode`: raw, jpg or png; `raw` are the image file's own bytes where they may be stored as they are.
     """
-    datum = caffe_pb2.Datum(label=first)
+    datum = Datum(label=first)
     datum.channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     datum.height, datum.width = pixels.shape[:2]
     datum.float_data.extend(labels.tolist())
@@ -303,7 +318,7 @@ def _check_key(out: Path, key: bytes, last: int) -> int:
 
 def _check_datum(name: str, value: bytes) -> tuple[tuple[int, int, int], int]:
     """The shape (C, H, W) and number of labels of a serialised Datum."""
-    datum = caffe_pb2.Datum()
+    datum = Datum()
     try:
         datum.ParseFromString(value)
     except Exception as error:  # protobuf's DecodeError lives in a different module from version to version
