@@ -62,5 +62,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does, it ends the sides too
+    for each in (signal.SIGTERM, signal.SIGHUP):  # they end the sides too, as Ctrl-C does
+        signal.signal(each, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
@@ -19,7 +20,7 @@ PACKAGES = ("torch", "numpy", "numba", "protobuf", "opencv-python-headless", "lm
 
 
 def facts() -> dict:
-    """Date, machine, versions, commit, and the load (of the last minute) that others made before the row began."""
+    """Date, machine, versions and commit."""
     with open("/proc/cpuinfo") as file:
         models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
     versions = {name: metadata.version(name) for name in PACKAGES}
@@ -34,7 +35,6 @@ def facts() -> dict:
         "versions": {"python": platform.python_version(), **versions},
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "load": round(os.getloadavg()[0], 2),
     }
 
 
@@ -44,10 +44,11 @@ def _git(*words: str) -> str | None:
 
 
 def entry(row: Row, rounds: list, about: dict) -> dict:
-    """What the file holds of a row. rounds: as harness.measure gives them."""
+    """What the file holds of a row. rounds: as harness.measure gives them. `others`: the median sample's."""
     peaks = {side: max(each[side]["peak"] for each in rounds) for side in row.sides}
-    return {"says": row.says, **about, "goals": [goal.result(rounds) for goal in row.goals], "peaks": peaks,
-            "rounds": rounds}  # fmt: skip
+    others = statistics.median(figures["others"] for each in rounds for figures in each.values())
+    goals = [goal.result(rounds) for goal in row.goals]
+    return {"says": row.says, **about, "others": others, "goals": goals, "peaks": peaks, "rounds": rounds}
 
 
 def add(path: Path, name: str, measured: Mapping) -> None:
@@ -80,7 +81,7 @@ def amount(value: float, figure: str, rate: str = "") -> str:
         return f"{1 / value:.0f} {rate}/s"
     if figure != "seconds":
         return f"{value / 1e9:.2f} GB"
-    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+    return f"{value * 1e3:.4g} ms" if value < 1 else f"{value:.3g} s"
 
 
 def cells(measured: Mapping) -> list[list[str]]:
@@ -107,18 +108,22 @@ def lines(name: str, measured: Mapping) -> list[str]:
 
 
 def table(rows: Mapping[str, Mapping]) -> Table:
-    """The rows for a person to read, a line a goal; the peak memory is that of the side the goal is about."""
+    """The rows for a person to read, a line a goal; the peak memory is that of the side the goal is about.
+
+    others: the share of the cores that other programs had while a sample was taken.
+    """
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
-    for column in ("row", "medians", "ratio (least..greatest)", "goal", "", "peak memory", "rounds"):
+    for column in ("row", "medians", "ratio (least..greatest)", "goal", "", "peak memory", "rounds", "others"):
         made.add_column(column, overflow="fold")
     for name, measured in rows.items():
         for goal, each in zip(measured["goals"], cells(measured), strict=True):
-            made.add_row(name, *each, amount(measured["peaks"][goal["of"]], "peak"), str(len(measured["rounds"])))
+            peak, rounds = amount(measured["peaks"][goal["of"]], "peak"), str(len(measured["rounds"]))
+            made.add_row(name, *each, peak, rounds, f"{measured['others']:.0%}")
     last = next(reversed(rows.values()))
     machine = last["machine"]
     made.caption = (
         f"{last['date']}, {machine['cpu']}, {machine['cores']} cores, torch {last['versions']['torch']}, "
-        f"commit {(last['commit'] or 'unknown')[:7]}{' with changes' if last['changed_files'] else ''}, "
-        f"load before the last row {last['load']}"
+        f"commit {(last['commit'] or 'unknown')[:7]}{' with changes' if last['changed_files'] else ''}; "
+        "others: what other programs had of the cores meanwhile"
     )
     return made

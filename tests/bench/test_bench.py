@@ -95,7 +95,7 @@ def test_the_record_holds_every_sample_and_keeps_other_rows(tmp_path, monkeypatc
     rows = json.loads(out.read_text())["rows"]
     assert list(rows) == ["one", "two"] and rows["one"] == first
     for row in rows.values():
-        assert row["date"].endswith("UTC") and row["load"] >= 0 and len(row["rounds"]) == 2
+        assert row["date"].endswith("UTC") and 0 <= row["others"] <= 1 and len(row["rounds"]) == 2
         assert row["machine"]["cores"] >= 1 and row["machine"]["cpu"] and row["versions"]["torch"] == torch.__version__
         assert re.fullmatch("[0-9a-f]{40}", row["commit"] or "0" * 40) and row["changed_files"] in (True, False)
         ratio, alone = row["goals"]
@@ -236,5 +236,9 @@ def test_the_weights_file_is_whole(tmp_path, monkeypatch):
 
 
 def test_amounts_are_readable():
-    assert record.amount(0.0123, "seconds") == "12.3 ms" and record.amount(2.5, "seconds") == "2.5 s"
+    assert (
+        record.amount(0.0123, "seconds") == "12.3 ms"
+        and record.amount(0.9996, "seconds") == "999.6 ms"
+        and record.amount(2.5, "seconds") == "2.5 s"
+    )
     assert record.amount(5e8, "peak") == "0.50 GB" and record.amount(0.002, "seconds", "images") == "500 images/s"
