@@ -79,8 +79,8 @@ class Layer:
             if one is not bottom[0]:
                 one.reshape_like(bottom[0])
 
-    def compute(self, *bottoms: torch.Tensor) -> torch.Tensor | Sequence[torch.Tensor | None]:
-        """The tops from the bottoms, of the shapes `reshape` gave, differentiable. None: leave that top alone."""
+    def compute(self, *bottoms: torch.Tensor) -> torch.Tensor | Sequence[torch.Tensor]:
+        """The tops from the bottoms, of the shapes `reshape` gave, differentiable."""
         raise NotImplementedError(f"{self.type} Layer has no compute")
 
     # -- forward and backward
@@ -98,8 +98,7 @@ class Layer:
         self._room.clear()
         taken = {blob.data_memory.tensor.data_ptr() for blob in (*bottom, *self.blobs)}
         for blob, value in zip(top, outputs, strict=True):
-            if value is not None:
-                blob.set_data(value, keep=value.untyped_storage().data_ptr() not in taken)
+            blob.set_data(value, keep=value.untyped_storage().data_ptr() not in taken)
 
     def _make_room(self, memories: Iterable[Memory]) -> None:
         """Take from blobs what they hold: what is computed for them next needs the room."""
@@ -191,8 +190,7 @@ class Layer:
                 outputs = self._tops(precision.computed(self, inputs))
         finally:
             self._leaves = None
-        edges = [None if value is None or not value.requires_grad else torch.autograd.graph.get_gradient_edge(value)
-                 for value in outputs]  # fmt: skip
+        edges = [torch.autograd.graph.get_gradient_edge(value) if value.requires_grad else None for value in outputs]
         self._record = edges, inputs, params
         return outputs
 
@@ -214,7 +212,7 @@ class Layer:
         return self._leaves if self._leaves is not None else [blob.data_tensor for blob in self.blobs]
 
     @staticmethod
-    def _tops(result: torch.Tensor | Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    def _tops(result: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [result] if isinstance(result, torch.Tensor) else list(result)
 
     # -- checks

@@ -44,7 +44,7 @@ def set_precision(name: str) -> None:
     device.allow_tf32(name == "tf32")
 
 
-def computed(layer, inputs: Sequence[torch.Tensor]) -> torch.Tensor | Sequence[torch.Tensor | None]:
+def computed(layer, inputs: Sequence[torch.Tensor]) -> torch.Tensor | Sequence[torch.Tensor]:
     """layer.compute(*inputs), whose results are float32 whatever the products' precision."""
     if _name != "bf16" or layer.type not in LAYERS:
         return layer.compute(*inputs)
