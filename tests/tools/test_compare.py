@@ -53,6 +53,25 @@ def test_runs_of_one_setting_stand_in_one_row(root):
     assert rows["ITQ"].setting.net == "pixels"
 
 
+def test_a_run_that_is_a_cell_as_well_counts_once(root):
+    about = {"dataset": "cifar10", "bits": 12, "variant": "dhn_b"}
+    metrics(root, "cifar10-dhn_b-12", **about, protocols={"dhn-caffe": scores(0.55)})
+    (row,) = [row for row in compare.ours("cifar10", root)["cifar10"] if row.setting.method == "DHN-B"]
+    assert row.seeds == {12: [1]} and row.maps == {12: 0.55}
+
+
+def test_splits_stand_in_one_table_unless_published_apart(root, capsys):
+    other = {"split": {"split": "10k-50k", "R": "all"}, "queries": 10000, "database": 50000}
+    metrics(root, "cifar10-dhn-24", dataset="cifar10", bits=24, **other, protocols={"standard": scores(0.8)})
+    compare.compare("cifar10", [12, 24], root)
+    said = capsys.readouterr().out
+    assert "the split (paper there, 10k-50k here)" in said and "0.550" in said and "0.800" in said
+    split = {"split": "81-concepts", "R": 5000}
+    metrics(root, "nus_wide-dhn-12", dataset="nus_wide", bits=12, split=split, protocols={"hash-caffe": scores(0.6)})
+    compare.compare("nus_wide", [12, 32], root)
+    assert "rerun in HashNet" in capsys.readouterr().out and (root / "runs/compare-nus_wide_81.html").exists()
+
+
 def test_the_protocol_is_the_one_nearest_to_the_published_tables():
     known = {key: {} for key in ("standard", "hash-caffe", "dhn-caffe", "hash-caffe@1000")}
     for real, top, name in (
