@@ -16,6 +16,7 @@ _device_id = 0
 _tf32 = False
 _seed: int | None = None
 _generators: dict[str, torch.Generator] = {}
+_copy_streams: dict[torch.device, torch.cuda.Stream] = {}
 
 
 def set_mode_cpu() -> None:
@@ -60,6 +61,13 @@ def allow_tf32(allowed: bool) -> None:
 def current() -> torch.device:
     """The device that nets compute on now."""
     return torch.device("cuda", _device_id) if _mode == "cuda" else torch.device("cpu")
+
+
+def copy_stream(where: torch.device) -> torch.cuda.Stream:
+    """The stream of CUDA device `where` in which batches are copied to it, beside what its nets compute."""
+    if where not in _copy_streams:
+        _copy_streams[where] = torch.cuda.Stream(where)
+    return _copy_streams[where]
 
 
 def set_random_seed(seed: int) -> None:

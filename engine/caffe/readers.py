@@ -165,16 +165,16 @@ def read_image(path: str, color: bool = True, resize: tuple[int, int] | None = N
 class Batches:
     """Batches of `count` records, transformed: what a PrefetchingLayer's thread makes.
 
-    threads: whether loading a record is worth threads. pinned: the memory is for copies to a GPU.
+    threads: whether loading a record is worth threads.
     """
 
-    def __init__(self, reader: Reader, count: int, threads: bool, pinned: bool):
-        self.reader, self.count, self.threads, self.pinned = reader, count, threads, pinned
+    def __init__(self, reader: Reader, count: int, threads: bool):
+        self.reader, self.count, self.threads = reader, count, threads
 
     def make(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The next data (N, C, H, W) and labels (N,) or (N, L), float32 on the host."""
         sources, labels = zip(*(self.reader.take() for _ in range(self.count)), strict=True)
-        data = self.reader.transformer.batch(sources, self.threads, self.pinned)
+        data = self.reader.transformer.batch(sources, self.threads)
         return data, torch.tensor(labels, dtype=torch.float32)
 
     def state(self) -> caffe_pb2.SourceState:

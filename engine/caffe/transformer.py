@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from caffe import device, glog
+from caffe import device, glog, upload
 from caffe.blob import floats, proto_shape
 from caffe.datasource import workers
 from caffe.proto import caffe_pb2, kinds
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 # An image to come: its name in error messages, and what loads it as a uint8 or float (C, H, W) array.
 Source = tuple[str, Callable[[], np.ndarray]]
 
-_CHUNK = 8  # images that one thread decodes at a time
+_CHUNK = 4  # images that one thread makes at a time
 
 
 def decode(encoded: bytes | np.ndarray, color: bool | None) -> np.ndarray | None:
@@ -95,7 +95,9 @@ class DataTransformer:
                 raise ValueError("Cannot specify mean_file and mean_value at the same time")
             glog.info("data_transformer.cpp:25", f"Loading mean file from: {param.mean_file}")
             self.mean = _mean_image(param.mean_file)
+            self._mirrored_mean = np.ascontiguousarray(self.mean[:, :, ::-1]) if self.mirror else None
         self.random = np.random.RandomState(device.random_seed())
+        self._memory = upload.HostMemory()
 
     def shape(self, image: Shape) -> Shape:
         """(C, H, W) of what becomes of an image of shape `image`. Raises ValueError where it does not fit."""
@@ -114,7 +116,7 @@ class DataTransformer:
         """(C, H, W) of the batch whose first image is `first`. Errors name it."""
         return self._named(first[0], lambda: self.shape(first[1]().shape))
 
-    def batch(self, sources: Sequence[Source], threads: bool, pinned: bool = False) -> torch.Tensor:
+    def batch(self, sources: Sequence[Source], threads: bool) -> torch.Tensor:
         """Load and transform `sources`: a float32 tensor (N, C, H, W), on the host.
 
         The first image gives the batch its shape. Random choices are the same however many `threads` load.
@@ -124,7 +126,7 @@ class DataTransformer:
         """
         first = self._load(sources[0])
         shape = self._named(sources[0][0], self.shape, first.shape)
-        whole = torch.empty((len(sources), *shape), dtype=torch.float32, pin_memory=pinned)
+        whole = self._memory.take((len(sources), *shape))
         out = whole.numpy()
         draws = self.random.random_sample((len(sources), 3))
 
@@ -134,31 +136,33 @@ class DataTransformer:
                 if index and image.shape != first.shape:
                     self._check_like(sources[index][0], image.shape, first.shape)
                 self._place(image, draws[index], out[index])
+            self._scale(out[start:stop])
 
-        if threads:
-            starts = range(0, len(sources), _CHUNK)
-            list(workers().map(place, starts, (min(start + _CHUNK, len(sources)) for start in starts)))
-        else:
-            place(0, len(sources))
-        if self.mean_values.size:
-            out -= self.mean_values.reshape(-1, 1, 1)
-        if self.scale != 1:
-            out *= self.scale
+        starts = range(0, len(sources), _CHUNK)
+        each = workers().map if threads else map
+        list(each(place, starts, (min(start + _CHUNK, len(sources)) for start in starts)))
         return whole
 
     def _place(self, image: np.ndarray, draw: np.ndarray, out: np.ndarray) -> None:
-        """The cropped and mirrored image, less the mean image, into `out`."""
+        """The cropped and mirrored image, less the mean image, into `out`. Bytes are cropped, parted into channels and
+        mirrored as bytes, a quarter of what floats would be."""
         _, height, width = out.shape
         spare = (image.shape[1] - height, image.shape[2] - width)
         top, left = (int(draw[1] * (spare[0] + 1)), int(draw[2] * (spare[1] + 1))) if self.train else (
             spare[0] // 2, spare[1] // 2)  # fmt: skip
-        if self.mirror and draw[0] < 0.5:
-            out = out[:, :, ::-1]
-        part = image[:, top : top + height, left : left + width]
-        if self.mean is None:
-            out[...] = part
-        else:
-            np.subtract(part, self.mean[:, top : top + height, left : left + width], out=out)
+        part = _planes(image[:, top : top + height, left : left + width])
+        mirror = self.mirror and draw[0] < 0.5
+        out[...] = _mirrored(part) if mirror else part
+        if self.mean is not None:
+            mean, left = (self._mirrored_mean, spare[1] - left) if mirror else (self.mean, left)
+            out -= mean[:, top : top + height, left : left + width]
+
+    def _scale(self, images: np.ndarray) -> None:
+        """Less the mean values, times the scale: some images (N, C, H, W) at once, while they are in the cache."""
+        if self.mean_values.size:
+            images -= self.mean_values.reshape(-1, 1, 1)
+        if self.scale != 1:
+            images *= self.scale
 
     def _check_like(self, name: str, found: Shape, first: Shape) -> None:
         """Images of one batch may differ where a crop makes them alike."""
@@ -180,6 +184,21 @@ class DataTransformer:
             return call(*arguments)
         except (ValueError, cv2.error) as error:
             raise ValueError(f"{name}: {error}") from None
+
+
+def _planes(image: np.ndarray) -> np.ndarray:
+    """`image` with each channel's values side by side; one that OpenCV decoded has each pixel's."""
+    if image.dtype != np.uint8 or len(image) == 1 or image.strides[0] != 1:
+        return image
+    planes = np.empty(image.shape, np.uint8)
+    cv2.split(image.transpose(1, 2, 0), list(planes))
+    return planes
+
+
+def _mirrored(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8:
+        return image[:, :, ::-1]
+    return cv2.flip(np.ascontiguousarray(image).reshape(-1, image.shape[2]), 1).reshape(image.shape)
 
 
 def _mean_image(path: str) -> np.ndarray:

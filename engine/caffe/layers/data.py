@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from caffe import device, fillers, glog, parallel
+from caffe import fillers, glog, parallel, upload
 from caffe.blob import Blob
 from caffe.datasource import Database, Prefetcher
 from caffe.layer import Layer, register
@@ -51,13 +51,10 @@ class PrefetchingLayer(SourceLayer):
             raise type(error)(f"layer {self.layer_param.name!r} ({self.type}): {error}") from None
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        (data, labels), self._state = self._checked(self._prefetcher.next)
-        where = device.current()
-        top[0].reshape(*data.shape)
-        top[0].set_data(data.to(where, non_blocking=True))
-        if len(top) > 1:
-            top[1].reshape(*labels.shape)
-            top[1].set_data(labels.to(where))
+        sent, self._state = self._checked(self._prefetcher.next)
+        for blob, values in zip(top, sent.take(), strict=False):  # the labels' top may be left out
+            blob.reshape(*values.shape)
+            blob.set_data(values)
 
     def snapshot_state(self) -> bytes:
         return self._state.SerializeToString()
@@ -71,8 +68,8 @@ class PrefetchingLayer(SourceLayer):
 
 
 def _produce(batches: Batches):
-    """The next batch, and the state after it."""
-    return batches.make(), batches.state()
+    """The next batch, on its way to where nets compute, and the state after it."""
+    return upload.send(batches.make()), batches.state()
 
 
 class RecordLayer(PrefetchingLayer):
@@ -93,7 +90,7 @@ class RecordLayer(PrefetchingLayer):
         glog.info(where, "output data size: " + ",".join(map(str, top[0].shape)))
         if len(top) > 1:
             top[1].reshape(batch_size, *self.label_shape)
-        self.start(Batches(reader, batch_size, threads, pinned=device.current().type == "cuda"))
+        self.start(Batches(reader, batch_size, threads))
 
     def open(self, transformer: DataTransformer) -> tuple[int, Reader, bool]:
         """(batch size, what reads the records, whether loading them is worth threads)."""
@@ -262,10 +259,11 @@ class MemoryDataLayer(SourceLayer):
             "MemoryDataLayer needs to be initialized by calling Reset: net.set_input_arrays(data, labels)",
         )
         part = slice(self._at, self._at + self.batch_size)
-        top[0].reshape(*self.shape)
-        top[0].set_data(torch.tensor(self._data[part]))
-        top[1].reshape(self.batch_size, 1, 1, 1)  # (N,) until the first forward, as in BVLC
-        top[1].set_data(torch.tensor(self._labels[part]))
+        batch = upload.send([torch.tensor(self._data[part]), torch.tensor(self._labels[part])]).take()
+        shapes = self.shape, (self.batch_size, 1, 1, 1)  # of the labels (N,) until the first forward, as in BVLC
+        for blob, shape, values in zip(top, shapes, batch, strict=True):
+            blob.reshape(*shape)
+            blob.set_data(values)
         self._at = part.stop % len(self._data)
 
 

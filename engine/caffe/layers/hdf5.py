@@ -8,9 +8,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import torch
 
-from caffe import device, glog, parallel
+from caffe import device, glog, parallel, upload
 from caffe.blob import Blob
 from caffe.layer import Layer, register
 from caffe.layers.data import SourceLayer
@@ -136,15 +135,16 @@ class HDF5Data(SourceLayer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         count = self.layer_param.hdf5_data_param.batch_size
-        batch = [np.empty((count, *array.shape[1:]), np.float32) for array in self.arrays]
+        batch = [upload.empty((count, *array.shape[1:])) for array in self.arrays]
+        rows = [values.numpy() for values in batch]
         for item in range(count):
             self._pass(self.first)
-            for values, array in zip(batch, self.arrays, strict=True):
+            for values, array in zip(rows, self.arrays, strict=True):
                 values[item] = array[self.row_order[self.row]]
             self._pass(self.stride - self.first)
-        for blob, values in zip(top, batch, strict=True):
+        for blob, values in zip(top, upload.send(batch).take(), strict=True):
             blob.reshape(*values.shape)
-            blob.set_data(torch.from_numpy(values).to(device.current()))
+            blob.set_data(values)
 
     def snapshot_state(self) -> bytes:
         return caffe_pb2.SourceState(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from caffe import device, glog
+from caffe import device, glog, upload
 from caffe.blob import Blob
 from caffe.datasource import workers
 from caffe.layer import register
@@ -191,9 +191,9 @@ class Sampler:
         """Data (N, C, crop, crop), 0 where a window's context is outside its image, and labels (N,)."""
         chosen = [windows[self.random.randint(len(windows))] for windows, count in self.shares for _ in range(count)]
         mirrors = self.random.randint(2, size=len(chosen)) if self.transformer.mirror else [0] * len(chosen)
-        data = np.zeros((len(chosen), self.channels, self.warp.size, self.warp.size), np.float32)
-        list(workers().map(self._place, chosen, mirrors, data))
-        return torch.from_numpy(data), torch.tensor([window.label for window in chosen], dtype=torch.float32)
+        data = upload.empty((len(chosen), self.channels, self.warp.size, self.warp.size)).zero_()
+        list(workers().map(self._place, chosen, mirrors, data.numpy()))
+        return data, torch.tensor([window.label for window in chosen], dtype=torch.float32)
 
     def state(self) -> caffe_pb2.SourceState:
         """What the next batch is drawn with."""
