@@ -64,6 +64,17 @@ def _to_channels(image: np.ndarray, gray: bool | None) -> np.ndarray:
     return np.repeat(image, 3, axis=2) if gray is False and image.shape[2] == 1 else image
 
 
+def planes(image: np.ndarray, mirrored: bool) -> np.ndarray:
+    """An image (channels, height, width) uint8, mirrored or not, each channel's values side by side. One that OpenCV
+    decoded has each pixel's: OpenCV parts and mirrors those faster than numpy."""
+    if image.shape[0] == 1 or image.strides[0] != 1:
+        return image[:, :, ::-1] if mirrored else image
+    import cv2
+    pixels, channels = image.transpose(1, 2, 0), np.empty(image.shape, np.uint8)
+    cv2.split(cv2.flip(pixels, 1) if mirrored else pixels, list(channels))
+    return channels
+
+
 class _Source:
     """What both kinds of source share: resizing and the cache of decoded images."""
 
@@ -81,17 +92,11 @@ class _Source:
             import cv2
             height, width = self.resize
             image = cv2.resize(image, (width, height)).reshape(height, width, -1)
-        record = np.ascontiguousarray(image.transpose(2, 0, 1)), labels
+        record = image.transpose(2, 0, 1), labels
         if self._cached_bytes + record[0].nbytes <= _CACHE_BYTES:
             self._cached_bytes += record[0].nbytes
             self._cache[index] = record
         return record
-
-    def read_all(self, indices: list[int], map_) -> list[tuple[np.ndarray, np.ndarray]]:
-        """`read` for each index; what is not in the cache is read through map_ (a thread pool's map)."""
-        missing = [index for index in indices if index not in self._cache]
-        loaded = dict(zip(missing, map_(self.read, missing)))
-        return [loaded[index] if index in loaded else self._cache[index] for index in indices]
 
 
 class LmdbSource(_Source):

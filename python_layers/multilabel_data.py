@@ -8,8 +8,10 @@ import os
 import caffe
 import numpy as np
 
-from image_records import ListSource, LmdbSource, Prefetcher
+from image_records import ListSource, LmdbSource, Prefetcher, planes
 from layer_params import Param, read_param_str
+
+_CHUNK = 4  # images that one thread makes at a time
 
 
 class MultiLabelDataLayer(caffe.Layer):
@@ -91,6 +93,7 @@ class MultiLabelDataLayer(caffe.Layer):
         self.done[-1][1] += 1
         for i in range(len(top)):
             top[i].data[...] = batch[i]
+        self.batches.used.append(batch[0])
 
     def backward(self, top, propagate_down, bottom):
         pass
@@ -120,6 +123,8 @@ class Batches:
         self.source, self.batch_size, self.train, self.crop = source, batch_size, train, crop
         self.mirror, self.shuffle = mirror and train, shuffle and train
         self.mean, self.scale, self.seed = np.asarray(mean, np.float32), np.float32(scale), seed
+        self.mirrored_mean = np.ascontiguousarray(self.mean[..., ::-1]) if self.mean.ndim else self.mean
+        self.used: list = []  # images of batches that `build` may write over: new memory costs more than the mean
         image, _ = source.read(0)
         self.shape = (batch_size, image.shape[0], *(crop or image.shape[1:]))
         self._check(0, image)
@@ -161,20 +166,34 @@ class Batches:
             yield batch, random.rand(size, 3)  # drawn even if unused: an option never changes the order
 
     def build(self, plan: list, map_) -> tuple[np.ndarray, np.ndarray]:
-        """The images (B, channels, height, width) and labels (B, C) of a plan, float32; map_ maps over records."""
-        records = self.source.read_all([index for index, *_ in plan], map_)
-        images = np.empty((len(plan), *self.shape[1:]), np.float32)
+        """The images (B, channels, height, width) and labels (B, C) of a plan, float32; map_ is a pool's map."""
+        kept = self.used.pop() if self.used else None
+        images = kept if kept is not None and len(kept) == len(plan) else np.empty((len(plan), *self.shape[1:]),
+                                                                                    np.float32)
+
+        def place(start: int) -> list:
+            return [self._place(*each) for each in zip(plan[start:start + _CHUNK], images[start:start + _CHUNK])]
+
+        labels = itertools.chain.from_iterable(map_(place, range(0, len(plan), _CHUNK)))
+        return images, np.stack(list(labels))
+
+    def _place(self, planned: tuple, out: np.ndarray) -> np.ndarray:
+        """Write the image of one place of a plan into `out`; returns its labels."""
+        index, y, x, mirrored = planned
+        image, labels = self.source.read(index)
+        self._check(index, image)
         height, width = self.shape[2:]
-        for out, (image, _), (index, y, x, mirrored) in zip(images, records, plan):
-            self._check(index, image)
-            free = image.shape[1] - height, image.shape[2] - width
-            top, left = (int(y * (free[0] + 1)), int(x * (free[1] + 1))) if self.train else (free[0] // 2, free[1] // 2)
-            window = (slice(None), slice(top, top + height), slice(left, left + width))
-            mean = self.mean[window] if self.mean.shape == image.shape else self.mean
-            pixels = image[window] - mean
-            out[...] = pixels[:, :, ::-1] if mirrored else pixels
-        images *= self.scale
-        return images, np.stack([labels for _, labels in records])
+        free = image.shape[1] - height, image.shape[2] - width
+        top, left = (int(y * (free[0] + 1)), int(x * (free[1] + 1))) if self.train else (free[0] // 2, free[1] // 2)
+        out[...] = planes(image[:, top:top + height, left:left + width], mirrored)
+        if self.mean.ndim and self.mean.shape == image.shape:
+            mean, left = (self.mirrored_mean, free[1] - left) if mirrored else (self.mean, left)
+            out -= mean[:, top:top + height, left:left + width]
+        elif self.mean.any():
+            out -= self.mean
+        if self.scale != 1:
+            out *= self.scale
+        return labels
 
 
 def _pair(size) -> tuple | None:
