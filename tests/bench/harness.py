@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 SERVE = HERE / "sides" / "serve.py"
 OPENBLAS = "usr/lib/x86_64-linux-gnu/openblas-pthread"  # in the reference's root
-LIMIT = 300  # seconds that a side may take for its set-up or a sample
+LIMIT = 1200  # seconds that a side may take for its set-up or a sample
 
 
 class RowError(RuntimeError):
