@@ -81,7 +81,8 @@ def test_relu_writes_over_a_convolution_but_not_over_what_a_gradient_needs():
     import caffe
     from caffe.proto import caffe_pb2, text
 
-    for below, allowed in (('type: "InnerProduct" inner_product_param { num_output: 3 }', True), ('type: "TanH"', False)):
+    linear = 'type: "InnerProduct" inner_product_param { num_output: 3 }'
+    for below, allowed in ((linear, True), ('type: "TanH"', False)):
         net = caffe.Net(text.parse('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } } '
                                    f'layer {{ name: "y" bottom: "x" top: "y" {below} }} '
                                    'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }',
