@@ -80,7 +80,7 @@ conformance: $(READY)  ## run the same nets on BVLC Caffe and on the engine, and
 	$(BIN)/python tests/conformance/conformance.py
 
 bench: $(READY)  ## ratios of time and memory to BVLC Caffe and plain PyTorch, 15 minutes; ROWS="alexnet lenet" for some
-	@$(BIN)/python tests/bench/bench.py $(call given,,ROWS)
+	@env -u OMP_WAIT_POLICY $(BIN)/python tests/bench/bench.py $(call given,,ROWS)  # its sides have the cores by turns
 
 proto: $(READY)  ## regenerate caffe.desc after an edit of caffe.proto
 	$(BIN)/python -m caffe.proto.generate
