@@ -316,16 +316,17 @@ class Blob:
         memory.move(device.current())
         same = not memory.is_zero and values.data_ptr() == memory.tensor.data_ptr() and values.is_contiguous()
         if not same and not (keep and _may_be_kept(values, memory) and memory.adopt(values)):
-            target = memory.to_overwrite() if memory.count == self.count else memory.writable
-            target[: self.count].view(self._shape).copy_(values.reshape(self._shape))
+            self._to_overwrite(memory).copy_(values.reshape(self._shape))
         memory.written()
+
+    def _to_overwrite(self, memory: Memory) -> torch.Tensor:
+        target = memory.to_overwrite() if memory.count == self.count else memory.writable
+        return target[: self.count].view(self._shape)
 
     def diff_to_overwrite(self) -> torch.Tensor:
         """The gradient's tensor for writing every value into; `diff_memory.written()` ends it."""
-        memory = self.diff_memory
-        memory.move(device.current())
-        target = memory.to_overwrite() if memory.count == self.count else memory.writable
-        return target[: self.count].view(self._shape)
+        self.diff_memory.move(device.current())
+        return self._to_overwrite(self.diff_memory)
 
     def add_diff(self, values: torch.Tensor, keep: bool = True) -> None:
         """Add `values` to diff, as layers do for their parameters. `keep`: see `set_data`."""
