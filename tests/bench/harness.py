@@ -219,7 +219,7 @@ def left_out(row: Row) -> str | None:
         if not (reference.folder() / OPENBLAS / "libblas.so.3").is_file():
             return (
                 f"the reference in {reference.folder()} has netlib's BLAS alone, many times slower than OpenBLAS: "
-                "install Debian 11's package libopenblas0-pthread there"
+                "remove that folder and run `make reference` again"
             )
     free = free_memory()
     if free < row.memory:

@@ -3,7 +3,7 @@
 # REFERENCE names another folder. MIRROR names another Debian mirror (an archive's, once bullseye has left the others).
 set -eu
 
-packages=python3-caffe,caffe,python3-lmdb,python3-opencv
+packages=python3-caffe,caffe,libblas3,liblapack3,libopenblas0-pthread,python3-lmdb,python3-opencv
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 root=${REFERENCE:-$repository/.reference/root}
 stamp=$root/etc/caffe-reference
