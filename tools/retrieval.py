@@ -100,14 +100,19 @@ def score(
         raise ValueError(f"precision at N wants N of at least 1, found {at[0]}")
 
     table = kernels.harmonic_table(items)
-    labels = pack(query_labels), np.ascontiguousarray(pack(database_labels).T)
-    signs = pack(query_codes >= 0), np.ascontiguousarray(pack(database_codes >= 0).T)
+    labels = pack(query_labels), _by_words(pack(database_labels))
+    positive = pack(query_codes >= 0), pack(database_codes >= 0)
     tail = ranks, rules.over_relevant, at, table
-    statistics, found, balls = kernels.rank_by_hamming(*signs, *labels, bits, *tail)
+    statistics, found, balls = kernels.rank_by_hamming(positive[0], _by_words(positive[1]), *labels, bits, *tail)
     relevant = balls[:, :, 1].sum(1)
-    if rules.real or not (rules.zero_is_positive or (query_codes.all() and database_codes.all())):
-        real = [_ranked_values(codes, rules.real) for codes in (query_codes, database_codes)]
-        statistics, found, _ = kernels.rank_by_dot(np.ascontiguousarray(real[0].T), real[1], *labels, *tail)
+    if rules.real:
+        query, database = (_by_bits(codes) for codes in (query_codes, database_codes))
+        statistics, found, _ = kernels.rank_by_dot(np.ascontiguousarray(query.T), database, *labels, *tail)
+    elif not (rules.zero_is_positive or (query_codes.all() and database_codes.all())):
+        signed = pack(query_codes), pack(database_codes)
+        query = np.stack([positive[0], signed[0]], axis=1)
+        database = np.stack([_by_words(positive[1]), _by_words(signed[1])])
+        statistics, found = kernels.rank_by_signs(query, database, *labels, bits, *tail)
 
     inside = balls[:, : RADIUS + 1].sum(1)
     return {
@@ -196,7 +201,7 @@ def code_statistics(codes: np.ndarray) -> dict:
         "positive_least": float(share.min()),
         "positive_most": float(share.max()),
         "mean_abs": total / codes.size,
-        "zeros": zeros,
+        "zeros": int(zeros),
     }
 
 
@@ -213,10 +218,15 @@ def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray
     return np.ascontiguousarray(codes), labels
 
 
-def _ranked_values(codes: np.ndarray, real: bool) -> np.ndarray:
-    """Codes (N, K), or their signs with 0 for 0, as kernels.rank_by_dot takes them: (K, N), K filled up to 4."""
+def _by_words(packed: np.ndarray) -> np.ndarray:
+    """(N, W) as the kernels read a database: (W, N), a word of all items in a row."""
+    return np.ascontiguousarray(packed.T)
+
+
+def _by_bits(codes: np.ndarray) -> np.ndarray:
+    """Codes (N, K) as kernels.rank_by_dot takes a database: (K, N), K filled up to a multiple of 4."""
     values = np.zeros((-(-codes.shape[1] // 4) * 4, len(codes)), np.float32)
-    (np.positive if real else np.sign)(codes.T, out=values[: codes.shape[1]])
+    values[: codes.shape[1]] = codes.T
     return values
 
 

@@ -189,6 +189,20 @@ def _add_twice_hamming(key, query, database):
 
 
 @njit(cache=True)
+def _add_twice_distance(key, bits, query, database):
+    """Add twice bits minus the dot products of signs to key (N,) uint16; in query and database, (2, W) and (2, W, N),
+    first the bits of codes >= 0, then those of codes that are not 0.
+    """
+    key += np.uint16(2 * bits)
+    for word in range(query.shape[1]):
+        positive, signed = query[0, word], query[1, word]
+        for item in range(key.size):
+            both = signed & database[1, word, item]
+            unlike = _popcount((positive ^ database[0, word, item]) & both)
+            key[item] += np.uint16(unlike << np.uint64(2)) - np.uint16(_popcount(both) << np.uint64(1))
+
+
+@njit(cache=True)
 def _histogram(key, size):
     """(size,) int64, how often key (N,) uint16 takes each value below size."""
     counts = np.zeros((4, size), np.int64)  # of every fourth key: near equal keys do not wait for each other
@@ -204,49 +218,74 @@ def _histogram(key, size):
     return a + b + c + d
 
 
+@njit(cache=True)
+def _rank(key, distances, need, top, over_relevant, at, table, row, found):
+    """Rank by key (N,) uint16, twice the distance plus 1 if relevant, by counting sort, and measure the ranking.
+
+    Fills row (6,) and found (len(at), 2); returns (distances, 2), irrelevant and relevant items at each distance.
+    """
+    counts = _histogram(key, 2 * distances).reshape(distances, 2)
+    ends = np.zeros(distances, np.int64)
+    place = np.zeros(distances, np.int64)
+    total = groups = limit = 0
+    for d in range(distances):
+        size = counts[d, 0] + counts[d, 1]
+        place[d] = total
+        if size > 0 and total < need:
+            ends[groups] = total + size
+            groups += 1
+            limit = 2 * d + 1
+        total += size
+    relevance = np.empty(ends[groups - 1], np.uint8)
+    for item in range(key.size):
+        if key[item] <= limit:
+            d = key[item] >> np.uint16(1)
+            relevance[place[d]] = key[item] & 1
+            place[d] += 1
+    ap_over_ties(relevance, ends[:groups], top, counts[:, 1].sum() if over_relevant else 0, table, row)
+    hits_over_ties(relevance, ends[:groups], at, found[:, 0], found[:, 1])
+    return counts
+
+
 @njit(parallel=True, cache=True)
 def rank_by_hamming(query, database, query_labels, database_labels, bits, top, over_relevant, at, table):
-    """Rank the database by Hamming distance for each query, by counting sort, and measure the ranking.
+    """Rank the database by Hamming distance for each query and measure the ranking.
 
     query (Q, W), database (W, N): packed sign bits. query_labels (Q, L), database_labels (L, N): packed
     labels. at: ascending ranks N of precision at N, none above the database's size.
     Returns AP statistics (Q, 6), hits in the top N (Q, len(at), 2; stable, expected), and per Hamming
     distance 0 .. bits the number of items and of relevant items, (Q, bits + 1, 2).
     """
-    queries, items = query.shape[0], database.shape[1]
+    queries = query.shape[0]
     statistics = np.empty((queries, 6))
     found = np.empty((queries, at.size, 2))
-    balls = np.zeros((queries, bits + 1, 2), np.int64)
-    need = min(items, top if at.size == 0 else max(top, at[-1]))
+    balls = np.empty((queries, bits + 1, 2), np.int64)
+    need = min(database.shape[1], top if at.size == 0 else max(top, at[-1]))
     for q in prange(queries):
-        key = _shared_labels(query_labels[q], database_labels)  # twice the distance, plus 1 if relevant
+        key = _shared_labels(query_labels[q], database_labels)
         _add_twice_hamming(key, query[q], database)
-        counts = _histogram(key, 2 * bits + 2)
-        ends = np.zeros(bits + 1, np.int64)
-        place = np.zeros(bits + 1, np.int64)
-        total = groups = relevant = 0
-        limit = 0
-        for d in range(bits + 1):
-            size = counts[2 * d] + counts[2 * d + 1]
-            balls[q, d, 0] = size
-            balls[q, d, 1] = counts[2 * d + 1]
-            relevant += counts[2 * d + 1]
-            place[d] = total
-            if size > 0 and total < need:
-                ends[groups] = total + size
-                groups += 1
-                limit = 2 * d + 1
-            total += size
-        relevance = np.empty(ends[groups - 1], np.uint8)
-        for item in range(items):
-            if key[item] <= limit:
-                d = key[item] >> np.uint16(1)
-                relevance[place[d]] = key[item] & 1
-                place[d] += 1
-        over = relevant if over_relevant else 0
-        ap_over_ties(relevance, ends[:groups], top, over, table, statistics[q])
-        hits_over_ties(relevance, ends[:groups], at, found[q, :, 0], found[q, :, 1])
+        counts = _rank(key, bits + 1, need, top, over_relevant, at, table, statistics[q], found[q])
+        balls[q, :, 0] = counts[:, 0] + counts[:, 1]
+        balls[q, :, 1] = counts[:, 1]
     return statistics, found, balls
+
+
+@njit(parallel=True, cache=True)
+def rank_by_signs(query, database, query_labels, database_labels, bits, top, over_relevant, at, table):
+    """Rank the database by descending dot product of signs, where 0 has the sign 0, and measure the ranking.
+
+    query (Q, 2, W), database (2, W, N): packed bits of codes >= 0 and of codes that are not 0. The rest, and the
+    two results, are as in rank_by_hamming.
+    """
+    queries = query.shape[0]
+    statistics = np.empty((queries, 6))
+    found = np.empty((queries, at.size, 2))
+    need = min(database.shape[2], top if at.size == 0 else max(top, at[-1]))
+    for q in prange(queries):
+        key = _shared_labels(query_labels[q], database_labels)
+        _add_twice_distance(key, bits, query[q], database)
+        _rank(key, 2 * bits + 1, need, top, over_relevant, at, table, statistics[q], found[q])
+    return statistics, found
 
 
 @njit(cache=True)

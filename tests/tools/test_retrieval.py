@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import itertools
 
 import numpy as np
@@ -261,7 +262,27 @@ def test_zero_codes_add_nothing_to_published_rankings_and_are_positive_in_the_st
     assert retrieval.score(q, [[1]], d, labels, "hash-caffe")["map_low"] == 1
     result = retrieval.score(q, [[1]], d, labels, "standard")
     assert (result["map_low"], result["map_expected"], result["map_high"]) == (0.5, 0.75, 1)
+    assert json.loads(json.dumps(result)) == result
     assert result["codes"]["database"]["zeros"] == 1
+
+
+@pytest.mark.parametrize("bits", [5, 64, 70])
+def test_codes_with_zeros_rank_by_the_dot_products_of_their_signs(bits):
+    random = np.random.default_rng(bits)
+    q, d = (random.integers(-1, 2, (count, bits)).astype(np.float32) for count in (9, 400))
+    query_labels, labels = (random.integers(0, 2, (count, 3)) for count in (9, 400))
+    result = retrieval.score(3 * q, query_labels, 0.1 * d, labels, "hashnet", 50)
+    precisions = []
+    for code, wanted in zip(q, query_labels, strict=True):
+        order = np.argsort(-(d @ code), kind="stable")[:50]
+        hits = (labels[order] @ wanted > 0).astype(float)
+        if (labels @ wanted > 0).any():
+            precisions.append(np.sum(hits * hits.cumsum() / np.arange(1, 51)) / max(hits.sum(), 1))
+    assert result["map"] == pytest.approx(np.mean(precisions), abs=1e-12)
+    same = retrieval.score(q, query_labels, d, labels, "dhn-caffe", 50)  # dot products of the codes, which are signs
+    assert [result[each] for each in ("map_low", "map_expected", "map_high")] == pytest.approx(
+        [same[each] for each in ("map_low", "map_expected", "map_high")], abs=1e-12
+    )
 
 
 def test_hamming_radius_and_precision_recall_by_hand():
