@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import retrieval_kernels as kernels
 from numpy.typing import ArrayLike
@@ -101,18 +102,17 @@ def score(
 
     table = kernels.harmonic_table(items)
     labels = pack(query_labels), _by_words(pack(database_labels))
-    positive = pack(query_codes >= 0), pack(database_codes >= 0)
+    signs = pack(query_codes >= 0)[:, None], _by_words(pack(database_codes >= 0))[None]
     tail = ranks, rules.over_relevant, at, table
-    statistics, found, balls = kernels.rank_by_hamming(positive[0], _by_words(positive[1]), *labels, bits, *tail)
+    statistics, found, balls = kernels.rank_by_signs(*signs, *labels, bits, numba.get_num_threads(), *tail)
     relevant = balls[:, :, 1].sum(1)
     if rules.real:
         query, database = (_by_bits(codes) for codes in (query_codes, database_codes))
         statistics, found, _ = kernels.rank_by_dot(np.ascontiguousarray(query.T), database, *labels, *tail)
     elif not (rules.zero_is_positive or (query_codes.all() and database_codes.all())):
-        signed = pack(query_codes), pack(database_codes)
-        query = np.stack([positive[0], signed[0]], axis=1)
-        database = np.stack([_by_words(positive[1]), _by_words(signed[1])])
-        statistics, found = kernels.rank_by_signs(query, database, *labels, bits, *tail)
+        query = np.concatenate([signs[0], pack(query_codes)[:, None]], axis=1)
+        database = np.concatenate([signs[1], _by_words(pack(database_codes))[None]])
+        statistics, found, _ = kernels.rank_by_signs(query, database, *labels, bits, numba.get_num_threads(), *tail)
 
     inside = balls[:, : RADIUS + 1].sum(1)
     return {

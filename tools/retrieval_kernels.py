@@ -23,7 +23,8 @@ that have a hit in the top R. MAY_MISS: 1 where some order has none.
 
 _BINS = 4096  # coarse score bins, to sort only the part of a ranking that is looked at
 _BLOCK = 2048  # database items whose codes stay in the cache while their scores are summed
-_TEAM = 4  # queries that read the database together
+_TEAM = 4  # queries that read the database's codes together
+_PAIR = 2  # and its signs: each keeps a key of every item
 
 
 @intrinsic
@@ -169,44 +170,42 @@ def hits_over_ties(relevance, ends, at, stable, expected):
 
 
 @njit(cache=True)
-def _shared_labels(query, database):
-    """(N,) uint16, 1 where a database item shares a label; query (W,), database (W, N), packed bits."""
-    shared = np.zeros(database.shape[1], np.uint16)
+def _set_shared(key, begin, query, database):
+    """Set key (n,) uint16 to 1 where items from `begin` on share a label; query (W,), database (W, N), packed bits."""
+    key[:] = 0
     for word in range(query.size):
-        bits = query[word]
-        for item in range(shared.size):
-            shared[item] |= np.uint16((bits & database[word, item]) != 0)
-    return shared
-
-
-@njit(cache=True)
-def _add_twice_hamming(key, query, database):
-    """Add twice the Hamming distances to key (N,) uint16; query (W,), database (W, N), packed bits."""
-    for word in range(query.size):
-        bits = query[word]
+        bits, words = query[word], database[word, begin : begin + key.size]
         for item in range(key.size):
-            key[item] += np.uint16(_popcount(bits ^ database[word, item])) << np.uint16(1)
+            key[item] |= np.uint16((bits & words[item]) != 0)
 
 
 @njit(cache=True)
-def _add_twice_distance(key, bits, query, database):
-    """Add twice bits minus the dot products of signs to key (N,) uint16; in query and database, (2, W) and (2, W, N),
-    first the bits of codes >= 0, then those of codes that are not 0.
-    """
-    key += np.uint16(2 * bits)
+def _add_twice_hamming(key, begin, query, database):
+    """Add twice the Hamming distances of items from `begin` on; query (W,), database (W, N), packed bits."""
+    for word in range(query.size):
+        bits, words = query[word], database[word, begin : begin + key.size]
+        for item in range(key.size):
+            key[item] += np.uint16(_popcount(bits ^ words[item])) << np.uint16(1)
+
+
+@njit(cache=True)
+def _add_twice_distance(key, begin, bits, query, database):
+    """Add twice bits minus the dot products of signs of items from `begin` on; query (2, W), database (2, W, N)."""
+    for item in range(key.size):
+        key[item] += np.uint16(2 * bits)
     for word in range(query.shape[1]):
-        positive, signed = query[0, word], query[1, word]
+        positive, words = query[0, word], database[0, word, begin : begin + key.size]
+        signed, signs = query[1, word], database[1, word, begin : begin + key.size]
         for item in range(key.size):
-            both = signed & database[1, word, item]
-            unlike = _popcount((positive ^ database[0, word, item]) & both)
+            both = signed & signs[item]
+            unlike = _popcount((positive ^ words[item]) & both)
             key[item] += np.uint16(unlike << np.uint64(2)) - np.uint16(_popcount(both) << np.uint64(1))
 
 
 @njit(cache=True)
-def _histogram(key, size):
-    """(size,) int64, how often key (N,) uint16 takes each value below size."""
-    counts = np.zeros((4, size), np.int64)  # of every fourth key: near equal keys do not wait for each other
-    a, b, c, d = counts
+def _count(counts, key):
+    """Add to counts (4, size) how often key (n,) uint16 takes each value below size, every fourth item in a row."""
+    a, b, c, d = counts  # near equal keys do not wait for each other
     whole = key.size // 4 * 4
     for item in range(0, whole, 4):
         a[key[item]] += 1
@@ -215,20 +214,18 @@ def _histogram(key, size):
         d[key[item + 3]] += 1
     for item in range(whole, key.size):
         a[key[item]] += 1
-    return a + b + c + d
 
 
 @njit(cache=True)
-def _rank(key, distances, need, top, over_relevant, at, table, row, found):
+def _measure(key, counts, need, top, over_relevant, at, table, row, found):
     """Rank by key (N,) uint16, twice the distance plus 1 if relevant, by counting sort, and measure the ranking.
 
-    Fills row (6,) and found (len(at), 2); returns (distances, 2), irrelevant and relevant items at each distance.
+    counts (distances, 2): irrelevant and relevant items at each distance. Fills row (6,) and found (len(at), 2).
     """
-    counts = _histogram(key, 2 * distances).reshape(distances, 2)
-    ends = np.zeros(distances, np.int64)
-    place = np.zeros(distances, np.int64)
+    ends = np.zeros(len(counts), np.int64)
+    place = np.zeros(len(counts), np.int64)
     total = groups = limit = 0
-    for d in range(distances):
+    for d in range(len(counts)):
         size = counts[d, 0] + counts[d, 1]
         place[d] = total
         if size > 0 and total < need:
@@ -244,48 +241,47 @@ def _rank(key, distances, need, top, over_relevant, at, table, row, found):
             place[d] += 1
     ap_over_ties(relevance, ends[:groups], top, counts[:, 1].sum() if over_relevant else 0, table, row)
     hits_over_ties(relevance, ends[:groups], at, found[:, 0], found[:, 1])
-    return counts
 
 
 @njit(parallel=True, cache=True)
-def rank_by_hamming(query, database, query_labels, database_labels, bits, top, over_relevant, at, table):
-    """Rank the database by Hamming distance for each query and measure the ranking.
+def rank_by_signs(query, database, query_labels, database_labels, bits, threads, top, over_relevant, at, table):
+    """Rank the database by the signs of codes for each query and measure the ranking.
 
-    query (Q, W), database (W, N): packed sign bits. query_labels (Q, L), database_labels (L, N): packed
-    labels. at: ascending ranks N of precision at N, none above the database's size.
-    Returns AP statistics (Q, 6), hits in the top N (Q, len(at), 2; stable, expected), and per Hamming
-    distance 0 .. bits the number of items and of relevant items, (Q, bits + 1, 2).
+    query (Q, 1, W), database (1, W, N): packed bits of codes >= 0; the distance is Hamming's. Or query (Q, 2, W),
+    database (2, W, N): those and the packed bits of codes that are not 0; the distance is K minus the dot product of
+    the signs, 0 having the sign 0. query_labels (Q, L), database_labels (L, N): packed labels. at: ascending ranks N
+    of precision at N, none above the database's size. threads: how many share the queries.
+    Returns AP statistics (Q, 6), hits in the top N (Q, len(at), 2; stable, expected), and per distance the number of
+    items and of relevant items, (Q, bits + 1, 2) or (Q, 2 * bits + 1, 2).
     """
-    queries = query.shape[0]
+    queries, items = len(query), database.shape[2]
+    distances = bits * query.shape[1] + 1
     statistics = np.empty((queries, 6))
     found = np.empty((queries, at.size, 2))
-    balls = np.empty((queries, bits + 1, 2), np.int64)
-    need = min(database.shape[1], top if at.size == 0 else max(top, at[-1]))
-    for q in prange(queries):
-        key = _shared_labels(query_labels[q], database_labels)
-        _add_twice_hamming(key, query[q], database)
-        counts = _rank(key, bits + 1, need, top, over_relevant, at, table, statistics[q], found[q])
-        balls[q, :, 0] = counts[:, 0] + counts[:, 1]
-        balls[q, :, 1] = counts[:, 1]
+    balls = np.empty((queries, distances, 2), np.int64)
+    need = min(items, top if at.size == 0 else max(top, at[-1]))
+    for thread in prange(threads):
+        keys = np.empty((_PAIR, items), np.uint16)  # one for all queries of a thread: its pages are there
+        for first in range(thread * _PAIR, queries, threads * _PAIR):
+            members = min(_PAIR, queries - first)
+            counts = np.zeros((members, 4, 2 * distances), np.int64)
+            for begin in range(0, items, _BLOCK):
+                for member in range(members):
+                    q = first + member
+                    key = keys[member, begin : min(begin + _BLOCK, items)]
+                    _set_shared(key, begin, query_labels[q], database_labels)
+                    if query.shape[1] == 1:
+                        _add_twice_hamming(key, begin, query[q, 0], database[0])
+                    else:
+                        _add_twice_distance(key, begin, bits, query[q], database)
+                    _count(counts[member], key)
+            for member in range(members):
+                q = first + member
+                sizes = counts[member].sum(0).reshape(distances, 2)
+                balls[q, :, 0] = sizes[:, 0] + sizes[:, 1]
+                balls[q, :, 1] = sizes[:, 1]
+                _measure(keys[member], sizes, need, top, over_relevant, at, table, statistics[q], found[q])
     return statistics, found, balls
-
-
-@njit(parallel=True, cache=True)
-def rank_by_signs(query, database, query_labels, database_labels, bits, top, over_relevant, at, table):
-    """Rank the database by descending dot product of signs, where 0 has the sign 0, and measure the ranking.
-
-    query (Q, 2, W), database (2, W, N): packed bits of codes >= 0 and of codes that are not 0. The rest, and the
-    two results, are as in rank_by_hamming.
-    """
-    queries = query.shape[0]
-    statistics = np.empty((queries, 6))
-    found = np.empty((queries, at.size, 2))
-    need = min(database.shape[2], top if at.size == 0 else max(top, at[-1]))
-    for q in prange(queries):
-        key = _shared_labels(query_labels[q], database_labels)
-        _add_twice_distance(key, bits, query[q], database)
-        _rank(key, 2 * bits + 1, need, top, over_relevant, at, table, statistics[q], found[q])
-    return statistics, found
 
 
 @njit(cache=True)
@@ -343,7 +339,7 @@ def rank_by_dot(query, database, query_labels, database_labels, top, over_releva
     """Rank the database by descending dot product for each query and measure the ranking.
 
     query (Q, K), database (K, N): real codes, K a multiple of 4. The rest, and the first two results, are as
-    in rank_by_hamming; the third is the number of relevant items (Q,).
+    in rank_by_signs; the third is the number of relevant items (Q,).
     """
     queries, items = query.shape[0], database.shape[1]
     statistics = np.empty((queries, 6))
@@ -355,7 +351,8 @@ def rank_by_dot(query, database, query_labels, database_labels, top, over_releva
         scores = _dot_products(query[first : first + _TEAM], database)
         for member in range(len(scores)):
             q = first + member
-            shared = _shared_labels(query_labels[q], database_labels)
+            shared = np.empty(items, np.uint16)
+            _set_shared(shared, 0, query_labels[q], database_labels)
             total = np.int64(shared.sum())
             relevant[q] = total
             order = _head(scores[member], need)
