@@ -108,7 +108,7 @@ def score(
     relevant = balls[:, :, 1].sum(1)
     if rules.real:
         query, database = (_by_bits(codes) for codes in (query_codes, database_codes))
-        statistics, found, _ = kernels.rank_by_dot(np.ascontiguousarray(query.T), database, *labels, *tail)
+        statistics, found = kernels.rank_by_dot(np.ascontiguousarray(query.T), database, *labels, *tail)
     elif not (rules.zero_is_positive or (query_codes.all() and database_codes.all())):
         query = np.concatenate([signs[0], pack(query_codes)[:, None]], axis=1)
         database = np.concatenate([signs[1], _by_words(pack(database_codes))[None]])

@@ -338,13 +338,12 @@ def _head(scores, need):
 def rank_by_dot(query, database, query_labels, database_labels, top, over_relevant, at, table):
     """Rank the database by descending dot product for each query and measure the ranking.
 
-    query (Q, K), database (K, N): real codes, K a multiple of 4. The rest, and the first two results, are as
-    in rank_by_signs; the third is the number of relevant items (Q,).
+    query (Q, K), database (K, N): real codes, K a multiple of 4. The rest, and the
+    two results, are as the first two in rank_by_signs.
     """
     queries, items = query.shape[0], database.shape[1]
     statistics = np.empty((queries, 6))
     found = np.empty((queries, at.size, 2))
-    relevant = np.empty(queries, np.int64)
     need = min(items, top if at.size == 0 else max(top, at[-1]))
     for team in prange(-(-queries // _TEAM)):
         first = team * _TEAM
@@ -353,8 +352,6 @@ def rank_by_dot(query, database, query_labels, database_labels, top, over_releva
             q = first + member
             shared = np.empty(items, np.uint16)
             _set_shared(shared, 0, query_labels[q], database_labels)
-            total = np.int64(shared.sum())
-            relevant[q] = total
             order = _head(scores[member], need)
             relevance = shared[order].astype(np.uint8)
             ends = np.empty(order.size, np.int64)
@@ -363,7 +360,7 @@ def rank_by_dot(query, database, query_labels, database_labels, top, over_releva
                 if rank == order.size or scores[member, order[rank]] != scores[member, order[rank - 1]]:
                     ends[groups] = rank
                     groups += 1
-            over = total if over_relevant else 0
+            over = np.int64(shared.sum()) if over_relevant else 0
             ap_over_ties(relevance, ends[:groups], top, over, table, statistics[q])
             hits_over_ties(relevance, ends[:groups], at, found[q, :, 0], found[q, :, 1])
-    return statistics, found, relevant
+    return statistics, found

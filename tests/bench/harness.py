@@ -26,7 +26,7 @@ import reference
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 SERVE = HERE / "sides" / "serve.py"
-OPENBLAS = "usr/lib/x86_64-linux-gnu/openblas-pthread"  # in the reference's root
+OPENBLAS = f"{reference.LIBRARIES}/openblas-pthread"  # in the reference's root
 LIMIT = 1200  # seconds that a side may take for its set-up or a sample
 
 
@@ -195,7 +195,7 @@ def command(side: Side) -> list[str]:
     if not side.inside:
         return [sys.executable]
     enter = [sys.executable, str(Path(reference.__file__).resolve())]
-    return [*enter, "env", f"LD_LIBRARY_PATH=/{OPENBLAS}", "python3"]
+    return [*enter, "env", f"LD_LIBRARY_PATH={OPENBLAS}", "python3"]
 
 
 def environment() -> dict[str, str]:
@@ -216,7 +216,7 @@ def left_out(row: Row) -> str | None:
     if any(side.inside for side in row.sides.values()):
         if reference.missing():
             return reference.missing()
-        if not (reference.folder() / OPENBLAS / "libblas.so.3").is_file():
+        if not Path(f"{reference.folder()}{OPENBLAS}/libblas.so.3").is_file():
             return (
                 f"the reference in {reference.folder()} has netlib's BLAS alone, many times slower than OpenBLAS: "
                 "remove that folder and run `make reference` again"
