@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from caffe import device, fillers, glog, precision
-from caffe.batch_parts import COPIED, by_parts, parts
 from caffe.blob import Blob
+from caffe.image_convolution import Convolve
 from caffe.layer import Layer, register
 
 
@@ -44,36 +44,6 @@ def deconvolve(x, weight, bias, stride, pad, _, group, dilation):
         y[values] += torch.einsum("ngc...,gco->ngo...", x, weight[tap])
     y = y.flatten(1, 2)[(..., *(slice(p, n - p) for p, n in zip(pad, whole, strict=True)))]
     return y if bias is None else y + bias.view(-1, *(1,) * len(kernel))
-
-
-class _ByParts(torch.autograd.Function):
-    """torch's convolution of images and its gradients, a part of the batch at a time: torch's own, on a CPU, copies
-    bottom, top and diffs into another order of values, for a whole batch as much memory as the net's blobs take."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, layer):
-        ctx.save_for_backward(x, weight)
-        ctx.layer = layer
-        where = layer.stride, layer.pad, layer.dilation, layer.group
-        y = layer.room(x, (len(x), len(weight), *layer.sizes))
-        by_parts(lambda x: (F.conv2d(x, weight, bias, *where),), (y,), x, values=COPIED)
-        return y
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, dy):
-        (x, weight), layer, wanted = ctx.saved_tensors, ctx.layer, ctx.needs_input_grad[:3]
-        where = layer.stride, layer.pad, layer.dilation, False, (0, 0), layer.group
-        dx = layer.room(x, x.shape) if wanted[0] else None
-        sums = [None, None]
-        for part in parts(x, COPIED):
-            down, *found = torch.ops.aten.convolution_backward(
-                dy[part], x[part], weight, weight.shape[:1], *where, wanted
-            )
-            if wanted[0]:
-                dx[part] = down
-            sums = [new if old is None else old.add_(new) for old, new in zip(sums, found, strict=True)]
-        return dx, *sums, None
 
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -174,12 +144,12 @@ class Convolution(Layer):
         self.sizes = self._sizes(first)
         for blob in top:
             blob.reshape(*first.shape[: self.axis], self.layer_param.convolution_param.num_output, *self.sizes)
-        self.fills_room = self._by_parts(first)
+        self.fills_room = self._of_images()
 
-    def _by_parts(self, first: Blob) -> bool:
-        """Whether the batch is large enough to be convolved by parts, and on a CPU."""
+    def _of_images(self) -> bool:
+        """Whether this is a convolution of images in float32 on a CPU, which has an order of work of its own."""
         plain = self.axis == 1 and self.spatial == 2 and precision.current() == "float32"
-        return plain and device.current().type == "cpu" and first.count > 2 * COPIED
+        return plain and device.current().type == "cpu"
 
     def _sizes(self, first: Blob) -> list[int]:
         """The tops' spatial sizes."""
@@ -200,7 +170,7 @@ class Convolution(Layer):
     def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         lead = x.shape[: self.axis]
         if self.fills_room:
-            return _ByParts.apply(x, weight, bias, self)
+            return Convolve.apply(x, weight, bias, self)
         if self.axis == 1 and self.spatial:
             return CONVOLUTIONS.get(self.spatial, convolve)(
                 x, weight, bias, self.stride, self.pad, self.dilation, self.group
@@ -221,7 +191,7 @@ class Deconvolution(Convolution):
     Blobs: the weight (channels, num_output / group, kernel axes) and, with bias_term, the bias (num_output,).
     """
 
-    def _by_parts(self, first: Blob) -> bool:
+    def _of_images(self) -> bool:
         return False
 
     def _weight_shape(self) -> tuple[int, ...]:

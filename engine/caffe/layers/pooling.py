@@ -24,7 +24,8 @@ class _MaxPool(torch.autograd.Function):
     def forward(ctx, x, layer, pooled, kernel, stride, pad, ceil):
         def pool(x):
             x = x if x.is_cuda else x.contiguous(memory_format=torch.channels_last)
-            return F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil, return_indices=True)
+            values, index = F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil, return_indices=True)
+            return values, index.int()
 
         shape = (*x.shape[:2], *pooled)
         values, index = layer.room(x, shape), x.new_empty(shape, dtype=torch.int32)

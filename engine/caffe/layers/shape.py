@@ -122,10 +122,14 @@ class Split(Layer):
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            total = top[0].diff_tensor
-            for blob in top[1:]:
-                total = total + blob.diff_tensor
-            bottom[0].set_diff(total, keep=len(top) > 1)
+            if len(top) == 1:
+                bottom[0].set_diff(top[0].diff_tensor, keep=False)
+                return
+            first, second, *others = (blob.diff_tensor.detach() for blob in top)
+            total = torch.add(first, second, out=bottom[0].diff_to_overwrite())
+            for diff in others:
+                total.add_(diff)
+            bottom[0].diff_memory.written()
 
 
 @register("Concat")

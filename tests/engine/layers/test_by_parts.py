@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from caffe import batch_parts
-from caffe.layers import convolution
+from caffe import batch_parts, image_convolution
 
 LAYERS = {
     "convolution": 'type: "Convolution" convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad: 1 group: 2 }',
     "no bias": 'type: "Convolution" convolution_param { num_output: 4 kernel_size: 2 bias_term: false }',
+    "one value": 'type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 }',
     "pooling": 'type: "Pooling" pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 1 }',
     "lrn": 'type: "LRN" lrn_param { local_size: 3 alpha: 0.5 beta: 0.75 k: 2 }',
 }
@@ -49,8 +49,8 @@ def test_parts_are_the_whole(name, rounds, monkeypatch):
         return iter(found)
 
     monkeypatch.setattr(batch_parts, "parts", counted)
-    monkeypatch.setattr(convolution, "parts", counted)
-    monkeypatch.setattr(convolution, "COPIED", 1)
+    monkeypatch.setattr(image_convolution, "parts", counted)
+    monkeypatch.setattr(image_convolution, "COPIED", 1)
     parted = run(LAYERS[name], rounds)
     assert seen and max(seen) == 4, "seven images, two at a time"
     for one, other in zip(whole, parted, strict=True):

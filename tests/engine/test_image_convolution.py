@@ -1,0 +1,72 @@
+"""Each order of work of a convolution on a CPU gives what torch's own gives in double precision."""
+
+import types
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from caffe import image_convolution
+
+# channels, num_output, kernel, stride, pad, dilation, group, bias
+CASES = {
+    "one channel": (1, 5, (5, 5), (1, 1), (0, 0), (1, 1), 1, True),
+    "one channel, filter, stride and pad of two lengths": (1, 3, (3, 2), (2, 1), (1, 0), (1, 1), 1, True),
+    "one channel without bias": (1, 4, (4, 4), (3, 3), (2, 2), (1, 1), 1, False),
+    "one channel, dilated": (1, 4, (2, 2), (1, 1), (0, 0), (2, 2), 1, True),
+    "one value": (6, 9, (1, 1), (1, 1), (0, 0), (1, 1), 1, True),
+    "one value without bias": (6, 9, (1, 1), (1, 1), (0, 0), (1, 1), 1, False),
+    "one value, with a stride": (6, 9, (1, 1), (2, 2), (0, 0), (1, 1), 1, True),
+    "one value, with padding": (6, 9, (1, 1), (1, 1), (1, 1), (1, 1), 1, True),
+    "one value, grouped": (6, 9, (1, 1), (1, 1), (0, 0), (1, 1), 3, True),
+    "channels that are no multiples of 8": (10, 12, (3, 3), (1, 1), (1, 1), (1, 1), 1, True),
+    "channels that are multiples of 8": (8, 16, (3, 3), (2, 2), (1, 1), (1, 1), 2, True),
+}
+
+
+class Asked(types.SimpleNamespace):
+    """What Convolve reads of a Convolution layer."""
+
+    def room(self, like, shape):
+        return like.new_full(shape, torch.nan)  # every value must be written
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("copied", [image_convolution.COPIED, 300], ids=["whole", "by parts"])
+@pytest.mark.parametrize("down", [True, False], ids=["to the bottom", "parameters alone"])
+def test_top_and_gradients(name, copied, down, monkeypatch):
+    monkeypatch.setattr(image_convolution, "COPIED", copied)
+    channels, outputs, kernel, stride, pad, dilation, group, has_bias = CASES[name]
+    random = np.random.RandomState(0)
+    x = torch.from_numpy(random.standard_normal((5, channels, 11, 9)))
+    weight = torch.from_numpy(random.standard_normal((outputs, channels // group, *kernel)))
+    bias = torch.from_numpy(random.standard_normal(outputs)) if has_bias else None
+    leaves = [x, weight] + [bias] * has_bias
+    for leaf, wanted in zip(leaves, (down, True, True), strict=False):
+        leaf.requires_grad_(wanted)
+    expected = F.conv2d(x, weight, bias, stride, pad, dilation, group)
+    dy = torch.from_numpy(random.standard_normal(tuple(expected.shape)))
+    asked = leaves[not down :]
+    gradients = torch.autograd.grad(expected, asked, dy)
+
+    layer = Asked(kernel=kernel, stride=stride, pad=pad, dilation=dilation, group=group, sizes=expected.shape[2:])
+    single = [leaf.detach().float().requires_grad_(leaf.requires_grad) for leaf in leaves]
+    top = image_convolution.Convolve.apply(*single[:2], single[2] if has_bias else None, layer)
+    found = torch.autograd.grad(top, single[not down :], dy.float())
+    for one, other in zip((expected, *gradients), (top, *found), strict=True):
+        torch.testing.assert_close(other.double(), one, rtol=0, atol=2e-6 * float(one.detach().abs().max()))
+
+
+def test_which_are_products_of_matrices():
+    def layer(sizes, kernel=(1, 1), stride=(1, 1), pad=(0, 0), group=1):
+        return Asked(kernel=kernel, stride=stride, pad=pad, group=group, sizes=sizes)
+
+    assert image_convolution._pointwise(layer((8, 8)))
+    for other in (
+        layer((7, 7)),
+        layer((8, 8), (1, 2)),
+        layer((8, 8), stride=(2, 1)),
+        layer((8, 8), pad=(0, 1)),
+        layer((8, 8), group=2),
+    ):
+        assert not image_convolution._pointwise(other)
