@@ -46,17 +46,17 @@ class LRN(Layer):
         return _AcrossChannels.apply(x, self, param.local_size, param.alpha, param.beta, param.k)
 
 
-def _channel_sums(x: torch.Tensor, size: int) -> torch.Tensor:
-    """For each channel, the sum of the `size` channels around it: (N, C, H, W) -> (N, C, H, W)."""
-    sums = x.clone()
+def _channel_sums(x: torch.Tensor, size: int, factor: float, plus: float = 0.0) -> torch.Tensor:
+    """For each channel, plus + factor * the sum of the `size` channels around it: (N, C, H, W) -> (N, C, H, W)."""
+    sums = torch.add(x.new_full((), plus), x, alpha=factor)
     for shift in range(1, min(size // 2, x.shape[1] - 1) + 1):
-        sums[:, shift:] += x[:, :-shift]
-        sums[:, :-shift] += x[:, shift:]
+        sums[:, shift:].add_(x[:, :-shift], alpha=factor)
+        sums[:, :-shift].add_(x[:, shift:], alpha=factor)
     return sums
 
 
 def _scale(x: torch.Tensor, size: int, alpha: float, k: float) -> torch.Tensor:
-    return _channel_sums(x.square(), size).mul_(alpha / size).add_(k)
+    return _channel_sums(x.square(), size, alpha / size, k)
 
 
 def _inverse_power(s: torch.Tensor, beta: float) -> torch.Tensor:
@@ -90,8 +90,8 @@ class _AcrossChannels(torch.autograd.Function):
         def gradient(x, dy):
             s = _scale(x, size, alpha, k)
             direct = _inverse_power(s, beta).mul_(dy)
-            around = _channel_sums((direct * x).div_(s), size)
-            return (direct.addcmul_(around, x, value=-2 * alpha * beta / size),)
+            around = _channel_sums((direct * x).div_(s), size, -2 * alpha * beta / size)
+            return (direct.addcmul_(around, x),)
 
         dx = ctx.layer.room(x, x.shape)
         by_parts(gradient, (dx,), x, dy)
