@@ -23,7 +23,6 @@ import retrieval_kernels as kernels
 from numpy.typing import ArrayLike
 
 RADIUS = 2  # of the Hamming ball that papers report precision in
-_ROWS = 4096  # codes that are looked at together: no second array of the database's size, and cache enough
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,8 @@ def score(
     rules = PROTOCOLS[protocol]
     query_codes, query_labels = _checked("query", query_codes, query_labels)
     database_codes, database_labels = _checked("database", database_codes, database_labels)
+    query_signs, query_statistics = _signs("query", query_codes)
+    database_signs, database_statistics = _signs("database", database_codes)
     for what, ours, theirs in (
         ("bits", query_codes.shape[1], database_codes.shape[1]),
         ("label columns", query_labels.shape[1], database_labels.shape[1]),
@@ -101,18 +102,18 @@ def score(
         raise ValueError(f"precision at N wants N of at least 1, found {at[0]}")
 
     table = kernels.harmonic_table(items)
-    labels = pack(query_labels), _by_words(pack(database_labels))
-    signs = pack(query_codes >= 0)[:, None], _by_words(pack(database_codes >= 0))[None]
+    labels = _by_item(_packed(query_labels)), _packed(database_labels)
     tail = ranks, rules.over_relevant, at, table
-    statistics, found, balls = kernels.rank_by_signs(*signs, *labels, bits, numba.get_num_threads(), *tail)
+    signs = query_signs[None], database_signs[None]
+    statistics, found, balls = _rank_by_signs(*signs, labels, bits, tail)
     relevant = balls[:, :, 1].sum(1)
     if rules.real:
         query, database = (_by_bits(codes) for codes in (query_codes, database_codes))
-        statistics, found = kernels.rank_by_dot(np.ascontiguousarray(query.T), database, *labels, *tail)
-    elif not (rules.zero_is_positive or (query_codes.all() and database_codes.all())):
-        query = np.concatenate([signs[0], pack(query_codes)[:, None]], axis=1)
-        database = np.concatenate([signs[1], _by_words(pack(database_codes))[None]])
-        statistics, found, _ = kernels.rank_by_signs(query, database, *labels, bits, numba.get_num_threads(), *tail)
+        statistics, found = kernels.rank_by_dot(_by_item(query), database, *labels, *tail)
+    elif not rules.zero_is_positive and query_statistics["zeros"] + database_statistics["zeros"]:
+        query = np.stack([query_signs, _packed(query_codes)])
+        database = np.stack([database_signs, _packed(database_codes)])
+        statistics, found, _ = _rank_by_signs(query, database, labels, bits, tail)
 
     inside = balls[:, : RADIUS + 1].sum(1)
     return {
@@ -131,16 +132,8 @@ def score(
         "precision_radius_2": float(np.mean(inside[:, 1] / np.maximum(inside[:, 0], 1))),
         "empty_balls": int(np.sum(inside[:, 0] == 0)),
         "precision_recall": precision_recall(balls),
-        "codes": {"query": code_statistics(query_codes), "database": code_statistics(database_codes)},
+        "codes": {"query": query_statistics, "database": database_statistics},
     }
-
-
-def pack(flags: np.ndarray) -> np.ndarray:
-    """Pack (N, B), nonzero or not, into (N, ceil(B / 64)) uint64 words, zeros behind the last bit."""
-    octets = np.packbits(np.asarray(flags).astype(bool, copy=False), axis=1)
-    packed = np.zeros((len(octets), -(-octets.shape[1] // 8) * 8), np.uint8)
-    packed[:, : octets.shape[1]] = octets
-    return packed.view(np.uint64)
 
 
 def mean_over_ties(statistics: np.ndarray, relevant: np.ndarray, misses: str) -> dict:
@@ -189,20 +182,7 @@ def code_statistics(codes: np.ndarray) -> dict:
     positive_mean, positive_least, positive_most: share of items whose bit is +1, over the bits (0.5 is
     balanced); mean_abs: mean |code|, 1 when every code is binary; zeros: number of codes that are exactly 0.
     """
-    positive, total, zeros = np.zeros(codes.shape[1], np.int64), 0.0, 0
-    for start in range(0, len(codes), _ROWS):
-        rows = codes[start : start + _ROWS]
-        positive += np.count_nonzero(rows >= 0, axis=0)
-        total += float(np.abs(rows).sum(dtype=np.float64))
-        zeros += rows.size - np.count_nonzero(rows)
-    share = positive / len(codes)
-    return {
-        "positive_mean": float(share.mean()),
-        "positive_least": float(share.min()),
-        "positive_most": float(share.max()),
-        "mean_abs": total / codes.size,
-        "zeros": int(zeros),
-    }
+    return _signs("given", codes)[1]
 
 
 def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -212,15 +192,42 @@ def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray
             raise ValueError(f"the {side} {what} have shape {array.shape}: expected rows by columns, none empty")
     if len(codes) != len(labels):
         raise ValueError(f"the {side} has {len(codes)} rows of codes and {len(labels)} rows of labels")
-    bad = ~np.isfinite(codes).all(1)
-    if bad.any():
-        raise ValueError(f"{bad.sum()} {side} codes are not finite, the first in row {bad.argmax()}")
     return np.ascontiguousarray(codes), labels
 
 
-def _by_words(packed: np.ndarray) -> np.ndarray:
-    """(N, W) as the kernels read a database: (W, N), a word of all items in a row."""
-    return np.ascontiguousarray(packed.T)
+def _signs(side: str, codes: np.ndarray) -> tuple[np.ndarray, dict]:
+    """Codes (N, K) as packed signs (ceil(K / 8), N) and their code_statistics."""
+    packed, positive, sums = kernels.pack_signs(codes)
+    total, zeros, bad = sums.sum(0)
+    if bad:
+        first = (~np.isfinite(codes).all(1)).argmax()
+        raise ValueError(f"{int(bad)} {side} codes are not finite, the first in row {first}")
+    share = positive.sum(0) / len(codes)
+    return packed, {
+        "positive_mean": float(share.mean()),
+        "positive_least": float(share.min()),
+        "positive_most": float(share.max()),
+        "mean_abs": float(total / codes.size),
+        "zeros": int(zeros),
+    }
+
+
+def _packed(values: np.ndarray) -> np.ndarray:
+    """Values (N, B), nonzero or not, as packed bits (ceil(B / 8), N)."""
+    return kernels.pack(np.ascontiguousarray(values).astype(bool, copy=False))
+
+
+def _by_item(rows: np.ndarray) -> np.ndarray:
+    """(B, Q) as the kernels read queries: (Q, B), in one piece."""
+    return np.ascontiguousarray(rows.T)
+
+
+def _rank_by_signs(query: np.ndarray, database: np.ndarray, labels: tuple, bits: int, tail: tuple) -> tuple:
+    """kernels.rank_by_signs of query (M, B, Q) and database (M, B, N)."""
+    greatest = 2 * bits * len(query) + 1
+    room = numba.get_num_threads(), kernels.PAIR, database.shape[2]
+    keys = np.empty(room, np.uint8 if greatest < 256 else np.uint16)
+    return kernels.rank_by_signs(np.ascontiguousarray(query.transpose(2, 0, 1)), database, *labels, bits, keys, *tail)
 
 
 def _by_bits(codes: np.ndarray) -> np.ndarray:

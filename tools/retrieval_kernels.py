@@ -22,19 +22,57 @@ that have a hit in the top R. MAY_MISS: 1 where some order has none.
 """
 
 _BINS = 4096  # coarse score bins, to sort only the part of a ranking that is looked at
+PAIR = 2  # queries that read the database's signs together, each keeping a key of every item
+_TEAM = 4  # and its codes
 _BLOCK = 2048  # database items whose codes stay in the cache while their scores are summed
-_TEAM = 4  # queries that read the database's codes together
-_PAIR = 2  # and its signs: each keeps a key of every item
+_ROWS = 4096  # codes that are packed together
 
 
 @intrinsic
-def _popcount(_context, word):
-    """Number of set bits of a uint64."""
+def _popcount(_context, octet):
+    """Number of set bits of a uint8."""
 
     def codegen(_codegen_context, builder, _signature, args):
         return builder.ctpop(args[0])
 
-    return types.uint64(types.uint64), codegen
+    return types.uint8(types.uint8), codegen
+
+
+@njit(parallel=True, cache=True)
+def pack(flags):
+    """Pack bool (N, B) into uint8 (ceil(B / 8), N): bits in order from the highest, zeros behind the last."""
+    items, bits = flags.shape
+    packed = np.zeros((-(-bits // 8), items), np.uint8)
+    for part in prange(-(-items // _ROWS)):
+        for item in range(part * _ROWS, min(items, (part + 1) * _ROWS)):
+            for bit in range(bits):
+                packed[bit >> 3, item] |= np.uint8(flags[item, bit]) << np.uint8(7 - (bit & 7))
+    return packed
+
+
+@njit(parallel=True, cache=True)
+def pack_signs(codes):
+    """What one pass over float32 codes (N, K) tells: packed bits of codes >= 0, as of `pack`; and of each part of
+    _ROWS codes the number of such bits, (parts, K), the sum of |code|, of zeros and of codes that are not finite,
+    (parts, 3)."""
+    items, bits = codes.shape
+    parts = -(-items // _ROWS)
+    packed = np.zeros((-(-bits // 8), items), np.uint8)
+    positive, sums = np.zeros((parts, bits), np.int64), np.zeros((parts, 3))
+    for part in prange(parts):
+        for item in range(part * _ROWS, min(items, (part + 1) * _ROWS)):
+            total, zeros = 0.0, 0
+            for bit in range(bits):
+                code = codes[item, bit]
+                sign = np.uint8(code >= 0)
+                positive[part, bit] += sign
+                packed[bit >> 3, item] |= sign << np.uint8(7 - (bit & 7))
+                total += np.float64(abs(code))
+                zeros += code == 0
+            sums[part, 0] += total
+            sums[part, 1] += zeros
+            sums[part, 2] += not np.isfinite(total)
+    return packed, positive, sums
 
 
 def harmonic_table(length: int) -> np.ndarray:
@@ -171,40 +209,42 @@ def hits_over_ties(relevance, ends, at, stable, expected):
 
 @njit(cache=True)
 def _set_shared(key, begin, query, database):
-    """Set key (n,) uint16 to 1 where items from `begin` on share a label; query (W,), database (W, N), packed bits."""
+    """Set key (n,) to 1 where items from `begin` on share a label, else to 0; packed: query (L,), database (L, N)."""
     key[:] = 0
-    for word in range(query.size):
-        bits, words = query[word], database[word, begin : begin + key.size]
+    for octet in range(query.size):
+        bits, octets = query[octet], database[octet, begin : begin + key.size]
         for item in range(key.size):
-            key[item] |= np.uint16((bits & words[item]) != 0)
+            key[item] |= bits & octets[item]
+    for item in range(key.size):
+        key[item] = key[item] != 0
 
 
 @njit(cache=True)
 def _add_twice_hamming(key, begin, query, database):
-    """Add twice the Hamming distances of items from `begin` on; query (W,), database (W, N), packed bits."""
-    for word in range(query.size):
-        bits, words = query[word], database[word, begin : begin + key.size]
+    """Add twice the Hamming distances of items from `begin` on; packed bits: query (B,), database (B, N)."""
+    for octet in range(query.size):
+        bits, octets = query[octet], database[octet, begin : begin + key.size]
         for item in range(key.size):
-            key[item] += np.uint16(_popcount(bits ^ words[item])) << np.uint16(1)
+            key[item] += _popcount(bits ^ octets[item]) << np.uint8(1)
 
 
 @njit(cache=True)
 def _add_twice_distance(key, begin, bits, query, database):
-    """Add twice bits minus the dot products of signs of items from `begin` on; query (2, W), database (2, W, N)."""
+    """Add twice bits minus the dot products of signs of items from `begin` on; query (2, B), database (2, B, N)."""
     for item in range(key.size):
-        key[item] += np.uint16(2 * bits)
-    for word in range(query.shape[1]):
-        positive, words = query[0, word], database[0, word, begin : begin + key.size]
-        signed, signs = query[1, word], database[1, word, begin : begin + key.size]
+        key[item] += 2 * bits
+    for octet in range(query.shape[1]):
+        positive, octets = query[0, octet], database[0, octet, begin : begin + key.size]
+        signed, signs = query[1, octet], database[1, octet, begin : begin + key.size]
         for item in range(key.size):
             both = signed & signs[item]
-            unlike = _popcount((positive ^ words[item]) & both)
-            key[item] += np.uint16(unlike << np.uint64(2)) - np.uint16(_popcount(both) << np.uint64(1))
+            unlike = _popcount((positive ^ octets[item]) & both)
+            key[item] += (unlike << np.uint8(2)) - (_popcount(both) << np.uint8(1))
 
 
 @njit(cache=True)
 def _count(counts, key):
-    """Add to counts (4, size) how often key (n,) uint16 takes each value below size, every fourth item in a row."""
+    """Add to counts (4, size) how often key (n,) takes each value below size, every fourth item in a row."""
     a, b, c, d = counts  # near equal keys do not wait for each other
     whole = key.size // 4 * 4
     for item in range(0, whole, 4):
@@ -218,9 +258,10 @@ def _count(counts, key):
 
 @njit(cache=True)
 def _measure(key, counts, need, top, over_relevant, at, table, row, found):
-    """Rank by key (N,) uint16, twice the distance plus 1 if relevant, by counting sort, and measure the ranking.
+    """Rank by key (N,), twice the distance plus 1 if relevant, by counting sort, and measure the ranking.
 
     counts (distances, 2): irrelevant and relevant items at each distance. Fills row (6,) and found (len(at), 2).
+    Overwrites key.
     """
     ends = np.zeros(len(counts), np.int64)
     place = np.zeros(len(counts), np.int64)
@@ -233,24 +274,28 @@ def _measure(key, counts, need, top, over_relevant, at, table, row, found):
             groups += 1
             limit = 2 * d + 1
         total += size
-    relevance = np.empty(ends[groups - 1], np.uint8)
-    for item in range(key.size):
-        if key[item] <= limit:
-            d = key[item] >> np.uint16(1)
-            relevance[place[d]] = key[item] & 1
-            place[d] += 1
+    near = 0
+    for item in range(key.size):  # no branch: near items are hard to predict
+        key[near] = key[item]
+        near += key[item] <= limit
+    relevance = np.empty(near, np.uint8)
+    for each in key[:near]:
+        d = each >> 1
+        relevance[place[d]] = each & 1
+        place[d] += 1
     ap_over_ties(relevance, ends[:groups], top, counts[:, 1].sum() if over_relevant else 0, table, row)
     hits_over_ties(relevance, ends[:groups], at, found[:, 0], found[:, 1])
 
 
 @njit(parallel=True, cache=True)
-def rank_by_signs(query, database, query_labels, database_labels, bits, threads, top, over_relevant, at, table):
+def rank_by_signs(query, database, query_labels, database_labels, bits, keys, top, over_relevant, at, table):
     """Rank the database by the signs of codes for each query and measure the ranking.
 
-    query (Q, 1, W), database (1, W, N): packed bits of codes >= 0; the distance is Hamming's. Or query (Q, 2, W),
-    database (2, W, N): those and the packed bits of codes that are not 0; the distance is K minus the dot product of
-    the signs, 0 having the sign 0. query_labels (Q, L), database_labels (L, N): packed labels. at: ascending ranks N
-    of precision at N, none above the database's size. threads: how many share the queries.
+    query (Q, 1, B), database (1, B, N): packed bits of codes >= 0; the distance is Hamming's. Or query (Q, 2, B),
+    database (2, B, N): those and the packed bits of codes that are not 0; the distance is K minus the dot product of
+    the signs, 0 having the sign 0. query_labels (Q, L), database_labels (L, N): packed labels. keys (threads, PAIR, N):
+    room, of an unsigned type that holds twice the greatest distance plus 1; its pages serve all queries of a thread.
+    at: ascending ranks N of precision at N, none above the database's size.
     Returns AP statistics (Q, 6), hits in the top N (Q, len(at), 2; stable, expected), and per distance the number of
     items and of relevant items, (Q, bits + 1, 2) or (Q, 2 * bits + 1, 2).
     """
@@ -260,15 +305,15 @@ def rank_by_signs(query, database, query_labels, database_labels, bits, threads,
     found = np.empty((queries, at.size, 2))
     balls = np.empty((queries, distances, 2), np.int64)
     need = min(items, top if at.size == 0 else max(top, at[-1]))
+    threads = len(keys)
     for thread in prange(threads):
-        keys = np.empty((_PAIR, items), np.uint16)  # one for all queries of a thread: its pages are there
-        for first in range(thread * _PAIR, queries, threads * _PAIR):
-            members = min(_PAIR, queries - first)
+        for first in range(thread * PAIR, queries, threads * PAIR):
+            members = min(PAIR, queries - first)
             counts = np.zeros((members, 4, 2 * distances), np.int64)
             for begin in range(0, items, _BLOCK):
                 for member in range(members):
                     q = first + member
-                    key = keys[member, begin : min(begin + _BLOCK, items)]
+                    key = keys[thread, member, begin : min(begin + _BLOCK, items)]
                     _set_shared(key, begin, query_labels[q], database_labels)
                     if query.shape[1] == 1:
                         _add_twice_hamming(key, begin, query[q, 0], database[0])
@@ -280,7 +325,7 @@ def rank_by_signs(query, database, query_labels, database_labels, bits, threads,
                 sizes = counts[member].sum(0).reshape(distances, 2)
                 balls[q, :, 0] = sizes[:, 0] + sizes[:, 1]
                 balls[q, :, 1] = sizes[:, 1]
-                _measure(keys[member], sizes, need, top, over_relevant, at, table, statistics[q], found[q])
+                _measure(keys[thread, member], sizes, need, top, over_relevant, at, table, statistics[q], found[q])
     return statistics, found, balls
 
 
@@ -350,10 +395,10 @@ def rank_by_dot(query, database, query_labels, database_labels, top, over_releva
         scores = _dot_products(query[first : first + _TEAM], database)
         for member in range(len(scores)):
             q = first + member
-            shared = np.empty(items, np.uint16)
+            shared = np.empty(items, np.uint8)
             _set_shared(shared, 0, query_labels[q], database_labels)
             order = _head(scores[member], need)
-            relevance = shared[order].astype(np.uint8)
+            relevance = shared[order]
             ends = np.empty(order.size, np.int64)
             groups = 0
             for rank in range(1, order.size + 1):

@@ -132,7 +132,7 @@ ROWS = {
         {"engine": scored(NUS_WIDE, 2100), "authors": scored(NUS_WIDE, 2100, authors=True)},
         (Goal(60, to="authors", faster=True), Goal(0.5e9, figure="peak")),
         40,
-        rounds=(2, 2),
+        rounds=(3, 3),
         memory=11,
     ),
     "score-scale": Row(

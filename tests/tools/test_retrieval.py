@@ -328,13 +328,31 @@ def test_code_statistics():
     }
 
 
-@pytest.mark.parametrize("bits", [1, 63, 64, 65, 128])
+@pytest.mark.parametrize("bits", [1, 8, 63, 65, 127, 128])
 def test_packed_bits_give_hamming_distances(bits):
     rng = np.random.default_rng(bits)
     a, b = rng.integers(0, 2, (2, 7, bits))
-    words = retrieval.pack(a) ^ retrieval.pack(b)
-    assert words.shape == (7, -(-bits // 64))
-    assert [sum(int(word).bit_count() for word in row) for row in words] == (a != b).sum(1).tolist()
+    octets = (kernels.pack(each.astype(bool)) for each in (a, b))
+    assert np.array_equal(next(octets), np.packbits(a, axis=1).T)
+    packed, positive, sums = kernels.pack_signs(b.astype(np.float32) - 0.5)
+    assert np.array_equal(packed, next(octets)) and np.array_equal(positive, b.sum(0)[None])
+    assert sums.tolist() == [[pytest.approx(7 * bits / 2), 0, 0]]
+    ones = np.ones((len(a), 1), np.uint8)
+    balls = kernels.rank_by_signs(
+        np.packbits(a, axis=1)[:, None],
+        packed[None],
+        ones,
+        ones.T,
+        bits,
+        np.empty((1, kernels.PAIR, len(b)), np.uint16 if bits > 127 else np.uint8),
+        3,
+        False,
+        np.empty(0, np.int64),
+        kernels.harmonic_table(len(b)),
+    )[2]
+    distances = (a[:, None] != b[None]).sum(2)
+    assert np.array_equal(balls[:, :, 0], [np.bincount(row, minlength=bits + 1) for row in distances])
+    assert np.array_equal(balls[:, :, 0], balls[:, :, 1])
 
 
 @pytest.mark.parametrize(
