@@ -18,9 +18,7 @@ def parts(batch: torch.Tensor, values: int = CACHED) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def by_parts(function: Callable[..., tuple[torch.Tensor, ...]], outputs: tuple[torch.Tensor, ...],
-             *inputs: torch.Tensor, values: int = CACHED) -> None:  # fmt: skip
-    """Fill `outputs` with function(*inputs), which treats each item of the batch alone."""
-    for part in parts(inputs[0], values):
-        for output, value in zip(outputs, function(*(each[part] for each in inputs)), strict=True):
-            output[part] = value
+def by_parts(fill: Callable[..., object], outputs: tuple[torch.Tensor, ...], *inputs: torch.Tensor) -> None:
+    """fill(*outputs, *inputs), which treats each item of the batch alone and writes every value of the outputs."""
+    for part in parts(inputs[0]):
+        fill(*(each[part] for each in (*outputs, *inputs)))

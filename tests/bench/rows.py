@@ -18,6 +18,12 @@ def training(net: str, batch: int, iterations: int, bound: float, seconds: float
     return Row(f"training iteration of {says}, batch {batch}", sides, (Goal(bound, to="BVLC"),), seconds)
 
 
+def timed(net: str) -> Row:
+    sides = both("timing", net=net, batch=64, iterations=2)
+    return Row(f"forward and backward of {NAMES[net]} at 227x227, batch 64, as `caffe time` has it", sides,
+               (Goal(0.65, to="BVLC"),), 40)  # fmt: skip
+
+
 def beside_torch(net: str, kernels: bool, bound: float, seconds: float) -> Row:
     what = {"net": net, "batch": 64, "iterations": 1}
     sides = {"engine": Side("training", what), "PyTorch": Side("torch_training", {**what, "kernels": kernels})}
@@ -44,9 +50,11 @@ NUS_WIDE = 193_734  # database images of the paper's split
 
 ROWS = {
     "alexnet": training("alexnet", 64, 1, 0.65, 40, "AlexNet at 227x227"),
+    "alexnet-time": timed("alexnet"),
     "alexnet-torch": beside_torch("alexnet", False, 0.60, 45),
     "alexnet-overhead": beside_torch("alexnet", True, 1.05, 35),
     "caffenet": training("caffenet", 64, 1, 0.65, 40, "CaffeNet at 227x227"),
+    "caffenet-time": timed("caffenet"),
     "caffenet-torch": beside_torch("caffenet", False, 0.60, 45),
     "caffenet-overhead": beside_torch("caffenet", True, 1.05, 35),
     "extract": Row(
@@ -55,7 +63,7 @@ ROWS = {
         (Goal(0.65, to="BVLC"),),
         15,
     ),
-    "lenet": training("lenet", 64, 10, 0.70, 15, "LeNet"),
+    "lenet": training("lenet", 64, 40, 0.70, 15, "LeNet"),
     "cifar10": training("cifar10_full", 100, 3, 0.45, 15, "cifar10 full (LRN within channel)"),
     "googlenet": training("googlenet", 16, 1, 0.60, 30, "GoogLeNet at 224x224 with its three losses"),
     "memory": Row(

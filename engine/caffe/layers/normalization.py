@@ -78,7 +78,7 @@ class _AcrossChannels(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.layer, ctx.constants = layer, (size, alpha, beta, k)
         y = layer.room(x, x.shape)
-        by_parts(lambda x: (_inverse_power(_scale(x, size, alpha, k), beta).mul_(x),), (y,), x)
+        by_parts(lambda y, x: torch.mul(_inverse_power(_scale(x, size, alpha, k), beta), x, out=y), (y,), x)
         return y
 
     @staticmethod
@@ -87,11 +87,11 @@ class _AcrossChannels(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         size, alpha, beta, k = ctx.constants
 
-        def gradient(x, dy):
+        def gradient(dx, x, dy):
             s = _scale(x, size, alpha, k)
             direct = _inverse_power(s, beta).mul_(dy)
             around = _channel_sums((direct * x).div_(s), size, -2 * alpha * beta / size)
-            return (direct.addcmul_(around, x),)
+            torch.addcmul(direct, around, x, out=dx)
 
         dx = ctx.layer.room(x, x.shape)
         by_parts(gradient, (dx,), x, dy)

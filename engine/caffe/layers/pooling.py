@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import caffe.device
-from caffe.batch_parts import by_parts
+from caffe.batch_parts import by_parts, parts
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
@@ -22,10 +22,11 @@ class _MaxPool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, layer, pooled, kernel, stride, pad, ceil):
-        def pool(x):
+        def pool(values, index, x):
             x = x if x.is_cuda else x.contiguous(memory_format=torch.channels_last)
-            values, index = F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil, return_indices=True)
-            return values, index.int()
+            found, where = F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil, return_indices=True)
+            values.copy_(found)
+            index.copy_(where.int())
 
         shape = (*x.shape[:2], *pooled)
         values, index = layer.room(x, shape), x.new_empty(shape, dtype=torch.int32)
@@ -40,11 +41,11 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx, dy, _):
         x, index = ctx.saved_tensors
 
-        def unpool(x, dy, index):
-            return (torch.ops.aten.max_pool2d_with_indices_backward(dy, x, *ctx.window, index.long()),)
-
         dx = ctx.layer.room(x, x.shape)
-        by_parts(unpool, (dx,), x, dy, index)
+        for part in parts(x):
+            torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
+                dy[part], x[part], *ctx.window, index[part].long(), grad_input=dx[part]
+            )
         return dx, None, None, None, None, None, None
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from caffe import batch_parts, image_convolution
+from caffe.layers import pooling
 
 LAYERS = {
     "convolution": 'type: "Convolution" convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad: 1 group: 2 }',
@@ -49,7 +50,8 @@ def test_parts_are_the_whole(name, rounds, monkeypatch):
         return iter(found)
 
     monkeypatch.setattr(batch_parts, "parts", counted)
-    monkeypatch.setattr(image_convolution, "parts", counted)
+    for module in (image_convolution, pooling):
+        monkeypatch.setattr(module, "parts", counted)
     monkeypatch.setattr(image_convolution, "COPIED", 1)
     parted = run(LAYERS[name], rounds)
     assert seen and max(seen) == 4, "seven images, two at a time"
