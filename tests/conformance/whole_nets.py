@@ -43,6 +43,9 @@ LARGE = {
 }
 NETS = {**SMALL, **LARGE}
 UPDATES = 5
+# Another draw where the first one comes so near to a tie in a pooling window that BVLC Caffe, after the updates, differs
+# from itself: by 8 % between netlib's BLAS and one thread of OpenBLAS. With this one all agree within 8e-6.
+REDRAWN = {"caffenet": 1}
 WHOLE = 1 << 20  # a blob of more values is compared by its norms and by this many samples, evenly spaced
 SOLVER = (
     'train_net: "%s" base_lr: %g lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005 max_iter: %d '
@@ -66,6 +69,11 @@ def text(name: str, in_place: bool = True) -> str:
                 renamed[layer.top[0]] = layer.name
                 layer.top[0] = layer.name
     return 'name: "%s"\n%s' % (name, net)
+
+
+def draws_of(name: str) -> np.random.RandomState:
+    """What the net's weights and inputs are drawn from."""
+    return np.random.RandomState(zlib.crc32(name.encode()) + REDRAWN.get(name, 0))
 
 
 def draw_weights(net, random: np.random.RandomState) -> None:
@@ -151,7 +159,7 @@ def trained(name: str, folder: str, most: int = WHOLE) -> dict:
 
     Of the small nets the diffs too, before and after. folder: where net and solver are written. most: see `seen`.
     """
-    random = np.random.RandomState(zlib.crc32(name.encode()))
+    random = draws_of(name)
     solver = open_solver(name, folder, in_place=True)
     net = solver.net
     shown = data_of if name in LARGE else (lambda net: data_of(net) + diffs_of(net))
@@ -181,7 +189,7 @@ def layer_by_layer(name: str, folder: str, given) -> dict:
     given: the reference's answer (data by name), None in the reference itself. So both engines differentiate at the
     same point: a ReLU or a maximum whose two sides are a rounding apart cannot send a gradient two ways.
     """
-    random = np.random.RandomState(zlib.crc32(name.encode()))
+    random = draws_of(name)
     net = open_solver(name, folder, in_place=False).net
     draw_weights(net, random)
     draw_inputs(net, random)
