@@ -43,8 +43,8 @@ LARGE = {
 }
 NETS = {**SMALL, **LARGE}
 UPDATES = 5
-# Another draw where the first one comes so near to a tie in a pooling window that BVLC Caffe, after the updates, differs
-# from itself: by 8 % between netlib's BLAS and one thread of OpenBLAS. With this one all agree within 8e-6.
+# Another draw where the first one comes so near to a tie in a pooling window that BVLC Caffe differs from itself after
+# the updates: by 8 % between netlib's BLAS and one thread of OpenBLAS. With this one all agree within 8e-6.
 REDRAWN = {"caffenet": 1}
 WHOLE = 1 << 20  # a blob of more values is compared by its norms and by this many samples, evenly spaced
 SOLVER = (
