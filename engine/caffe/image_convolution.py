@@ -81,7 +81,7 @@ def _pointwise_gradients(layer, dy, x, weight, wanted):
 def _summed_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """The sum over the batch of the products of left (N, A, K) and right (N, K, B)."""
     total = left.new_zeros(left.shape[1], right.shape[2])
-    for part in parts(left, COPIED * left[0].numel() // total.numel()):
+    for part in parts(left, COPIED * left.shape[1] * left.shape[2] // total.numel()):  # COPIED values of products
         total += torch.bmm(left[part], right[part]).sum(0)
     return total
 
