@@ -99,7 +99,7 @@ def _gradients(layer, dy, x, weight, wanted):
         dy, x = (each.contiguous(memory_format=torch.channels_last) for each in (dy, x))
     where = layer.stride, layer.pad, layer.dilation, False, (0, 0), layer.group
     down, *found = torch.ops.aten.convolution_backward(dy, x, weight, weight.shape[:1], *where, wanted)
-    return (down, *found) if wanted[1] else (down, dweight, dbias)
+    return (down, *found) if dweight is None else (down, dweight, dbias)
 
 
 def _by_windows(layer, dy, x) -> torch.Tensor:

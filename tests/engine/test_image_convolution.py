@@ -57,6 +57,17 @@ def test_top_and_gradients(name, copied, down, monkeypatch):
         torch.testing.assert_close(other.double(), one, rtol=0, atol=2e-6 * float(one.detach().abs().max()))
 
 
+@pytest.mark.parametrize("channels, size", [(1, 3), (4, 3), (4, 1)])
+def test_a_bias_learns_beside_a_weight_that_does_not(channels, size):
+    x, weight, bias = torch.randn(2, channels, 9, 9), torch.randn(3, channels, size, size), torch.zeros(3)
+    top = 10 - size
+    layer = Asked(kernel=(size, size), stride=(1, 1), pad=(0, 0), dilation=(1, 1), group=1, sizes=(top, top))
+    dy = torch.randn(2, 3, top, top)
+    y = image_convolution.Convolve.apply(x, weight, bias.requires_grad_(), layer)
+    (found,) = torch.autograd.grad(y, [bias], dy)
+    torch.testing.assert_close(found, dy.sum((0, 2, 3)), rtol=0, atol=1e-4)
+
+
 def test_which_are_products_of_matrices():
     def layer(sizes, kernel=(1, 1), stride=(1, 1), pad=(0, 0), group=1):
         return Asked(kernel=kernel, stride=stride, pad=pad, group=group, sizes=sizes)

@@ -328,7 +328,7 @@ def test_code_statistics():
     }
 
 
-@pytest.mark.parametrize("bits", [1, 8, 63, 65, 127, 128])
+@pytest.mark.parametrize("bits", [1, 8, 63, 64, 65, 127, 128])
 def test_packed_bits_give_hamming_distances(bits):
     rng = np.random.default_rng(bits)
     a, b = rng.integers(0, 2, (2, 7, bits))
