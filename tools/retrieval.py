@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+import packed_bits
 import retrieval_kernels as kernels
 from numpy.typing import ArrayLike
 
@@ -101,7 +102,7 @@ def score(
     if at.size and at[0] < 1:
         raise ValueError(f"precision at N wants N of at least 1, found {at[0]}")
 
-    table = kernels.harmonic_table(items)
+    table = kernels.harmonic_table(ranks)
     labels = _by_item(_packed(query_labels)), _packed(database_labels)
     tail = ranks, rules.over_relevant, at, table
     signs = query_signs[None], database_signs[None]
@@ -197,7 +198,7 @@ def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray
 
 def _signs(side: str, codes: np.ndarray) -> tuple[np.ndarray, dict]:
     """Codes (N, K) as packed signs (ceil(K / 8), N) and their code_statistics."""
-    packed, positive, sums = kernels.pack_signs(codes)
+    packed, positive, sums = packed_bits.pack_signs(codes)
     total, zeros, bad = sums.sum(0)
     if bad:
         first = (~np.isfinite(codes).all(1)).argmax()
@@ -214,7 +215,7 @@ def _signs(side: str, codes: np.ndarray) -> tuple[np.ndarray, dict]:
 
 def _packed(values: np.ndarray) -> np.ndarray:
     """Values (N, B), nonzero or not, as packed bits (ceil(B / 8), N)."""
-    return kernels.pack(np.ascontiguousarray(values).astype(bool, copy=False))
+    return packed_bits.pack(np.ascontiguousarray(values).astype(bool, copy=False))
 
 
 def _by_item(rows: np.ndarray) -> np.ndarray:
@@ -224,10 +225,12 @@ def _by_item(rows: np.ndarray) -> np.ndarray:
 
 def _rank_by_signs(query: np.ndarray, database: np.ndarray, labels: tuple, bits: int, tail: tuple) -> tuple:
     """kernels.rank_by_signs of query (M, B, Q) and database (M, B, N)."""
-    greatest = 2 * bits * len(query) + 1
-    room = numba.get_num_threads(), kernels.PAIR, database.shape[2]
-    keys = np.empty(room, np.uint8 if greatest < 256 else np.uint16)
-    return kernels.rank_by_signs(np.ascontiguousarray(query.transpose(2, 0, 1)), database, *labels, bits, keys, *tail)
+    kind = np.uint8 if 2 * bits * len(query) + 1 < 256 else np.uint16
+    threads = numba.get_num_threads()
+    keys = np.empty((threads, kernels.PAIR, kernels.STRETCH), kind)
+    nears = np.empty((threads, kernels.TEAM, database.shape[2] + 1), kind)
+    query = np.ascontiguousarray(query.transpose(2, 0, 1))
+    return kernels.rank_by_signs(query, database, *labels, bits, keys, nears, *tail)
 
 
 def _by_bits(codes: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Compiled ranking and average precision under ties (numba, parallel over queries).
 
-Everything compiled lives in this one file: numba's on-disk cache looks at the file of the function it
-loads, not at the files of the functions that one calls.
+What is compiled and calls each other lives in this one file: numba's on-disk cache looks at the file of the
+function it loads, not at the files of the functions that one calls.
 
 A ranking is a list of *tie groups*: items no score tells apart. A tie order is one way to break all of
 them. Each query yields one row of AP statistics, in the columns named below.
@@ -10,6 +10,7 @@ them. Each query yields one row of AP statistics, in the columns named below.
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, prange, types
 from numba.extending import intrinsic
 
@@ -22,10 +23,11 @@ that have a hit in the top R. MAY_MISS: 1 where some order has none.
 """
 
 _BINS = 4096  # coarse score bins, to sort only the part of a ranking that is looked at
-PAIR = 2  # queries that read the database's signs together, each keeping a key of every item
-_TEAM = 4  # and its codes
+PAIR = 2  # queries that read the database's signs together, from the cache
+STRETCH = 196_608  # database items whose keys each of them keeps at a time, in its core's cache
+TEAM = 8  # queries that a stretch serves before the next: it is read from memory once for them
+_TOGETHER = 4  # queries that read its codes together
 _BLOCK = 2048  # database items whose codes stay in the cache while their scores are summed
-_ROWS = 4096  # codes that are packed together
 
 
 @intrinsic
@@ -38,41 +40,30 @@ def _popcount(_context, octet):
     return types.uint8(types.uint8), codegen
 
 
-@njit(parallel=True, cache=True)
-def pack(flags):
-    """Pack bool (N, B) into uint8 (ceil(B / 8), N): bits in order from the highest, zeros behind the last."""
-    items, bits = flags.shape
-    packed = np.zeros((-(-bits // 8), items), np.uint8)
-    for part in prange(-(-items // _ROWS)):
-        for item in range(part * _ROWS, min(items, (part + 1) * _ROWS)):
-            for bit in range(bits):
-                packed[bit >> 3, item] |= np.uint8(flags[item, bit]) << np.uint8(7 - (bit & 7))
-    return packed
+@intrinsic
+def _few(_context, keys, begin, limit):
+    """Bits of a uint32: which of the 32 keys (n,) from `begin` on are at most `limit`."""
+    keys = types.Array(keys.dtype, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        place, lanes = ir.IntType(32), ir.VectorType(args[2].type, 32)
+        one = builder.insert_element(ir.Constant(lanes, ir.Undefined), args[2], place(0))
+        limits = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(place, 32), [0] * 32))
+        found = builder.load(builder.bitcast(builder.gep(array.data, [args[1]]), lanes.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned("<=", found, limits), place)
+
+    return types.uint32(keys, types.intp, keys.dtype), codegen
 
 
-@njit(parallel=True, cache=True)
-def pack_signs(codes):
-    """What one pass over float32 codes (N, K) tells: packed bits of codes >= 0, as of `pack`; and of each part of
-    _ROWS codes the number of such bits, (parts, K), the sum of |code|, of zeros and of codes that are not finite,
-    (parts, 3)."""
-    items, bits = codes.shape
-    parts = -(-items // _ROWS)
-    packed = np.zeros((-(-bits // 8), items), np.uint8)
-    positive, sums = np.zeros((parts, bits), np.int64), np.zeros((parts, 3))
-    for part in prange(parts):
-        for item in range(part * _ROWS, min(items, (part + 1) * _ROWS)):
-            total, zeros = 0.0, 0
-            for bit in range(bits):
-                code = codes[item, bit]
-                sign = np.uint8(code >= 0)
-                positive[part, bit] += sign
-                packed[bit >> 3, item] |= sign << np.uint8(7 - (bit & 7))
-                total += np.float64(abs(code))
-                zeros += code == 0
-            sums[part, 0] += total
-            sums[part, 1] += zeros
-            sums[part, 2] += not np.isfinite(total)
-    return packed, positive, sums
+@intrinsic
+def _lowest(_context, word):
+    """Number of the lowest set bit of a uint32; 32 if it has none."""
+
+    def codegen(_codegen_context, builder, _signature, args):
+        return builder.cttz(args[0], ir.IntType(1)(0))
+
+    return types.uint32(types.uint32), codegen
 
 
 def harmonic_table(length: int) -> np.ndarray:
@@ -125,17 +116,17 @@ def ap_over_ties(relevance, ends, top, over, table, row):
 
     relevance: (n,) uint8 in ranking order, ties in database order, whole tie groups, at least `top` items
     or the entire database. ends: (groups,) where each tie group ends. top: R. over: what AP divides by,
-    0 for the number of hits in the top R. table: harmonic_table(n) or longer.
+    0 for the number of hits in the top R. table: harmonic_table(top) or longer.
     """
     begin = hits = stable_hits = 0
     stable = expected = low = high = 0.0
     for end in ends:
         if begin >= top:
             break
-        for rank in range(begin, min(end, top)):
+        for rank in range(begin, min(end, top)):  # no branch: hits are hard to predict; int32 to float64 is fast
             hit = relevance[rank]
             stable_hits += hit
-            stable += hit * np.float64(stable_hits) / np.float64(rank + 1)  # no branch: hits are hard to predict
+            stable += np.float64(np.int32(hit * stable_hits)) / np.float64(np.int32(rank + 1))
         if end > top:
             break
         relevant = stable_hits - hits
@@ -243,59 +234,104 @@ def _add_twice_distance(key, begin, bits, query, database):
 
 
 @njit(cache=True)
-def _count(counts, key):
-    """Add to counts (4, size) how often key (n,) takes each value below size, every fourth item in a row."""
-    a, b, c, d = counts  # near equal keys do not wait for each other
-    whole = key.size // 4 * 4
-    for item in range(0, whole, 4):
-        a[key[item]] += 1
-        b[key[item + 1]] += 1
-        c[key[item + 2]] += 1
-        d[key[item + 3]] += 1
+def _count(pairs, counts, key):
+    """Count how often key (n,) takes each value: in `pairs` (65536,) two keys of one octet together, or one of two
+    octets; a last odd one in `counts`. One increment for two keys: increments are most of what a query costs."""
+    whole = key.size - key.size % 2
+    for pair in key[:whole].view(np.uint16):
+        pairs[pair] += np.uint32(1)
     for item in range(whole, key.size):
-        a[key[item]] += 1
+        counts[key[item]] += 1
 
 
 @njit(cache=True)
-def _measure(key, counts, need, top, over_relevant, at, table, row, found):
-    """Rank by key (N,), twice the distance plus 1 if relevant, by counting sort, and measure the ranking.
+def _move(pairs, counts, octets):
+    """Add to counts (size,) what `_count` left in `pairs`, keys being of `octets`, and clear it there."""
+    size = counts.size
+    if octets == 2:
+        counts += pairs[:size]
+        pairs[:size] = 0
+        return
+    for second in range(size):
+        firsts = pairs[256 * second : 256 * second + size]
+        total = 0
+        for first in range(size):
+            counts[first] += firsts[first]
+            total += firsts[first]
+            firsts[first] = 0
+        counts[second] += total
 
-    counts (distances, 2): irrelevant and relevant items at each distance. Fills row (6,) and found (len(at), 2).
-    Overwrites key.
+
+@njit(cache=True)
+def _limit(counts, need):
+    """The greatest key of the best `need` items and of those that tie with the last; counts (size,), by key."""
+    total, key = 0, -1
+    while total < need and key + 1 < counts.size:
+        total += counts[key + 1] + counts[key + 2]
+        key += 2
+    return key
+
+
+@njit(cache=True)
+def _pick(near, known, key, limit):
+    """Put the keys (n,) that are at most `limit` behind the first `known` of `near`, which has room for one more than
+    there are and may be their own memory; returns how many there are then. 32 are looked at together."""
+    whole = key.size - key.size % 32
+    for begin in range(0, whole, 32):
+        word = _few(key, begin, limit)
+        for _ in range(3):  # no branch: how many of 32 are near, mostly up to three, is hard to predict
+            near[known] = key[begin + (_lowest(word) & np.uint32(31))]
+            known += word != 0
+            word &= word - np.uint32(1)
+        while word:
+            near[known] = key[begin + _lowest(word)]
+            known += 1
+            word &= word - np.uint32(1)
+    for item in range(whole, key.size):
+        if key[item] <= limit:
+            near[known] = key[item]
+            known += 1
+    return known
+
+
+@njit(cache=True)
+def _measure(near, counts, top, over_relevant, at, table, row, found):
+    """Rank by near (n,), keys of whole tie groups in database order, by counting sort, and measure the ranking.
+
+    counts (size,): how many items have each key, near or not. Fills row (6,) and found (len(at), 2).
     """
-    ends = np.zeros(len(counts), np.int64)
-    place = np.zeros(len(counts), np.int64)
-    total = groups = limit = 0
-    for d in range(len(counts)):
-        size = counts[d, 0] + counts[d, 1]
-        place[d] = total
-        if size > 0 and total < need:
+    ends = np.zeros(counts.size // 2, np.int64)
+    place = np.zeros(counts.size // 2, np.uint32)
+    total = groups = 0
+    for d in range(ends.size):
+        size = counts[2 * d] + counts[2 * d + 1]
+        if size > 0 and total < near.size:
+            place[d] = total
             ends[groups] = total + size
             groups += 1
-            limit = 2 * d + 1
         total += size
-    near = 0
-    for item in range(key.size):  # no branch: near items are hard to predict
-        key[near] = key[item]
-        near += key[item] <= limit
-    relevance = np.empty(near, np.uint8)
-    for each in key[:near]:
-        d = each >> 1
-        relevance[place[d]] = each & 1
-        place[d] += 1
-    ap_over_ties(relevance, ends[:groups], top, counts[:, 1].sum() if over_relevant else 0, table, row)
+    relevance = np.empty(near.size, np.uint8)
+    for item in range(near.size):
+        key = near[item]
+        d = key >> np.uint8(1)
+        rank = place[d]
+        relevance[rank] = key & np.uint8(1)
+        place[d] = rank + np.uint32(1)
+    over = counts[1::2].sum() if over_relevant else 0
+    ap_over_ties(relevance, ends[:groups], top, over, table, row)
     hits_over_ties(relevance, ends[:groups], at, found[:, 0], found[:, 1])
 
 
 @njit(parallel=True, cache=True)
-def rank_by_signs(query, database, query_labels, database_labels, bits, keys, top, over_relevant, at, table):
+def rank_by_signs(query, database, query_labels, database_labels, bits, keys, nears, top, over_relevant, at, table):
     """Rank the database by the signs of codes for each query and measure the ranking.
 
     query (Q, 1, B), database (1, B, N): packed bits of codes >= 0; the distance is Hamming's. Or query (Q, 2, B),
     database (2, B, N): those and the packed bits of codes that are not 0; the distance is K minus the dot product of
-    the signs, 0 having the sign 0. query_labels (Q, L), database_labels (L, N): packed labels. keys (threads, PAIR, N):
-    room, of an unsigned type that holds twice the greatest distance plus 1; its pages serve all queries of a thread.
-    at: ascending ranks N of precision at N, none above the database's size.
+    the signs, 0 having the sign 0. query_labels (Q, L), database_labels (L, N): packed labels.
+    An item's key is twice its distance, plus 1 if it is relevant. keys (threads, PAIR, STRETCH), nears (threads, TEAM,
+    N + 1): room, of an unsigned type that holds the greatest key; of nears, only what near items take is touched.
+    at: ascending ranks N of precision at N, none above the database's size. table: harmonic_table(top).
     Returns AP statistics (Q, 6), hits in the top N (Q, len(at), 2; stable, expected), and per distance the number of
     items and of relevant items, (Q, bits + 1, 2) or (Q, 2 * bits + 1, 2).
     """
@@ -307,25 +343,36 @@ def rank_by_signs(query, database, query_labels, database_labels, bits, keys, to
     need = min(items, top if at.size == 0 else max(top, at[-1]))
     threads = len(keys)
     for thread in prange(threads):
-        for first in range(thread * PAIR, queries, threads * PAIR):
-            members = min(PAIR, queries - first)
-            counts = np.zeros((members, 4, 2 * distances), np.int64)
-            for begin in range(0, items, _BLOCK):
-                for member in range(members):
-                    q = first + member
-                    key = keys[thread, member, begin : min(begin + _BLOCK, items)]
-                    _set_shared(key, begin, query_labels[q], database_labels)
-                    if query.shape[1] == 1:
-                        _add_twice_hamming(key, begin, query[q, 0], database[0])
-                    else:
-                        _add_twice_distance(key, begin, bits, query[q], database)
-                    _count(counts[member], key)
+        pairs = np.zeros((PAIR, 65536), np.uint32)
+        last = queries * (thread + 1) // threads
+        for first in range(queries * thread // threads, last, TEAM):
+            members = min(TEAM, last - first)
+            counts = np.zeros((members, 2 * distances), np.int64)
+            known = np.zeros(members, np.int64)
+            for start in range(0, items, STRETCH):
+                stop = min(items, start + STRETCH)
+                for two in range(0, members, PAIR):
+                    for begin in range(start, stop, _BLOCK):
+                        for member in range(two, min(two + PAIR, members)):
+                            q = first + member
+                            key = keys[thread, member - two, begin - start : min(begin + _BLOCK, stop) - start]
+                            _set_shared(key, begin, query_labels[q], database_labels)
+                            if query.shape[1] == 1:
+                                _add_twice_hamming(key, begin, query[q, 0], database[0])
+                            else:
+                                _add_twice_distance(key, begin, bits, query[q], database)
+                            _count(pairs[member - two], counts[member], key)
+                    for member in range(two, min(two + PAIR, members)):
+                        _move(pairs[member - two], counts[member], keys.itemsize)
+                        key, near = keys[thread, member - two, : stop - start], nears[thread, member]
+                        known[member] = _pick(near, known[member], key, _limit(counts[member], need))
             for member in range(members):
                 q = first + member
-                sizes = counts[member].sum(0).reshape(distances, 2)
-                balls[q, :, 0] = sizes[:, 0] + sizes[:, 1]
-                balls[q, :, 1] = sizes[:, 1]
-                _measure(keys[thread, member], sizes, need, top, over_relevant, at, table, statistics[q], found[q])
+                balls[q, :, 1] = counts[member, 1::2]
+                balls[q, :, 0] = counts[member, ::2] + counts[member, 1::2]
+                near = nears[thread, member]
+                near = near[: _pick(near, 0, near[: known[member]], _limit(counts[member], need))]
+                _measure(near, counts[member], top, over_relevant, at, table, statistics[q], found[q])
     return statistics, found, balls
 
 
@@ -390,9 +437,9 @@ def rank_by_dot(query, database, query_labels, database_labels, top, over_releva
     statistics = np.empty((queries, 6))
     found = np.empty((queries, at.size, 2))
     need = min(items, top if at.size == 0 else max(top, at[-1]))
-    for team in prange(-(-queries // _TEAM)):
-        first = team * _TEAM
-        scores = _dot_products(query[first : first + _TEAM], database)
+    for team in prange(-(-queries // _TOGETHER)):
+        first = team * _TOGETHER
+        scores = _dot_products(query[first : first + _TOGETHER], database)
         for member in range(len(scores)):
             q = first + member
             shared = np.empty(items, np.uint8)

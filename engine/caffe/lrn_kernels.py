@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ def by_threads(kernel: Callable[..., None], output: torch.Tensor, *inputs: torch
     count = len(output)
     threads = 1 if output.numel() < _ALONE else max(1, min(count, torch.get_num_threads()))
     cuts = [count * thread // threads for thread in range(threads + 1)]
-    parts = [[array[begin:end] for array in arrays] for begin, end in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [[array[begin:end] for array in arrays] for begin, end in pairwise(cuts)]
     with ThreadPoolExecutor(threads) as pool:  # its threads start with its tasks: one part is none's but this thread's
         others = [pool.submit(kernel, *part, *constants) for part in parts[1:]]
         kernel(*parts[0], *constants)

@@ -6,6 +6,7 @@ import itertools
 import json
 
 import numpy as np
+import packed_bits
 import pytest
 import retrieval
 import retrieval_kernels as kernels
@@ -332,9 +333,9 @@ def test_code_statistics():
 def test_packed_bits_give_hamming_distances(bits):
     rng = np.random.default_rng(bits)
     a, b = rng.integers(0, 2, (2, 7, bits))
-    octets = (kernels.pack(each.astype(bool)) for each in (a, b))
+    octets = (packed_bits.pack(each.astype(bool)) for each in (a, b))
     assert np.array_equal(next(octets), np.packbits(a, axis=1).T)
-    packed, positive, sums = kernels.pack_signs(b.astype(np.float32) - 0.5)
+    packed, positive, sums = packed_bits.pack_signs(b.astype(np.float32) - 0.5)
     assert np.array_equal(packed, next(octets)) and np.array_equal(positive, b.sum(0)[None])
     assert sums.tolist() == [[pytest.approx(7 * bits / 2), 0, 0]]
     ones = np.ones((len(a), 1), np.uint8)
@@ -344,7 +345,8 @@ def test_packed_bits_give_hamming_distances(bits):
         ones,
         ones.T,
         bits,
-        np.empty((1, kernels.PAIR, len(b)), np.uint16 if bits > 127 else np.uint8),
+        np.empty((1, kernels.PAIR, kernels.STRETCH), np.uint16 if bits > 127 else np.uint8),
+        np.empty((1, kernels.TEAM, len(b) + 1), np.uint16 if bits > 127 else np.uint8),
         3,
         False,
         np.empty(0, np.int64),
@@ -353,6 +355,29 @@ def test_packed_bits_give_hamming_distances(bits):
     distances = (a[:, None] != b[None]).sum(2)
     assert np.array_equal(balls[:, :, 0], [np.bincount(row, minlength=bits + 1) for row in distances])
     assert np.array_equal(balls[:, :, 0], balls[:, :, 1])
+
+
+@pytest.mark.parametrize(("bits", "distinct"), [(16, None), (16, 1), (16, 3), (140, None)])
+def test_a_database_of_more_than_a_stretch_is_ranked_whole(bits, distinct):
+    """Keys are kept a stretch at a time, and with them the near items so far; all of them where all codes tie."""
+    rng = np.random.default_rng(bits)
+    items = 2 * kernels.STRETCH + 4321
+    database = rng.standard_normal((distinct or items, bits))[np.arange(items) % (distinct or items)]
+    database[: kernels.STRETCH, :4] *= -np.sign(database[: kernels.STRETCH, :4])  # the first stretch is farther off
+    query, labels = np.abs(rng.standard_normal((3, bits))), rng.random((items, 2)) < 0.3
+    found = retrieval.score(query, np.eye(2)[[0, 1, 0]], database, labels, "hash-caffe", 700, at=(1000, items))
+    distances = (database < 0).sum(1)
+    order = np.argsort(distances, kind="stable")
+    hits = labels[order].astype(float)
+    ranks = np.arange(1, 701)
+    precisions = [(np.cumsum(hits[:700, c]) / ranks * hits[:700, c]).sum() / hits[:700, c].sum() for c in (0, 1, 0)]
+    assert found["map"] == pytest.approx(np.mean(precisions), rel=1e-12)
+    for n in (1000, items):
+        assert found["precision_at"][n]["stable"] == pytest.approx(hits[:n].sum(0)[[0, 1, 0]].mean() / n, rel=1e-12)
+    at_radius = {row["radius"]: row["precision"] for row in found["precision_recall"]}
+    radius = int(np.median(distances))
+    inside = labels[distances <= radius].mean(0)[[0, 1, 0]].mean()
+    assert at_radius[radius] == pytest.approx(inside, rel=1e-12)
 
 
 @pytest.mark.parametrize(
