@@ -67,15 +67,10 @@ def _inverse_power(s: torch.Tensor, beta: float) -> torch.Tensor:
     return s.pow(-beta)
 
 
-def _compiled(x: torch.Tensor, beta: float) -> bool:
-    return beta == 0.75 and x.device.type == "cpu" and x.dtype == torch.float32
-
-
 class _AcrossChannels(torch.autograd.Function):
     """y = x s^-beta; dx = dy s^-beta - (2 alpha beta / n) x * (channel sums of dy y / s). Autograd's own is slower.
 
-    backward computes s anew: that takes less time than the memory that keeps it is worth. On a CPU beta = 3/4 has
-    compiled kernels, loaded with the first such layer that runs.
+    backward computes s anew: that takes less time than the memory that keeps it is worth.
     """
 
     @staticmethod
@@ -83,12 +78,7 @@ class _AcrossChannels(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.layer, ctx.constants = layer, (size, alpha, beta, k)
         y = layer.room(x, x.shape)
-        if _compiled(x, beta):
-            from caffe import lrn_kernels  # numba takes 0.3 s to import, and 55 MB
-
-            lrn_kernels.by_threads(lrn_kernels.forward, y, x, constants=(size, alpha, k))
-        else:
-            by_parts(lambda y, x: torch.mul(_inverse_power(_scale(x, size, alpha, k), beta), x, out=y), (y,), x)
+        by_parts(lambda y, x: torch.mul(_inverse_power(_scale(x, size, alpha, k), beta), x, out=y), (y,), x)
         return y
 
     @staticmethod
@@ -104,12 +94,7 @@ class _AcrossChannels(torch.autograd.Function):
             torch.addcmul(direct, around, x, out=dx)
 
         dx = ctx.layer.room(x, x.shape)
-        if _compiled(x, beta):
-            from caffe import lrn_kernels
-
-            lrn_kernels.by_threads(lrn_kernels.backward, dx, x, dy, constants=(size, alpha, k))
-        else:
-            by_parts(gradient, (dx,), x, dy)
+        by_parts(gradient, (dx,), x, dy)
         return dx, None, None, None, None, None
 
 

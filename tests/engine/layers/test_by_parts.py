@@ -10,7 +10,7 @@ LAYERS = {
     "no bias": 'type: "Convolution" convolution_param { num_output: 4 kernel_size: 2 bias_term: false }',
     "one value": 'type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 }',
     "pooling": 'type: "Pooling" pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 1 }',
-    "lrn": 'type: "LRN" lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 }',
+    "lrn": 'type: "LRN" lrn_param { local_size: 3 alpha: 0.5 beta: 0.75 k: 2 }',
 }
 
 

@@ -3,8 +3,6 @@
 import caffe
 import numpy as np
 import pytest
-from caffe import lrn_kernels
-from caffe.layers import normalization
 
 
 def lrn_across(x, size, alpha, beta, k):
@@ -38,24 +36,6 @@ def test_lrn(one, normal, region, naive, size, alpha, beta, k, in_place):
     it = one(f'type: "LRN" lrn_param {{ {fields} }}', x, in_place=in_place)
     np.testing.assert_allclose(it.forward(), naive(x, size, alpha, beta, k), rtol=1e-5, atol=1e-6)
     it.check_gradient()
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_lrn_of_more_positions_than_are_worked_on_together_by_several_threads(one, normal, threads, monkeypatch):
-    """The compiled kernels beside torch's operations, which serve any other power and the GPU."""
-    x = 3 * normal(5, 6, 31, 19)
-    fields = 'type: "LRN" lrn_param { local_size: 5 alpha: 0.5 beta: 0.75 k: 2 }'
-
-    def run():
-        it = one(fields, x)
-        return it.forward(record=True), it.backward(np.cos(x))[0]
-
-    monkeypatch.setattr(lrn_kernels, "_ALONE", 0)
-    monkeypatch.setattr(lrn_kernels.torch, "get_num_threads", lambda: threads)
-    kernels = run()
-    monkeypatch.setattr(normalization, "_compiled", lambda x, beta: False)
-    for found, expected in zip(kernels, run(), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_lrn_refusals(one):
