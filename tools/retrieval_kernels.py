@@ -199,6 +199,12 @@ def hits_over_ties(relevance, ends, at, stable, expected):
 
 
 @njit(cache=True)
+def _needed(items, top, at):
+    """How many ranks are looked at: R, or the greatest N of precision at N."""
+    return min(items, top if at.size == 0 else max(top, at[-1]))
+
+
+@njit(cache=True)
 def _set_shared(key, begin, query, database):
     """Set key (n,) to 1 where items from `begin` on share a label, else to 0; packed: query (L,), database (L, N)."""
     key[:] = 0
@@ -236,7 +242,7 @@ def _add_twice_distance(key, begin, bits, query, database):
 @njit(cache=True)
 def _count(pairs, counts, key):
     """Count how often key (n,) takes each value: in `pairs` (65536,) two keys of one octet together, or one of two
-    octets; a last odd one in `counts`. One increment for two keys: increments are most of what a query costs."""
+    octets; a last odd one in `counts`. One increment for two keys: they are the greatest part of a query's time."""
     whole = key.size - key.size % 2
     for pair in key[:whole].view(np.uint16):
         pairs[pair] += np.uint32(1)
@@ -340,7 +346,7 @@ def rank_by_signs(query, database, query_labels, database_labels, bits, keys, ne
     statistics = np.empty((queries, 6))
     found = np.empty((queries, at.size, 2))
     balls = np.empty((queries, distances, 2), np.int64)
-    need = min(items, top if at.size == 0 else max(top, at[-1]))
+    need = _needed(items, top, at)
     threads = len(keys)
     for thread in prange(threads):
         pairs = np.zeros((PAIR, 65536), np.uint32)
@@ -436,7 +442,7 @@ def rank_by_dot(query, database, query_labels, database_labels, top, over_releva
     queries, items = query.shape[0], database.shape[1]
     statistics = np.empty((queries, 6))
     found = np.empty((queries, at.size, 2))
-    need = min(items, top if at.size == 0 else max(top, at[-1]))
+    need = _needed(items, top, at)
     for team in prange(-(-queries // _TOGETHER)):
         first = team * _TOGETHER
         scores = _dot_products(query[first : first + _TOGETHER], database)
