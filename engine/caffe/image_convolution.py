@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from caffe import kernels, winograd
 from caffe.batch_parts import COPIED, parts
 
 POSITIONS = 64  # of a top, below which its matrices are too narrow to be faster than oneDNN
@@ -27,6 +28,8 @@ class Convolve(torch.autograd.Function):
             y = layer.room(x, shape)
             torch.bmm(_expanded(weight.flatten(1), x), x.flatten(2), out=y.flatten(2))
             return y if bias is None else y.add_(bias[:, None, None])
+        if winograd.serves(layer, x, weight):
+            return winograd.convolve(layer, x, weight, bias)
         where = layer.stride, layer.pad, layer.dilation, layer.group
         pieces = _pieces(x)
         if len(pieces) == 1:
@@ -42,6 +45,8 @@ class Convolve(torch.autograd.Function):
         (x, weight), layer, wanted = ctx.saved_tensors, ctx.layer, ctx.needs_input_grad[:3]
         if _pointwise(layer):
             return *_pointwise_gradients(layer, dy, x, weight, wanted), None
+        if winograd.serves(layer, x, weight) and kernels.usable(dy):
+            return *winograd.gradients(layer, dy, x, weight, wanted), dy.sum((0, 2, 3)) if wanted[2] else None, None
         pieces = _pieces(x)
         dx = layer.room(x, x.shape) if wanted[0] and len(pieces) > 1 else None
         sums = [None, None]

@@ -1,12 +1,15 @@
 """Each order of work of a convolution on a CPU gives what torch's own gives in double precision."""
 
+import shutil
 import types
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from caffe import image_convolution
+from caffe import image_convolution, kernels, winograd
+
+COMPILED = pytest.mark.skipif(kernels.LIBRARY is None and shutil.which("cc") is None, reason="no C compiler: cc")
 
 # channels, num_output, kernel, stride, pad, dilation, group, bias
 CASES = {
@@ -22,6 +25,13 @@ CASES = {
     "channels that are no multiples of 8": (10, 12, (3, 3), (1, 1), (1, 1), (1, 1), 1, True),
     "channels that are multiples of 8": (8, 16, (3, 3), (2, 2), (1, 1), (1, 1), 2, True),
 }
+# by Winograd's products, whatever their size
+TILED = {
+    "3x3": (3, 4, (3, 3), (1, 1), (1, 1), (1, 1), 1, True),
+    "3x3 without bias": (1, 2, (3, 3), (1, 1), (1, 1), (1, 1), 1, False),
+    "3x3 without padding, grouped": (6, 4, (3, 3), (1, 1), (0, 0), (1, 1), 2, True),
+    "3x3 with much padding, grouped": (6, 9, (3, 3), (1, 1), (2, 2), (1, 1), 3, True),
+}
 
 
 class Asked(types.SimpleNamespace):
@@ -31,12 +41,16 @@ class Asked(types.SimpleNamespace):
         return like.new_full(shape, torch.nan)  # every value must be written
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *(pytest.param(name, marks=COMPILED) for name in TILED)])
 @pytest.mark.parametrize("copied", [image_convolution.COPIED, 300], ids=["whole", "by parts"])
 @pytest.mark.parametrize("down", [True, False], ids=["to the bottom", "parameters alone"])
 def test_top_and_gradients(name, copied, down, monkeypatch):
     monkeypatch.setattr(image_convolution, "COPIED", copied)
-    channels, outputs, kernel, stride, pad, dilation, group, has_bias = CASES[name]
+    if name in TILED:
+        monkeypatch.setattr(winograd, "WORKED", copied * 10)
+        for least in ("CHANNELS", "MAP", "TILES"):
+            monkeypatch.setattr(winograd, least, 1)
+    channels, outputs, kernel, stride, pad, dilation, group, has_bias = (CASES | TILED)[name]
     random = np.random.RandomState(0)
     x = torch.from_numpy(random.standard_normal((5, channels, 11, 9)))
     weight = torch.from_numpy(random.standard_normal((outputs, channels // group, *kernel)))
@@ -50,6 +64,7 @@ def test_top_and_gradients(name, copied, down, monkeypatch):
     gradients = torch.autograd.grad(expected, asked, dy)
 
     layer = Asked(kernel=kernel, stride=stride, pad=pad, dilation=dilation, group=group, sizes=expected.shape[2:])
+    assert winograd.serves(layer, x.float(), weight.float()) == (name in TILED)
     single = [leaf.detach().float().requires_grad_(leaf.requires_grad) for leaf in leaves]
     top = image_convolution.Convolve.apply(*single[:2], single[2] if has_bias else None, layer)
     found = torch.autograd.grad(top, single[not down :], dy.float())
@@ -81,3 +96,47 @@ def test_which_are_products_of_matrices():
         layer((8, 8), group=2),
     ):
         assert not image_convolution._pointwise(other)
+
+
+@COMPILED
+def test_which_are_winograds():
+    def served(channels=96, outputs=96, images=16, **other):
+        spec = {"kernel": (3, 3), "stride": (1, 1), "pad": (1, 1), "dilation": (1, 1), "group": 1, "sizes": (8, 8)}
+        x, weight = torch.zeros(images, channels, *(other.get("sizes", (8, 8)))), torch.zeros(outputs, channels, 3, 3)
+        return winograd.serves(Asked(**{**spec, **other}), x, weight)
+
+    assert served()
+    assert not served(channels=95) and not served(outputs=95) and not served(images=15) and not served(group=2)
+    for other in (
+        {"kernel": (3, 1)},
+        {"stride": (1, 2)},
+        {"dilation": (2, 2)},
+        {"pad": (1, 0)},
+        {"pad": (3, 3)},
+        {"sizes": (7, 9)},
+        {"sizes": (8, 1020)},
+    ):
+        assert not served(**other), other
+
+
+@COMPILED
+def test_winograd_is_as_exact_as_direct_convolution():
+    """The precision that winograd.py claims, on layers of AlexNet's kind."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(16, 256, 13, 13), torch.randn(384, 256, 3, 3) / 48
+    layer = Asked(kernel=(3, 3), stride=(1, 1), pad=(1, 1), dilation=(1, 1), group=1, sizes=(13, 13))
+    assert winograd.serves(layer, x, weight)
+    exact = F.conv2d(x.double(), weight.double(), padding=1)
+    dy = torch.randn(exact.shape)
+    gradient = torch.ops.aten.convolution_backward
+    how = [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
+    exact_dx, exact_dw, _ = gradient(dy.double(), x.double(), weight.double(), None, *how)
+    dx, dw, _ = gradient(dy, x, weight, None, *how)
+    found_dx, found_dw = winograd.gradients(layer, dy, x, weight, (True, True))
+    for found, direct, truth, most in (
+        (winograd.convolve(layer, x, weight, None), F.conv2d(x, weight, padding=1), exact, 1),
+        (found_dx, dx, exact_dx, 2),
+        (found_dw, dw, exact_dw, 1),
+    ):
+        error, usual = ((each - truth).square().mean().sqrt() for each in (found, direct))
+        assert error < most * usual

@@ -33,7 +33,8 @@ def test_a_python_too_old_or_missing_is_named(tmp_path):
     (tmp_path / "python").write_text('#!/bin/sh\ncase "$1" in -c) exit 1;; *) echo Python 3.9.2;; esac\n')
     (tmp_path / "python").chmod(0o755)
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ("requirements.txt", "pyproject.toml"):
+    for name in re.search(r"^\$\(READY\): (.*)$", TEXT, re.MULTILINE)[1].split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     for python, found in (
         (tmp_path / "python", "found Python 3.9.2"),

@@ -129,6 +129,13 @@ def _torch() -> list[str]:
     ]
 
 
+def _kernels() -> str:
+    from caffe import kernels
+
+    built = kernels.library_file().name if kernels.LIBRARY is not None else "not built: slower"
+    return f"  {'kernels.c':24} {built:32} convolution, pooling and LRN on a CPU"
+
+
 def _imports() -> tuple[list[str], bool]:
     """(what `import caffe` finds, whether that is this engine)."""
     found = list(candidates(_search_path()))
@@ -156,7 +163,7 @@ def report() -> int:
     lines, right = _imports()
     print("\n".join(lines))
     needed, whole = _packages(NEEDED)
-    print("\n".join(["Needed", *needed, *(_torch() if _present("torch") else [])]))
+    print("\n".join(["Needed", *needed, *([_kernels(), *_torch()] if _present("torch") else [])]))
     print("\n".join(["Extras", *_packages(EXTRAS)[0]]))
     for program, (name, purpose) in PROGRAMS.items():
         print(f"  {program:24} {shutil.which(program) or f'missing: install {name}':32} {purpose}")

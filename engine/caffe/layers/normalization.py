@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from caffe import fillers, glog
+from caffe import fillers, glog, kernels
 from caffe.batch_parts import by_parts
 from caffe.blob import Blob
 from caffe.layer import Layer, register
@@ -67,6 +67,15 @@ def _inverse_power(s: torch.Tensor, beta: float) -> torch.Tensor:
     return s.pow(-beta)
 
 
+def _compiled(x: torch.Tensor, beta: float) -> bool:
+    """Whether kernels.c has this LRN: it knows beta 3/4, AlexNet's and GoogLeNet's."""
+    return beta == 0.75 and x.shape[1] <= kernels.MOST_CHANNELS and kernels.usable(x)
+
+
+def _lengths(x: torch.Tensor) -> tuple[int, int, int]:
+    return (*x.shape[:2], x.shape[2:].numel())
+
+
 class _AcrossChannels(torch.autograd.Function):
     """y = x s^-beta; dx = dy s^-beta - (2 alpha beta / n) x * (channel sums of dy y / s). Autograd's own is slower.
 
@@ -78,6 +87,9 @@ class _AcrossChannels(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.layer, ctx.constants = layer, (size, alpha, beta, k)
         y = layer.room(x, x.shape)
+        if _compiled(x, beta):
+            kernels.run("lrn", y, x, *_lengths(x), size, alpha / size, k)
+            return y
         by_parts(lambda y, x: torch.mul(_inverse_power(_scale(x, size, alpha, k), beta), x, out=y), (y,), x)
         return y
 
@@ -94,6 +106,9 @@ class _AcrossChannels(torch.autograd.Function):
             torch.addcmul(direct, around, x, out=dx)
 
         dx = ctx.layer.room(x, x.shape)
+        if _compiled(x, beta) and kernels.usable(dy):
+            kernels.run("lrn_gradient", dx, x, dy, *_lengths(x), size, alpha / size, k)
+            return dx, None, None, None, None, None
         by_parts(gradient, (dx,), x, dy)
         return dx, None, None, None, None, None
 

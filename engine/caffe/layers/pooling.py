@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import caffe.device
+from caffe import kernels
 from caffe.batch_parts import by_parts, parts
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
@@ -30,7 +31,11 @@ class _MaxPool(torch.autograd.Function):
 
         shape = (*x.shape[:2], *pooled)
         values, index = layer.room(x, shape), x.new_empty(shape, dtype=torch.int32)
-        by_parts(pool, (values, index), x)
+        if kernels.usable(x) and x.shape[3] + pad[1] + kernel[1] + stride[1] <= kernels.WIDEST:
+            sizes = (*x.shape[2:], *pooled, *kernel, *stride, *pad)
+            kernels.run("max_pool", values, index, x, x.shape[:2].numel(), *sizes)
+        else:
+            by_parts(pool, (values, index), x)
         ctx.save_for_backward(x, index)
         ctx.layer, ctx.window = layer, (kernel, stride, pad, (1, 1), ceil)
         ctx.mark_non_differentiable(index)
@@ -42,6 +47,11 @@ class _MaxPool(torch.autograd.Function):
         x, index = ctx.saved_tensors
 
         dx = ctx.layer.room(x, x.shape)
+        if kernels.usable(x, dy):
+            kernels.run(
+                "max_pool_gradient", dx, dy, index, x.shape[:2].numel(), x.shape[2:].numel(), dy.shape[2:].numel()
+            )
+            return dx, None, None, None, None, None, None
         for part in parts(x):
             torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
                 dy[part], x[part], *ctx.window, index[part].long(), grad_input=dx[part]

@@ -48,6 +48,27 @@ class EngineLayer(nn.Module):
         return self.layer.compute(x)
 
 
+class EngineConvolution(nn.Conv2d):
+    """A convolution that computes as the engine's layer does."""
+
+    def forward(self, x):
+        from types import SimpleNamespace
+
+        from caffe.image_convolution import Convolve
+
+        spaces = zip(x.shape[2:], self.kernel_size, self.stride, self.padding, strict=True)
+        layer = SimpleNamespace(
+            kernel=self.kernel_size,
+            stride=self.stride,
+            pad=self.padding,
+            dilation=self.dilation,
+            group=self.groups,
+            sizes=[(size + 2 * pad - kernel) // stride + 1 for size, kernel, stride, pad in spaces],
+            room=lambda like, shape: like.new_empty(shape),
+        )
+        return Convolve.apply(x, self.weight, self.bias, layer)
+
+
 LRN = 'name: "norm" type: "LRN" lrn_param { local_size: 5 alpha: 1e-4 beta: 0.75 }'
 POOLING = 'name: "pool" type: "Pooling" pooling_param { pool: MAX kernel_size: 3 stride: 2 }'
 
@@ -55,21 +76,23 @@ POOLING = 'name: "pool" type: "Pooling" pooling_param { pool: MAX kernel_size: 3
 class Net(nn.Module):
     """tests/conformance/large_nets.py's AlexNet (or CaffeNet, which pools before it normalises) with its classifier.
 
-    kernels: the engine's LRN and pooling in the place of PyTorch's. Submodules are named as the Caffe net's layers.
+    kernels: the engine's convolution, LRN and pooling in the place of PyTorch's. Submodules have the names of the Caffe
+    net's layers.
     """
 
     def __init__(self, name: str, kernels: bool = False, dropout: float = 0.5):
         super().__init__()
         normalise = (lambda: EngineLayer(LRN)) if kernels else Normalise
+        convolution = EngineConvolution if kernels else nn.Conv2d
         pool = (lambda: EngineLayer(POOLING)) if kernels else Pool
         both = {"alexnet": (normalise, pool), "caffenet": (pool, normalise)}[name]
-        self.conv1 = nn.Conv2d(3, 96, 11, 4)
+        self.conv1 = convolution(3, 96, 11, 4)
         self.after1 = nn.Sequential(*(make() for make in both))
-        self.conv2 = nn.Conv2d(96, 256, 5, padding=2, groups=2)
+        self.conv2 = convolution(96, 256, 5, padding=2, groups=2)
         self.after2 = nn.Sequential(*(make() for make in both))
-        self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
-        self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
-        self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
+        self.conv3 = convolution(256, 384, 3, padding=1)
+        self.conv4 = convolution(384, 384, 3, padding=1, groups=2)
+        self.conv5 = convolution(384, 256, 3, padding=1, groups=2)
         self.pool5 = pool()
         self.fc6, self.fc7, self.score = nn.Linear(9216, 4096), nn.Linear(4096, 4096), nn.Linear(4096, 1000)
         self.dropout = dropout
