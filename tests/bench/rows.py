@@ -27,7 +27,7 @@ def timed(net: str) -> Row:
 def beside_torch(net: str, kernels: bool, bound: float, seconds: float) -> Row:
     what = {"net": net, "batch": 64, "iterations": 1}
     sides = {"engine": Side("training", what), "PyTorch": Side("torch_training", {**what, "kernels": kernels})}
-    kind = "plain PyTorch with the engine's LRN and pooling" if kernels else "plain PyTorch, F.local_response_norm"
+    kind = "plain PyTorch with the engine's kernels in it" if kernels else "plain PyTorch, F.local_response_norm"
     says = f"training iteration of {NAMES[net]} at 227x227, batch 64, beside {kind}"
     return Row(says, sides, (Goal(bound, to="PyTorch"),), seconds)
 
