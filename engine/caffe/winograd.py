@@ -70,9 +70,7 @@ def gradients(layer, dy: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wa
         _into(dx, dy, turned, None, 2 - layer.pad[0], layer.group)
     if wanted[1]:
         dweight = torch.empty_like(weight)
-        for group in range(layer.group):
-            _weight_gradient(_share(dweight, group, layer.group, 0), _share(dy, group, layer.group),
-                             _share(x, group, layer.group), layer.pad[0])  # fmt: skip
+        _weight_gradients(dweight, dy, x, layer.pad[0], layer.group)
     return dx, dweight
 
 
@@ -80,39 +78,54 @@ def _share(tensor: torch.Tensor, group: int, groups: int, axis: int = 1) -> torc
     return tensor.chunk(groups, axis)[group]
 
 
-def _parts(x: torch.Tensor, tiles: int, channels: int) -> Iterator[slice]:
-    step = max(1, WORKED // (16 * tiles * channels))
-    for start in range(0, len(x), step):
-        yield slice(start, min(len(x), start + step))
+class _Rooms:
+    """Room for the transformed tiles of two tensors, which all parts of a batch and all groups use in turn."""
+
+    def __init__(self, like: torch.Tensor, tiles: _Tiles, *channels: int):
+        self.tiles, self.count = tiles, len(like)
+        self.step = min(self.count, max(1, WORKED // (16 * tiles.count * sum(channels))))
+        self.rooms = [(each, like.new_empty(16 * each * self.step * tiles.count)) for each in channels]
+
+    def parts(self) -> Iterator[tuple[slice, list[torch.Tensor]]]:
+        """(images, the tensors (16, channels, images * tiles) for them)."""
+        for start in range(0, self.count, self.step):
+            part = slice(start, min(self.count, start + self.step))
+            columns = (part.stop - start) * self.tiles.count
+            yield part, [room[: 16 * each * columns].view(16, each, columns) for each, room in self.rooms]
 
 
 def _into(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: int, groups: int):
     """Fill y with the convolution of x by the filters `weight` (outputs, channels / groups, 3, 3)."""
+    tiles = _Tiles(*y.shape[2:])
+    outputs, channels = len(weight) // groups, weight.shape[1]
+    rooms = _Rooms(x, tiles, outputs, channels)
     for group in range(groups):
         filters, plus = _share(weight, group, groups, 0), None if bias is None else _share(bias, group, groups, 0)
         top, bottom = _share(y, group, groups), _share(x, group, groups)
-        outputs, channels = filters.shape[:2]
-        tiles = _Tiles(*y.shape[2:])
         turned = (_FILTERS @ filters.reshape(-1, 9).t()).view(16, outputs, channels)
-        for part in _parts(x, tiles.count, outputs + channels):
-            seen = _bottom(bottom[part], tiles, pad)
-            found, here = torch.bmm(turned, seen), top[part]
-            kernels.run("winograd_top", here, found, plus, len(here), *here.shape[1:], *tiles.grid, here.stride(0))
+        for part, (found, seen) in rooms.parts():
+            _see(seen, bottom[part], tiles, pad)
+            torch.bmm(turned, seen, out=found)
+            here = top[part]
+            kernels.run("winograd_top", here, found, plus, *here.shape, *tiles.grid, here.stride(0))
 
 
-def _bottom(x: torch.Tensor, tiles: _Tiles, pad: int) -> torch.Tensor:
-    """The transformed tiles (16, channels, images * tiles) of a bottom, or of a group's share of it."""
-    seen = x.new_empty(16, x.shape[1], len(x) * tiles.count)
+def _see(seen: torch.Tensor, x: torch.Tensor, tiles: _Tiles, pad: int) -> None:
+    """Fill `seen` with the transformed tiles of a bottom, or of a group's share of it."""
     kernels.run("winograd_bottom", seen, x, *x.shape, *tiles.grid, pad, x.stride(0))
-    return seen
 
 
-def _weight_gradient(dweight: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, pad: int) -> None:
+def _weight_gradients(dweight: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, pad: int, groups: int) -> None:
     """Fill dweight with the gradient of the filters: the transforms' transposes, in the other order."""
     tiles = _Tiles(*dy.shape[2:])
-    total = x.new_zeros(16, *dweight.shape[:2])
-    for part in _parts(x, tiles.count, dy.shape[1] + x.shape[1]):
-        diff, here = x.new_empty(16, dy.shape[1], len(x[part]) * tiles.count), dy[part]
-        kernels.run("winograd_diff", diff, here, *here.shape, *tiles.grid, here.stride(0))
-        total.baddbmm_(diff, _bottom(x[part], tiles, pad).transpose(1, 2))
-    torch.mm(total.view(16, -1).t(), _FILTERS, out=dweight.view(-1, 9))
+    outputs, channels = len(dweight) // groups, dweight.shape[1]
+    rooms = _Rooms(x, tiles, outputs, channels)
+    for group in range(groups):
+        top, bottom = _share(dy, group, groups), _share(x, group, groups)
+        total = x.new_zeros(16, outputs, channels)
+        for part, (diff, seen) in rooms.parts():
+            here = top[part]
+            kernels.run("winograd_diff", diff, here, *here.shape, *tiles.grid, here.stride(0))
+            _see(seen, bottom[part], tiles, pad)
+            total.baddbmm_(diff, seen.transpose(1, 2))
+        torch.mm(total.view(16, -1).t(), _FILTERS, out=_share(dweight, group, groups, 0).view(-1, 9))
