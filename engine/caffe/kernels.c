@@ -10,7 +10,7 @@
 
 #define BLOCK 512   /* positions of an image that are worked on together: rows that are long, and stay in the cache */
 #define RATIOS 65536
-#define WIDEST 1024 /* of a row, its padding included: kernels.py asks for no wider one */
+#define WIDEST 1024 /* of a row, its padding included: nobody asks for a wider one, see kernels.py */
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -179,8 +179,8 @@ void max_pool_gradient(float *dx, const float *dy, const int32_t *index, int64_t
 }
 
 /* ---- Winograd's F(2x2, 3x3): tiles of 4x4 bottom values, 2 apart, for 2x2 top values. What is transformed is of shape
- * (16, channels, images * tile rows * tile columns): a matrix for each of a tile's 16 values. `between`: from an image to
- * the next, in values (a group's channels are not all of an image's). */
+ * (16, channels, images * tile rows * tile columns): a matrix for each of the 16 values of a tile. `between`: from image to
+ * image, in values (a group has not all channels of an image). */
 
 /* A row as even and odd columns, from column -pad on; zeros beyond the image. */
 INLINE void split(float *restrict even, float *restrict odd, const float *plane, int64_t row, int64_t height,

@@ -3,7 +3,7 @@
 A tile of 4x4 bottom values and the filter are both transformed to 16 values, whose products, summed over the channels
 (16 products of matrices), are transformed to 2x2 top values: y = A^T [(G w G^T) * (B^T x B)] A. The transforms add,
 subtract and halve, so float32 keeps its precision: beside float64 the top's error is a third of that of torch's direct
-convolution, the weight's gradient's a quarter, the bottom's gradient's 1.4 times (README, "How fast").
+convolution, the weight's gradient's a quarter, the bottom's gradient's 1.4 times.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016, equations 5 to 8.
 """
@@ -87,7 +87,7 @@ class _Rooms:
         self.rooms = [(each, like.new_empty(16 * each * self.step * tiles.count)) for each in channels]
 
     def parts(self) -> Iterator[tuple[slice, list[torch.Tensor]]]:
-        """(images, the tensors (16, channels, images * tiles) for them)."""
+        """(images, a tensor (16, channels, images * tiles) for each of `channels`)."""
         for start in range(0, self.count, self.step):
             part = slice(start, min(self.count, start + self.step))
             columns = (part.stop - start) * self.tiles.count
