@@ -179,8 +179,8 @@ void max_pool_gradient(float *dx, const float *dy, const int32_t *index, int64_t
 }
 
 /* ---- Winograd's F(2x2, 3x3): tiles of 4x4 bottom values, 2 apart, for 2x2 top values. What is transformed is of shape
- * (16, channels, images * tile rows * tile columns): a matrix for each of the 16 values of a tile. `between`: from image to
- * image, in values (a group has not all channels of an image). */
+ * (16, channels, images * rows * columns of tiles): a matrix for each of the 16 values of a tile. `between`: from image
+ * to image, in values (a group has not all channels of an image). */
 
 /* A row as even and odd columns, from column -pad on; zeros beyond the image. */
 INLINE void split(float *restrict even, float *restrict odd, const float *plane, int64_t row, int64_t height,
