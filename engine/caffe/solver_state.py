@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from caffe import device, glog, weight_files
@@ -21,6 +20,8 @@ from caffe.layer import Layer
 from caffe.proto import caffe_pb2, kinds, text
 
 if TYPE_CHECKING:
+    import h5py
+
     from caffe.solver import Solver
 
 
@@ -143,7 +144,9 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
     """
     path = Path(path)
     kinds.check(path, "a solverstate", "an HDF5 solverstate")
-    if path.is_file() and h5py.is_hdf5(path):
+    if kinds.is_hdf5(path):
+        import h5py
+
         with h5py.File(path, "r") as file:
             missing = {"iter", "current_step", "history"} - set(file)
             if missing:

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
-
 from caffe import glog
 from caffe.blob import proto_shape
 from caffe.proto import caffe_pb2, kinds, text
 from caffe.proto.upgrade import upgrade_net
 
 if TYPE_CHECKING:
+    import h5py  # functions import it where they need it: it takes 0.1 s, and few trainings have to do with HDF5
+
     from caffe.net import Net
 
 _PROTOBUF_LIMIT = 2**31 - 1
@@ -53,6 +53,8 @@ def write_whole(path: str | Path, data: bytes) -> None:
 
 def write_whole_hdf5(path: str | Path, fill: Callable[[h5py.File], None]) -> None:
     """Write an HDF5 file, made by `fill(h5py.File)`, as `write_whole` does."""
+    import h5py
+
     with _whole(path) as temporary, h5py.File(temporary, "w") as file:
         fill(file)
 
@@ -65,7 +67,7 @@ def copy_trained(net: Net, path: str | Path) -> None:
         ValueError: it is not a caffemodel (the message names what it is), or a layer's parameters do not fit the net's.
     """
     kinds.check(path, "a caffemodel", "an HDF5 caffemodel")
-    if Path(path).is_file() and h5py.is_hdf5(path):
+    if kinds.is_hdf5(path):
         copy_hdf5(net, path)
         return
     param = upgrade_net(text.read_binary(path, caffe_pb2.NetParameter()), str(path))
@@ -192,6 +194,8 @@ def copy_hdf5(net: Net, path: str | Path) -> None:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"Couldn't open {path}: expected an HDF5 caffemodel there")
+    import h5py
+
     try:
         file = h5py.File(path, "r")
     except OSError as error:

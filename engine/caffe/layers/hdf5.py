@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from caffe import device, glog, parallel, upload
@@ -16,9 +16,10 @@ from caffe.layers.data import SourceLayer
 from caffe.proto import caffe_pb2
 from caffe.weight_files import write_whole_hdf5
 
-NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)  # classes of values; numpy's bool is an enum
+if TYPE_CHECKING:
+    import h5py
+
 _OTHER_CLASSES = ["TIME", "STRING", "BITFIELD", "OPAQUE", "COMPOUND", "REFERENCE", "VLEN", "ARRAY"]
-OTHERS = {getattr(h5py.h5t, name): f"H5T_{name}" for name in _OTHER_CLASSES}
 
 
 def _reason(error: OSError) -> str:
@@ -32,6 +33,9 @@ def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
     Raises:
         ValueError: no such file or dataset, datasets that hold no numbers or differ in their number of rows.
     """
+    import h5py
+
+    numbers = h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM  # classes of values; numpy's bool is an enum
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -46,9 +50,10 @@ def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
                     f"the file has {', '.join(sorted(file)) or 'none'}"
                 )
             kind = found.id.get_type().get_class()
-            if kind not in NUMBERS:
+            if kind not in numbers:
+                others = {getattr(h5py.h5t, each): f"H5T_{each}" for each in _OTHER_CLASSES}
                 raise ValueError(
-                    f"Unsupported datatype class of {name} in {path}: expected numbers, found {OTHERS.get(kind, kind)}"
+                    f"Unsupported datatype class of {name} in {path}: expected numbers, found {others.get(kind, kind)}"
                 )
             if not found.ndim:
                 raise ValueError(f"{path}: Input must have at least 1 axis; dataset {name} is one value")
