@@ -70,7 +70,8 @@ def test_doctor(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", ["", str(REPOSITORY / "engine"), *sys.path[1:]])
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for words in (f"-> {doctor.PACKAGE}: this engine", "torch", "CUDA", "plyvel", "LevelDB databases", "graphviz"):
+    here = f"-> {doctor.PACKAGE}: this engine"
+    for words in (here, "torch", "kernels.c", "CUDA", "plyvel", "LevelDB databases", "graphviz"):
         assert words in said
     (tmp_path / "caffe.py").write_text("")  # a script of that name in the working directory
     assert main(["doctor"]) == 1
