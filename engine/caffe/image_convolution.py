@@ -47,7 +47,7 @@ class Convolve(torch.autograd.Function):
         if _pointwise(layer):
             return *_pointwise_gradients(layer, dy, x, weight, wanted), None
         if winograd.serves(layer, x, weight) and kernels.usable(dy):
-            return *winograd.gradients(layer, dy, x, weight, wanted), dy.sum((0, 2, 3)) if wanted[2] else None, None
+            return *winograd.gradients(layer, dy, x, weight, wanted), _bias_gradient(dy, wanted), None
         pieces = _pieces(x)
         dx = layer.room(x, x.shape) if wanted[0] and len(pieces) > 1 else None
         sums = [None, None]
@@ -69,6 +69,10 @@ def _pointwise(layer) -> bool:
     return one and layer.sizes[0] * layer.sizes[1] >= POSITIONS
 
 
+def _bias_gradient(dy: torch.Tensor, wanted) -> torch.Tensor | None:
+    return dy.sum((0, 2, 3)) if wanted[2] else None
+
+
 def _expanded(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return matrix.expand(len(x), -1, -1)
 
@@ -81,7 +85,7 @@ def _pointwise_gradients(layer, dy, x, weight, wanted):
         torch.bmm(_expanded(matrix.t(), x), flat, out=dx.flatten(2))
     if wanted[1]:
         dweight = _summed_products(flat, x.flatten(2).transpose(1, 2)).view_as(weight)
-    return dx, dweight, dy.sum((0, 2, 3)) if wanted[2] else None
+    return dx, dweight, _bias_gradient(dy, wanted)
 
 
 def _summed_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -97,7 +101,7 @@ def _gradients(layer, dy, x, weight, wanted):
     dweight = dbias = None
     if wanted[1] and x.shape[1] == 1 and layer.group == 1 and set(layer.dilation) == {1}:
         dweight = _by_windows(layer, dy, x).view_as(weight)
-        dbias = dy.sum((0, 2, 3)) if wanted[2] else None
+        dbias = _bias_gradient(dy, wanted)
         wanted = wanted[0], False, False
     if not any(wanted):
         return None, dweight, dbias

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import caffe
+import h5py
 import lmdb
 import numpy as np
 import pytest
@@ -107,3 +108,15 @@ def test_the_right_files_pass(folder, capfd, monkeypatch):
     assert main(["train", "-solver", "solver.prototxt", "-weights", "w.h5"]) == 0
     assert main(["train", "-solver", "solver.prototxt", "-snapshot", "s_iter_1.solverstate"]) == 0
     caffe.Net("net.prototxt", caffe.TEST).copy_from(str(folder / "old.caffemodel"))
+
+
+@pytest.mark.parametrize("block", [0, 512, 4096])
+def test_hdf5_is_known_also_after_a_block_of_the_users(block, tmp_path):
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w", userblock_size=block) as file:
+        file["data"] = 1.0
+    assert kinds.is_hdf5(path) and h5py.is_hdf5(path)
+    path.write_bytes(b"\0" * 5000)
+    assert not kinds.is_hdf5(path)
+    path.write_bytes(b"")
+    assert not kinds.is_hdf5(path) and not kinds.is_hdf5(tmp_path)
