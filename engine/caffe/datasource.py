@@ -1,16 +1,13 @@
-"""Where data layers read from: databases of Datums, list files; and `Prefetcher`, which makes batches ahead of need."""
+"""Where data layers read from: databases of Datums, list files."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import lmdb
 
@@ -200,72 +197,3 @@ def read_list(path: str, labels: int | None = None) -> list[tuple[str, int | lis
     if not entries:
         raise ValueError(f"{path}: File is empty: expected lines of {expected}")
     return entries
-
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def workers() -> ThreadPoolExecutor:
-    """The threads that decode images, one a CPU, shared by all data layers."""
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="caffe-decode")
-        return _pool
-
-
-class Prefetcher:
-    """Calls `produce` in a background thread, up to `depth` results ahead of `next`.
-
-    The thread starts with the first `next` and ends with `stop`, when the prefetcher is collected or when `produce`
-    raises; what it raised comes out of `next`. `produce` must not refer to whoever holds the prefetcher.
-    """
-
-    def __init__(self, produce: Callable[[], Any], depth: int):
-        self._produce, self._depth = produce, depth
-        self._thread: threading.Thread | None = None
-
-    def next(self) -> Any:
-        """The oldest result, waiting for it where needed."""
-        if self._thread is None:
-            self._ready: queue.Queue = queue.Queue(self._depth)
-            self._failure: BaseException | None = None
-            stop = threading.Event()
-            arguments = (self._produce, self._ready, stop)
-            self._thread = threading.Thread(target=_run_ahead, args=arguments, name="caffe-prefetch", daemon=True)
-            self._finalizer = weakref.finalize(self, _end, self._thread, self._ready, stop)
-            self._thread.start()
-        if self._failure is None:
-            result, self._failure = self._ready.get()
-        if self._failure is not None:
-            raise self._failure
-        return result
-
-    def stop(self) -> None:
-        """End the thread and forget what it made ahead; the next `next` starts another."""
-        if self._thread is not None:
-            self._finalizer()
-            self._thread.join()
-            self._thread = None
-
-
-def _run_ahead(produce: Callable[[], Any], ready: queue.Queue, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            made = (produce(), None)
-        except BaseException as error:
-            ready.put((None, error))
-            return
-        ready.put(made)
-
-
-def _end(thread: threading.Thread, ready: queue.Queue, stop: threading.Event) -> None:
-    """Stop the thread: with room in the queue, its `put` returns and it sees the event."""
-    stop.set()
-    while not ready.empty():
-        try:
-            ready.get_nowait()
-        except queue.Empty:
-            break
-    if thread is not threading.current_thread():
-        thread.join(timeout=10)

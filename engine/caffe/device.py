@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Mapping
 
@@ -149,3 +150,11 @@ def _keep_freed_pages() -> None:
 
 
 _keep_freed_pages()
+
+
+def _after_fork() -> None:
+    """Compute with one thread in a forked child: GNU OpenMP would wait for ever for threads that stayed behind."""
+    torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_after_fork)

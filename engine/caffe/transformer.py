@@ -14,7 +14,7 @@ import torch
 
 from caffe import device, glog, upload
 from caffe.blob import floats, proto_shape
-from caffe.datasource import workers
+from caffe.prefetch import workers
 from caffe.proto import caffe_pb2, kinds
 from caffe.proto.text import read_binary
 

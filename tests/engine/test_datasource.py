@@ -10,7 +10,8 @@ import types
 import lmdb
 import pytest
 from caffe import datasource
-from caffe.datasource import Database, Prefetcher, read_list
+from caffe.datasource import Database, read_list
+from caffe.prefetch import Prefetcher
 from caffe.proto.caffe_pb2 import DataParameter
 
 LMDB, LEVELDB = DataParameter.LMDB, DataParameter.LEVELDB

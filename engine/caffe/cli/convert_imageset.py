@@ -15,7 +15,8 @@ import numpy as np
 from caffe import glog
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
-from caffe.datasource import read_list, workers
+from caffe.datasource import read_list
+from caffe.prefetch import workers
 from caffe.proto import caffe_pb2
 
 FLAGS = Flags(

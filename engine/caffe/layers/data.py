@@ -10,8 +10,9 @@ import torch
 
 from caffe import fillers, glog, parallel, upload
 from caffe.blob import Blob
-from caffe.datasource import Database, Prefetcher
+from caffe.datasource import Database
 from caffe.layer import Layer, register
+from caffe.prefetch import Prefetcher
 from caffe.proto import caffe_pb2
 from caffe.readers import Batches, DatumReader, ListReader, Reader
 from caffe.transformer import DataTransformer, size
@@ -51,6 +52,8 @@ class PrefetchingLayer(SourceLayer):
             raise type(error)(f"layer {self.layer_param.name!r} ({self.type}): {error}") from None
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        if self._prefetcher.orphaned:  # in a forked child: read on after the last batch that was handed out
+            self.restore_state(self.snapshot_state())
         sent, self._state = self._checked(self._prefetcher.next)
         for blob, values in zip(top, sent.take(), strict=False):  # the labels' top may be left out
             blob.reshape(*values.shape)

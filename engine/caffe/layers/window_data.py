@@ -14,9 +14,9 @@ import torch
 
 from caffe import device, glog, upload
 from caffe.blob import Blob
-from caffe.datasource import workers
 from caffe.layer import register
 from caffe.layers.data import PrefetchingLayer
+from caffe.prefetch import workers
 from caffe.proto import caffe_pb2
 from caffe.transformer import DataTransformer
 
