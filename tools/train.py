@@ -180,10 +180,10 @@ def train(
         write_json(run.folder / "training.json", record)
 
 
-def run_parser(description: str) -> argparse.ArgumentParser:
-    """A command line that names a run."""
+def run_parser(description: str, nargs: str | None = None) -> argparse.ArgumentParser:
+    """A command line that names a run; with nargs "?" the data set may be left out."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("dataset", help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
+    parser.add_argument("dataset", nargs=nargs, help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
     parser.add_argument("--variant", choices=list(net.VARIANTS), default="dhn", help="default: dhn")
     parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
     parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
