@@ -20,6 +20,16 @@ def pack(flags):
     return packed
 
 
+def distinct(packed: np.ndarray) -> int:
+    """Number of different items in packed bits (B, N), as of `pack`."""
+    words = np.zeros((-(-len(packed) // 8), packed.shape[1], 8), np.uint8)
+    for octet, row in enumerate(packed):
+        words[octet >> 3, :, octet & 7] = row
+    words = words.view(np.uint64)[:, :, 0]  # (words, N)
+    words = np.sort(words, axis=1) if len(words) == 1 else words[:, np.lexsort(words)]
+    return 1 + int(np.count_nonzero((words[:, 1:] != words[:, :-1]).any(0)))
+
+
 @njit(parallel=True, cache=True)
 def pack_signs(codes):
     """What one pass over float32 codes (N, K) tells: packed bits of codes >= 0, as of `pack`; and of each part of

@@ -1,7 +1,8 @@
 """Retrieval scores of hash codes: MAP under a named protocol, and what surrounds it.
 
 Pure functions of arrays: no net, no files, no printing. Codes are (N, K) real values, labels (N, C) with
-nonzero where an item carries a label; a database item is relevant to a query when they share a label.
+nonzero where an item carries a label; a database item is relevant to a query when they share a label. A row
+of -1 throughout says that the labels of an item are unknown: it is left out of the scoring and counted.
 
 Ties. A protocol's own number depends on how equal scores are ordered, which the published scripts leave to
 an unstable sort. `map` orders ties by database index; `map_expected` is the mean over all tie orders, each
@@ -14,7 +15,7 @@ speaks of Hamming distance, count 0 as +1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numba
@@ -23,7 +24,13 @@ import packed_bits
 import retrieval_kernels as kernels
 from numpy.typing import ArrayLike
 
-RADIUS = 2  # of the Hamming ball that papers report precision in
+RADIUS = kernels.RADIUS
+WIDE, OFF = 0.2, 0.02
+"""When a tie order decides the MAP: its range over tie orders is above WIDE, or `map` is more than OFF from its mean.
+
+Trained DHN codes (48 bits, 10 classes) have ranges up to 0.12, and a `map` within 0.001 of the mean; collapsed ones
+have 0.5 and more. 0.02 is what separates DHN from its variants: a database sorted by class must not give it away.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,18 +82,21 @@ def score(
     Returns, as numbers that JSON can hold:
     protocol, R, map, map_expected, map_low, map_high (None if no query counts), queries, queries_counted,
     queries_without_hits (in the top R, ties in database order), queries_without_relevant, database, bits,
+    queries_unlabelled, database_unlabelled (items left out because their labels are unknown),
     precision_at {N: {stable, expected}} (mean over all queries), precision_radius_2 (mean over all queries,
-    an empty ball counting 0), empty_balls, precision_recall [{radius, precision, recall}] (pooled over all
+    an empty ball counting 0), empty_balls, the keys of `within_radius`,
+    precision_recall [{radius, precision, recall}] (pooled over all
     pairs of query and item, radii with an empty ball everywhere left out), codes (code_statistics of
-    query and database).
+    query and database), classes {query, database} (label columns that an item carries), notes (warnings_of).
 
-    Raises ValueError where shapes do not fit each other, codes are not finite, or top is not possible.
+    Raises ValueError where shapes do not fit each other, codes are not finite, no labels of a side are known, or top
+    is not possible.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
     rules = PROTOCOLS[protocol]
-    query_codes, query_labels = _checked("query", query_codes, query_labels)
-    database_codes, database_labels = _checked("database", database_codes, database_labels)
+    query_codes, query_labels, queries_unlabelled = _checked("query", query_codes, query_labels)
+    database_codes, database_labels, database_unlabelled = _checked("database", database_codes, database_labels)
     query_signs, query_statistics = _signs("query", query_codes)
     database_signs, database_statistics = _signs("database", database_codes)
     for what, ours, theirs in (
@@ -106,7 +116,7 @@ def score(
     labels = _by_item(_packed(query_labels)), _packed(database_labels)
     tail = ranks, rules.over_relevant, at, table
     signs = query_signs[None], database_signs[None]
-    statistics, found, balls = _rank_by_signs(*signs, labels, bits, tail)
+    statistics, found, balls, ball_aps = _rank_by_signs(*signs, labels, bits, tail)
     relevant = balls[:, :, 1].sum(1)
     if rules.real:
         query, database = (_by_bits(codes) for codes in (query_codes, database_codes))
@@ -114,17 +124,19 @@ def score(
     elif not rules.zero_is_positive and query_statistics["zeros"] + database_statistics["zeros"]:
         query = np.stack([query_signs, _packed(query_codes)])
         database = np.stack([database_signs, _packed(database_codes)])
-        statistics, found, _ = _rank_by_signs(query, database, labels, bits, tail)
+        statistics, found, _, _ = _rank_by_signs(query, database, labels, bits, tail)
 
     inside = balls[:, : RADIUS + 1].sum(1)
-    return {
+    scores = {
         "protocol": protocol,
         "R": ranks,
         **mean_over_ties(statistics, relevant, rules.misses),
         "queries": queries,
         "queries_without_hits": int(np.sum(statistics[:, kernels.STABLE] == 0)),
         "queries_without_relevant": int(np.sum(relevant == 0)),
+        "queries_unlabelled": queries_unlabelled,
         "database": items,
+        "database_unlabelled": database_unlabelled,
         "bits": bits,
         "precision_at": {
             int(n): {"stable": float(stable / n), "expected": float(expected / n)}
@@ -132,9 +144,57 @@ def score(
         },
         "precision_radius_2": float(np.mean(inside[:, 1] / np.maximum(inside[:, 0], 1))),
         "empty_balls": int(np.sum(inside[:, 0] == 0)),
+        **within_radius(balls, ball_aps),
         "precision_recall": precision_recall(balls),
         "codes": {"query": query_statistics, "database": database_statistics},
+        "classes": {"query": _carried(labels[0].T), "database": _carried(labels[1])},
     }
+    return {**scores, "notes": warnings_of(scores)}
+
+
+def headline(scores: Mapping) -> tuple[str, float | None]:
+    """Key and value of the MAP to quote: map_expected where the order of ties decides (WIDE, OFF), else map.
+
+    scores: the result of `score`, or what metrics.json holds of a protocol.
+    """
+    name = "map_expected" if _ties_decide(scores) else "map"
+    return name, scores[name]
+
+
+def warnings_of(scores: Mapping) -> list[str]:
+    """Sentences that say why a MAP means little: collapsed codes, a wide range over tie orders, no query that counts.
+
+    scores: the result of `score`, or what metrics.json holds (an older one without distinct codes has fewer reasons).
+    """
+    notes = []
+    for side, items in (("query", "queries"), ("database", "database items")):
+        codes = scores.get("codes", {}).get(side, {}).get("distinct")
+        classes = scores.get("classes", {}).get(side, 0)
+        count = scores.get("queries" if side == "query" else "database", 0)
+        if codes == 1 and count > 1:
+            notes.append(
+                f"collapsed codes: all {count:,} {items} have the same code, so "
+                + ("every query gets the same ranking" if side == "query" else "they all tie and their order is chance")
+            )
+        elif codes is not None and codes < min(classes, 2 ** scores["bits"]) and 2 * classes <= count:
+            # Classes that share a code cannot be told apart; as many codes as classes may be perfect. A few items of
+            # several labels each may well share codes: hence the last condition.
+            notes.append(f"collapsed codes: {count:,} {items} of {classes} classes have {codes} distinct codes")
+    if scores["map"] is None:
+        notes.append("no MAP: no query has a relevant item among the ranks that are looked at")
+    elif _ties_decide(scores):
+        protocol = f"{scores['protocol']}: " if "protocol" in scores else ""
+        notes.append(
+            f"{protocol}the order of ties decides the MAP, from {scores['map_low']:.3f} to {scores['map_high']:.3f}; "
+            f"quote its expected value over all tie orders, {scores['map_expected']:.4f}"
+        )
+    return notes
+
+
+def _ties_decide(scores: Mapping) -> bool:
+    if scores["map"] is None:
+        return False
+    return scores["map_high"] - scores["map_low"] > WIDE or abs(scores["map"] - scores["map_expected"]) > OFF
 
 
 def mean_over_ties(statistics: np.ndarray, relevant: np.ndarray, misses: str) -> dict:
@@ -163,6 +223,28 @@ def mean_over_ties(statistics: np.ndarray, relevant: np.ndarray, misses: str) ->
     return _named(means, int(counted.sum()))
 
 
+def within_radius(balls: np.ndarray, aps: np.ndarray) -> dict:
+    """Recall and MAP within Hamming radius 2: means over the queries that have a relevant item in the database.
+
+    balls (Q, bits + 1, 2): items and relevant items at each distance; aps (Q,): AP of each ball, ties in database
+    order. The recall of a query is the share of its relevant items that are in the ball. Its AP ranks the items in the
+    ball by Hamming distance and divides by the relevant ones among them. An empty ball counts 0 in both, as Deep
+    Cauchy Hashing (Cao et al., CVPR 2018) reports "MAP@H<=2", and so does a ball without a relevant item, which its
+    released script leaves out of the mean; that script also ranks again by real values inside the ball.
+
+    Returns recall_radius_2, map_radius_2, and of the latter map_radius_2_expected, _low, _high over all tie orders;
+    None where no query has a relevant item.
+    """
+    relevant, inside = balls[:, :, 1].sum(1), balls[:, : RADIUS + 1].sum(1)
+    names = ("recall_radius_2", "map_radius_2", "map_radius_2_expected", "map_radius_2_low", "map_radius_2_high")
+    counted = relevant > 0
+    if not counted.any():
+        return dict.fromkeys(names)
+    over_ties = kernels.ap_in_balls(balls, kernels.harmonic_table(int(inside[:, 0].max())))
+    values = np.column_stack([inside[:, 1] / np.maximum(relevant, 1), aps, over_ties])  # (Q, 5)
+    return dict(zip(names, values[counted].mean(0).tolist(), strict=True))
+
+
 def precision_recall(balls: np.ndarray) -> list[dict]:
     """Precision and recall within each Hamming radius, pooled over all pairs of query and database item.
 
@@ -181,19 +263,33 @@ def code_statistics(codes: np.ndarray) -> dict:
     """Bit balance and saturation of codes (N, K).
 
     positive_mean, positive_least, positive_most: share of items whose bit is +1, over the bits (0.5 is
-    balanced); mean_abs: mean |code|, 1 when every code is binary; zeros: number of codes that are exactly 0.
+    balanced); mean_abs: mean |code|, 1 when every code is binary; zeros: number of codes that are exactly 0;
+    distinct: number of different binary codes among the items.
     """
     return _signs("given", codes)[1]
 
 
-def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
+    """Codes and labels of the items whose labels are known, and the number of the others."""
     codes, labels = np.asarray(codes, np.float32), np.asarray(labels)
     for what, array in (("codes", codes), ("labels", labels)):
         if array.ndim != 2 or 0 in array.shape:
             raise ValueError(f"the {side} {what} have shape {array.shape}: expected rows by columns, none empty")
     if len(codes) != len(labels):
         raise ValueError(f"the {side} has {len(codes)} rows of codes and {len(labels)} rows of labels")
-    return np.ascontiguousarray(codes), labels
+    unlabelled = 0
+    if labels.dtype.kind not in "bu" and labels.min() < 0:
+        unknown = (labels == -1).all(1)
+        unlabelled = int(unknown.sum())
+        codes, labels = codes[~unknown], labels[~unknown]
+        if not len(labels):
+            raise ValueError(f"the labels of the {side} are unknown (-1) in all {unlabelled} rows: nothing to score")
+        if labels.min() < 0:
+            raise ValueError(
+                f"a row of the {side} labels holds {labels.min()} and others: expected 0 and 1, or -1 throughout a row "
+                "whose labels are unknown"
+            )
+    return np.ascontiguousarray(codes), labels, unlabelled
 
 
 def _signs(side: str, codes: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -210,12 +306,18 @@ def _signs(side: str, codes: np.ndarray) -> tuple[np.ndarray, dict]:
         "positive_most": float(share.max()),
         "mean_abs": float(total / codes.size),
         "zeros": int(zeros),
+        "distinct": packed_bits.distinct(packed),
     }
 
 
 def _packed(values: np.ndarray) -> np.ndarray:
     """Values (N, B), nonzero or not, as packed bits (ceil(B / 8), N)."""
     return packed_bits.pack(np.ascontiguousarray(values).astype(bool, copy=False))
+
+
+def _carried(packed: np.ndarray) -> int:
+    """Number of labels that some item carries; packed (L, N)."""
+    return int(np.unpackbits(np.bitwise_or.reduce(packed, axis=1)).sum())
 
 
 def _by_item(rows: np.ndarray) -> np.ndarray:

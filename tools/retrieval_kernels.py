@@ -22,6 +22,7 @@ counting 0. LOW, HIGH: the least and greatest AP of the orders that have a hit. 
 that have a hit in the top R. MAY_MISS: 1 where some order has none.
 """
 
+RADIUS = 2  # of the Hamming ball that papers report precision, recall and MAP in
 _BINS = 4096  # coarse score bins, to sort only the part of a ranking that is looked at
 PAIR = 2  # queries that read the database's signs together, from the cache
 STRETCH = 196_608  # database items whose keys each of them keeps at a time, in its core's cache
@@ -177,6 +178,27 @@ def ap_over_ties(relevance, ends, top, over, table, row):
 
 
 @njit(cache=True)
+def ap_in_balls(balls, table):
+    """Expected, least and greatest AP over tie orders of each query's items within RADIUS, (Q, 3).
+
+    balls (Q, bits + 1, 2): items and relevant items at each Hamming distance. AP divides by the relevant items in the
+    ball; it is 0 where the ball holds none. table: harmonic_table of the largest ball's size or longer.
+    """
+    found = np.zeros((len(balls), 3))
+    for q in range(len(balls)):
+        begin = hits = 0
+        for distance in range(min(RADIUS + 1, balls.shape[1])):
+            size, relevant = balls[q, distance]
+            found[q, 0] += _random_sum(table, begin, hits, size, relevant)
+            found[q, 1] += _packed_sum(table, begin + size - relevant, hits, relevant)
+            found[q, 2] += _packed_sum(table, begin, hits, relevant)
+            begin += size
+            hits += relevant
+        found[q] /= max(hits, 1)
+    return found
+
+
+@njit(cache=True)
 def hits_over_ties(relevance, ends, at, stable, expected):
     """Hits in the top N for each N of ascending `at`: ties in database order, and expected over tie orders."""
     begin = hits = 0
@@ -301,10 +323,23 @@ def _pick(near, known, key, limit):
 
 
 @njit(cache=True)
-def _measure(near, counts, top, over_relevant, at, table, row, found):
+def _mean_precision(relevance):
+    """Mean precision at the hits of relevance (n,) in ranking order; 0 without a hit."""
+    hits = 0
+    total = 0.0
+    for rank in range(relevance.size):
+        hit = relevance[rank]
+        hits += hit
+        total += np.float64(np.int32(hit * hits)) / np.float64(np.int32(rank + 1))
+    return total / max(hits, 1)
+
+
+@njit(cache=True)
+def _measure(near, counts, inside, top, over_relevant, at, table, row, found):
     """Rank by near (n,), keys of whole tie groups in database order, by counting sort, and measure the ranking.
 
-    counts (size,): how many items have each key, near or not. Fills row (6,) and found (len(at), 2).
+    counts (size,): how many items have each key, near or not. Fills row (6,) and found (len(at), 2); returns AP over
+    the first `inside` items, ties in database order.
     """
     ends = np.zeros(counts.size // 2, np.int64)
     place = np.zeros(counts.size // 2, np.uint32)
@@ -326,6 +361,7 @@ def _measure(near, counts, top, over_relevant, at, table, row, found):
     over = counts[1::2].sum() if over_relevant else 0
     ap_over_ties(relevance, ends[:groups], top, over, table, row)
     hits_over_ties(relevance, ends[:groups], at, found[:, 0], found[:, 1])
+    return _mean_precision(relevance[:inside])
 
 
 @njit(parallel=True, cache=True)
@@ -338,14 +374,17 @@ def rank_by_signs(query, database, query_labels, database_labels, bits, keys, ne
     An item's key is twice its distance, plus 1 if it is relevant. keys (threads, PAIR, STRETCH), nears (threads, TEAM,
     N + 1): room, of an unsigned type that holds the greatest key; of nears, only what near items take is touched.
     at: ascending ranks N of precision at N, none above the database's size. table: harmonic_table(top).
-    Returns AP statistics (Q, 6), hits in the top N (Q, len(at), 2; stable, expected), and per distance the number of
-    items and of relevant items, (Q, bits + 1, 2) or (Q, 2 * bits + 1, 2).
+    Returns AP statistics (Q, 6), hits in the top N (Q, len(at), 2; stable, expected), per distance the number of
+    items and of relevant items, (Q, bits + 1, 2) or (Q, 2 * bits + 1, 2), and AP over the items within the distance
+    RADIUS, ties in database order (Q,), which divides by the relevant items there.
     """
     queries, items = len(query), database.shape[2]
     distances = bits * query.shape[1] + 1
     statistics = np.empty((queries, 6))
     found = np.empty((queries, at.size, 2))
     balls = np.empty((queries, distances, 2), np.int64)
+    ball_aps = np.empty(queries)
+    inner = min(2 * RADIUS + 1, 2 * distances - 1)  # the greatest key within RADIUS
     need = _needed(items, top, at)
     threads = len(keys)
     for thread in prange(threads):
@@ -371,15 +410,19 @@ def rank_by_signs(query, database, query_labels, database_labels, bits, keys, ne
                     for member in range(two, min(two + PAIR, members)):
                         _move(pairs[member - two], counts[member], keys.itemsize)
                         key, near = keys[thread, member - two, : stop - start], nears[thread, member]
-                        known[member] = _pick(near, known[member], key, _limit(counts[member], need))
+                        limit = max(inner, _limit(counts[member], need))
+                        known[member] = _pick(near, known[member], key, limit)
             for member in range(members):
                 q = first + member
                 balls[q, :, 1] = counts[member, 1::2]
                 balls[q, :, 0] = counts[member, ::2] + counts[member, 1::2]
                 near = nears[thread, member]
-                near = near[: _pick(near, 0, near[: known[member]], _limit(counts[member], need))]
-                _measure(near, counts[member], top, over_relevant, at, table, statistics[q], found[q])
-    return statistics, found, balls
+                near = near[: _pick(near, 0, near[: known[member]], max(inner, _limit(counts[member], need)))]
+                inside = counts[member, : inner + 1].sum()
+                ball_aps[q] = _measure(
+                    near, counts[member], inside, top, over_relevant, at, table, statistics[q], found[q]
+                )
+    return statistics, found, balls, ball_aps
 
 
 @njit(cache=True)

@@ -326,6 +326,7 @@ def test_code_statistics():
         "positive_most": 1,
         "mean_abs": pytest.approx(0.625),
         "zeros": 1,
+        "distinct": 2,  # 0 counts as +1
     }
 
 
