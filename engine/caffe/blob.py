@@ -120,16 +120,24 @@ class Memory:
         self._place(tensor)
 
     def move(self, where: torch.device) -> None:
-        """Compute on `where` from now on."""
+        """Compute on `where` from now on. Numpy views that are out stay live: their array remains the host's side."""
         if self.where == where:
             return
         if self._tensor is None:
             self.where = where
             return
-        self.to_device()
-        moved = self.tensor.to(where)
+        tensor, host = self.to_device(), self.host if self.exposed else None
+        if host is None:
+            moved = tensor.to(where)
+        elif shares_host_memory(where):
+            moved = torch.from_numpy(host)
+            moved.copy_(tensor)
+        else:  # a copy, also where a test keeps the two memories apart on one device
+            moved = tensor.to(where, copy=True)
         self.host, self.head = None, "device"
         self._place(moved)
+        if host is not None:
+            self.host, self.head = host, "synced"
 
     def to_host(self) -> np.ndarray:
         """The host array, current, and taken as written to: the caller may change it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,7 @@ class Solver:
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._loss = SmoothedLoss(self.param.average_loss)
         self._stopped = False
+        self._warned = False  # that a loss is not finite
         self._before_test: caffe_pb2.ResumeState | None = None  # during a test, and after one that was stopped
         self._timer = time.monotonic()
         self._displayed = 0
@@ -64,6 +66,9 @@ class Solver:
 
     def _check(self) -> None:
         p = self.param
+        for field, value in p.ListFields():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"solver: {field.name} must be a finite number, found {value:g}")
         if p.average_loss < 1:
             raise ValueError(f"solver: average_loss should be non-negative and at least 1, found {p.average_loss}")
         if p.iter_size < 1:
@@ -134,6 +139,7 @@ class Solver:
         merged.MergeFrom(param.state)
         merged.MergeFrom(state)
         param.state.CopyFrom(merged)
+        _check_multipliers(param)
         with beside(value if isinstance(value, str) else None):
             net = Net.from_param(param)
         for listed in self.param.weights:
@@ -204,7 +210,9 @@ class Solver:
         if p.display and self.iter % p.display == 0:
             self._loss.add([self.net._forward_loss(0, len(self.net.layers) - 1)])
             value_checks.raise_noted(self.net.layers)
-            glog.info("solver.cpp:327", f"Iteration {self.iter}, loss = {self._loss.read():g}")
+            loss = self._loss.read()
+            glog.info("solver.cpp:327", f"Iteration {self.iter}, loss = {loss:g}")
+            self._warn_of(loss)
         if p.test_interval and self.iter % p.test_interval == 0:
             self._test_all()
         glog.info("solver.cpp:332", "Optimization Done.")
@@ -273,16 +281,33 @@ class Solver:
     # -- display and test
 
     def _display(self) -> None:
+        loss = self._loss.read()
+        self._warn_of(loss)
         lapse = time.monotonic() - self._timer
         speed = (self.iter - self._displayed) / (lapse or 1)
         glog.info(
             "solver.cpp:239",
             f"Iteration {self.iter} ({speed:g} iter/s, {lapse:g}s/{self.param.display} iters), "
-            f"loss = {self._loss.read():g}",
+            f"loss = {loss:g}",
         )
         self._timer, self._displayed = time.monotonic(), self.iter
         values = [self.net.blobs[name].data.ravel() for name in self.net.outputs]
         self._log_outputs("solver.cpp:258", "Train", self.net, values)
+
+    def _warn_of(self, loss: float) -> None:
+        """Warn, once, of a loss that is not finite, naming where in the net such values begin. (BVLC Caffe trains on
+        without a word.)"""
+        if not math.isfinite(loss) and not self._warned:
+            self._warned = True
+            place = _first_not_finite(self.net) or "."
+            glog.warning("solver.cpp:239", f"Iteration {self.iter}: the loss is {loss:g}{place}")
+
+    def _warn_of_parameters(self) -> None:
+        """The same of parameters that are not finite: a solver without `display` reads no loss."""
+        if not self._warned and (place := _first_not_finite(self.net, tops=False)):
+            self._warned = True
+            what = "the parameters are not finite, and the snapshot is of no use"
+            glog.warning("solver.cpp:447", f"Iteration {self.iter}: {what}{place}")
 
     @staticmethod
     def _log_outputs(where: str, which: str, net: Net, values: list) -> None:
@@ -339,6 +364,7 @@ class Solver:
         if not parallel.is_root():
             raise RuntimeError(f"snapshot is for the root solver, and set_solver_rank said {parallel.solver_rank()}")
         value_checks.raise_noted(self.net.layers)
+        self._warn_of_parameters()
         solver_state.snapshot(self, self._before_test)
 
     def restore(self, path: str | Path) -> None:
@@ -353,6 +379,31 @@ class Solver:
     def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
         """Call one function before each iteration and one after its gradients are there."""
         self._callbacks.append((on_start, on_gradients_ready))
+
+
+def _check_multipliers(param: caffe_pb2.NetParameter) -> None:
+    """Raise ValueError, naming the layer, for a loss weight or a multiplier of a rate that is not finite."""
+    for layer in param.layer:
+        numbers = [("loss_weight", weight) for weight in layer.loss_weight]
+        numbers += [(name, getattr(spec, name)) for spec in layer.param for name in ("lr_mult", "decay_mult")]
+        for name, number in numbers:
+            if not math.isfinite(number):
+                raise ValueError(f"layer {layer.name!r}: {name} must be a finite number, found {number:g}")
+
+
+def _first_not_finite(net: Net, tops: bool = True) -> str:
+    """Where in a net values begin that are not finite, as the end of a sentence; "" where all are finite.
+
+    In the order of the layers, each one's parameters before its tops. tops: whether to look at these.
+    """
+    for index, (name, layer) in enumerate(zip(net._layer_names, net.layers, strict=True)):
+        blobs = [(f"param {number}", blob) for number, blob in enumerate(layer.blobs)]
+        if tops:
+            blobs += [(repr(net._blob_names[top]), net._blobs[top]) for top in net._top_vecs[index]]
+        for blob_name, blob in blobs:
+            if not torch.isfinite(blob.data_tensor).all():
+                return f"; the first blob that is not finite is {blob_name} of layer {name!r} ({layer.type})"
+    return ""
 
 
 class SGDSolver(Solver):

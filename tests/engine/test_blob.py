@@ -55,6 +55,27 @@ def test_views_are_live_both_ways(apart, request):
     assert blob.data_tensor.tolist() == [[7, 2], [7, 1]]
 
 
+def test_views_stay_live_when_the_device_changes(monkeypatch):
+    apart = {"now": False}
+    monkeypatch.setattr(blob_module, "shares_host_memory", lambda where: not apart["now"])
+    there = torch.device("cpu", 0)  # another name of the CPU, here for a GPU
+    blob = Blob((2,))
+    held = blob.data
+    held[...] = 1
+    apart["now"] = True
+    blob.data_memory.move(there)
+    held[0] = 5
+    assert blob.data_tensor.tolist() == [5, 1], "the array of before set_mode_gpu reaches the net"
+    blob.set_data(torch.tensor([2.0, 3.0]))
+    assert held.tolist() == [2, 3], "and shows what the net computes"
+    apart["now"] = False
+    blob.data_memory.move(there)
+    held[1] = 7
+    assert blob.data_tensor.tolist() == [2, 7], "and so it does when the net is back on the CPU"
+    blob.set_data(torch.tensor([4.0, 5.0]))
+    assert held.tolist() == [4, 5]
+
+
 def test_device_only_values_reach_the_host(separate_host):
     blob = Blob((3,))
     blob.set_data(torch.tensor([1.0, 2, 3]))

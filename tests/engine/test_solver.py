@@ -313,3 +313,58 @@ def test_an_iteration_copies_nothing_to_the_host(monkeypatch):
     made.step(3)
     assert not copies
     assert made.net.blobs["loss"].data.size and copies
+
+
+@pytest.mark.parametrize("field", ["base_lr", "momentum", "weight_decay", "gamma", "power", "clip_gradients", "delta"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_numbers_that_are_not_finite_are_refused(field, number):
+    with pytest.raises(ValueError, match=f"{field} must be a finite number, found -?(nan|inf)"):
+        solver(f"{field}: {number}")
+
+
+def test_multipliers_that_are_not_finite_are_refused_with_their_layer():
+    with pytest.raises(ValueError, match="layer 'ip': lr_mult must be a finite number, found nan"):
+        solver(net=NET.replace("lr_mult: 2", "lr_mult: nan"))
+    with pytest.raises(ValueError, match="layer 'loss': loss_weight must be a finite number, found inf"):
+        solver(net=NET.replace('top: "loss"', 'top: "loss" loss_weight: inf'))
+
+
+def warnings_in(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_loss_that_is_not_finite_is_warned_of_once(caplog):
+    made = solver("base_lr: 1e30 display: 2")
+    with caplog.at_level("INFO", logger="caffe"):
+        made.step(10)
+    [warning] = warnings_in(caplog)
+    where = "the first blob that is not finite is param 0 of layer 'ip' (InnerProduct)"
+    assert warning == f"Iteration 2: the loss is nan; {where}"
+    assert made.iter == 10, "the training goes on, as BVLC Caffe's does"
+
+
+def test_the_warning_names_the_first_top_where_the_parameters_are_finite(caplog):
+    net = NET.replace('bottom: "ip" bottom', 'bottom: "log" bottom') + """
+        layer { name: "log" type: "Log" bottom: "ip" top: "log" log_param { scale: 0 shift: -1 } }"""
+    layers = net.split("layer {")
+    made = solver("display: 1", net="layer {".join([*layers[:3], layers[4], layers[3]]))
+    with caplog.at_level("INFO", logger="caffe"):
+        made.step(1)
+    assert warnings_in(caplog) == [
+        "Iteration 0: the loss is nan; the first blob that is not finite is 'log' of layer 'log' (Log)"
+    ]
+
+
+def test_a_training_without_display_is_warned_of_at_its_snapshot(caplog, tmp_path):
+    made = solver(f'base_lr: 1e30 snapshot: 3 snapshot_prefix: "{tmp_path}/toy"')
+    with caplog.at_level("INFO", logger="caffe"):
+        made.step(9)
+    [warning] = warnings_in(caplog)
+    assert warning.startswith("Iteration 3: the parameters are not finite, and the snapshot is of no use; the first ")
+
+
+def test_finite_training_is_not_warned_of(caplog, tmp_path):
+    made = solver(f'display: 1 snapshot: 2 snapshot_prefix: "{tmp_path}/toy"')
+    with caplog.at_level("INFO", logger="caffe"):
+        made.step(4)
+    assert warnings_in(caplog) == []
