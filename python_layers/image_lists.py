@@ -1,0 +1,97 @@
+"""Image lists: the one parser of `path l1 ... lC` and `path label` lines, for the data layers and the tools.
+
+A line is a path, which may hold blanks, and its labels: whole numbers, as many on each line as on the first. Lines of
+one number are class numbers. Blank lines are skipped. Lines end in LF or CRLF; fields are separated by spaces and tabs.
+Standard library only.
+"""
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+_LABEL = re.compile(r"[+-]?[0-9]{1,18}")  # ASCII digits alone: int() and str.isdigit() take others too
+_BLANKS = " \t\v\f"
+_WORDS = re.compile(f"[^{_BLANKS}]+")
+
+
+class ListError(ValueError):
+    """A list that cannot be read as one. Names file and line, what was expected and what was found."""
+
+
+class ImageList(NamedTuple):
+    """The N lines of a list: each one's path as written, its labels (all of one length), its line number from 1."""
+
+    names: list[str]
+    labels: list[list[int]]
+    lines: list[int]
+
+
+def read(path: str | os.PathLike, encoding: str = "utf-8", labels: str = "required") -> ImageList:
+    """Read a list file.
+
+    encoding: of the paths; a byte order mark is skipped. In UTF-8 a byte that is none still names its file, as Python
+    does with file names (surrogateescape). labels: `optional`: a list of paths without labels has empty rows.
+    Raises OSError for a file that cannot be read, ListError for one that is no list.
+    """
+    if labels not in ("required", "optional"):
+        raise ValueError(f"labels must be 'required' or 'optional'; found {labels!r}")
+    found = ImageList([], [], [])
+    count = -1
+    for number, line in enumerate(_text(path, encoding).split("\n"), 1):
+        line = line.strip(_BLANKS)
+        if not line:
+            continue
+        where = f"{os.fspath(path)}:{number}"
+        if "\0" in line:
+            raise ListError(f"{where}: expected a path and its labels, found a NUL character in {line!r}; a list in "
+                            f"UTF-16 needs the encoding 'utf-16'")
+        words = list(_WORDS.finditer(line))
+        numbers = 0
+        while numbers < len(words) - 1 and _LABEL.fullmatch(words[-1 - numbers].group()):
+            numbers += 1
+        if count < 0:
+            count = numbers
+        if numbers != count or (not count and labels == "required"):
+            raise ListError(f"{where}: expected {_expected(count, labels, found.lines)}, "
+                            f"found {numbers} in {line!r}")
+        found.names.append(line[:words[-1 - count].end()])
+        found.labels.append([int(word.group()) for word in words[len(words) - count:]])
+        found.lines.append(number)
+    if not found.names:
+        raise ListError(f"{os.fspath(path)}: expected at least one line `path l1 ... lC` or `path label`, found none")
+    return found
+
+
+def locate(root: str | os.PathLike, name: str) -> str:
+    """The file that a list's path means: below `root`; a path that begins with / and exists is taken as it is."""
+    if name.startswith("/") and os.fspath(root) and not os.path.exists(name):
+        name = name.lstrip("/")
+    return os.path.join(os.fspath(root), name)
+
+
+def _text(path: str | os.PathLike, encoding: str) -> str:
+    """The list's text, its lines ending in \\n."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.lower().startswith("utf-16"):
+        raise ListError(f"{os.fspath(path)}: expected text in {encoding}, found the byte order mark of UTF-16; name "
+                        f"the encoding 'utf-16', or save the list as UTF-8")
+    try:
+        text = data.decode(encoding, "surrogateescape")
+    except LookupError:
+        raise ListError(f"{os.fspath(path)}: unknown encoding {encoding!r}; expected one such as utf-8, latin-1 or "
+                        f"gbk") from None
+    except UnicodeError as error:
+        raise ListError(f"{os.fspath(path)}: expected text in {encoding}, found bytes that are none ({error})"
+                        ) from None
+    text = text[1:] if text.startswith("\ufeff") else text
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _expected(count: int, labels: str, lines: list[int]) -> str:
+    if count > 0:
+        return f"a path and {count} whole number{'s' * (count > 1)}, as on line {lines[0]}"
+    if lines or labels == "optional":
+        return "a path without labels, as on the lines before"
+    return "a path and its labels (whole numbers, with blanks between them)"
