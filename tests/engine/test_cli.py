@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,10 +56,23 @@ def test_an_error_in_a_users_layer_shows_its_traceback(folder, capfd, monkeypatc
         main(["time", "-model", "net.prototxt"])
 
 
-@pytest.mark.parametrize(
-    "spelling", ["-iterations 2", "--iterations 2", "-iterations=2", "--iterations=2", "-iterations 2 --logtostderr=1"]
-)
-def test_flags_are_read_as_gflags_reads_them(folder, capfd, spelling):
+SPELLINGS = [
+    "-iterations 2",
+    "--iterations=2",
+    "-iterations=0x2",
+    "-iterations 2 --logtostderr=1",
+    "-iterations 9 -iterations 2",
+    "-flagfile flags.txt",
+    "-fromenv=iterations",
+    "-tryfromenv=iterations,phase",
+    "-iterations 2 -undefok=novel -novel=3",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_flags_are_read_as_gflags_reads_them(folder, capfd, monkeypatch, spelling):
+    monkeypatch.setenv("FLAGS_iterations", "2")
+    (folder / "flags.txt").write_text("# a comment\n--iterations=2\n-flag_of_another_program=x\n\n")
     status, log = run(capfd, f"caffe {spelling} time -model deploy.prototxt")
     assert status == 0
     assert "Testing for 2 iterations." in log
@@ -68,33 +82,39 @@ def test_a_flag_of_the_wrong_type(capfd):
     status, log = run(capfd, "caffe time -iterations many")
     assert status == 1
     assert "iterations" in log and "many" in log
+    for words, message in {
+        "-flagfile=nowhere.txt": "-flagfile: cannot read nowhere.txt: No such file or directory",
+        "-fromenv=no_such_flag": "FLAGS_no_such_flag not found in environment",
+        "-undefok=novel -another": "unknown command line flag 'another'",
+    }.items():
+        assert run(capfd, f"caffe time {words}") == (1, f"ERROR: {message}\n")
 
 
-def test_minloglevel_silences_and_log_dir_writes(folder, capfd):
-    import logging
-
-    from caffe import glog
-
-    try:
-        status, log = run(capfd, f"caffe time -model deploy.prototxt -iterations 1 -log_dir {folder}")
-        assert "Benchmark ends" in (folder / "caffe.INFO").read_text()
-        status, log = run(capfd, "caffe time -model deploy.prototxt -iterations 1 -minloglevel 2")
-        assert (status, log) == (0, "")
-    finally:
-        glog.logger.setLevel(logging.INFO)
-        del glog.logger.handlers[1:]
-
-
-def test_gpu_solver_mode_without_a_gpu_warns_and_trains(folder, capfd):
+@pytest.mark.parametrize("mode", ["CPU", "GPU", None])
+def test_solver_mode(folder, capfd, mode):
+    """CPU where the solver does not say (BVLC: "Use CPU."); GPU written out warns where there is none."""
     import torch
 
-    if torch.cuda.is_available():
+    if mode == "GPU" and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     solver = Path("solver.prototxt")
-    solver.write_text(solver.read_text().replace("solver_mode: CPU", "").replace("max_iter: 20", "max_iter: 1"))
+    line = f"solver_mode: {mode}" if mode else ""
+    solver.write_text(solver.read_text().replace("solver_mode: CPU", line).replace("max_iter: 20", "max_iter: 1"))
     status, log = run(capfd, "caffe train -solver solver.prototxt")
     assert status == 0
-    assert "solver_mode is GPU" in log and "training on the CPU" in log
+    assert "caffe.cpp:197] Use CPU.\n" in log
+    assert ("solver_mode is GPU" in log and "training on the CPU" in log) == (mode == "GPU")
+
+
+def test_help_names_every_command(capfd):
+    assert main(["help"]) == 0
+    assert re.findall(r"(?m)^  (\w+) ", capfd.readouterr().out) == [
+        "train", "test", "device_query", "time", "shim", "doctor"
+    ]  # fmt: skip
+    assert main(["halp"]) == 1
+    assert [line.split()[-1] for line in capfd.readouterr().err.splitlines()] == [
+        "actions:", "device_query", "test", "time", "train", "shim", "doctor", "halp"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -321,20 +321,29 @@ def test_timer(capsys):
     assert timer.ms == second
 
 
-def test_log(capsys):
-    level = caffe.glog.logger.level
+def test_log(capsys, tmp_path, monkeypatch):
+    """BVLC's init_log(level, True) logs to stderr, init_log(), (level) and (level, False) to a file without a link."""
+    monkeypatch.setenv("GLOG_log_dir", str(tmp_path))
+    caffe.log("at first")
+    assert capsys.readouterr().err.endswith("_caffe.cpp:68] at first\n")
     try:
         caffe.init_log(0, True)
         caffe.log("hello")
         assert capsys.readouterr().err.endswith("_caffe.cpp:68] hello\n")
-        caffe.init_log(1)
-        caffe.log("quiet")
-        assert capsys.readouterr().err == ""
+        assert not list(tmp_path.iterdir())
+        for arguments in ((1,), (1, False), (1, True)):
+            caffe.init_log(*arguments)
+            caffe.log("quiet")
         caffe.init_log()
-        with pytest.raises(ValueError, match="the log goes to stderr"):
-            caffe.init_log(0, False)
+        caffe.log("one")
+        caffe.init_log(0, False)
+        caffe.log("two")
+        assert capsys.readouterr().err == ""
+        text = "".join(path.read_text() for path in tmp_path.iterdir())
+        assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {""}
+        assert "] one\n" in text and "] two\n" in text and "quiet" not in text
     finally:
-        caffe.glog.logger.setLevel(level)
+        caffe.glog.stop()
 
 
 # -- a project as they are written
@@ -365,7 +374,7 @@ def test_a_script_in_the_old_style_runs(files, tmp_path):
             from caffe.proto import caffe_pb2
             import google.protobuf  # text_format is in it once caffe is imported
 
-            caffe.init_log()
+            caffe.init_log(0, True)
             caffe.set_mode_cpu()
             caffe.set_device(0)
             param = caffe_pb2.SolverParameter()

@@ -15,6 +15,7 @@ from caffe.transformer import datum_image, size
 from caffe.weight_files import check_folder, write_whole
 
 FLAGS = Flags(
+    "compute_image_mean",
     """compute_image_mean: Compute the mean_image of a set of images given by a leveldb/lmdb
 Usage:
     compute_image_mean [FLAGS] INPUT_DB [OUTPUT_FILE]

@@ -20,6 +20,7 @@ from caffe.prefetch import workers
 from caffe.proto import caffe_pb2
 
 FLAGS = Flags(
+    "convert_imageset",
     """convert_imageset: Convert a set of images to the leveldb/lmdb
 format used as input for Caffe.
 Usage:

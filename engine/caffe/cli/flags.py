@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,15 +17,19 @@ _KINDS = {str: "string", int: "int32", bool: "bool"}
 # flag: (type, default, what it is for)
 Table = Mapping[str, tuple[type, object, str]]
 
-# what every command has
-COMMON: Table = {
-    "minloglevel": (int, 0, "Messages below this level are not logged: 0 info, 1 warning, 2 error."),
-    "log_dir": (str, "", "Optional; also write the log to a file in this folder."),
-    "proto": (str, "", "Optional; a fork's caffe.proto, whose own messages and fields are added."),
+_PROTO: Table = {"proto": (str, "", "Optional; a fork's caffe.proto, whose own messages and fields are added.")}
+# gflags' own
+_GFLAGS: Table = {
+    "flagfile": (str, "", "Load flags from these files, -flag=value a line; flags of other programs are passed over"),
+    "fromenv": (str, "", "Set these flags from the environment: FLAGS_name=value"),
+    "tryfromenv": (str, "", "The same, for those of them that are there"),
+    "undefok": (str, "", "Names of flags that may be given though there is no such flag"),
+    "help": (bool, False, "Show all flags"),
+    "helpfull": (bool, False, "The same"),
+    "helppackage": (bool, False, "The same"),
+    "helpshort": (bool, False, "Show this command's own flags"),
+    "version": (bool, False, "Show the version and exit"),
 }
-# The log always goes to stderr: these of glog's flags ask for what is done anyway.
-_ALWAYS: Table = dict.fromkeys(("logtostderr", "alsologtostderr"), (bool, True, ""))
-_HELP: Table = dict.fromkeys(("help", "helpshort", "version"), (bool, False, ""))
 
 
 class FlagError(ValueError):
@@ -34,76 +38,114 @@ class FlagError(ValueError):
 
 @dataclass(frozen=True)
 class Flags:
-    """The flags of one command, beside the COMMON ones."""
+    """The flags of one command, `program`, next to those that every command has: glog's, gflags' and -proto."""
 
+    program: str
     usage: str
     table: Table = field(default_factory=dict)
 
+    @property
+    def known(self) -> Table:
+        """Every flag of the command."""
+        return {**self.table, **_PROTO, **glog.FLAGS, **_GFLAGS}
+
     def parse(self, arguments: list[str]) -> tuple[list[str], SimpleNamespace]:
         """Returns (the words that are no flags, the flags' values). Raises FlagError."""
-        known = {**self.table, **COMMON, **_ALWAYS, **_HELP}
-        values = SimpleNamespace(**{name: default for name, (_, default, _) in known.items()})
-        words, rest = [], list(arguments)
+        values = {name: default for name, (_, default, _) in self.known.items()}
+        # as BVLC's tools, which set it before they read the command line
+        values.update(glog.defaults(), alsologtostderr=True)
+        unknown: list[str] = []
+        words = self._read(list(arguments), values, unknown)
+        for name in unknown:
+            if name not in values["undefok"].split(","):
+                raise FlagError(f"unknown command line flag '{name}'")
+        return words, SimpleNamespace(**values)
+
+    def _read(self, rest: list[str], values: dict[str, object], unknown: list[str]) -> list[str]:
+        """Set `values` from the words of a command line; returns those that are no flags."""
+        known, words = self.known, []
         while rest:
             word = rest.pop(0)
             if word == "--":
-                words += rest
-                break
+                return words + rest
             if not word.startswith("-") or word == "-":
                 words.append(word)
                 continue
-            name, given, text = word.removeprefix("-").removeprefix("-").partition("=")
-            negated = name not in known and name.removeprefix("no") in known and name.startswith("no")
-            if negated and known[name.removeprefix("no")][0] is bool and not given:
-                name, given, text = name.removeprefix("no"), "=", "false"
+            name, equals, text = word.removeprefix("-").removeprefix("-").partition("=")
+            negated = name.removeprefix("no")
+            if name not in known and name != negated and not equals and known.get(negated, (str,))[0] is bool:
+                name, equals, text = negated, "=", "false"
             if name not in known:
-                raise FlagError(f"unknown command line flag '{name}'")
+                unknown.append(name)
+                continue
             kind = known[name][0]
-            if not given and kind is bool:
+            if not equals and kind is bool:
                 text = "true"
-            elif not given:
+            elif not equals:
                 if not rest:
                     raise FlagError(f"flag '{word}' is missing its argument")
                 text = rest.pop(0)
-            setattr(values, name, _value(name, kind, text))
-        return words, values
+            values[name] = _value(name, kind, text)
+            if name == "flagfile":
+                for path in filter(None, text.split(",")):
+                    self._read(_file_flags(path), values, [])
+            elif name in ("fromenv", "tryfromenv"):
+                self._read(_from_environment(text, name == "fromenv"), values, unknown)
+        return words
 
-    def help_text(self) -> str:
-        """The usage, with every flag, its type and its default."""
-        lines = [self.usage, "  Flags:"]
-        for name, (kind, default, about) in {**self.table, **COMMON}.items():
-            shown = f'"{default}"' if kind is str else str(default).lower()
-            lines.append(f"    -{name} ({about}) type: {_KINDS[kind]} default: {shown}")
+    def help_text(self, everything: bool = False) -> str:
+        """The usage and the command's own flags, with types and defaults; `everything`: glog's and gflags' too."""
+        lines = [self.usage, "  Flags:", *_describe({**self.table, **_PROTO})]
+        if everything:
+            lines += ["  Flags of the log (GLOG_<flag> in the environment sets them too):", *_describe(glog.FLAGS)]
+            lines += ["  Flags about flags:", *_describe(_GFLAGS)]
         return "\n".join(lines)
+
+
+def _describe(table: Table) -> list[str]:
+    lines = []
+    for name, (kind, default, about) in table.items():
+        text = f'"{default}"' if kind is str else str(default).lower()
+        lines.append(f"    -{name} ({about}) type: {_KINDS[kind]} default: {text}")
+    return lines
+
+
+def _file_flags(path: str) -> list[str]:
+    """The flags in a file of -flagfile."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise FlagError(f"-flagfile: cannot read {path}: {error.strerror}") from None
+    return [line.strip() for line in lines if line.strip().startswith("-")]
+
+
+def _from_environment(names: str, required: bool) -> list[str]:
+    """-flag=value of each of the flags that FLAGS_flag in the environment sets."""
+    found = []
+    for name in filter(None, names.split(",")):
+        text = os.environ.get(f"FLAGS_{name}")
+        if text is not None:
+            found.append(f"-{name}={text}")
+        elif required:
+            raise FlagError(f"FLAGS_{name} not found in environment")
+    return found
 
 
 def _value(name: str, kind: type, text: str):
     try:
         if kind is bool:
             return (*TRUE, *FALSE).index(text.lower()) < len(TRUE)
-        return kind(text)
+        if kind is int:
+            return int(text, 16 if text[:2].lower() == "0x" else 10)
+        return text
     except ValueError:
         raise FlagError(f"illegal value '{text}' specified for {_KINDS[kind]} flag '{name}'") from None
 
 
-def start(values: SimpleNamespace) -> None:
-    """Apply minloglevel, log_dir and proto."""
-    if values.minloglevel:
-        glog.logger.setLevel(
-            (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)[min(values.minloglevel, 3)]
-        )
-    if values.log_dir:
-        folder = Path(values.log_dir)
-        if not folder.is_dir():
-            raise FlagError(f"-log_dir: expected an existing folder, found {values.log_dir!r}")
-        handler = logging.FileHandler(folder / "caffe.INFO")
-        handler.setFormatter(glog.logger.handlers[0].formatter)
-        glog.logger.addHandler(handler)
-        print(f"Log file: {folder / 'caffe.INFO'}", file=sys.stderr)
-    if values.proto:
-        from caffe.proto import forks
-
-        forks.add(values.proto)
+def _program(command: str) -> str:
+    """The name that was called, where it is the command's own (caffe.bin), as glog names its files by."""
+    called = os.path.basename(sys.argv[0])
+    return called if called.startswith(command) and not called.endswith(".py") else command
 
 
 def run(
@@ -125,11 +167,15 @@ def run(
     if values.version:
         print("caffe version 1.0.0")
         return 0
-    if values.help or values.helpshort:
-        print(flags.help_text())
+    if values.helpshort or values.help or values.helpfull or values.helppackage:
+        print(flags.help_text(not values.helpshort))
         return 1
+    glog.start(_program(flags.program), {name: getattr(values, name) for name in glog.FLAGS})
     try:
-        start(values)
+        if values.proto:
+            from caffe.proto import forks
+
+            forks.add(values.proto)
         return action(words, values) or 0
     except FlagError as error:
         print(f"ERROR: {error}", file=sys.stderr)
@@ -139,6 +185,8 @@ def run(
             raise
         glog.error(source, str(error))
         return 1
+    finally:
+        glog.stop()
 
 
 def ours(error: Exception) -> bool:

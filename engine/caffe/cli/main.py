@@ -18,6 +18,7 @@ from caffe.proto import caffe_pb2, text
 from caffe.solver import get_solver
 
 FLAGS = flags.Flags(
+    "caffe",
     """caffe: command line brew
 usage: caffe <command> <args>
 
@@ -109,7 +110,8 @@ def train(args) -> None:
     param.train_state.level = args.level
     param.train_state.stage.extend(args.stage.split(","))
     gpus = _gpus(args.gpu)
-    if not args.gpu and param.solver_mode == caffe_pb2.SolverParameter.GPU:
+    written = param.HasField("solver_mode")  # left out, BVLC's `caffe` trains on the CPU, though GPU is the default
+    if not args.gpu and written and param.solver_mode == caffe_pb2.SolverParameter.GPU:
         if torch.cuda.is_available():
             gpus = _gpus(str(param.device_id))
         else:
@@ -252,7 +254,7 @@ def _run(words: list[str], values) -> int:
             raise UsageError(f"caffe shim DIR: expected one folder, found {len(words) - 1}")
         shim_command(words[1])
         return 0
-    if len(words) != 1:
+    if len(words) != 1 or words == ["help"]:
         print(FLAGS.help_text())
         return 0
     if words[0] == "doctor":
@@ -261,7 +263,7 @@ def _run(words: list[str], values) -> int:
         return doctor.report()
     if words[0] not in ACTIONS:
         glog.error("caffe.cpp:78", "Available caffe actions:")
-        for name in ACTIONS:
+        for name in (*ACTIONS, "shim", "doctor"):
             glog.error("caffe.cpp:81", f"\t{name}")
         glog.error("caffe.cpp:83", f"Unknown action: {words[0]}")
         return 1

@@ -56,7 +56,7 @@ def _command(
 
 
 def _run(name: str, arguments: list[str] | None, *what) -> int:
-    flags = Flags(f"{name}: write an old file in the current form.\nUsage:\n    {name} FILE_IN FILE_OUT\n")
+    flags = Flags(name, f"{name}: write an old file in the current form.\nUsage:\n    {name} FILE_IN FILE_OUT\n")
     return run(flags, lambda words, values: _command(name, words, *what), arguments, f"{name}.cpp:30")
 
 
