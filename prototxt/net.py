@@ -327,14 +327,14 @@ def _text(message) -> str:
     return re.sub(r'param_str: "(.*)"', lambda m: "param_str: '" + m[1].replace('\\"', '"') + "'", text)
 
 
-def write(dataset: str, variant: str, bits: int, folder: str, net: str | None = None, seed: int = 1) -> list[str]:
-    """Writes train_val.prototxt, deploy.prototxt and solver.prototxt into `folder` (made if missing).
+def texts(dataset: str, variant: str, bits: int, folder: str, net: str | None = None, seed: int = 1) -> dict[str, str]:
+    """The files of a run in `folder` by name, train_val.prototxt, deploy.prototxt and solver.prototxt: their texts.
 
     Paths in them are relative to the repository root where `folder` lies below it, absolute otherwise. Snapshots go to
     `folder`. net: of NETS, default: the data set's. seed: of the weights, of dropout, and of the images' order, crops
-    and mirrors. Returns the paths. With the variant "pretraining" it writes train_val and solver.prototxt of the
-    classifier whose weights the variants start from; bits is 0 then. Raises ValueError for an unknown dataset, net or
-    variant, a dataset without pretraining, bits below 1, or a seed below 0.
+    and mirrors. With the variant "pretraining": train_val and solver.prototxt of the classifier whose weights the
+    variants start from; bits is 0 then. Raises ValueError for an unknown dataset, net or variant, a dataset without
+    pretraining, bits below 1, or a seed below 0.
     """
     spec = recipe(dataset, net)
     if variant not in (*VARIANTS, PRETRAINING):
@@ -351,16 +351,22 @@ def write(dataset: str, variant: str, bits: int, folder: str, net: str | None = 
     other += f" --seed {seed}" if seed != 1 else ""
     length = f" --bits {bits}" if bits else ""
     header = f"# Written by: python prototxt/net.py {dataset} --variant {variant}{length}{other} --out {shown}\n"
-    os.makedirs(absolute, exist_ok=True)
-    files = {"train_val": _text(train_val(dataset, variant, bits, net, seed)),
-             "solver": solver(dataset, shown, variant, net, seed)}
+    files = {"train_val.prototxt": _text(train_val(dataset, variant, bits, net, seed)),
+             "solver.prototxt": solver(dataset, shown, variant, net, seed)}
     if variant != PRETRAINING:
-        files["deploy"] = _text(deploy(dataset, bits, net))
+        files["deploy.prototxt"] = _text(deploy(dataset, bits, net))
+    return {name: header + text for name, text in files.items()}
+
+
+def write(dataset: str, variant: str, bits: int, folder: str, net: str | None = None, seed: int = 1) -> list[str]:
+    """Writes `texts` into `folder` (made if missing), each file whole or not at all. Returns the paths."""
+    files = texts(dataset, variant, bits, folder, net, seed)
+    os.makedirs(folder, exist_ok=True)
     paths = []
     for name, text in files.items():
-        paths.append(os.path.join(absolute, f"{name}.prototxt"))
+        paths.append(os.path.join(os.path.abspath(folder), name))
         with open(paths[-1] + ".tmp", "w", encoding="utf-8", newline="\n") as file:
-            file.write(header + text)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(paths[-1] + ".tmp", paths[-1])

@@ -20,10 +20,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import codes
-from train_log import NUMBER
+from train_log import NUMBER, OUTPUT
 
 ITERATION = re.compile(rf"\] Iteration (\d+)(?: \([^)]*\))?, (?:(loss|lr) = {NUMBER}|Testing net \(#(\d+)\))", re.I)
-OUTPUT = re.compile(rf"\]\s+(Train|Test) net output #\d+: (.+) = {NUMBER}(?: \(\* \S+ = \S+ loss\))?\s*$", re.I)
 FIRST = ("iteration", "loss", "lr")
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from google.protobuf.message import DecodeError
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ("train_val.prototxt", "solver.prototxt")
+WRITTEN = "written.json"  # SHA-256 of the prototxt files as they were written, to tell whether somebody edited them
 
 
 class RunError(RuntimeError):
@@ -33,6 +34,30 @@ class RunError(RuntimeError):
 def write_json(path: Path, facts: dict) -> None:
     """Write a JSON file as a whole or not at all."""
     write_whole(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; {} where there is none, or none that is whole."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def overlap(split: Mapping | None) -> str:
+    """In words which images of a split stand in two of its sets, as --allow-overlap leaves them; "" where none do."""
+    shared = (split or {}).get("overlap") or {}
+    parts = []
+    for sets, count in shared.items():
+        if count:
+            one, _, other = sets.partition("_in_")
+            parts.append(f"{count:,} {one} image{' is' if count == 1 else 's are'} also in the {other} set")
+    return ", ".join(parts)
+
+
+def caveats(metrics: Mapping) -> list[str]:
+    """What belongs beside every number of a metrics.json, in words: an overlap of its split, collapsed codes, ties."""
+    return [*filter(None, [overlap(metrics.get("split"))]), *(metrics.get("notes") or [])]
 
 
 @dataclass(frozen=True)
@@ -108,10 +133,7 @@ class Run:
 
     def record(self) -> dict:
         """training.json: the recipe, and once the training is over, its weights and their SHA-256. {} if none."""
-        try:
-            return json.loads((self.folder / "training.json").read_text())
-        except (OSError, ValueError):
-            return {}
+        return read_json(self.folder / "training.json")
 
     def is_trained(self) -> bool:
         """True if the final weights are there, whole, and made by the recipe that stands in the folder."""
@@ -143,7 +165,7 @@ class Run:
 
     def set_aside(self) -> Path | None:
         """Move what another recipe left in the folder to `earlier-N/`. Returns that folder, None if none."""
-        keep = (*RECIPE, "deploy.prototxt")
+        keep = (*RECIPE, "deploy.prototxt", WRITTEN)
         old = [path for path in self.folder.iterdir() if path.name not in keep and not path.is_dir()]
         if not old:
             return None

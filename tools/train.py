@@ -6,7 +6,9 @@
 Writes the nets and the solver (prototxt/net.py), runs `caffe train -solver`, keeps its whole log in train.log and its
 curves in train.csv (in event files too, where tensorboard is installed), and shows where it is. A finished training is
 left as it is; one that was cut off goes on from its newest whole snapshot (--resume insists on one). What another
-recipe left in the folder is moved to `earlier-N/`, not overwritten.
+recipe left in the folder is moved to `earlier-N/`, not overwritten. A prototxt that was edited in the folder is not
+overwritten either: it stops the run with its name. A loss that is not finite stops the training at its first display,
+and the snapshots that are not good any more are removed; --resume goes on from the last good one all the same.
 
 --weights starts from the weights of the layers that have the same names there (fine-tuning); a training that goes on
 keeps those it began with. Where none are named and the data set has a pretraining, that is trained first, once for all
@@ -17,20 +19,26 @@ the database or among the training images stops it. DATASET may be the path of a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
+import divergence
 import recipes
 import splits
 import weights_report
+from codes import write_whole
 from curves import Recorder
+from divergence import Divergence, LossWatch
 from download import sha256
 from progress import console, training
-from run_folder import ROOT, Run, RunError, write_json
+from run_folder import ROOT, WRITTEN, Run, RunError, read_json, write_json
 from train_log import SNAPSHOT, follow, parse_display, seconds_per_step
 
 sys.path.insert(0, str(ROOT / "prototxt"))
@@ -51,13 +59,18 @@ def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: int
     ]
 
 
-def launch(run: Run, snapshot: str | None, lock: int, weights: str | None = None, gpu: int | None = None) -> int:
-    """Run `caffe train`, its output appended to train.log; shows its progress. Returns its exit status."""
+def launch(
+    run: Run, snapshot: str | None, lock: int, weights: str | None = None, gpu: int | None = None
+) -> tuple[int, Divergence | None]:
+    """Run `caffe train`, its output appended to train.log; shows its progress.
+
+    Returns its exit status, and where its loss was no longer finite: it is ended there without another snapshot.
+    """
     layers = str(run.root / "python_layers")
     paths = [layers, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     total = run.solver().max_iter
-    curves = Recorder(run.log)  # it knows the lines of before
+    curves, watch = Recorder(run.log), LossWatch()  # the recorder knows the lines of before
     with open(run.log, "ab") as log:
         start = log.tell()
         child = subprocess.Popen(
@@ -74,6 +87,8 @@ def launch(run: Run, snapshot: str | None, lock: int, weights: str | None = None
         with training(run.name, total) as show, curves:
             for line in follow(run.log, start, lambda: child.poll() is None):
                 curves.feed(line)
+                if watch.feed(line):
+                    child.terminate()
                 if display := parse_display(line):
                     show(display.iteration, display.loss)
                     if not console.is_terminal and display.iteration * LINES // total > shown:
@@ -83,7 +98,10 @@ def launch(run: Run, snapshot: str | None, lock: int, weights: str | None = None
                     console.print(f"wrote {match[1]}")
     finally:
         signal.signal(signal.SIGINT, interrupted)
-    return child.wait()
+    status = child.wait()
+    for partial in run.folder.glob(f".*.{child.pid}.part"):  # of a snapshot that was being written
+        partial.unlink()
+    return status, watch.divergence
 
 
 def _initial(run: Run, path: str | None) -> dict:
@@ -120,25 +138,65 @@ def _pretrained(run: Run, gpu: int | None) -> str | None:
     return str(first.weights())
 
 
-def write_nets(run: Run) -> None:
-    """Write a run's prototxt files into its folder."""
-    net.write(run.dataset, run.variant, run.bits, str(run.folder), run.net, run.seed)
+def net_texts(run: Run) -> dict[str, str]:
+    """A run's prototxt files by name, as prototxt/net.py writes them."""
+    return net.texts(run.dataset, run.variant, run.bits, str(run.folder), run.net, run.seed)
+
+
+def write_nets(run: Run, texts: dict[str, str]) -> None:
+    """Write a run's prototxt files into its folder, and in written.json their SHA-256.
+
+    Raises RunError where one of them is neither what would be written nor what was written the last time: somebody
+    edited it. Nothing is written then.
+    """
+    written = read_json(run.folder / WRITTEN)
+    for name, text in texts.items():
+        path = run.folder / name
+        old = path.read_bytes() if path.exists() else text.encode()
+        if old != text.encode() and hashlib.sha256(old).hexdigest() != written.get(name):
+            raise RunError(_edited(run, name, old.decode(errors="replace"), text))
+    for name, text in texts.items():
+        path = run.folder / name
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_whole(path, lambda stream, text=text: stream.write(text.encode()))
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    if digests != written:
+        write_json(run.folder / WRITTEN, digests)
+
+
+def _edited(run: Run, name: str, old: str, new: str) -> str:
+    """What to say of a prototxt that was edited by hand."""
+    pairs = enumerate(zip_longest(old.splitlines(), new.splitlines(), fillvalue=""), 1)
+    differ = [(number, *lines) for number, lines in pairs if lines[0] != lines[1]]
+    number, line, expected = differ[0] if differ else (1, "other line ends", "\\n")
+    path, solver = run.shown(run.folder / name), run.shown(run.folder / "solver.prototxt")
+    more = f" ({len(differ) - 1} more lines differ)" if len(differ) > 1 else ""
+    return (
+        f"{path} was edited by hand and would be overwritten: line {number} is {line.strip()!r}, where "
+        f"prototxt/net.py writes {expected.strip()!r}{more}. To train it as it stands, run: "
+        f"PYTHONPATH=python_layers caffe train -solver {solver}; to have it written again, remove it; "
+        "a change for every run belongs in prototxt/net.py"
+    )
 
 
 def train(
-    run: Run, resume: bool = False, weights: str | None = None, gpu: int | None = None, write=write_nets
+    run: Run,
+    resume: bool = False,
+    weights: str | None = None,
+    gpu: int | None = None,
+    texts: Callable[[Run], dict[str, str]] = net_texts,
 ) -> None:
     """Bring a run to its final weights, from the start (from `weights` where they are named) or its newest snapshot.
 
-    write: what writes the prototxt files of the run.
-    Raises RunError when the training fails, is stopped, or when `resume` is asked for and there is no snapshot, and
-    splits.SplitError where the lists overlap.
+    texts: the prototxt files of a run.
+    Raises RunError when the training fails, diverges, is stopped, or when `resume` is asked for and there is no
+    snapshot, and splits.SplitError where the lists overlap.
     """
     split = splits.verify(run.data)
     if weights is None:
         weights = _pretrained(run, gpu)
     with run.lock() as lock:
-        write(run)
+        write_nets(run, texts(run))
         initial = _initial(run, weights)
         recipe, record, weights = run.recipe(initial.get("initial_weights_sha256")), run.record(), run.weights()
         if record.get("recipe") == recipe and run.is_trained():
@@ -148,6 +206,8 @@ def train(
             console.print(f"another recipe's files were moved to {run.shown(aside)}")
             record = {}
         snapshot = run.newest_snapshot()
+        if "diverged" in record and not resume:
+            raise RunError(_diverged(run, Divergence(**record["diverged"]), snapshot))
         if resume and snapshot is None:
             raise RunError(f"{run.shown(run.folder)} holds no whole snapshot to resume from; {run.how('train')}")
         start = None if snapshot else _readable(run, initial)
@@ -163,14 +223,23 @@ def train(
             console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
         write_json(run.folder / "training.json", record)
         console.print(f"{run.name}: {run.solver().max_iter:,} iterations; the whole log goes to {run.shown(run.log)}")
-        status = launch(run, run.shown(snapshot[1]) if snapshot else None, lock, start, gpu)
-        if status != 0:
+        status, diverged = launch(run, run.shown(snapshot[1]) if snapshot else None, lock, start, gpu)
+        if diverged is None and status != 0:
             last = run.log.read_text(errors="replace").rstrip().splitlines()[-5:]
             raise RunError(
                 f"caffe train ended with status {status}; {run.shown(run.log)} ends with\n" + "\n".join(last)
             )
-        if not weights.exists():
+        if diverged is None and not weights.exists():
             raise RunError(f"the training was stopped before its end; {run.how('resume')}")
+        if diverged is None and not divergence.is_finite(weights.with_suffix(".solverstate")):
+            diverged = Divergence(run.solver().max_iter, "not displayed, but the weights are not finite")
+        if diverged is not None:
+            record["diverged"] = diverged.facts()
+            write_json(run.folder / "training.json", record)
+            removed = divergence.remove_spoiled(weights.parent / run.variant, diverged.iteration)
+            if removed:
+                console.print(f"removed what is not good any more: {', '.join(map(run.shown, removed))}")
+            raise RunError(_diverged(run, diverged, run.newest_snapshot()))
         record |= {
             "weights": weights.name,
             "weights_sha256": sha256(weights),
@@ -178,6 +247,18 @@ def train(
             "seconds_per_step": seconds_per_step(run.log),
         }
         write_json(run.folder / "training.json", record)
+
+
+def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None) -> str:
+    """What to say of a training whose loss is not finite."""
+    solver = run.folder / "solver.prototxt"
+    good = f"The last good snapshot is {run.shown(snapshot[1])}. " if snapshot else "There is no good snapshot. "
+    again = f" To go on from the snapshot as it is, {run.how('resume')}." if snapshot else ""
+    return (
+        f"{diverged}; the training was stopped (log: {run.shown(run.log)}). {good}"
+        f"The usual cause is a learning rate that is too high: lower {divergence.rate_line(solver)} "
+        f"{run.shown(solver)}, where it is written: prototxt/net.py; then {run.how('train')}, which begins anew.{again}"
+    )
 
 
 def run_parser(description: str, nargs: str | None = None) -> argparse.ArgumentParser:

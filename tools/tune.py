@@ -31,7 +31,6 @@ import lmdb
 import numpy as np
 import train
 from caffe.proto import caffe_pb2
-from caffe.proto.text import read_net, read_solver
 from create_lmdb import LmdbError
 from download import sha256
 from experiment import MEASURED, measure, terminal, write_csv, write_text
@@ -134,12 +133,11 @@ def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) 
     return digest
 
 
-def write_trial(trial: Trial) -> None:
-    """Write a cell's prototxt files: those of the recipe, with the cell's data, learning rate and lambda."""
-    train.write_nets(trial)
+def trial_texts(trial: Trial) -> dict[str, str]:
+    """A cell's prototxt files: those of the recipe, with the cell's data, learning rate and lambda."""
+    texts = train.net_texts(trial)
     counts = json.loads((trial.data / "split.json").read_text())["counts"]
-    path = trial.folder / "train_val.prototxt"
-    message = read_net(path)
+    message = text_format.Parse(texts["train_val.prototxt"], caffe_pb2.NetParameter())
     for layer in message.layer:
         if layer.type == "Python" and layer.python_param.module == "multilabel_data":
             settings = json.loads(layer.python_param.param_str)
@@ -150,16 +148,15 @@ def write_trial(trial: Trial) -> None:
                 batches = -(-counts[part] // settings["batch_size"])
         elif layer.python_param.module == "quantization_loss":
             layer.loss_weight[0] = trial.penalty
-    write_text(path, text_format.MessageToString(message))
-    path = trial.folder / "solver.prototxt"
-    solver = read_solver(path)
+    solver = text_format.Parse(texts["solver.prototxt"], caffe_pb2.SolverParameter())
     solver.test_iter[0] = batches
     if trial.rate is not None:
         solver.base_lr = trial.rate
     solver.snapshot = 0  # but for the end: a cell's weights are removed when it is scored
     if trial.iterations is not None:
         solver.max_iter = trial.iterations
-    write_text(path, text_format.MessageToString(solver))
+    changed = {"train_val.prototxt": message, "solver.prototxt": solver}
+    return texts | {name: text_format.MessageToString(each) for name, each in changed.items()}
 
 
 def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
@@ -169,7 +166,7 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
     """
     kept = trial.folder / "trial.json"
     trial.folder.mkdir(parents=True, exist_ok=True)
-    write_trial(trial)
+    train.write_nets(trial, trial_texts(trial))
     recipe = trial.recipe(sha256(Path(weights)) if weights else None)
     try:
         facts = json.loads(kept.read_text())
@@ -178,7 +175,7 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
             return {key: facts[key] for key in MEASURED}
     except (OSError, ValueError, KeyError):
         pass
-    train.train(trial, weights=weights, gpu=gpu, write=write_trial)
+    train.train(trial, weights=weights, gpu=gpu, texts=trial_texts)
     extract(trial, gpu)
     facts = measure(trial.folder, trial.variant == "dhn_b", None)
     write_json(kept, {**facts, "recipe": recipe})
@@ -244,7 +241,7 @@ def tune(
     hold_out(run, trial_of(rate, penalty).data)
     if weights is None and net.recipe(run.dataset, run.net).pretraining:
         first = Trial(variant=net.PRETRAINING, bits=0, **shared)  # it sees no held-out image either
-        train.train(first, gpu=gpu, write=write_trial)
+        train.train(first, gpu=gpu, texts=trial_texts)
         weights = str(first.weights())
 
     def once(trial: Trial) -> dict:

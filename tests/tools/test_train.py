@@ -27,10 +27,10 @@ STAND_IN = f"""
 import os, sys, time
 from pathlib import Path
 
-def write(dataset, variant, bits, folder, net, seed):
-    for name in ("train_val", "deploy"):
-        Path(folder, name + ".prototxt").write_text(f'name: "{{dataset}} {{variant}} {{bits}}"')
-    Path(folder, "solver.prototxt").write_text(f'max_iter: {STEP * STEPS} snapshot_prefix: "{{folder}}/{{variant}}"')
+def texts(dataset, variant, bits, folder, net, seed):
+    both = dict.fromkeys(("train_val.prototxt", "deploy.prototxt"), f'name: "{{dataset}} {{variant}} {{bits}}"\\n')
+    solver = f'max_iter: {STEP * STEPS}\\nbase_lr: 0.5\\nsnapshot_prefix: "{{folder}}/{{variant}}"\\n'
+    return {{**both, "solver.prototxt": solver}}
 
 def command(mode):
     def make(run, snapshot, weights, gpu):
@@ -49,6 +49,19 @@ if __name__ == "__main__":
               f"{STEP / 50}s/{STEP} iters), loss = {{1 / (1 + iteration)}}", file=sys.stderr, flush=True)
         if mode == "fail" and iteration:
             sys.exit("Check failed: something")
+        if mode in ("diverge", "unseen") and iteration > begin:  # what is saved is not finite from the second on
+            name, spoiled = f"{{prefix}}_iter_{{iteration}}", iteration >= {2 * STEP}
+            Path(name + ".caffemodel").write_bytes(bytes.fromhex("%s" if spoiled else "%s"))
+            Path(name + ".solverstate").write_bytes(bytes([8, iteration]))
+        if mode == "diverge" and iteration == {3 * STEP}:
+            Path(f"{{prefix}}_iter_{STEP * STEPS}.caffemodel").write_bytes(b"written after it was seen")
+            print("I1124 03:04:05.6 7 solver.cpp:239] Iteration {3 * STEP} (50 iter/s, 0.2s/10 iters), loss = nan\\n"
+                  "I1124 03:04:05.6 7 solver.cpp:258]     Train net output #0: q_loss = 3 (* 1 = 3 loss)\\n"
+                  "I1124 03:04:05.6 7 solver.cpp:258]     Train net output #1: p_loss = nan (* 1 = nan loss)\\n"
+                  "I1124 03:04:05.6 7 sgd_solver.cpp:112] Iteration {3 * STEP}, lr = 0.5", file=sys.stderr, flush=True)
+            time.sleep(600)
+        if mode in ("diverge", "unseen"):
+            continue
         if iteration > begin:
             name = f"{{prefix}}_iter_{{iteration}}"
             Path(name + ".caffemodel").write_bytes(bytes.fromhex("%s"))
@@ -60,16 +73,19 @@ if __name__ == "__main__":
 """
 FROM_SCRATCH = train.net.DATASETS["fashion_mnist"]._replace(pretraining=())
 NET = caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="ip")]).SerializeToString()
+SPOILED = caffe_pb2.NetParameter(
+    layer=[caffe_pb2.LayerParameter(name="ip", blobs=[caffe_pb2.BlobProto(data=[1, float("nan")])])]
+).SerializeToString()
 
 
 @pytest.fixture
 def behave(tmp_path, monkeypatch):
     """Puts the stand-ins in; behave(mode) says how the trainer goes on: run, stop, fail or hang."""
-    (tmp_path / "stand_in.py").write_text(STAND_IN % NET.hex())
+    (tmp_path / "stand_in.py").write_text(STAND_IN % (SPOILED.hex(), NET.hex(), NET.hex()))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "stand_in", raising=False)
     stand_in = importlib.import_module("stand_in")
-    monkeypatch.setattr(train.net, "write", stand_in.write)
+    monkeypatch.setattr(train.net, "texts", stand_in.texts)
     monkeypatch.setitem(train.net.DATASETS, "fashion_mnist", FROM_SCRATCH)
     empty = weights_report.Report("weights", "net")
     monkeypatch.setattr(train.weights_report, "show", lambda weights, net: empty)
@@ -134,6 +150,73 @@ def test_resume_needs_a_snapshot(run):
 def test_a_failed_training_shows_the_end_of_its_log(run, behave):
     behave("fail")
     with pytest.raises(RunError, match=r"(?s)ended with status 1; .*train.log ends with.*Check failed: something"):
+        train.train(run)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_good_snapshot(run, behave, capsys):
+    behave("diverge")
+    with pytest.raises(RunError) as raised:
+        train.train(run)
+    said = str(raised.value)
+    assert "the loss is nan at iteration 30, first in the net's output 'p_loss'; the training was stopped" in said
+    assert "The last good snapshot is runs/fashion_mnist-dhn-12/dhn_iter_10.solverstate." in said
+    assert "lower 'base_lr: 0.5', line 2 of runs/fashion_mnist-dhn-12/solver.prototxt" in said
+    left = sorted(path.name for path in run.folder.glob("*_iter_*"))
+    assert left == ["dhn_iter_10.caffemodel", "dhn_iter_10.solverstate"]
+    printed = capsys.readouterr().out
+    assert "removed what is not good any more: runs/fashion_mnist-dhn-12/dhn_iter_20.solverstate" in printed
+    assert run.record()["diverged"]["iteration"] == 30 and not run.is_trained()
+    log = run.log.read_text()
+    with pytest.raises(RunError) as again:
+        train.train(run)
+    assert str(again.value) == said and run.log.read_text() == log, "the same training would go the same way"
+    behave("run")
+    train.train(run, resume=True)
+    assert run.is_trained() and run.record()["resumed_at"] == [STEP] and "diverged" not in run.record()
+
+
+def test_weights_that_are_not_finite_are_no_result_though_no_display_said_so(run, behave):
+    behave("unseen")
+    with pytest.raises(RunError, match="not displayed, but the weights are not finite at iteration 40") as raised:
+        train.train(run)
+    assert "The last good snapshot is runs/fashion_mnist-dhn-12/dhn_iter_10.solverstate" in str(raised.value)
+    assert not run.is_trained() and not run.weights().exists()
+
+
+def test_an_edited_prototxt_is_never_overwritten(run, capsys):
+    train.train(run)
+    solver = run.folder / "solver.prototxt"
+    text, log = solver.read_text(), run.log.read_text()
+    for edited in (text.replace("0.5", "0.25"), text + "clip_gradients: 1\n", text.replace("\n", "\r\n")):
+        solver.write_bytes(edited.encode())
+        with pytest.raises(RunError, match=r"^runs/.*/solver.prototxt was edited by hand .*: line \d+ is ") as said:
+            train.train(run)
+        assert solver.read_bytes() == edited.encode() and run.log.read_text() == log
+        assert "caffe train -solver runs/fashion_mnist-dhn-12/solver.prototxt" in str(said.value)
+    solver.write_text(text.replace("0.5", "0.25"))
+    with pytest.raises(RunError, match=r"line 2 is 'base_lr: 0.25', where prototxt/net.py writes 'base_lr: 0.5'\. To"):
+        train.train(run)
+    solver.unlink()
+    (run.folder / "train_val.prototxt").write_text("mine")
+    with pytest.raises(RunError, match=r"train_val.prototxt was edited by hand"):
+        train.train(run)
+    assert not solver.exists(), "nothing is written where something was edited"
+
+
+def test_a_prototxt_of_an_earlier_recipe_is_no_edit(run, monkeypatch, capsys):
+    train.train(run)
+    before = train.net.texts
+
+    def slower(*words):
+        return {name: text.replace("0.5", "0.1") for name, text in before(*words).items()}
+
+    monkeypatch.setattr(train.net, "texts", slower)
+    train.train(run)
+    assert "moved to runs/fashion_mnist-dhn-12/earlier-1" in capsys.readouterr().out
+    assert "base_lr: 0.1" in (run.folder / "solver.prototxt").read_text()
+    (run.folder / train.WRITTEN).unlink()  # nobody knows who wrote them
+    monkeypatch.setattr(train.net, "texts", before)
+    with pytest.raises(RunError, match="was edited by hand"):
         train.train(run)
 
 
@@ -253,7 +336,7 @@ def test_a_driver_killed_leaves_the_folder_to_its_trainer(run, tmp_path):
     """kill -9 of the driver: `caffe train` still holds the folder, nobody trains beside it; later its work is used."""
     script = (
         "import stand_in, train\nfrom pathlib import Path\nfrom run_folder import Run\n"
-        "train.net.write, train.command = stand_in.write, stand_in.command('hang')\n"
+        "train.net.texts, train.command = stand_in.texts, stand_in.command('hang')\n"
         "train._pretrained = lambda run, gpu: None\n"
         f"train.train(Run('fashion_mnist', 'dhn', 12, Path({str(tmp_path)!r})))\n"
     )

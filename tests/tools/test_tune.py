@@ -66,7 +66,7 @@ def test_a_cell_is_the_recipe_but_for_its_two_numbers_and_its_images(run, tmp_pa
     cell = trial(run, rate=0.02, penalty=0.25, iterations=7)
     assert cell.folder == tmp_path / "runs/fashion_mnist-dhn-12-tune/lr0.02-lambda0.25-7"
     tune.hold_out(run, cell.data)
-    tune.write_trial(cell)
+    tune.train.write_nets(cell, tune.trial_texts(cell))
     cell_net, cell_solver = (read_net(cell.folder / "train_val.prototxt"), read_solver(cell.folder / "solver.prototxt"))
     tune.net.write(run.dataset, run.variant, run.bits, str(tmp_path / "recipe"))
     net, solver = (read_net(tmp_path / "recipe/train_val.prototxt"), read_solver(tmp_path / "recipe/solver.prototxt"))
@@ -142,7 +142,7 @@ def test_a_finished_cell_is_not_run_again_and_keeps_no_weights(run, monkeypatch)
     tune.hold_out(run, cell.data)
     trained = []
 
-    def train(given, weights, gpu, write):
+    def train(given, weights, gpu, texts):
         trained.append(given.name)
         (given.folder / "dhn_iter_1.caffemodel").write_bytes(b"weights")
 
@@ -161,9 +161,8 @@ def test_a_finished_cell_is_not_run_again_and_keeps_no_weights(run, monkeypatch)
 def test_the_pretraining_sees_the_same_part(run, monkeypatch):
     first = []
 
-    def train(given, gpu, write):
-        given.folder.mkdir(parents=True)
-        write(given)
+    def train(given, gpu, texts):
+        tune.train.write_nets(given, texts(given))
         first.append(given)
 
     monkeypatch.setattr(tune.train, "train", train)
