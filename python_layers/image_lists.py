@@ -13,6 +13,7 @@ from typing import NamedTuple
 _LABEL = re.compile(r"[+-]?[0-9]{1,18}")  # ASCII digits alone: int() and str.isdigit() take others too
 _BLANKS = " \t\v\f"
 _WORDS = re.compile(f"[^{_BLANKS}]+")
+_UNUSUAL = re.compile(r"[^\x01-\x1b\x20-\x7f]")  # not ASCII, NUL, or separators that only str.split takes for blanks
 
 
 class ListError(ValueError):
@@ -38,9 +39,17 @@ def read(path: str | os.PathLike, encoding: str = "utf-8", labels: str = "requir
         raise ValueError(f"labels must be 'required' or 'optional'; found {labels!r}")
     found = ImageList([], [], [])
     count = -1
-    for number, line in enumerate(_text(path, encoding).split("\n"), 1):
+    text = _text(path, encoding)
+    plain = not _UNUSUAL.search(text)
+    for number, line in enumerate(text.split("\n"), 1):
         line = line.strip(_BLANKS)
         if not line:
+            continue
+        row = _read_plain(line, count) if plain and count > 0 else None
+        if row is not None:
+            found.names.append(row[0])
+            found.labels.append(row[1])
+            found.lines.append(number)
             continue
         where = f"{os.fspath(path)}:{number}"
         if "\0" in line:
@@ -61,6 +70,22 @@ def read(path: str | os.PathLike, encoding: str = "utf-8", labels: str = "requir
     if not found.names:
         raise ListError(f"{os.fspath(path)}: expected at least one line `path l1 ... lC` or `path label`, found none")
     return found
+
+
+def can_hold(name: str) -> bool:
+    """Whether a line of a list in UTF-8 can hold this path: `read` gives it back as it is."""
+    words = _WORDS.findall(name)
+    return bool(words) and name == name.strip(_BLANKS + "\ufeff") and not re.search("[\0\n\r]", name) and (
+        len(words) == 1 or not _LABEL.fullmatch(words[-1]))
+
+
+def _read_plain(line: str, count: int) -> tuple[str, list[int]] | None:
+    """(path, labels) of a line of ASCII whose labels have no sign, in a third of the time; None: another line."""
+    name, *labels = line.rsplit(None, count)
+    if len(labels) < count or not all(map(str.isdigit, labels)) or _LABEL.fullmatch(name.rsplit(None, 1)[-1]):
+        return None
+    row = list(map(int, labels))
+    return (name, row) if max(row) < 10 ** 18 else None
 
 
 def locate(root: str | os.PathLike, name: str) -> str:
