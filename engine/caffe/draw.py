@@ -181,12 +181,20 @@ def draw_net(
         done = subprocess.run(["dot", f"-T{ext}"], input=text, capture_output=True, check=False)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"drawing a {ext} needs Graphviz's program dot on PATH, and there is none: install graphviz, or write "
-            f"the text ({', '.join('.' + each for each in _TEXT)})"
+            f"drawing a {ext} needs Graphviz's program dot on PATH, and there is none: install graphviz (on Debian: "
+            f"apt install graphviz), or write the text ({', '.join('.' + each for each in _TEXT)})"
         ) from None
     if done.returncode:
         raise ValueError(f"dot cannot draw a {ext}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
+
+
+def file_type(filename: str | Path) -> str:
+    """The type that a picture's name ends in. Raises ValueError where there is none."""
+    ext = Path(filename).suffix.removeprefix(".")
+    if not ext:
+        raise ValueError(f"draw_net: expected a file name that ends in its type (.png), found {str(filename)!r}")
+    return ext
 
 
 def draw_net_to_file(
@@ -197,9 +205,4 @@ def draw_net_to_file(
     display_lrm: bool = False,
 ) -> None:
     """Write the picture of a net to a file of the type its name ends in; see `draw_net`."""
-    ext = Path(filename).suffix.removeprefix(".")
-    if not ext:
-        raise ValueError(
-            f"draw_net_to_file: expected a file name that ends in its type (.png), found {str(filename)!r}"
-        )
-    write_whole(filename, draw_net(caffe_net, rankdir, ext, phase, display_lrm))
+    write_whole(filename, draw_net(caffe_net, rankdir, file_type(filename), phase, display_lrm))

@@ -64,12 +64,34 @@ def test_classify_refuses(folder, capsys):
         f"nowhere.png out {MODEL}": "Cannot load nowhere.png",
         f"images nofolder/out {MODEL}": "there is no folder",
         f"images out --images_dim 6 {MODEL}": "expected height,width, found '6'",
-        f"images out {MODEL} mean.npy": "--mean_file: expected a .npy or .binaryproto file at mean.npy",
+        f"images out {MODEL} mean.npy": "--mean_file: expected a file at mean.npy, found none.\n",
     }.items():
         status, found = run(capsys, classify, words)
         assert status == 1 and said in found, found
-    with pytest.raises(SystemExit):  # a mean must be named, or named as none
-        classify.main(["images", "out", "--model_def", "net.prototxt", "--pretrained_model", "net.caffemodel"])
+
+
+def test_the_defaults_are_bvlcs(folder, capsys, monkeypatch):
+    """Below the folder above python/classify.py's, as in BVLC's tree; below the working folder for `classify`."""
+    for root, script in (("", "bin/classify"), ("python/../", "python/classify.py")):
+        monkeypatch.setattr("sys.argv", [script])
+        for flag, path, source in (
+            ("model_def", "models/bvlc_reference_caffenet/deploy.prototxt", "source tree"),
+            ("pretrained_model", "models/bvlc_reference_caffenet/bvlc_reference_caffenet.caffemodel", "download_model"),
+            ("mean_file", "python/caffe/imagenet/ilsvrc_2012_mean.npy", "`caffe shim DIR MEAN` makes it"),
+        ):
+            Path(path).unlink(missing_ok=True)
+            for command, output in ((classify, "out"), (detect, "out.csv")):
+                status, found = run(capsys, command, f"images {output} ")
+                assert status == 1 and f": --{flag}: expected a file at {root}{path}, found none. Its" in found
+                assert source in found
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            if flag == "mean_file":
+                np.save(path, np.float64([1, 2, 3]).reshape(3, 1, 1) * np.ones((1, 4, 4)))
+            else:
+                Path(path).write_bytes(Path("net.prototxt" if flag == "model_def" else "net.caffemodel").read_bytes())
+        Path("python").mkdir(exist_ok=True)
+        assert run(capsys, classify, "images out --ext png --images_dim 6,6")[0] == 0
+        np.testing.assert_allclose(np.load("out.npy")[0], [9, 18, 27], atol=0.01)
 
 
 def test_detect_windows_of_a_list(folder, capsys):
@@ -107,7 +129,7 @@ def test_detect_refuses(folder, capsys, monkeypatch):
     assert status == 1 and "needs the packages pandas and tables" in found
 
 
-def test_draw_net(folder, capsys):
+def test_draw_net(folder, capsys, monkeypatch):
     status, said = run(capsys, draw_net, "net.prototxt net.dot --rankdir TB --phase TEST --display_lrm")
     assert (status, said) == (0, "Drawing net to net.dot\n")
     text = Path("net.dot").read_text()
@@ -116,6 +138,8 @@ def test_draw_net(folder, capsys):
         "nowhere.prototxt x.dot": "Cannot read nowhere.prototxt",
         "net.caffemodel x.dot": "found a caffemodel; give it with -weights",
         "net.prototxt x": "expected a file name that ends in its type",
+        "net.prototxt net.png": "needs Graphviz's program dot on PATH, and there is none: install graphviz",
     }.items():
+        monkeypatch.setenv("PATH", "")
         status, found = run(capsys, draw_net, words)
-        assert status == 1 and words_said in found, found
+        assert status == 1 and words_said in found and found.count("\n") == 1, found  # and no "Drawing net" before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -223,10 +222,3 @@ def test_the_environment_is_read_as_glog_reads_it(monkeypatch):
     for text, value in {"2": 2, " 1x": 1, "-1": -1, "many": 0}.items():
         monkeypatch.setenv("GLOG_minloglevel", text)
         assert glog.environment()["minloglevel"] == value
-
-
-def test_python_without_init_log_writes_no_file(folder):
-    """As pycaffe: whatever GLOG_log_dir says, the log goes to stderr."""
-    script = "import caffe; caffe.log('words')"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder)
-    assert done.stderr.endswith("] words\n") and names(folder / "log") == []

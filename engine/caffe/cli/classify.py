@@ -16,7 +16,7 @@ import numpy as np
 
 import caffe
 from caffe.cli.arguments import run
-from caffe.cli.images import add_flags, pair, steps, use_device
+from caffe.cli.images import add_flags, check_files, pair, steps, use_device
 from caffe.weight_files import check_folder, write_whole
 
 
@@ -40,6 +40,7 @@ def _inputs(path: str, ext: str) -> list[np.ndarray]:
 def _classify(args: argparse.Namespace) -> None:
     output = args.output_file if args.output_file.endswith(".npy") else f"{args.output_file}.npy"
     check_folder(output)
+    check_files(args)
     use_device(args.gpu)
     size = pair(args.images_dim)
     classifier = caffe.Classifier(args.model_def, args.pretrained_model, image_dims=size, **steps(args))

@@ -17,7 +17,7 @@ import numpy as np
 
 import caffe
 from caffe.cli.arguments import run
-from caffe.cli.images import add_flags, steps, use_device
+from caffe.cli.images import add_flags, check_files, steps, use_device
 from caffe.weight_files import check_folder, write_whole
 
 COORD_COLS = ["ymin", "xmin", "ymax", "xmax"]
@@ -81,6 +81,7 @@ def _check_output(path: str) -> None:
 
 def _detect(args: argparse.Namespace) -> None:
     _check_output(args.output_file)
+    check_files(args)
     use_device(args.gpu)
     how = steps(args)
     if how["mean"] is not None and how["mean"].ndim == 3:

@@ -8,7 +8,7 @@ import sys
 from caffe import draw
 from caffe.cli.arguments import add_proto, run
 from caffe.proto import caffe_pb2, text
-from caffe.weight_files import check_folder
+from caffe.weight_files import check_folder, write_whole
 
 PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST, "ALL": None}
 
@@ -16,8 +16,10 @@ PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST, "ALL": None}
 def _draw(args: argparse.Namespace) -> None:
     net = text.read_net(args.input_net_proto_file)
     check_folder(args.output_image_file)
+    ext = draw.file_type(args.output_image_file)
+    picture = draw.draw_net(net, args.rankdir, ext, PHASES[args.phase], args.display_lrm)
     print(f"Drawing net to {args.output_image_file}")
-    draw.draw_net_to_file(net, args.output_image_file, args.rankdir, PHASES[args.phase], args.display_lrm)
+    write_whole(args.output_image_file, picture)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 import numpy as np
 
@@ -11,17 +12,49 @@ import caffe
 from caffe import device
 from caffe.cli.arguments import add_proto
 
+# BVLC's defaults, below Caffe's root folder: (path, where it comes from)
+DEFAULTS = {
+    "model_def": (
+        "models/bvlc_reference_caffenet/deploy.prototxt",
+        "BVLC's source tree has it",
+    ),
+    "pretrained_model": (
+        "models/bvlc_reference_caffenet/bvlc_reference_caffenet.caffemodel",
+        "BVLC's scripts/download_model_binary.py gets it",
+    ),
+    "mean_file": (
+        "python/caffe/imagenet/ilsvrc_2012_mean.npy",
+        "BVLC's source tree has it, and `caffe shim DIR MEAN` makes it of a mean image; --mean_file '' is none",
+    ),
+}
+
+
+def _root() -> str:
+    """Caffe's root folder: the one above the `python` that the command lies in, as BVLC's, or the working folder."""
+    folder = os.path.dirname(sys.argv[0])
+    return os.path.join(folder, "..") if os.path.basename(os.path.abspath(folder)) == "python" else ""
+
+
+def check_files(args: argparse.Namespace) -> None:
+    """Raise FileNotFoundError, with the flag and where the file comes from, for a file of the net that is missing."""
+    for flag, (default, source) in DEFAULTS.items():
+        path = getattr(args, flag)
+        if (path == "" and flag == "mean_file") or os.path.isfile(path):
+            continue
+        remedy = f" Its default is BVLC's: {source}." if path == os.path.join(_root(), default) else ""
+        raise FileNotFoundError(f"--{flag}: expected a file at {path}, found none.{remedy}")
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add input and output, the net, the device and the steps of caffe.io.Transformer."""
-    parser.add_argument("--model_def", required=True, help="Model definition file")
-    parser.add_argument("--pretrained_model", required=True, help="Trained model weights file")
+    defaults = {flag: os.path.join(_root(), path) for flag, (path, _) in DEFAULTS.items()}
+    parser.set_defaults(**defaults)
+    parser.add_argument("--model_def", help="Model definition file (default: %(default)s)")
+    parser.add_argument("--pretrained_model", help="Trained model weights file (default: %(default)s)")
     parser.add_argument("--gpu", action="store_true", help="Switch for gpu computation")
     parser.add_argument(
         "--mean_file",
-        required=True,
-        help="Data set image mean, (K, H, W) as .npy or .binaryproto, or '' for none. (BVLC's default was the ImageNet "
-        "mean of its source tree, which is not shipped here)",
+        help="Data set image mean, (K, H, W) as .npy or .binaryproto, or '' for none (default: %(default)s)",
     )
     parser.add_argument("--input_scale", type=float, help="Multiply input features by this scale after the mean")
     parser.add_argument("--raw_scale", type=float, default=255.0, help="Multiply raw input by this scale first")
@@ -69,8 +102,6 @@ def pair(text: str) -> tuple[int, int]:
 
 
 def _mean(path: str) -> np.ndarray:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"--mean_file: expected a .npy or .binaryproto file at {path}")
     if path.endswith(".npy"):
         return np.load(path, allow_pickle=False)
     mean = caffe.io.blobproto_to_array(caffe.proto.text.read_binary(path, caffe.proto.caffe_pb2.BlobProto()))

@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 from caffe import glog
 from caffe.cli.flags import Flags, run
-from caffe.proto import caffe_pb2, text
-from caffe.proto.upgrade import net_needs_upgrade, upgrade_net, upgrade_solver_type
+from caffe.proto import byte_strings, caffe_pb2, text
+from caffe.proto.upgrade import net_needs_upgrade, upgrade_net_fully, upgrade_solver_type
 from caffe.weight_files import check_folder, write_whole
 
 
@@ -27,7 +27,7 @@ def _command(
     kind: type[Message],
     binary: bool,
     needed: Callable[[Message], bool],
-    upgrade: Callable[[Message, str], Message],
+    upgrade: Callable[[Message, str], bool | Message],
 ) -> int:
     """Read words[0], upgrade it where `needed`, write it to words[1]; returns the exit status."""
     form, line = ("binary", 48) if binary else ("text", 49)
@@ -36,6 +36,7 @@ def _command(
         nets = "v0_net_proto_file_in net_proto_file_out"
         glog.error(f"{name}.cpp:22", f"Usage: {name} {old if kind is caffe_pb2.SolverParameter else nets}")
         return 1
+    status = 0
     source, target = words
     noun = kind.__name__
     try:
@@ -45,14 +46,16 @@ def _command(
         glog.error(f"{name}.cpp:30", f"Failed to parse input {form} file as {noun}: {source}")
         return 2
     if needed(message):
-        upgrade(message, source)
+        if upgrade(message, source) is False:
+            glog.error(f"{name}.cpp:39", "Encountered error(s) while upgrading prototxt; see details above.")
+            status = 1
     else:
         glog.error(f"{name}.cpp:43", f"File already in latest proto format: {source}")
-    written = message.SerializeToString() if binary else text.to_text(message).encode()
+    written = byte_strings.serialize(message) if binary else text.to_text(message).encode()
     check_folder(target)
     write_whole(target, written)
     glog.info(f"{name}.cpp:{line}", f"Wrote upgraded {noun} {form} proto to {target}")
-    return 0
+    return status
 
 
 def _run(name: str, arguments: list[str] | None, *what) -> int:
@@ -62,12 +65,12 @@ def _run(name: str, arguments: list[str] | None, *what) -> int:
 
 def net_text(arguments: list[str] | None = None) -> int:
     """Run `upgrade_net_proto_text`; returns the exit status."""
-    return _run("upgrade_net_proto_text", arguments, caffe_pb2.NetParameter, False, net_needs_upgrade, upgrade_net)
+    return _run("upgrade_net_proto_text", arguments, caffe_pb2.NetParameter, False, net_needs_upgrade, upgrade_net_fully)
 
 
 def net_binary(arguments: list[str] | None = None) -> int:
     """Run `upgrade_net_proto_binary`; returns the exit status."""
-    return _run("upgrade_net_proto_binary", arguments, caffe_pb2.NetParameter, True, net_needs_upgrade, upgrade_net)
+    return _run("upgrade_net_proto_binary", arguments, caffe_pb2.NetParameter, True, net_needs_upgrade, upgrade_net_fully)
 
 
 def solver_text(arguments: list[str] | None = None) -> int:
