@@ -1,10 +1,18 @@
 """Score the retrieval of database codes by query codes: MAP under named protocols, with the range ties leave open.
 
     python tools/score_map.py --query Q.npz --database D.npz [--protocol standard --protocol hashnet] [--top R]
+    python tools/score_map.py --query q.npy --query-labels ql.npy --database d.npy --database-labels dl.npy
+    python tools/score_map.py --query x.mat:qB --query-labels x.mat:qL --database x.mat:rB --database-labels x.mat:rL
 
-The codes files are those of tools/extract_codes.py. With --json the scores are printed as JSON, with --metrics
-they are also written to a file, of this form: the scores of the first protocol, then `variant`, `seed`,
-`weights_sha256` (each null if not given) and `versions`, and under `protocols` the MAPs of every protocol by name.
+A codes file is an .npz (as tools/extract_codes.py writes it), .mat or .h5 with the arrays codes and labels, an array
+of it (FILE:VARIABLE), an .npy, or a .txt or .csv with a row a line; codes and labels may be in files of their own.
+Codes are signs around 0 unless --codes says what they are; labels are label vectors of 0 and 1, or class numbers
+where that is unambiguous or --labels says so, -1 for unknown (tools/codes.py, python_layers/labels.py).
+
+With --json the scores are printed as JSON, with --metrics they are also written to a file, of this form: the scores
+of the first protocol, then `variant`, `seed`, `weights_sha256` (each null if not given) and `versions`, and under
+`protocols` the MAPs of every protocol by name. `read_as` says what codes and labels were taken for, `notes` holds
+sentences on what was not read plainly and on why a MAP means little.
 """
 
 from __future__ import annotations
@@ -26,26 +34,44 @@ from rich.table import Table
 
 PACKAGES = ("dhn-caffe-toolkit", "numpy", "numba", "torch", "protobuf", "opencv-python-headless")
 PER_PROTOCOL = ("R", "map", "map_expected", "map_low", "map_high", "queries_counted", "queries_without_hits",
-                "precision_at")  # fmt: skip
+                "precision_at", "notes")  # fmt: skip
 
 
-def score_files(query: str, database: str, protocols: Sequence[str] = ("standard",), top: int | None = None) -> list:
-    """The scores (see retrieval.score) of two codes files under each protocol.
+def score_files(
+    query: str,
+    database: str,
+    protocols: Sequence[str] = ("standard",),
+    top: int | None = None,
+    *,
+    query_labels: str | None = None,
+    database_labels: str | None = None,
+    codes_are: str | None = None,
+    labels_are: str | None = None,
+) -> list[dict]:
+    """The scores (see retrieval.score) of the codes and labels in files under each protocol.
 
-    Raises codes.CodesError for a file that cannot be used, ValueError for files that do not fit each other.
+    query, database: codes files; query_labels, database_labels: where their labels are, if in files of their own.
+    codes_are, labels_are: what they are declared to be, see codes.read.
+
+    Each result also has `read_as`: {codes, labels}, what they were taken for, and among its `notes` a sentence on each
+    file that was not read plainly. Raises codes.CodesError for files that cannot be used or do not fit each other.
     """
-    query_codes, query_labels = codes.load(query)
-    database_codes, database_labels = codes.load(database)
-    for what, ours, theirs in (
-        ("bits", query_codes, database_codes),
-        ("label columns", query_labels, database_labels),
-    ):
-        if ours.shape[1] != theirs.shape[1]:
-            raise ValueError(
-                f"{query} has {ours.shape[1]} {what} and {database} has {theirs.shape[1]}: "
-                "extract both with the same net and from data with the same labels"
-            )
-    return [score(query_codes, query_labels, database_codes, database_labels, name, top) for name in protocols]
+    sides = (
+        codes.read(query, query_labels, codes_are, labels_are),
+        codes.read(database, database_labels, codes_are, labels_are),
+    )
+    first, second = codes.join(*sides, (query, database))
+    width = first.labels.shape[1]
+    read_as = {
+        "codes": codes_are or "sign",
+        "labels": f"class numbers, {width} classes" if first.are_classes else "label vectors",
+    }
+    results = []
+    for name in protocols:
+        scores = score(first.codes, first.labels, second.codes, second.labels, name, top)
+        scores["notes"] = [*first.notes, *second.notes, *scores["notes"]]
+        results.append({**scores, "read_as": read_as})
+    return results
 
 
 def metrics(scores: Sequence[dict], weights: str | os.PathLike | None = None, **extra) -> dict:
@@ -79,6 +105,11 @@ def tables(scores: Sequence[dict]) -> list[Table]:
         "MAP: ties in database order. Expected, low, high: over all tie orders. "
         "Queries: those that count. No hits: queries without any in the top R."
     )
+    if first["queries_unlabelled"] or first["database_unlabelled"]:
+        maps.caption += (
+            f" Left out, their labels being unknown: {first['queries_unlabelled']} queries, "
+            f"{first['database_unlabelled']} database items."
+        )
     precisions = _table("protocol", *(f"P@{n}" for n in first["precision_at"]))
     for each in scores:
         values = [each[key] for key in ("map", "map_expected", "map_low", "map_high")]
@@ -86,14 +117,16 @@ def tables(scores: Sequence[dict]) -> list[Table]:
         counts = str(each["queries_counted"]), str(each["queries_without_hits"])
         maps.add_row(each["protocol"], str(each["R"]), *means, *counts)
         precisions.add_row(each["protocol"], *(f"{value['stable']:.4f}" for value in each["precision_at"].values()))
-    bits = _table("codes", "share of +1", "least bit", "most bit", "mean |code|", "zeros")
+    bits = _table("codes", "distinct", "share of +1", "least bit", "most bit", "mean |code|", "zeros")
+    within = [first[key] for key in ("precision_radius_2", "recall_radius_2", "map_radius_2", "map_radius_2_expected")]
+    precision, recall, *aps = ("-" if value is None else f"{value:.4f}" for value in within)
     bits.caption = (
-        f"Precision within Hamming radius 2: {first['precision_radius_2']:.4f}, "
+        f"Within Hamming radius 2: precision {precision}, recall {recall}, MAP {aps[0]} (expected over ties {aps[1]}); "
         f"{first['empty_balls']} empty balls counting 0."
     )
-    for side, found in first["codes"].items():
-        shares = [f"{found[key]:.3f}" for key in ("positive_mean", "positive_least", "positive_most", "mean_abs")]
-        bits.add_row(side, *shares, str(found["zeros"]))
+    for side, statistics in first["codes"].items():
+        shares = [f"{statistics[key]:.3f}" for key in ("positive_mean", "positive_least", "positive_most", "mean_abs")]
+        bits.add_row(side, str(statistics["distinct"]), *shares, str(statistics["zeros"]))
     return [maps, precisions, bits] if first["precision_at"] else [maps, bits]
 
 
@@ -107,8 +140,12 @@ def _table(name: str, *columns: str) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--query", required=True, metavar="Q.npz", help="codes and labels of the queries")
-    parser.add_argument("--database", required=True, metavar="D.npz", help="codes and labels of the database")
+    parser.add_argument("--query", required=True, metavar="FILE", help="codes and labels of the queries")
+    parser.add_argument("--query-labels", metavar="FILE", help="their labels, if in a file of their own")
+    parser.add_argument("--database", required=True, metavar="FILE", help="codes and labels of the database")
+    parser.add_argument("--database-labels", metavar="FILE", help="their labels, if in a file of their own")
+    parser.add_argument("--codes", metavar="WHAT", help=f"what the codes are, if not signs around 0: {codes.MEANINGS}")
+    parser.add_argument("--labels", choices=codes.DECLARED, help="what the labels are, where they alone do not tell")
     parser.add_argument(
         "--protocol",
         action="append",
@@ -128,7 +165,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--weights, --variant and --seed are written to --metrics OUT.json, which was not given")
     protocols = list(dict.fromkeys(options.protocol or ["standard"]))
     try:
-        scores = score_files(options.query, options.database, protocols, options.top)
+        scores = score_files(
+            options.query,
+            options.database,
+            protocols,
+            options.top,
+            query_labels=options.query_labels,
+            database_labels=options.database_labels,
+            codes_are=options.codes,
+            labels_are=options.labels,
+        )
         if options.metrics:
             write_metrics(options.metrics, scores, **about)
     except (ValueError, OSError) as error:
@@ -139,6 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(each, allow_nan=False))
     else:
         Console(highlight=False).print(*tables(scores))
+    for note in dict.fromkeys(note for each in scores for note in each["notes"]):
+        print(f"note: {note}", file=sys.stderr if options.json else sys.stdout)
     return 0
 
 

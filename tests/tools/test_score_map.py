@@ -59,7 +59,8 @@ def test_json_holds_the_scores(files, capsys):
     arrays = [*codes.load(files / "query.npz"), *codes.load(files / "database.npz")]
     for line, protocol in zip(lines, ("hashnet", "standard"), strict=True):
         expected = retrieval.score(*arrays, protocol, 50)
-        assert line == json.loads(json.dumps(expected))
+        read_as = {"codes": "sign", "labels": "label vectors"}
+        assert line == json.loads(json.dumps({**expected, "read_as": read_as}))
         assert line["R"] == 50
 
 
@@ -132,14 +133,14 @@ def bad_file(folder, kind):
     ("kind", "message"),
     [
         ("missing", "bad.npz: cannot be read (No such file or directory)"),
-        ("truncated", "bad.npz: is not a whole .npz file"),
-        ("damaged", "bad.npz: is not a whole .npz file"),
-        ("text", "bad.npz: is not a whole .npz file"),
-        ("empty", "bad.npz: is not a whole .npz file"),
-        ("array", "bad.npz: expected an .npz with the arrays codes and labels, found a single array"),
+        ("truncated", "bad.npz: is not an .npz file, or not a complete one"),
+        ("damaged", "bad.npz: is not an .npz file, or not a complete one"),
+        ("text", "bad.npz: is not an .npz file, or not a complete one"),
+        ("empty", "bad.npz: is not an .npz file, or not a complete one"),
+        ("array", "bad.npz: expected the arrays codes and labels, found a single array; name the file of its labels"),
         ("keys", "bad.npz: expected the arrays codes and labels, found features, labels"),
-        ("pickled", "bad.npz: is not a whole .npz file"),
-        ("class labels", "bad.npz: expected labels to be integers (N, C), one column a label, found uint8 (20,)"),
+        ("pickled", "bad.npz: expected codes to be an array of numbers, found Python objects, which are not loaded"),
+        ("class labels", "bad.npz has class numbers and"),
         ("rows", "bad.npz: expected as many labels as codes, found 20 codes, 19 labels"),
         ("nan", "bad.npz: 1 of 20 codes are not finite, the first in row 7"),
         ("bits", "bad.npz has 16 bits and"),
