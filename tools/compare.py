@@ -6,6 +6,8 @@ For each data set (all that have runs or published numbers, unless one is named)
 DHN, and each scored run and baseline under runs/, with what ranks, R, the split, the number of database images, the
 net, and the range that ties leave. What a source does not say stays open, and a number that no source gives is "n/a".
 A run is measured under the protocol that is nearest to the published tables: AP at the hits in the top R of its split.
+Lengths are the paper's four and those of the runs here. A run made by hand has a row of its own, with what is known of
+it; those whose data set is not known stand in a table of their own. A file of scores that cannot be read is named.
 
 Writes runs/compare-<dataset>.csv, .json and .html.
 """
@@ -13,39 +15,19 @@ Writes runs/compare-<dataset>.csv, .json and .html.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import experiment
 import published
-from classic_hashing import TITLES as BASELINES
 from experiment import LENGTHS, terminal, write_csv, write_page
 from progress import console
-from retrieval import PROTOCOLS
 from run_folder import ROOT, write_json
+from scored_runs import Scored, Setting, read_runs
 from train import net
 
-REAL, HAMMING = "real values", "Hamming distance"
-NETS = {"alexnet": "AlexNet", "caffenet": "CaffeNet"}  # as papers write them
 ORDER = ["DHN", "DHN-B", "DHN-Q", "DHN-E", "ITQ-CCA", "ITQ", "SH", "LSH"]  # of methods that can be run here
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How numbers came about; None where it is not known. Numbers with the same setting stand in one row."""
-
-    source: str
-    method: str
-    ranks: str | None = None
-    R: int | str | None = None  # "all": the entire database
-    split: str | None = None
-    queries: int | None = None
-    database: int | None = None
-    net: str | None = None
-    protocol: str | None = None  # of tools/retrieval.py, which may be taken at another R than its own
 
 
 @dataclass
@@ -58,14 +40,18 @@ class Row:
     maps: dict[int, float] = field(default_factory=dict)
     ties: dict[int, tuple[float, float]] = field(default_factory=dict)
     seeds: dict[int, list] = field(default_factory=dict)
+    caveats: dict[int, list[str]] = field(default_factory=dict)
 
-    def add(self, bits: int, scores: dict, seed: int | None) -> None:
-        """Take another seed's scores into the mean and the range."""
+    def add(self, run: Scored) -> None:
+        """Take another run's scores into the mean and the range."""
+        bits, scores = run.bits, run.scores
         count = len(self.seeds.setdefault(bits, []))
         self.maps[bits] = (self.maps.get(bits, 0) * count + scores["map"]) / (count + 1)
-        low, high = self.ties.get(bits, (1.0, 0.0))
-        self.ties[bits] = min(low, scores["map_low"]), max(high, scores["map_high"])
-        self.seeds[bits].append(seed)
+        if scores.get("map_low") is not None and scores.get("map_high") is not None:
+            low, high = self.ties.get(bits, (1.0, 0.0))
+            self.ties[bits] = min(low, scores["map_low"]), max(high, scores["map_high"])
+        self.seeds[bits].append(run.seed)
+        self.caveats.setdefault(bits, []).extend(run.caveats)
 
     @property
     def source(self) -> str:
@@ -73,10 +59,12 @@ class Row:
         setting = self.setting
         if not self.here:
             return setting.source
-        told = [setting.source, setting.net, setting.split and f"split {setting.split}", f"R={shown(setting.R)}"]
-        if (most := max(map(len, self.seeds.values()))) > 1:
-            told.append(f"mean of {most} seeds")
-        return ", ".join(filter(None, told))
+        words = [setting.source, setting.net, setting.split and f"split {setting.split}"]
+        words += [setting.R and f"R={shown(setting.R)}", setting.overlap]
+        longest = max(self.seeds.values(), key=len)
+        if len(longest) > 1:
+            words.append(f"mean of {len(longest)} {'seeds' if len(set(longest)) == len(longest) else 'runs'}")
+        return ", ".join(filter(None, words))
 
 
 def theirs(key: str, methods: set[str]) -> list[Row]:
@@ -91,97 +79,21 @@ def theirs(key: str, methods: set[str]) -> list[Row]:
     return found
 
 
-def nearest(protocols: dict, real: bool, top: int | str | None) -> tuple[str, dict] | None:
-    """The protocol of a metrics.json that ranks so and looks at the top R ("all" or None: the database); None if none.
-
-    "all" for real values is not among them: then the authors' 5000 are taken.
-    """
-    if real:
-        names = [f"dhn-caffe@{top}", "dhn-caffe"]
-    elif isinstance(top, int):
-        names = [f"hash-caffe@{top}", "hash-caffe"]
-    else:
-        names = ["standard"]
-    return next(((name, protocols[name]) for name in names if name in protocols), None)
+def ours(runs: Sequence[Scored], dataset: str | None) -> dict[str | None, list[Row]]:
+    """The runs of a data set, a row a setting, by the key of the published rows that their split stands beside."""
+    tables: dict[str | None, dict[Setting, Row]] = {}
+    for run in runs:
+        if run.dataset == dataset:
+            key = published.key(dataset, run.setting.split)
+            row = tables.setdefault(key, {}).setdefault(run.setting, Row(run.setting, True))
+            if not run.cell or run.seed not in row.seeds.get(run.bits, ()):  # a run of DHN-B may be a cell as well
+                row.add(run)
+    return {key: sorted(rows.values(), key=_place) for key, rows in tables.items()}
 
 
-def read(path: Path) -> dict:
-    """A file of scores. Raises ValueError where it is not whole."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(f"{path}: expected JSON, found something else; score the run again") from None
-
-
-def from_run(facts: dict) -> tuple[Setting, dict] | None:
-    """The setting and scores of a run's or a baseline's metrics.json; None where it has no fitting protocol."""
-    baseline = facts.get("baseline")
-    split = facts.get("split") or (baseline or {}).get("split") or {}
-    chosen = nearest(facts["protocols"], facts.get("variant") == "dhn_b", split.get("R"))
-    if chosen is None or chosen[1]["map"] is None:
-        return None
-    name, scores = chosen[0].split("@")[0], chosen[1]
-    features = baseline and baseline["features"]
-    setting = Setting(
-        source="here",
-        method=BASELINES[baseline["method"]] if baseline else published.VARIANTS[facts["variant"]],
-        ranks=REAL if PROTOCOLS[name].real else HAMMING,
-        R="all" if scores["R"] >= facts["database"] else scores["R"],
-        split=split.get("split"),
-        queries=facts["queries"],
-        database=facts["database"],
-        net=features or shown_net(facts.get("net")),
-        protocol=name,
-    )
-    return setting, scores
-
-
-def from_cell(facts: dict) -> tuple[Setting, dict]:
-    """The setting and scores of a cell of tools/ablation.py."""
-    real, split = facts["made"]["real"], facts["made"]["split"]
-    setting = Setting(
-        source="here",
-        method=published.VARIANTS[facts["variant"]],
-        ranks=REAL if real else HAMMING,
-        R="all" if facts["R"] >= facts["database"] else facts["R"],
-        split=split.get("split"),
-        queries=facts["queries"],
-        database=facts["database"],
-        net=shown_net(facts["net"]),
-        protocol=experiment.REAL if real else experiment.BINARY,
-    )
-    return setting, facts
-
-
-def shown_net(name: str | None) -> str | None:
-    """A net's name as papers write it."""
-    return None if name is None else NETS.get(name, name)
-
-
-def ours(dataset: str, root: Path) -> dict[str, list[Row]]:
-    """The runs here on a data set, a row a setting, by the key of the published rows that their split stands beside.
-
-    DHN-B comes from the ablation's cells, being DHN's codes ranked otherwise. Raises ValueError for a file of scores
-    that is not whole.
-    """
-    paths = sorted((root / "runs").glob(f"{dataset}-*/metrics.json"))
-    known = [(facts, from_run(facts)) for facts in map(read, paths) if facts.get("dataset") == dataset]
-    paths = sorted((root / "runs").glob(f"{dataset}-ablation*/cells/*.json"))
-    cells = [facts for facts in map(read, paths) if facts.get("dataset") == dataset]
-    known += [(facts, from_cell(facts)) for facts in cells if facts["variant"] == "dhn_b"]
-    found: dict[str, dict[Setting, Row]] = {}
-    for facts, scored in known:
-        if scored is not None:
-            setting, scores = scored
-            key = published.key(dataset, setting.split)
-            row = found.setdefault(key, {}).setdefault(setting, Row(setting, True))
-            if facts.get("seed") not in row.seeds.get(facts["bits"], ()):  # a run of DHN-B may be a cell as well
-                row.add(facts["bits"], scores, facts.get("seed"))
-    return {key: sorted(rows.values(), key=_place) for key, rows in found.items()}
-
-
-def _place(row: Row) -> int:
-    return ORDER.index(row.setting.method)
+def _place(row: Row) -> tuple[int, str, str]:
+    method = row.setting.method
+    return ORDER.index(method) if method in ORDER else len(ORDER), method, row.setting.source
 
 
 def difference(one: Setting, other: Setting) -> str:
@@ -203,10 +115,11 @@ def difference(one: Setting, other: Setting) -> str:
             differ.append(f"{words} ({shown(left)} there, {shown(right)} here)")
     if len(silent) == len(fields):
         return f"{one.method} in {one.source}: the source states no setting, so what differs from here is not known."
+    place = "here" if other.source == "here" else f"in {other.source}"
     parts = [f"differ in {listed(differ)}"] if differ else ["agree in what the source states"]
     if silent:
         parts.append(f"the source does not state {listed(silent)}")
-    return f"{one.method} in {one.source} and {other.method} here {'; '.join(parts)}."
+    return f"{one.method} in {one.source} and {other.method} {place} {'; '.join(parts)}."
 
 
 def listed(words: Sequence[str]) -> str:
@@ -239,17 +152,16 @@ def sentences(rows: Sequence[Row], near: tuple[str, str] | None) -> list[str]:
 
 
 def values(row: Row, bits: Sequence[int]) -> list[str]:
-    """A row's MAPs as text, the range over tie orders below each."""
-    found = []
+    """A row's MAPs as text, the range over tie orders below each; * where a caveat says what one is worth."""
+    texts = []
     for length in bits:
         if row.maps.get(length) is None:
-            found.append("-" if row.maps else "n/a")
-        elif length in row.ties:
-            low, high = (f"{value:.3f}".lstrip("0") for value in row.ties[length])
-            found.append(f"{row.maps[length]:.3f}\n{low}-{high}")
-        else:
-            found.append(f"{row.maps[length]:.3f}")
-    return found
+            texts.append("-" if row.maps else "n/a")
+            continue
+        mark = "*" if row.caveats.get(length) else ""
+        low, high = (f"{value:.3f}".lstrip("0") for value in row.ties.get(length, (0, 0)))
+        texts.append(f"{row.maps[length]:.3f}{mark}" + (f"\n{low}-{high}" if length in row.ties else ""))
+    return texts
 
 
 def settings(rows: Sequence[Row]) -> list[str]:
@@ -265,6 +177,7 @@ def settings(rows: Sequence[Row]) -> list[str]:
             "database": setting.database,
             "net or features": setting.net,
             "protocol": setting.protocol,
+            "overlap": setting.overlap,
         }
         known = ", ".join(f"{name} {shown(value)}" for name, value in facts.items() if value is not None)
         found.setdefault((setting.source, known), []).append(setting.method)
@@ -289,55 +202,74 @@ def flat(rows: Sequence[Row], bits: Sequence[int]) -> list[dict]:
     ]
 
 
-def compare(dataset: str, bits: Sequence[int], root: Path = ROOT) -> bool:
+def compare(dataset: str | None, bits: Sequence[int] | None, runs: Sequence[Scored], root: Path = ROOT) -> bool:
     """Print and write the comparison of a data set; a split with published numbers of its own has one of its own.
 
+    dataset: None for the runs whose data set is not known. bits: None for the paper's lengths and those of the runs.
     Returns False where there is nothing to compare.
     """
     some = False
-    for key, mine in sorted((ours(dataset, root) or {dataset: []}).items()):
-        methods = {*published.VARIANTS.values(), *(row.setting.method for row in mine)}
+    tables = ours(runs, dataset) or {dataset: []}
+    for key, local in sorted(tables.items(), key=lambda table: str(table[0])):
+        methods = {*published.VARIANTS.values(), *(row.setting.method for row in local)}
         rows, near = theirs(key, methods), None
         if not rows and (near := published.like(key)):
             rows = theirs(near[0], methods)
-        rows = [*rows, *mine]
-        rows = [row for row in rows if not row.maps or set(row.maps) & set(bits)]
-        if not rows:
-            continue
-        some = True
-        title = f"{published.title(key)}: published and here"
-        said, lengths = sentences(rows, near), [f"{length} bits" for length in bits]
-        caption = "With each number here: the range over tie orders. n/a: no source gives it; -: not at this length."
-        lines = [[row.source, row.setting.method, *values(row, bits)] for row in rows]
-        console.print(terminal(title, caption, ["MAP", "method", *lengths], lines))
-        lists = {"Settings": settings(rows), "What differs": said}
-        for line in (line for lines in lists.values() for line in lines):
-            console.print(f"- {line}")
-        out = root / "runs" / f"compare-{key}.csv"
-        facts = flat(rows, bits)
-        write_csv(out, facts)
-        write_json(out.with_suffix(".json"), {"dataset": dataset, "rows": facts, "differences": said})
-        lists["Sources"] = list(dict.fromkeys(f"{row.setting.source}: {row.cite}." for row in rows if row.cite))
-        lines = [[f"{row.setting.method}\n{row.source}", *values(row, bits)] for row in rows]
-        write_page(out.with_suffix(".html"), title, ["MAP", *lengths], lines, [caption], lists)
-        console.print(f"wrote runs/{out.name}, .json and .html")
+        rows = [*rows, *local]
+        chosen = bits or sorted({*LENGTHS, *(length for row in local for length in row.maps)})
+        rows = [row for row in rows if not row.maps or set(row.maps) & set(chosen)]
+        if any(row.maps for row in rows):
+            some = True
+            write(dataset, key, rows, near, chosen, root)
     return some
+
+
+def write(
+    dataset: str | None, key: str | None, rows: Sequence[Row], near: tuple | None, bits: Sequence[int], root: Path
+) -> None:
+    """Print a comparison and write its files."""
+    title = f"{published.title(key)}: published and here" if key else "Runs of an unknown data set"
+    caption = (
+        "With each number here: the range over tie orders. n/a: no source gives it; -: not at this length; *: see the "
+        "caveats."
+    )
+    differences, lengths = sentences(rows, near), [f"{length} bits" for length in bits]
+    caveats = [line for row in rows for length in bits for line in row.caveats.get(length, ())]
+    lines = [[row.source, row.setting.method, *values(row, bits)] for row in rows]
+    console.print(terminal(title, caption, ["MAP", "method", *lengths], lines))
+    lists = {"Caveats": caveats, "Settings": settings(rows), "What differs": differences}
+    for line in (line for lines in lists.values() for line in lines):
+        console.print(f"- {line}", markup=False)
+    out = root / "runs" / f"compare-{key or 'unknown'}.csv"
+    facts = flat(rows, bits)
+    write_csv(out, facts)
+    about = {"dataset": dataset, "rows": facts, "differences": differences, "caveats": caveats}
+    write_json(out.with_suffix(".json"), about)
+    lists["Sources"] = list(dict.fromkeys(f"{row.setting.source}: {row.cite}." for row in rows if row.cite))
+    lines = [[f"{row.setting.method}\n{row.source}", *values(row, bits)] for row in rows]
+    write_page(out.with_suffix(".html"), title, ["MAP", *lengths], lines, [caption], lists)
+    console.print(f"wrote runs/{out.name}, .json and .html")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Published MAPs and those of the runs here, side by side.")
     parser.add_argument("dataset", nargs="?", help="default: all that have runs or published numbers")
-    parser.add_argument("--bits", nargs="+", type=int, default=list(LENGTHS), help="default: 12 24 32 48")
+    parser.add_argument("--bits", nargs="+", type=int, help="default: 12 24 32 48, and those of the runs here")
     options = parser.parse_args(arguments)
     try:
-        known = [*net.DATASETS, *(path.parent.name for path in sorted(ROOT.glob("data/*/split.json")))]
-        chosen = [options.dataset] if options.dataset else list(dict.fromkeys(known))
-        done = [dataset for dataset in chosen if compare(dataset, options.bits, ROOT)]
+        runs, unusable = read_runs(ROOT)
+        names = [*net.DATASETS, *(path.parent.name for path in sorted(ROOT.glob("data/*/split.json")))]
+        names = list(dict.fromkeys([*names, *sorted({run.dataset for run in runs if run.dataset})]))
+        chosen = [options.dataset] if options.dataset else [*names, None]
+        done = [dataset for dataset in chosen if compare(dataset, options.bits, runs, ROOT)]
+        for sentence in unusable:
+            console.print(f"left out: {sentence}", markup=False)
         if not done:
+            wanted = ", ".join(filter(None, chosen))
             raise ValueError(
-                f"nothing is published on {', '.join(chosen)} at these lengths, and runs/ holds no scored run of it; "
-                f"data sets are {', '.join(dict.fromkeys(known))}"
+                f"nothing is published on {wanted} at these lengths, and runs/ holds no scored run of it; data sets "
+                f"are {', '.join(names)}"
             )
     except (ValueError, OSError) as error:
         print(f"compare: {error}", file=sys.stderr)

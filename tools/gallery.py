@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import labels as label_rule
 import lmdb
 import numpy as np
+import pictures
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
-from image_source import decode
 
 SMALL = 64  # pixels: an image up to this side is kept as it is, every pixel to be seen
 THUMBNAIL = 120  # pixels of a larger image's shorter side
@@ -24,7 +25,7 @@ class GalleryError(RuntimeError):
 
 @dataclass(frozen=True)
 class Picture:
-    """An image: its data URI, whether its pixels are to be shown as squares, its label vector (C,)."""
+    """An image: its data URI, whether its pixels are to be shown as squares, its label vector (C,), -1 if unknown."""
 
     uri: str
     small: bool
@@ -57,9 +58,9 @@ def choose(labels: np.ndarray, count: int) -> list[int]:
     """`count` queries (fewer if there are fewer), chosen by their labels (Q, C) alone: of each class in turn.
 
     The first query of each class, then the second of each, and so on, listed by class; a query belongs to the class
-    of its first label, those without a label to one more.
+    of its first label, those without a label or with unknown ones (-1) to one more.
     """
-    first = np.where(labels.any(1), labels.argmax(1), labels.shape[1])
+    first = np.where((labels > 0).any(1), labels.argmax(1), labels.shape[1])
     place = np.zeros(len(first), int)
     for label in np.unique(first):
         rows = np.flatnonzero(first == label)
@@ -85,8 +86,10 @@ def nearest(
     return order, found, (distances <= found[:, -1:]).sum(1)
 
 
-def read_pictures(path: Path, records: int, wanted: Sequence[int]) -> dict[int, Picture]:
+def read_pictures(path: Path, records: int, wanted: Sequence[int], columns: int) -> dict[int, Picture]:
     """The images at the places `wanted` of an LMDB that ought to have as many records as there are codes.
+
+    columns: C, of the codes' labels.
 
     Raises GalleryError where the LMDB is missing, is another one, or holds no image there.
     """
@@ -94,35 +97,45 @@ def read_pictures(path: Path, records: int, wanted: Sequence[int]) -> dict[int, 
         raise GalleryError(f"{path.name} is missing")
     try:
         with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
-            found = environment.stat()["entries"]
-            if found != records:
-                raise GalleryError(f"{path.name} holds {found:,} images and there are {records:,} codes: not of it")
-            places, pictures = set(wanted), {}
+            entries = environment.stat()["entries"]
+            if entries != records:
+                raise GalleryError(f"{path.name} holds {entries:,} images and there are {records:,} codes: not of it")
+            places, found = set(wanted), {}
             for place, key in enumerate(transaction.cursor().iternext(keys=True, values=False)):
                 if place in places:
-                    pictures[place] = picture(f"{path.name}: {key.decode(errors='replace')}", transaction.get(key))
-            return pictures
+                    name = f"{path.name}: {key.decode(errors='replace')}"
+                    found[place] = picture(name, transaction.get(key), columns)
+            return found
     except lmdb.Error as error:
         raise GalleryError(f"{path.name} cannot be read ({error})") from None
 
 
-def picture(name: str, record: bytes) -> Picture:
-    """The image of a serialised Datum. Raises GalleryError, with its name, if it holds none."""
+def picture(name: str, record: bytes, columns: int) -> Picture:
+    """The image of a serialised Datum, and its labels as a vector (columns,).
+
+    Raises GalleryError, with its name, if it holds no image, or a class number that is no column.
+    """
     datum = caffe_pb2.Datum()
     try:
         datum.ParseFromString(record)
+        if datum.encoded:
+            pixels = pictures.decode(datum.data, datum.channels == 1 or None, name)
+        else:
+            shape = datum.channels, datum.height, datum.width
+            whole = datum.channels in (1, 3) and len(datum.data) == np.prod(shape)
+            pixels = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0) if whole else np.empty(0)
+        if len(datum.float_data):
+            labels = np.array(datum.float_data)
+        else:
+            labels = label_rule.one_hot(datum.label if datum.HasField("label") else -1, columns, name)
     except DecodeError as error:
         raise GalleryError(f"{name}: not a Datum ({error})") from None
-    if datum.encoded:
-        pixels = decode(datum.data, gray=datum.channels == 1)
-    else:
-        shape = datum.channels, datum.height, datum.width
-        whole = datum.channels in (1, 3) and len(datum.data) == np.prod(shape)
-        pixels = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0) if whole else None
-    if pixels is None or not pixels.size:
+    except (pictures.PictureError, label_rule.LabelError) as error:
+        raise GalleryError(str(error)) from None
+    if not pixels.size:
         raise GalleryError(f"{name}: holds no grey or BGR image")
     uri, small = data_uri(pixels)
-    return Picture(uri, small, np.array(datum.float_data) > 0)
+    return Picture(uri, small, labels)
 
 
 def data_uri(pixels: np.ndarray) -> tuple[str, bool]:
@@ -158,17 +171,17 @@ def gallery(
     """
     chosen = choose(query[1], queries)
     order, distances, within = nearest(query[0][chosen], database[0], neighbours, real)
-    asked = read_pictures(folders[0], len(query[0]), chosen)
-    found = read_pictures(folders[1], len(database[0]), order.ravel().tolist())
-    for pictures, (_, labels), folder in ((asked, query, folders[0]), (found, database, folders[1])):
-        for place, each in pictures.items():
-            if not np.array_equal(each.labels, labels[place] > 0):
+    asked = read_pictures(folders[0], len(query[0]), chosen, query[1].shape[1])
+    found = read_pictures(folders[1], len(database[0]), order.ravel().tolist(), database[1].shape[1])
+    for shown, (_, labels), folder in ((asked, query, folders[0]), (found, database, folders[1])):
+        for place, each in shown.items():
+            if not np.array_equal(each.labels, labels[place]):
                 raise GalleryError(f"{folder.name}: image {place} carries other labels than its codes: not of it")
     return [
         Row(
             asked[place],
             [
-                Neighbour(found[item], bool((query[1][place] & database[1][item]).any()), int(distance))
+                Neighbour(found[item], bool(((query[1][place] > 0) & (database[1][item] > 0)).any()), int(distance))
                 for item, distance in zip(items.tolist(), row, strict=True)
             ],
             int(tied),

@@ -11,6 +11,11 @@ FILE = Path(__file__).with_name("published.json")
 VARIANTS = {"dhn": "DHN", "dhn_q": "DHN-Q", "dhn_e": "DHN-E", "dhn_b": "DHN-B"}  # as the paper calls them
 
 
+def method(variant: str) -> str:
+    """What the paper calls a variant; a variant that it does not know by its own name."""
+    return VARIANTS.get(variant, variant)
+
+
 @dataclass(frozen=True)
 class Published:
     """A method's MAPs on a data set as one source gives them.
@@ -38,7 +43,7 @@ def _file() -> dict:
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
-def key(dataset: str, split: str | None) -> str:
+def key(dataset: str | None, split: str | None) -> str | None:
     """What the file calls a data set cut by a split: the data set's name, or another where that split has its own."""
     found = [name for name, facts in _file()["datasets"].items() if facts.get("is") == [dataset, split]]
     return found[0] if found else dataset

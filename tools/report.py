@@ -1,17 +1,18 @@
 """Write report.html into a scored run's folder: one page that needs nothing else, to be opened from disk.
 
     python tools/report.py fashion_mnist [--variant dhn] [--bits 48]
+    python tools/report.py --run FOLDER
 
 It shows the run's scores beside the published ones, the curves of its training, what its codes look like, queries with
-their nearest images, and what was run, from the files in the run's folder and the images of its LMDBs.
+their nearest images, and what was run, from the files in the run's folder and the images of its LMDBs. What the files
+of a run made by hand do not say is "unknown" there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -21,19 +22,22 @@ import numpy as np
 import published
 import report_plots as plots
 import retrieval
+from caffe.blob import proto_shape
 from caffe.proto import caffe_pb2
-from caffe.proto.text import read_net
+from caffe.proto.text import read_binary, read_net
+from caffe.proto.upgrade import upgrade_net
 from gallery import GalleryError, gallery
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from progress import console
-from run_folder import Run, RunError
-from train import run_of, run_parser
+from run_by_hand import HandRun, parser_of_scored_runs, run_named, trained_net
+from run_folder import Run, RunError, caveats, overlap, read_json
 
 TEMPLATE = "report_template.html"
 RANKS = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]  # N of precision at N
 FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
 SIDES = ("train", "query", "database")
+PATHS = ("net", "snapshot_prefix")  # of a solver: they say nothing of the training
 SAME = 1e-9  # MAPs of the same codes agree this well
 
 
@@ -66,9 +70,9 @@ def environment() -> Environment:
 def facts(run: Run) -> dict:
     """What the template shows of a run. Raises as `write`."""
     metrics = read_json(run.folder / "metrics.json")
-    if not metrics:
+    if not metrics.keys() >= {"protocol", "map", "protocols"}:
         raise RunError(f"{run.shown(run.folder)} is not scored (no metrics.json); {run.how('score')}")
-    sides = {side: codes.load(run.folder / f"{side}.npz") for side in SIDES[1:]}
+    sides = read_sides(run, metrics.get("read_as") or {})
     scores = retrieval.score(*sides["query"], *sides["database"], metrics["protocol"], at=RANKS)
     said, found = (np.nan if each["map"] is None else each["map"] for each in (metrics, scores))
     if not np.isclose(said, found, rtol=0, atol=SAME, equal_nan=True):
@@ -78,12 +82,14 @@ def facts(run: Run) -> dict:
         )
     real, beside = retrieval.PROTOCOLS[metrics["protocol"]].real, comparison(run, metrics)
     return {
-        "title": published.title(beside["dataset"]),
-        "method": published.VARIANTS.get(run.variant, run.variant),
+        "title": published.title(beside["dataset"]) if run.dataset else "unknown data set",
+        "method": method(run),
         "run": run,
         "metrics": metrics,
         "real": real,
         "scores": scores,
+        "headline": retrieval.headline(scores)[0],
+        "warnings": caveats({"notes": scores["notes"], **metrics}),
         "radius": retrieval.RADIUS,
         "net": net(run),
         "training": training(run),
@@ -94,17 +100,24 @@ def facts(run: Run) -> dict:
     }
 
 
-def read_json(path: Path) -> dict:
-    """A JSON file; {} where it is missing or not whole."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+def read_sides(run: Run, read_as: Mapping[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Codes (N, K) and labels (N, C) of queries and database, taken for what metrics.json says they were taken for."""
+    labels_are = "classes" if read_as.get("labels", "").startswith("class") else "vectors"
+    files = [str(run.folder / f"{side}.npz") for side in SIDES[1:]]
+    sides = codes.join(*(codes.read(file, None, read_as.get("codes", "sign"), labels_are) for file in files), files)
+    return {side: (each.codes, each.labels) for side, each in zip(SIDES[1:], sides, strict=True)}
+
+
+def method(run: Run) -> str:
+    """What the page calls the method: a variant as the paper does, a run whose variant is not known by its folder."""
+    return published.method(run.variant) if run.variant else f"Run {run.name}"
 
 
 def net(run: Run) -> dict | None:
     """Name and layers of the net that makes the codes, and the losses it was trained with; None if it is not there."""
     paths = [run.folder / name for name in FILES[:2]]
+    if isinstance(run, HandRun):
+        paths[0] = trained_net(run) or paths[0]
     if not all(path.exists() for path in paths):
         return None
     trained, deployed = map(read_net, paths)
@@ -126,14 +139,16 @@ def net(run: Run) -> dict | None:
 def training(run: Run) -> dict:
     """The training's record, its solver's settings as (name, value), and its weights, blob by blob."""
     record, solver, weights = run.record(), run.solver(), run.weights()
-    settings = [each for each in solver.ListFields() if each[0].name not in ("net", "snapshot_prefix")]
+    settings = [] if solver is None else [each for each in solver.ListFields() if each[0].name not in PATHS]
+    there = weights is not None and weights.exists()
     return {
         "record": record,
         "solver": [(field.name, shown(field, value)) for field, value in settings],
-        "seed": solver.random_seed if solver.random_seed >= 0 else None,
-        "weights": weights.name if weights.exists() else None,
-        "written": written(weights),
-        "layers": layers(weights),
+        "seed": solver.random_seed if solver is not None and solver.random_seed >= 0 else None,
+        "seed_known": solver is not None,
+        "weights": weights.name if there else None,
+        "written": written(weights) if there else None,
+        "layers": layers(weights) if there else [],
     }
 
 
@@ -148,21 +163,24 @@ def number(value) -> str:
     return str(np.float32(value)) if isinstance(value, float) else str(value)
 
 
-def written(path: Path) -> str | None:
+def written(path: Path) -> str:
     """When a file was last written, in UTC."""
-    if not path.exists():
-        return None
     return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def layers(weights: Path) -> list[dict]:
-    """Name, type, shapes of the blobs and number of values of each layer that learned, as a caffemodel has them."""
-    if not weights.exists():
+    """Name, type, shapes of the blobs and number of values of each layer that learned, as a caffemodel has them.
+
+    Empty for a file of another kind, as HDF5 weights.
+    """
+    try:
+        model = upgrade_net(read_binary(weights, caffe_pb2.NetParameter()), str(weights))
+    except ValueError:
         return []
     found = []
-    for layer in caffe_pb2.NetParameter.FromString(weights.read_bytes()).layer:
+    for layer in model.layer:
         if layer.blobs:
-            shapes = [tuple(blob.shape.dim) for blob in layer.blobs]
+            shapes = [proto_shape(blob) for blob in layer.blobs]
             size = sum(int(np.prod(shape)) for shape in shapes)
             sizes = " + ".join("x".join(map(str, shape)) for shape in shapes)
             found.append({"name": layer.name, "type": layer.type, "shapes": sizes, "size": size})
@@ -172,16 +190,18 @@ def layers(weights: Path) -> list[dict]:
 def setting(run: Run) -> dict:
     """The split (records and list's digest of each side, how it was drawn), the files' digests and texts."""
     sides = []
-    for side in SIDES:
+    for side in SIDES if run.data else ():
         source = read_json(run.data / f"{side}_lmdb" / "source.json")
         if source:
             digest = source["recipe"]["inputs"].get("list") if "recipe" in source else None
             sides.append({"name": side, "records": source["records"], "sha256": digest})
     names = [*FILES, "train.log", "query.npz", "database.npz", "metrics.json"]
     present = [run.folder / name for name in names if (run.folder / name).exists()]
+    drawn = read_json(run.data / "split.json") if run.data else {}
     return {
         "sides": sides,
-        "drawn": {"split": None, "seed": None, "note": None, "missing": None} | read_json(run.data / "split.json"),
+        "drawn": {"split": None, "seed": None, "note": None, "missing": None} | drawn,
+        "overlap": overlap(drawn),
         "digests": [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in present],
         "texts": [(path.name, path.read_text()) for path in present if path.name in FILES],
     }
@@ -193,7 +213,8 @@ def comparison(run: Run, metrics: dict) -> dict:
     `theirs`: DHN as the paper and later reruns have it; `others`: the paper's other methods. A row's `value` is the MAP
     at the run's number of bits, None where its source gives none.
     """
-    dataset = published.key(run.dataset, read_json(run.data / "split.json").get("split"))
+    split = read_json(run.data / "split.json").get("split") if run.data else None
+    dataset = published.key(run.dataset, split)
     rows, near = published.rows(dataset), None
     if not rows and (near := published.like(dataset)):
         rows = published.rows(near[0])
@@ -202,7 +223,7 @@ def comparison(run: Run, metrics: dict) -> dict:
     entries = [
         {
             "row": row,
-            "value": row.maps.get(run.bits),
+            "value": row.maps.get(metrics["bits"]),
             "elsewhere": ", ".join(f"{value:.3f} at {bits}" for bits, value in row.maps.items()),
         }
         for row in ordered
@@ -237,6 +258,8 @@ def drawings(record: curves.Curves, beside: dict, scores: dict, database: np.nda
 
 def pictures(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], real: bool) -> dict:
     """The gallery's rows, how many neighbours are hits, names of the labels; or the reason why there are none."""
+    if run.data is None:
+        return {"rows": [], "missing": "the run's files do not say where its images are"}
     path = run.data / "label_names.txt"
     names = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     columns = sides["query"][1].shape[1]
@@ -246,22 +269,29 @@ def pictures(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], real: bo
     try:
         rows = gallery(sides["query"], sides["database"], folders, real=real)
     except GalleryError as error:
-        return {"rows": [], "missing": f"{error}; run: make data DATASET={run.dataset}"}
+        remedy = f"; run: make data DATASET={run.dataset}" if run.dataset else ""
+        return {"rows": [], "missing": f"{error}{remedy}"}
     hits = sum(each.hit for row in rows for each in row.neighbours)
     return {
         "rows": rows,
         "missing": None,
         "hits": hits,
         "shown": sum(len(row.neighbours) for row in rows),
-        "label": lambda flags: ", ".join(name for name, flag in zip(names, flags, strict=True) if flag) or "no label",
+        "label": lambda labels: label_text(labels, names),
     }
+
+
+def label_text(labels: np.ndarray, names: list[str]) -> str:
+    """The names of the labels that a vector (C,) carries."""
+    if (labels < 0).all():
+        return "labels unknown"
+    return ", ".join(name for name, label in zip(names, labels, strict=True) if label > 0) or "no label"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = run_parser("Write the report of a scored run.").parse_args(arguments)
     try:
-        run = run_of(options)
+        _, run = run_named(parser_of_scored_runs("Write the report of a scored run."), arguments)
         out = write(run)
     except (RunError, ValueError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)

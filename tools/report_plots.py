@@ -16,6 +16,7 @@ from curves import Curves
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from retrieval import headline
 
 # a colour to draw with -> the CSS variable that takes its place
 INK, FAINT, LINE, ONE, TWO, THREE, FOUR = (f"#0102{number:02x}" for number in range(7))
@@ -78,14 +79,15 @@ def inline(text: str, label: str) -> str:
 
 
 def map_ranges(runs: Sequence[tuple[str, dict]], published: Sequence[tuple[str, float]]) -> str:
-    """MAPs with the range that ties leave open, (name, scores) a row, over published ones, (name, MAP)."""
+    """MAPs to quote with the range that ties leave open, (name, scores) a row, over published ones, (name, MAP)."""
     rows = len(runs) + len(published)
 
     def draw(axes: Axes) -> None:
         for place, (_, scores) in enumerate(runs):
             axes.hlines(place, scores["map_low"], scores["map_high"], ONE, linewidth=5, alpha=0.35)
-            axes.plot(scores["map"], place, "o", color=ONE, markersize=5)
-            _beside(axes, max(scores["map_high"], scores["map"]), place, f"{scores['map']:.3f}")
+            _, value = headline(scores)
+            axes.plot(value, place, "o", color=ONE, markersize=5)
+            _beside(axes, max(scores["map_high"], value), place, f"{value:.3f}")
         for place, (_, value) in enumerate(published, len(runs)):
             axes.plot(value, place, "D", color=TWO, markersize=4.5, markerfacecolor="none", markeredgewidth=1.4)
             _beside(axes, value, place, f"{value:.3f}")

@@ -7,8 +7,8 @@ import json
 
 import compare
 import pytest
-from compare import Setting
 from run_folder import write_json
+from scored_runs import Setting, nearest, read_runs
 
 SPLIT = {"split": "paper", "R": "all"}
 
@@ -22,6 +22,14 @@ def metrics(root, name: str, **facts) -> None:
     folder.mkdir(parents=True)
     shared = {"queries": 1000, "database": 54000, "split": SPLIT, "net": "alexnet", "seed": 1, "variant": "dhn"}
     write_json(folder / "metrics.json", {**shared, **facts})
+
+
+def compared(dataset, bits, root) -> bool:
+    return compare.compare(dataset, bits, read_runs(root)[0], root)
+
+
+def rows_of(dataset, root) -> list[compare.Row]:
+    return compare.ours(read_runs(root)[0], dataset)[dataset]
 
 
 @pytest.fixture
@@ -43,7 +51,7 @@ def root(tmp_path):
 
 
 def test_runs_of_one_setting_stand_in_one_row(root):
-    rows = {row.setting.method: row for row in compare.ours("cifar10", root)["cifar10"]}
+    rows = {row.setting.method: row for row in rows_of("cifar10", root)}
     assert list(rows) == ["DHN", "DHN-B", "DHN-E", "ITQ"]
     dhn = rows["DHN"]
     assert dhn.maps == {12: pytest.approx(0.55)} and dhn.ties == {12: (pytest.approx(0.49), pytest.approx(0.62))}
@@ -56,19 +64,19 @@ def test_runs_of_one_setting_stand_in_one_row(root):
 def test_a_run_that_is_a_cell_as_well_counts_once(root):
     about = {"dataset": "cifar10", "bits": 12, "variant": "dhn_b"}
     metrics(root, "cifar10-dhn_b-12", **about, protocols={"dhn-caffe": scores(0.55)})
-    (row,) = [row for row in compare.ours("cifar10", root)["cifar10"] if row.setting.method == "DHN-B"]
+    (row,) = [row for row in rows_of("cifar10", root) if row.setting.method == "DHN-B"]
     assert row.seeds == {12: [1]} and row.maps == {12: 0.55}
 
 
 def test_splits_stand_in_one_table_unless_published_apart(root, capsys):
     other = {"split": {"split": "10k-50k", "R": "all"}, "queries": 10000, "database": 50000}
     metrics(root, "cifar10-dhn-24", dataset="cifar10", bits=24, **other, protocols={"standard": scores(0.8)})
-    compare.compare("cifar10", [12, 24], root)
+    compared("cifar10", [12, 24], root)
     said = capsys.readouterr().out
     assert "the split (paper there, 10k-50k here)" in said and "0.550" in said and "0.800" in said
     split = {"split": "81-concepts", "R": 5000}
     metrics(root, "nus_wide-dhn-12", dataset="nus_wide", bits=12, split=split, protocols={"hash-caffe": scores(0.6)})
-    compare.compare("nus_wide", [12, 32], root)
+    compared("nus_wide", [12, 32], root)
     assert "rerun in HashNet" in capsys.readouterr().out and (root / "runs/compare-nus_wide_81.html").exists()
 
 
@@ -81,8 +89,8 @@ def test_the_protocol_is_the_one_nearest_to_the_published_tables():
         (False, 1000, "hash-caffe@1000"),
         (True, "all", "dhn-caffe"),
     ):
-        assert compare.nearest(known, real, top)[0] == name
-    assert compare.nearest({"standard": {}}, True, 5000) is None
+        assert nearest(known, real, top)[0] == name
+    assert nearest({"hashnet": {}}, True, 5000)[0] == "hashnet"  # what there is
 
 
 def test_a_sentence_says_what_differs_and_what_is_not_known():
@@ -103,7 +111,7 @@ def test_a_sentence_says_what_differs_and_what_is_not_known():
 
 
 def test_the_table_and_its_files(root, capsys):
-    assert compare.compare("cifar10", [12, 24], root)
+    assert compared("cifar10", [12, 24], root)
     text = capsys.readouterr().out
     assert "…" not in text
     for word in ("n/a", "0.555", ".490-.620", "rerun in DVSQ"):
@@ -129,10 +137,10 @@ def test_the_table_and_its_files(root, capsys):
 
 
 def test_a_data_set_nobody_published_is_read_beside_the_one_it_follows(root, capsys):
-    compare.compare("fashion_mnist", [48], root)
+    compared("fashion_mnist", [48], root)
     text = capsys.readouterr().out
     assert "The published numbers are of CIFAR-10, another data set:" in text and "0.621" in text
-    assert not compare.compare("unheard", [48], root)
+    assert not compared("unheard", [48], root)
 
 
 def test_bad_input_is_one_sentence(root, monkeypatch, capsys):
@@ -140,12 +148,107 @@ def test_bad_input_is_one_sentence(root, monkeypatch, capsys):
     assert compare.main(["unheard"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("compare: nothing is published on unheard") and said.count("\n") == 1
-    (root / "runs/cifar10-dhn-12/metrics.json").write_text("{")
-    with pytest.raises(ValueError, match=r"cifar10-dhn-12/metrics.json: expected JSON"):
-        compare.compare("cifar10", [12], root)
+
+
+def test_files_that_hold_no_scores_are_named_and_leave_the_others(root, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "ROOT", root)
+    files = {"cut": "{\"dataset\": ", "list": "[1, 2]", "bits": '{"protocols": {"standard": {"map": 1}}}',
+             "none": '{"protocols": {}}', "text": '{"protocols": {"standard": {"map": "high"}}, "queries": 1,'
+             ' "database": 1, "bits": 8}', "empty": "", "lists": '{"protocols": {"standard": {"map": 0.5}}, "bits": 8,'
+             '"queries": 1, "database": 1, "seed": [1]}'}  # fmt: skip
+    for name, text in files.items():
+        (root / "runs" / name).mkdir()
+        (root / "runs" / name / "metrics.json").write_text(text)
+    (root / "runs" / "binary").mkdir()
+    (root / "runs" / "binary" / "metrics.json").write_bytes(b"\xff\xfe\x00")
+    (root / "runs/cifar10-ablation/cells/broken.json").write_text('{"dataset": "cifar10"}')
+    about = {"dataset": "cifar10", "bits": 12, "seed": 9}
+    metrics(root, "cifar10-dhn-12-seed9", **about, protocols={"standard": dict.fromkeys(scores(0), None)})
+    assert compare.main(["cifar10"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name in (*files, "binary"):
+        assert f"left out: runs/{name}/metrics.json: expected " in text
+    assert "left out: runs/cifar10-ablation/cells/broken.json: expected scores as tools/score_run.py writes" in text
+    assert "left out: runs/cifar10-dhn-12-seed9/metrics.json: no query counts, so there is no MAP" in text
+    assert "0.550" in text, "the others are compared"
+
+
+def test_a_variant_that_was_added_has_its_own_name_and_any_length_its_column(root, capsys):
+    about = {"dataset": "cifar10", "bits": 16}
+    metrics(root, "cifar10-dhn_x-16", **about | {"variant": "dhn_x"}, protocols={"standard": scores(0.31)})
+    baseline = {"method": "kmeans", "features": "pixels", "split": SPLIT}
+    metrics(root, "cifar10-kmeans_pixels-16", **about | {"variant": None}, protocols={"standard": scores(0.21)},
+            baseline=baseline)  # fmt: skip
+    assert compared("cifar10", None, root)
+    text = capsys.readouterr().out
+    assert "dhn_x" in text and "0.310" in text and "kmeans" in text and "0.210" in text
+    header = next(line for line in text.splitlines() if "12 bits" in line)
+    assert header.split() == ["MAP", "method", *(word for bits in (12, 16, 24, 32, 48) for word in (str(bits), "bits"))]
+    assert [row.setting.method for row in rows_of("cifar10", root)][-2:] == ["dhn_x", "kmeans"]
+    metrics(root, "mine-dhn-7", dataset="mine", bits=7, protocols={"standard": scores(0.4)})
+    assert compared("mine", None, root) and "7 bits" in capsys.readouterr().out
+    assert not compared("mine", [12], root)
+
+
+def test_what_an_older_version_or_another_tool_wrote_is_shown_with_what_it_says(root, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "ROOT", root)
+    folder = root / "runs/old"
+    folder.mkdir()
+    facts = {"dataset": "cifar10", "bits": 12, "queries": 9, "database": 90, "protocols": {"hashnet": {"map": 0.123}}}
+    write_json(folder / "metrics.json", facts)
+    assert compare.main(["cifar10"]) == 0
+    text = capsys.readouterr().out
+    assert "0.123" in text and "unknown variant" in text
+    assert "ranked by Hamming distance, queries 9, database 90, protocol hashnet" in " ".join(text.split())
+
+
+def test_runs_by_hand_stand_in_rows_of_their_own(root, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "ROOT", root)
+    about = {"dataset": "cifar10", "bits": 12, "made_by_hand": True, "protocols": {"standard": scores(0.9)}}
+    metrics(root, "mine", **about)  # the same setting and seed as a run of make train
+    metrics(root, "other", **about | {"variant": None, "seed": None, "split": None, "net": None})
+    rows = {row.setting.source: row for row in rows_of("cifar10", root) if row.setting.source != "here"}
+    assert {source: row.setting.method for source, row in rows.items()} == {
+        "runs/mine": "DHN",
+        "runs/other": "unknown variant",
+    }
+    assert next(row for row in rows_of("cifar10", root) if row.setting.method == "DHN").maps == {
+        12: pytest.approx(0.55)
+    }
+    unknown = {"dataset": None, "bits": 20, "made_by_hand": True, "variant": None, "seed": None, "split": None}
+    metrics(root, "third", **unknown, protocols={"standard": scores(0.7)})
+    metrics(root, "fourth", **unknown | {"dataset": None}, protocols={"standard": scores(0.3)})
+    assert compare.main([]) == 0
+    text = capsys.readouterr().out
+    assert "Runs of an unknown data set" in text and "20 bits" in text and "runs/third" in text and "0.300" in text
+    assert "DHN in runs/mine" in " ".join(text.split()) and (root / "runs/compare-unknown.html").exists()
+
+
+def test_collapsed_codes_and_a_leaking_split_are_marked(root, capsys):
+    wide = {"R": 54000, "map": 0.422, "map_expected": 0.313, "map_low": 0.149, "map_high": 1.0}
+    codes = {"query": {"distinct": 9}, "database": {"distinct": 1}}
+    leak = SPLIT | {"overlap": {"query_in_database": 25}}
+    about = {"dataset": "cifar10", "bits": 12, "codes": codes, "split": leak, "variant": "dhn_q"}
+    metrics(root, "cifar10-dhn_q-12", **about, protocols={"standard": wide})
+    assert compared("cifar10", None, root)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "0.422*" in text and "*: see the caveats" in text
+    assert "DHN-Q, 12 bits (runs/cifar10-dhn_q-12): collapsed codes: all 54,000 database items have the same" in text
+    assert "quote its expected value over all tie orders, 0.3130" in text
+    assert "overlap 25 query images are also in the database set" in text
+    (row,) = [row for row in rows_of("cifar10", root) if row.setting.method == "DHN-Q"]
+    assert "25 query images are also in the database set" in row.source
+    page = (root / "runs/compare-cifar10.html").read_text()
+    assert "0.422*" in page and "Caveats" in page and "25 query images are also in the database set" in page
+    facts = json.loads((root / "runs/compare-cifar10.json").read_text())
+    assert len(facts["caveats"]) == 2
+    # a run of the same split without the overlap stays apart
+    metrics(root, "cifar10-dhn_q-12-seed2", **about | {"split": SPLIT, "codes": {}, "seed": 2},
+            protocols={"standard": scores(0.6)})  # fmt: skip
+    assert len([row for row in rows_of("cifar10", root) if row.setting.method == "DHN-Q"]) == 2
 
 
 def test_a_browser_shows_the_page(root, shown):
-    assert compare.compare("cifar10", [12, 24, 32, 48], root)
+    assert compared("cifar10", [12, 24, 32, 48], root)
     for seen in shown(root / "runs/compare-cifar10.html"):
         assert seen["title"] == "CIFAR-10: published and here"
