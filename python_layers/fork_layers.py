@@ -20,6 +20,9 @@ DHN_CAFFE = ("l_threshold", "q_threshold", "l_lambda", "q_gamma", "axis")
 HASH_CAFFE = ("threshold",)
 HASHNET = ("class_num", "l_threshold", "l_lambda", "sigmoid_param", "continous_similarity",
            "q_threshold", "q_gamma", "axis")
+# The remedy where bottom[1] holds class numbers.
+_LABEL_VECTORS = ("write list lines `path label_1 ... label_C` of 0 and 1, and label_dim: C in image_data_param (or "
+                  "label_num: C in multi_label_data_param)")
 
 
 class PairwiseLoss(LossLayer):
@@ -32,7 +35,9 @@ class PairwiseLoss(LossLayer):
     - 2 bottoms and threshold: hash-caffe (`fork_losses.hash_caffe_pairwise`).
 
     2 bottoms and no field is refused: dhn-caffe would add the quantization loss and hash-caffe would not. So are fields
-    of different forms, and an axis other than 1, with which the released code reads outside its buffers.
+    of different forms, and an axis other than 1, with which the released code reads outside its buffers. And so are
+    class numbers in place of label vectors: with them, and with vectors of one label, no pair is ever similar to
+    dhn-caffe and HashNet, and hash-caffe takes all classes but 0 for one.
 
     bottom[0]: codes (B, K), receive a gradient; bottom[1]: their labels (B, C). HashNet: bottom[2] and bottom[3], the
     same for a second batch of B; bottom[2] receives a gradient too. top[0]: the loss, a scalar.
@@ -70,9 +75,19 @@ class PairwiseLoss(LossLayer):
             self.check(bottom[0].shape == bottom[2].shape and bottom[1].shape == bottom[3].shape,
                        f"HashNet's two batches need codes of one shape and labels of one shape; "
                        f"found {shapes[0]} and {shapes[2]}, {shapes[1]} and {shapes[3]}")
+        labels = bottom[1]
+        self.check(len(labels.shape) > 1, f"expected label vectors (B, C) in bottom[1], found class numbers (B,): "
+                                          f"{labels.shape_string()}; {_LABEL_VECTORS}")
+        self.check(labels.count > labels.shape[0] or self.form == self._hash_caffe or self.param.l_lambda <= 0,
+                   f"expected label vectors (B, C) of 2 labels or more in bottom[1], found {labels.shape_string()}: "
+                   f"images that share all C labels are an unknown pair here, so with C = 1 no pair is similar; "
+                   f"{_LABEL_VECTORS}")
 
     def forward(self, bottom, top):
         arrays = [blob.data.reshape(blob.shape[0], -1) for blob in bottom]
+        if self.form == self._hash_caffe and arrays[1].shape[1] == 1:
+            self.check((arrays[1] <= 1).all(), f"expected label vectors (B, C) in bottom[1], found class numbers up to "
+                                               f"{arrays[1].max():g}; {_LABEL_VECTORS}")
         loss, self.gradients = self.form(*arrays)
         top[0].data[...] = loss
 

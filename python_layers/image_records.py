@@ -1,7 +1,8 @@
 """Images with label vectors, read by index from an LMDB or from a list file, and the threads that read ahead.
 
 A source has `len(source)`, `name(i)` for messages, and `read(i)` -> (image uint8 (channels, height, width) in OpenCV's
-BGR order, labels float32 (C,)). It may be read from several threads.
+BGR order, labels float32 (C,)). It may be read from several threads. Labels, lists and pictures follow the rules of
+labels.py, image_lists.py and pictures.py.
 """
 from __future__ import annotations
 
@@ -12,6 +13,10 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+import image_lists
+import labels as label_rule
+import pictures
 
 _CACHE_BYTES = 256 << 20  # decoded images kept by one source: a data set of this size is decoded once
 _open_lmdbs: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # liblmdb must not open one file twice
@@ -30,30 +35,6 @@ class _Lmdb:
     def __del__(self):
         if hasattr(self, "env"):
             self.env.close()
-
-
-def one_hot(index: int, classes: int, name: str) -> np.ndarray:
-    """The label vector (classes,) of a class index; -1 (unknown) is a row of -1. ValueError outside of that."""
-    if index == -1:
-        return np.full(classes, -1, np.float32)
-    if not 0 <= index < classes:
-        raise ValueError(f"{name}: the class index must be 0..{classes - 1}, or -1 for unknown; found {index}")
-    vector = np.zeros(classes, np.float32)
-    vector[index] = 1
-    return vector
-
-
-def decode(data: bytes, gray: bool | None, name: str) -> np.ndarray:
-    """An encoded image as (height, width, channels) uint8; gray: True 1 channel, False 3 (BGR), None as stored."""
-    import cv2
-    flag = {True: cv2.IMREAD_GRAYSCALE, False: cv2.IMREAD_COLOR, None: cv2.IMREAD_UNCHANGED}[gray]
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if len(data) else None
-    if image is None:
-        raise ValueError(f"{name}: expected an image that OpenCV can decode, found {len(data)} bytes that are none; "
-                         f"rebuild the data set without it")
-    if image.dtype != np.uint8:
-        raise ValueError(f"{name}: expected 8 bits a channel, found {image.dtype}")
-    return image.reshape(image.shape[0], image.shape[1], -1)
 
 
 def _to_channels(image: np.ndarray, gray: bool | None) -> np.ndarray:
@@ -100,13 +81,15 @@ class _Source:
 
 
 class LmdbSource(_Source):
-    """An LMDB of Datums: image in `data`, label vector in `float_data`, or the class index in `label` alone.
+    """An LMDB of Datums: picture in `data`, label vector in `float_data`, or the class number in `label` alone.
 
-    labels: C, None to take it from the first record. gray, resize: see `decode`; (height, width). Raises
-    FileNotFoundError without an LMDB at `path`, ValueError (naming the key) for a record that does not fit.
+    labels: C, None to take it from the first record. gray, resize: see `pictures.decode`; (height, width). optional:
+    records without a label count as unknown, a row of -1 (one column where labels is None). Raises FileNotFoundError
+    without an LMDB at `path`, ValueError (naming the key) for a record that does not fit.
     """
 
-    def __init__(self, path: str, labels: int | None, gray: bool | None, resize: tuple | None):
+    def __init__(self, path: str, labels: int | None, gray: bool | None, resize: tuple | None,
+                 optional: bool = False):
         super().__init__(gray, resize)
         from caffe.proto import caffe_pb2
         self._datum = caffe_pb2.Datum
@@ -118,13 +101,13 @@ class LmdbSource(_Source):
         _open_lmdbs[self.path] = self._lmdb
         if not self._lmdb.keys:
             raise ValueError(f"LMDB {path!r} must hold at least one record; found none")
-        self.labels = labels
+        self.labels, self._optional = labels, optional
         if labels is None:
             first = self._parse(0)
-            if not len(first.float_data):
-                raise ValueError(f"{self.name(0)}: the record has no label vector in float_data, only a class index; "
+            if first.HasField("label") and not len(first.float_data):
+                raise ValueError(f"{self.name(0)}: the record has no label vector in float_data, only a class number; "
                                  f"say how many classes there are with the key 'labels'")
-            self.labels = len(first.float_data)
+            self.labels = len(first.float_data) or 1
 
     def __len__(self) -> int:
         return len(self._lmdb.keys)
@@ -141,18 +124,27 @@ class LmdbSource(_Source):
         except Exception as error:  # protobuf's DecodeError lives elsewhere in each of its implementations
             raise ValueError(f"{self.name(index)}: expected a Datum, found {len(value)} bytes that are none "
                              f"({error}); rebuild the LMDB") from None
+        floats = len(datum.float_data)
+        if floats and not datum.data and floats == datum.channels * datum.height * datum.width:
+            raise ValueError(f"{self.name(index)}: expected a picture in data and a label vector in float_data, found "
+                             f"a picture of {floats} values in float_data; only Caffe's Data layer reads such records")
         return datum
+
+    def _vector(self, datum, name: str) -> np.ndarray:
+        """The label vector of a record, float32 (C,)."""
+        if len(datum.float_data):
+            if len(datum.float_data) != self.labels or not {0, 1}.issuperset(datum.float_data):
+                label_rule.vectors([list(datum.float_data)], "vectors", self.labels, lambda row: name)
+            return np.array(datum.float_data, np.float32)
+        if datum.HasField("label") or self._optional:
+            return label_rule.one_hot(datum.label if datum.HasField("label") else -1, self.labels, name)
+        raise ValueError(f"{name}: expected a label vector in float_data or a class number in label, found neither")
 
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         datum, name = self._parse(index), self.name(index)
-        if len(datum.float_data):
-            labels = np.array(datum.float_data, np.float32)
-            if len(labels) != self.labels:
-                raise ValueError(f"{name}: expected {self.labels} labels in float_data, found {len(labels)}")
-        else:
-            labels = one_hot(datum.label, self.labels, name)
+        labels = self._vector(datum, name)
         if datum.encoded:
-            return decode(datum.data, self.gray, name), labels
+            return pictures.decode(datum.data, self.gray, name), labels
         shape = datum.channels, datum.height, datum.width
         if len(datum.data) != shape[0] * shape[1] * shape[2] or not len(datum.data):
             raise ValueError(f"{name}: expected {shape[0]}x{shape[1]}x{shape[2]} bytes (channels, height, width) in "
@@ -162,59 +154,49 @@ class LmdbSource(_Source):
 
 
 class ListSource(_Source):
-    """A list file: a line is `path l1 ... lC`, or `path index` (a class index, with `labels` > 1).
+    """The pictures of a list file (image_lists.py): a line is `path l1 ... lC`, or `path label` with a class number.
 
-    Paths are relative to `root` and hold no blanks. labels: C, None to take it from the first line. gray None counts as
-    False: 3 channels. Raises FileNotFoundError for a missing list or image, ValueError naming a line that does not fit.
+    Paths are relative to `root`. labels: C, None to take it from the lines; needed for class numbers. gray: None counts
+    as False, 3 channels. encoding: of the list. optional: a list without labels counts as unknown, rows of -1 (one
+    column where labels is None). Raises FileNotFoundError for a missing list or picture, ValueError naming a line that
+    does not fit.
     """
 
-    def __init__(self, path: str, root: str, labels: int | None, gray: bool | None, resize: tuple | None):
+    def __init__(self, path: str, root: str, labels: int | None, gray: bool | None, resize: tuple | None,
+                 encoding: str = "utf-8", optional: bool = False):
         super().__init__(bool(gray), resize)
         self.path, self.root = path, root
-        self._rows = []
-        with open(path, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    self._add(number, line.split(), labels)
-        if not self._rows:
-            raise ValueError(f"list {path!r} must have at least one line `path l1 ... lC`; found none")
-
-    def _add(self, number: int, fields: list[str], labels: int | None) -> None:
-        where = f"list {self.path!r}, line {number}"
-        try:
-            vector = np.array([int(field) for field in fields[1:]], np.float32)
-        except ValueError:
-            raise ValueError(f"{where}: expected `path l1 ... lC` with integers, found {' '.join(fields)!r}") from None
-        if not self._rows:
-            self.labels = labels or len(vector)
-            self._indices = len(vector) == 1
-            if labels is None and self._indices:
-                raise ValueError(f"{where}: one number a line is a class index; say how many classes there are "
-                                 f"with the key 'labels'")
-        expected = 1 if self._indices else self.labels
-        if len(vector) != expected or not expected:
-            raise ValueError(f"{where}: expected a path and {expected or 'at least 1'} labels, "
-                             f"found {len(vector)} labels")
-        if self._indices and self.labels > 1:
-            vector = one_hot(int(vector[0]), self.labels, where)
-        self._rows.append((number, fields[0], vector))
+        listed = image_lists.read(path, encoding, "optional" if optional else "required")
+        self._names, self._lines = listed.names, listed.lines
+        count = len(listed.labels[0])
+        if count == 1 and labels is None:
+            raise ValueError(f"{self._place(0)}: one number a line is a class number; say how many classes there are "
+                             f"with the key 'labels'")
+        if count:
+            declared = "classes" if count == 1 else "vectors"
+            self._table = label_rule.vectors(listed.labels, declared, labels, self._place)[0]
+        else:
+            self._table = np.full((len(self._names), labels or 1), -1, np.int8)
+        self.labels = self._table.shape[1]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._names)
+
+    def _place(self, index: int | None) -> str:
+        return self.path if index is None else f"{self.path}:{self._lines[index]}"
 
     def name(self, index: int) -> str:
-        number, image, _ = self._rows[index]
-        return f"list {self.path!r}, line {number} ({image})"
+        return f"{self._place(index)}: {self._names[index]}"
 
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        _, image, labels = self._rows[index]
+        path = image_lists.locate(self.root, self._names[index])
         try:
-            with open(os.path.join(self.root, image), "rb") as file:
+            with open(path, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise type(error)(f"{self.name(index)}: cannot read {os.path.join(self.root, image)!r} "
-                              f"({error.strerror}); is `root` right?") from None
-        return decode(data, self.gray, self.name(index)), labels
+            raise type(error)(f"{self.name(index)}: cannot read {path!r} ({error.strerror}); is `root` right?"
+                              ) from None
+        return pictures.decode(data, self.gray, self.name(index)), self._table[index].astype(np.float32)
 
 
 class Prefetcher:

@@ -18,7 +18,7 @@ class MultiLabelDataLayer(caffe.Layer):
     """Batches of images and their label vectors, from an LMDB (tools/create_lmdb.py) or a list file.
 
     No bottoms. top[0]: images (B, channels, height, width), (pixel - mean) * scale, channels in BGR order.
-    top[1] (may be left out): labels (B, C). Nothing receives a gradient.
+    top[1] (may be left out): labels (B, C), 0 or 1, -1 throughout where unknown (labels.py). No gradients.
 
     TRAIN: each epoch has its own order (a pairwise loss over fixed batches would see the same pairs for ever), drawn
     from `seed` alone, as are crops and mirrors: the same seed gives the same batches on BVLC Caffe and on the engine.
@@ -30,10 +30,11 @@ class MultiLabelDataLayer(caffe.Layer):
     def setup(self, bottom, top):
         """param_str, JSON:
 
-        source (required): LMDB folder, or list file with lines `path l1 ... lC` or `path index`
+        source (required): LMDB folder, or list file with lines `path l1 ... lC` or `path label`
         batch_size (required): B
-        labels: C; default: as many as the first record has. Needed where records have only a class index
+        labels: C; default: as many as the first record has. Needed where records have only a class number
         root: folder that a list's paths are relative to; default: the working directory
+        encoding: of a list; default utf-8
         gray: true: 1 channel; false: 3 channels; default: as stored in an LMDB, 3 channels from a list
         resize: N or [height, width], before cropping; default: not resized
         crop: N or [height, width], at random in TRAIN, in the centre in TEST; default: not cropped
@@ -55,6 +56,7 @@ class MultiLabelDataLayer(caffe.Layer):
             "batch_size": Param("an integer of at least 1", required=True),
             "labels": Param("an integer of at least 1"),
             "root": Param("a string", ""),
+            "encoding": Param("a string", "utf-8"),
             "gray": Param("true or false"),
             "resize": Param(size),
             "crop": Param(size),
@@ -67,7 +69,7 @@ class MultiLabelDataLayer(caffe.Layer):
             "prefetch": Param("an integer of at least 1", 4),
             "threads": Param("an integer of at least 1", 2)})
         if os.path.isfile(p["source"]):
-            source = ListSource(p["source"], p["root"], p["labels"], p["gray"], _pair(p["resize"]))
+            source = ListSource(p["source"], p["root"], p["labels"], p["gray"], _pair(p["resize"]), p["encoding"])
         else:
             source = LmdbSource(p["source"], p["labels"], p["gray"], _pair(p["resize"]))
         self.batches = Batches(source, p["batch_size"], self.phase == caffe.TRAIN, crop=_pair(p["crop"]),

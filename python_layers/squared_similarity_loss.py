@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import caffe
 
+import labels
 from hashing_losses import squared_similarity
 from layer_params import Param, read_param_str
 
@@ -12,6 +13,7 @@ class SquaredSimilarityLossLayer(caffe.Layer):
 
     bottom[0]: codes Z (B, K), in (-1, 1) after TanH; receives the gradient.
     bottom[1]: labels Y (B, C); s'_ij = 1 if y_i . y_j > 0, else -1. Pairs with a row of -1 (unknown) are left out.
+    Entries are 0 or 1 (see labels.py). Class numbers (B,), a Data or ImageData layer's, need the key `labels`.
     top[0]: the loss, a scalar. Caffe gives a Python layer no weight of its own: write `loss_weight: 1` in the layer.
     """
 
@@ -19,26 +21,31 @@ class SquaredSimilarityLossLayer(caffe.Layer):
         """param_str, JSON:
 
         normalization: `mean` (default), the loss is divided by the number of known ordered pairs, self pairs included;
-        `sum`: not divided. (No `authors`: this loss is not in the released code.) Example: {"normalization": "sum"}.
+        `sum`: not divided. (No `authors`: this loss is not in the released code.)
+        labels: what bottom[1] is; not needed for label vectors of 2 labels or more. `classes`: class numbers (B,) or
+        (B, 1), similar where equal, -1 unknown; `vectors`: (B, 1), 1 where an image carries the one label.
+        Example: {"normalization": "sum", "labels": "classes"}.
         """
         if len(bottom) != 2 or len(top) != 1:
             raise ValueError(f"SquaredSimilarityLossLayer takes 2 bottoms (codes, labels) and 1 top (loss); "
                              f"found {len(bottom)} and {len(top)}")
         settings = read_param_str(self.param_str, "SquaredSimilarityLossLayer", {
-            "normalization": Param("a string", "mean", choices=("mean", "sum"))})
-        self.normalization = settings["normalization"]
+            "normalization": Param("a string", "mean", choices=("mean", "sum")),
+            "labels": Param("a string", choices=labels.DECLARED)})
+        self.normalization, self.declared = settings["normalization"], settings["labels"]
 
     def reshape(self, bottom, top):
-        codes, labels = bottom[0].data.shape, bottom[1].data.shape
-        if codes[0] != labels[0]:
+        codes, found = bottom[0].data.shape, bottom[1].data.shape
+        labels.batch_shape(tuple(found), "SquaredSimilarityLossLayer", self.declared)
+        if codes[0] != found[0]:
             raise ValueError(f"SquaredSimilarityLossLayer: codes (B, K) and labels (B, C) need the same B; "
-                             f"found {tuple(codes)} and {tuple(labels)}")
+                             f"found {tuple(codes)} and {tuple(found)}")
         top[0].reshape(1)
 
     def forward(self, bottom, top):
-        codes = bottom[0].data
+        codes, table = bottom[0].data, labels.check_batch(bottom[1].data, "SquaredSimilarityLossLayer", self.declared)
         loss, self.gradient = squared_similarity(
-            codes.reshape(len(codes), -1), bottom[1].data, self.normalization)
+            codes.reshape(len(codes), -1), table, self.normalization)
         top[0].data[...] = loss
 
     def backward(self, top, propagate_down, bottom):

@@ -331,3 +331,43 @@ def test_a_wheel_brings_the_plug_in(tmp_path):
                           capture_output=True, text=True)  # fmt: skip
     assert len(done.stdout.splitlines()) == 4
     assert all(line.startswith(str(tmp_path / "installed")) for line in done.stdout.splitlines())
+
+
+# -- class numbers in place of label vectors
+
+def one_label(kind, shape, bottoms='bottom: "codes" bottom: "labels"'):
+    """A net of codes (4, 3) and labels of a shape, with a loss of a pairwise_param."""
+    dims = " ".join(f"dim: {size}" for size in shape)
+    return caffe.Net(text.parse(f"""layer {{ name: "in" type: "Input" top: "codes" top: "labels"
+        input_param {{ shape {{ dim: 4 dim: 3 }} shape {{ {dims} }} }} }}
+        layer {{ name: "it" type: "PairwiseLoss" {bottoms} top: "loss" pairwise_param {{ {kind} }} }}""",
+                                caffe_pb2.NetParameter()), caffe.TRAIN)  # fmt: skip
+
+
+FOUR = 'bottom: "codes" bottom: "labels" bottom: "codes" bottom: "labels"'
+
+
+@pytest.mark.parametrize("kind, shape, bottoms, message", [
+    ("l_threshold: 15", (4,), "", r"found class numbers \(B,\): 4 \(4\); write list lines .* label_dim: C"),
+    ("threshold: 15", (4,), "", r"found class numbers \(B,\): 4 \(4\)"),
+    ("class_num: 1", (4,), FOUR, r"found class numbers \(B,\): 4 \(4\)"),
+    ("l_threshold: 15", (4, 1), "", r"of 2 labels or more in bottom\[1\], found 4 1 \(4\): images that share all C"),
+    ("class_num: 1", (4, 1, 1, 1), FOUR, r"of 2 labels or more in bottom\[1\], found 4 1 1 1 \(4\)"),
+])
+def test_class_numbers_are_refused(kind, shape, bottoms, message):
+    with pytest.raises(ValueError, match=rf"'it' \(PairwiseLoss\): expected label vectors \(B, C\) .*{message}"):
+        one_label(kind, shape, *([bottoms] if bottoms else []))
+
+
+def test_one_label_is_read_where_the_released_code_can():
+    net = one_label("threshold: -1", (4, 1))
+    net.blobs["codes"].data[...] = np.random.RandomState(3).randn(4, 3)
+    labels = np.array([[1], [0], [1], [1]])
+    net.blobs["labels"].data[...] = labels
+    net.forward()
+    expected, _ = formulas.self_pairs(net.blobs["codes"].data, labels, -1, 1, unknown=False)
+    assert net.blobs["loss"].data.item() == pytest.approx(expected, rel=1e-6)
+    net.blobs["labels"].data[3] = 4
+    with pytest.raises(ValueError, match=r"found class numbers up to 4; write list lines"):
+        net.forward()
+    one_label("l_lambda: 0", (4, 1)).forward()  # dhn-caffe's quantization loss alone: the labels do not matter

@@ -1,6 +1,9 @@
 """The loss layers in a net: what they hand back, to whom, and what they refuse."""
 
+import json
+
 import caffe
+import cv2
 import numpy as np
 import pytest
 from hashing_losses import log_cosh_quantization, pairwise_cross_entropy, squared_similarity
@@ -107,12 +110,117 @@ def test_wrong_number_of_bottoms_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("module, param_str, message", [
-    ("pairwise_loss", '{"normalisation": "sum"}', "unknown key 'normalisation'; the keys are normalization"),
+    ("pairwise_loss", '{"normalisation": "sum"}', "unknown key 'normalisation'; the keys are labels, normalization"),
     ("pairwise_loss", '{"normalization": "batch"}', "must be one of mean, sum, authors; found 'batch'"),
     ("squared_similarity_loss", '{"normalization": "authors"}', "must be one of mean, sum; found 'authors'"),
+    ("pairwise_loss", '{"labels": "numbers"}', "must be one of vectors, classes; found 'numbers'"),
+    ("quantization_loss", '{"labels": "classes"}', "unknown key 'labels'"),
     ("quantization_loss", '{"normalization": 1}', "'normalization' must be a string; found 1"),
     ("quantization_loss", "normalization: sum", "param_str must be JSON"),
 ])
 def test_param_str_refusals(tmp_path, module, param_str, message):
     with pytest.raises(ValueError, match=message):
         make_net(tmp_path, module, param_str)
+
+
+# -- what bottom[1] means
+
+WITH_LABELS = ("pairwise_loss", "squared_similarity_loss")
+CLASSES = np.array([4, 0, 4, -1, 1, 0], np.float32)
+
+
+def label_net(folder, module, shape, param_str="", normalization=None):
+    """A net of inputs `x` (6, 5), of which it makes `codes` (6, 4), and `labels` of a shape."""
+    settings = {**json.loads(param_str or "{}"), **({"normalization": normalization} if normalization else {})}
+    path = folder / "net.prototxt"
+    path.write_text(f"""
+        layer {{ name: "in" type: "Input" top: "x" top: "labels" input_param {{
+                 shape {{ dim: {B} dim: 5 }} shape {{ {" ".join(f"dim: {size}" for size in shape)} }} }} }}
+        layer {{ name: "ip" type: "InnerProduct" bottom: "x" top: "codes"
+                 inner_product_param {{ num_output: {K} weight_filler {{ type: "xavier" }} }} }}
+        layer {{ name: "loss" type: "Python" bottom: "codes" bottom: "labels" top: "loss" loss_weight: 2
+                 python_param {{ module: "{module}" layer: "{LOSSES[module][0]}"
+                                 param_str: '{json.dumps(settings)}' }} }}""")
+    net = caffe.Net(str(path), caffe.TRAIN)
+    net.blobs["x"].data[...] = np.random.RandomState(5).randn(B, 5)
+    return net
+
+
+@pytest.mark.parametrize("module", WITH_LABELS)
+@pytest.mark.parametrize("shape, message", [
+    ((6,), r'found class numbers \(B,\): \(6,\). Write param_str: .*"labels": "classes"'),
+    ((6, 1), r'found one value an image: \(6, 1\). Write .*"classes".*"labels": "vectors"'),
+    ((6, 1, 1, 1), r"found one value an image: \(6, 1, 1, 1\)"),
+    ((6, 2, 3), r"expected label vectors \(B, C\) in bottom\[1\], found \(6, 2, 3\)"),
+])
+def test_class_numbers_are_refused_by_name(tmp_path, module, shape, message):
+    with pytest.raises(ValueError, match=rf"{LOSSES[module][0]}: .*{message}"):
+        label_net(tmp_path, module, shape)
+
+
+@pytest.mark.parametrize("module, normalization", [
+    ("pairwise_loss", "mean"), ("pairwise_loss", "sum"), ("pairwise_loss", "authors"),
+    ("squared_similarity_loss", "mean")])
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 1, 1, 1)])
+def test_declared_class_numbers_are_one_hot_vectors(tmp_path, module, normalization, shape):
+    net = label_net(tmp_path, module, shape, '{"labels": "classes"}', normalization)
+    net.blobs["labels"].data[...] = CLASSES.reshape(shape)
+    net.forward()
+    net.backward()
+    one_hot = np.eye(5, dtype=np.float32)[CLASSES.astype(int)]
+    one_hot[CLASSES < 0] = -1
+    loss, gradient = LOSSES[module][1](net.blobs["codes"].data.copy(), one_hot, normalization)
+    assert net.blobs["loss"].data.item() == pytest.approx(loss, rel=1e-6)
+    np.testing.assert_allclose(net.blobs["codes"].diff, 2 * gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_a_stock_data_layer_feeds_the_loss_where_declared(tmp_path):
+    for index in range(6):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((4, 4), index, np.uint8))
+    (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/{i}.png {c:g}\n" for i, c in enumerate(CLASSES)))
+
+    def net(param_str):
+        (tmp_path / "net.prototxt").write_text(f"""
+            layer {{ name: "data" type: "ImageData" top: "data" top: "label"
+                     image_data_param {{ source: "{tmp_path}/list.txt" batch_size: 6 is_color: false }} }}
+            layer {{ name: "ip" type: "InnerProduct" bottom: "data" top: "codes"
+                     inner_product_param {{ num_output: 4 weight_filler {{ type: "xavier" }} }} }}
+            layer {{ name: "loss" type: "Python" bottom: "codes" bottom: "label" top: "loss" loss_weight: 1
+                     python_param {{ module: "pairwise_loss" layer: "PairwiseLossLayer" {param_str} }} }}""")
+        return caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+
+    with pytest.raises(ValueError, match=r"PairwiseLossLayer: .* found class numbers \(B,\): \(6,\)"):
+        net("")
+    declared = net("""param_str: '{"labels": "classes"}'""")
+    declared.forward()
+    one_hot = np.eye(5, dtype=np.float32)[CLASSES.astype(int)]
+    one_hot[CLASSES < 0] = -1
+    expected = pairwise_cross_entropy(declared.blobs["codes"].data.copy(), one_hot, "mean")[0]
+    assert declared.blobs["loss"].data.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("module", WITH_LABELS)
+def test_one_label_declared_as_a_vector(tmp_path, module):
+    net = label_net(tmp_path, module, (6, 1), '{"labels": "vectors"}')
+    labels = np.array([[1], [0], [1], [-1], [0], [1]], np.float32)
+    net.blobs["labels"].data[...] = labels
+    net.forward()
+    expected = LOSSES[module][1](net.blobs["codes"].data.copy(), labels, "mean")[0]
+    assert net.blobs["loss"].data.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_authors_mode_has_no_similar_pair_of_one_label(tmp_path):
+    with pytest.raises(ValueError, match=r'"normalization": "authors" expects label vectors of 2 labels or more'):
+        label_net(tmp_path, "pairwise_loss", (6, 1), '{"labels": "vectors"}', "authors")
+
+
+@pytest.mark.parametrize("module", WITH_LABELS)
+@pytest.mark.parametrize("row, message", [
+    ([0, 2, 0], "found 2"), ([0, 0.5, 0], "found 0.5"), ([1, -1, 0], "Write 0 where"), ([0, 255, 0], "found 255"),
+    ([float("nan"), 0, 0], "found nan")])
+def test_other_values_are_refused_by_row(tmp_path, module, row, message):
+    net = label_net(tmp_path, module, (6, 3))
+    net.forward()  # all 0: no labels
+    net.blobs["labels"].data[4] = row
+    with pytest.raises(ValueError, match=rf"{LOSSES[module][0]}: bottom\[1\], row 4: .*{message}"):
+        net.forward()

@@ -1,19 +1,26 @@
 """The data layer: order, pictures, labels, and what it says of bad records."""
 
 import gc
+import importlib.util
 import json
 import threading
 import time
+from pathlib import Path
 
 import caffe
 import cv2
 import lmdb
 import numpy as np
+import pictures
 import pytest
 from caffe.proto import caffe_pb2
 from image_records import ListSource, LmdbSource, Prefetcher
 from multilabel_data import Batches
 
+spec = importlib.util.spec_from_file_location("picture_table", Path(__file__).with_name("picture_table.py"))
+table = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(table)
+PICTURES = table.pictures()
 COUNT, C = 10, 3
 IMAGES = np.random.RandomState(0).randint(256, size=(COUNT, 1, 6, 8)).astype(np.uint8)
 LABELS = np.random.RandomState(1).randint(2, size=(COUNT, C)).astype(np.float32)
@@ -176,15 +183,89 @@ def test_list_file(tmp_path):
     np.testing.assert_array_equal([source.read(i)[1] for i in (0, 1)], [[0, 1], [1, 0]])
 
 
+def test_one_class_means_the_same_in_a_list_and_in_an_lmdb(tmp_path):
+    for index in range(2):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), IMAGES[index, 0])
+    (tmp_path / "list.txt").write_text("0.png 0\n1.png -1\n")
+    records = [datum(IMAGES[0], label=0), datum(IMAGES[1], label=-1)]
+    vectors = [datum(IMAGES[0], [1], label=0), datum(IMAGES[1], [-1], label=-1)]  # as tools/create_lmdb.py writes them
+    sources = [ListSource(str(tmp_path / "list.txt"), str(tmp_path), 1, None, None),
+               LmdbSource(write_lmdb(tmp_path / "numbers", records), 1, None, None),
+               LmdbSource(write_lmdb(tmp_path / "vectors", vectors), None, None, None)]
+    for source in sources:
+        assert [source.read(index)[1].tolist() for index in range(2)] == [[1], [-1]]
+
+
+def test_paths_of_a_list(tmp_path):
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    for index, name in enumerate(("a 1.png", "caf\u00e9.png")):
+        cv2.imwrite(str(folder / name), IMAGES[index, 0])
+    cv2.imwrite(str(folder / "x.png"), IMAGES[2, 0])
+    (folder / "x.png").rename(folder / "caf\udce9.png")
+    lines = f"a 1.png 1 0\r\n/caf\u00e9.png\t0 1\r\n{folder}/a 1.png 0 0\r\n".encode()
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + lines + b"caf\xe9.png 1 1\r\n")
+    source = ListSource(str(tmp_path / "list.txt"), str(folder), None, True, None)
+    for index, image in enumerate((0, 1, 0, 2)):
+        np.testing.assert_array_equal(source.read(index)[0], IMAGES[image])
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9.png 1 0\n")
+    net = make_net(tmp_path, caffe.TEST, source=str(tmp_path / "latin.txt"), root=str(folder), encoding="latin-1",
+                   batch_size=1, gray=True)
+    np.testing.assert_array_equal(take(net, 1)[0], IMAGES[1:2])
+
+
+def test_without_labels_where_they_are_optional(tmp_path):
+    cv2.imwrite(str(tmp_path / "0.png"), IMAGES[0, 0])
+    (tmp_path / "list.txt").write_text("0.png\n")
+    record = caffe_pb2.Datum(channels=1, height=6, width=8, data=IMAGES[0].tobytes())
+    path = write_lmdb(tmp_path / "lmdb", [record])
+    for labels, row in ((None, [-1]), (3, [-1, -1, -1])):
+        listed = ListSource(str(tmp_path / "list.txt"), str(tmp_path), labels, None, None, optional=True)
+        stored = LmdbSource(path, labels, None, None, optional=True)
+        assert listed.read(0)[1].tolist() == stored.read(0)[1].tolist() == row
+        assert listed.labels == stored.labels == len(row)
+    with pytest.raises(ValueError, match=r"key '00000000_0.png': expected a label vector .*, found neither"):
+        LmdbSource(path, 3, None, None).read(0)
+
+
+def test_a_picture_is_the_same_from_a_list_and_from_an_lmdb(tmp_path):
+    names = ["orientation 6 <.jpg", "orientation 3.png", "16-bit.png", "alpha.png", "palette.png", "cmyk.jpg"]
+    records = []
+    for name in names:
+        data, *_ = PICTURES[name]
+        (tmp_path / name).write_bytes(data)
+        records.append(caffe_pb2.Datum(encoded=True, data=data, float_data=[1, 0], label=0))
+    (tmp_path / "list.txt").write_text("".join(f"{name} 1 0\n" for name in names))
+    path = write_lmdb(tmp_path / "lmdb", records)
+    for gray in (None, False, True):
+        listed = ListSource(str(tmp_path / "list.txt"), str(tmp_path), None, gray, None)
+        stored = LmdbSource(path, None, gray, None)
+        for index, name in enumerate(names):
+            expected = pictures.decode(PICTURES[name][0], gray, name).transpose(2, 0, 1)
+            np.testing.assert_array_equal(stored.read(index)[0], expected)
+            np.testing.assert_array_equal(listed.read(index)[0], expected)
+
+
+def test_a_picture_that_is_cut_short_is_named(tmp_path):
+    (tmp_path / "cut.jpg").write_bytes(table.broken()["cut jpeg 4"] + b"\0" * 40)
+    (tmp_path / "list.txt").write_text("\ncut.jpg 1 0\n")
+    with pytest.raises(ValueError, match=r"list.txt:2: cut.jpg: expected a picture, found a JPEG that is cut short"):
+        make_net(tmp_path, source=str(tmp_path / "list.txt"), root=str(tmp_path), batch_size=1)
+
+
 @pytest.mark.parametrize("lines, labels, message", [
-    ("", None, "must have at least one line"),
-    ("a.png 1 0\nb.png 1\n", None, "line 2: expected a path and 2 labels, found 1"),
-    ("a.png 1\nb.png 1 0\n", 2, "line 2: expected a path and 1 labels, found 2"),
-    ("a.png 1 0\nb.png 1 0 1\n", None, "line 2: expected a path and 2 labels, found 3"),
-    ("a.png x\n", 3, "line 1: expected `path l1 ... lC` with integers, found 'a.png x'"),
-    ("a.png 3\n", 3, r"line 1: the class index must be 0..2, or -1 for unknown; found 3"),
-    ("a.png 1\n", None, "line 1: one number a line is a class index; say how many classes"),
-    ("a.png\n", None, "line 1: expected a path and at least 1 labels, found 0"),
+    ("", None, "list.txt: expected at least one line"),
+    ("a.png 1 0\nb.png 1\n", None, "list.txt:2: expected a path and 2 whole numbers, as on line 1, found 1"),
+    ("a.png 1\nb.png 1 0\n", 2, "list.txt:2: expected a path and 1 whole number, as on line 1, found 2"),
+    ("a.png x\n", 3, "list.txt:1: expected a path and its labels .*, found 0 in 'a.png x'"),
+    ("a.png 1\n\nb.png 3\n", 3, "list.txt:3: expected a class number from 0 to 2, or -1 for unknown; found 3"),
+    ("a.png 1\n", 1, "list.txt:1: expected a class number from 0 to 0, or -1 for unknown; found 1"),
+    ("a.png 1\n", None, "list.txt:1: one number a line is a class number; say how many classes"),
+    ("a.png 1 0\n", 3, "list.txt: expected label vectors of 3 labels, found 2"),
+    ("a.png 1 0\nb.png 2 0\n", None, "list.txt:2: expected label vectors of 0 and 1, or -1 throughout; found 2"),
+    ("a.png 1 0\nb.png 1 -1\n", 2, "list.txt:2: .* found -1 among other labels. Write 0"),
+    ("a.png 99999999999\n", 3, "list.txt:1: .* found 99999999999"),
+    ("a.png\n", None, "list.txt:1: expected a path and its labels .*, found 0"),
 ])
 def test_bad_lists(tmp_path, lines, labels, message):
     (tmp_path / "list.txt").write_text(lines)
@@ -194,19 +275,23 @@ def test_bad_lists(tmp_path, lines, labels, message):
 
 def test_missing_image_of_a_list_is_named_by_its_line(tmp_path):
     (tmp_path / "list.txt").write_text("a.png 1 0\n")
-    with pytest.raises(FileNotFoundError, match=r"line 1 \(a.png\): cannot read .*nowhere/a.png"):
+    with pytest.raises(FileNotFoundError, match=r"list.txt:1: a.png: cannot read .*nowhere/a.png"):
         make_net(tmp_path, source=str(tmp_path / "list.txt"), root="nowhere", batch_size=1)
 
 
 @pytest.mark.parametrize("bad, message", [
     (b"\xff\xff", "expected a Datum, found 2 bytes"),
-    (datum(IMAGES[0], [1]), "expected 3 labels in float_data, found 1"),
+    (datum(IMAGES[0], [1]), "expected label vectors of 3 labels, found 1"),
+    (datum(IMAGES[0], [1, 0.5, 0]), "expected label vectors of 0 and 1 or whole class numbers, found 0.5"),
+    (datum(IMAGES[0], [1, 0, 7]), "expected label vectors of 0 and 1, or -1 throughout; found 7"),
+    (caffe_pb2.Datum(channels=1, height=6, width=8, float_data=[0.5] * 48),
+     "found a picture of 48 values in float_data; only Caffe's Data layer reads such records"),
     (datum(IMAGES[0][:, :5], LABELS[0]), "expected 6x8 pixels as in the first image, found 5x8"),
     (datum(np.repeat(IMAGES[0], 3, 0), LABELS[0]), "expected 1 channels as in the first image, found 3"),
     (caffe_pb2.Datum(channels=1, height=6, width=8, data=b"12", float_data=LABELS[0]),
      "expected 1x6x8 bytes .* found 2"),
-    (caffe_pb2.Datum(encoded=True, data=b"no image", float_data=LABELS[0]), "expected an image that OpenCV can decode"),
-    (caffe_pb2.Datum(encoded=True, float_data=LABELS[0]), "found 0 bytes that are none"),
+    (caffe_pb2.Datum(encoded=True, data=b"no image", float_data=LABELS[0]), "a picture that OpenCV .* can decode"),
+    (caffe_pb2.Datum(encoded=True, float_data=LABELS[0]), "expected a picture, found 0 bytes"),
 ])
 def test_a_bad_record_surfaces_in_forward_with_its_key(tmp_path, bad, message):
     records = [datum(*pair) for pair in zip(IMAGES, LABELS, strict=True)]
@@ -223,7 +308,7 @@ def test_a_bad_record_surfaces_in_forward_with_its_key(tmp_path, bad, message):
     ({"mean_value": 1, "mean_file": "m"}, "mean_value or mean_file; found both"),
     ({"mean_value": [1, 2]}, r"expected a mean for images of \(1, 6, 8\)"),
     ({"crop": 7}, "expected at least 7x7 pixels to crop from, found 6x8"),
-    ({"labels": 4}, "expected 4 labels in float_data, found 3"),
+    ({"labels": 4}, "expected label vectors of 4 labels, found 3"),
     ({"batchsize": 4}, "unknown key 'batchsize'; the keys are batch_size, crop,"),
     ({"batch_size": 0}, "'batch_size' must be an integer of at least 1"),
 ])
