@@ -81,6 +81,8 @@ def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
                 found = _tar_members(archive, stack.enter_context(tarfile.open(archive)))
             members, names, size = [], set(), 0
             for member in found:
+                if any(part == "__MACOSX" or part.startswith("._") for part in member.name.split("/")):
+                    continue  # what macOS adds to an archive: not the files, but facts about them
                 if member.name in names:
                     raise ArchiveError(f"{archive}: {member.name!r} stands in it twice; nothing was unpacked")
                 size += member.size

@@ -6,8 +6,8 @@
      "urls": [folders that hold both], "images_md5": "..."}
 
 Paths are relative to `base`: the data set's folder, or the one that `get_data.py --from` names. Of an archive, the
-folder it unpacks to is taken as well. A reader takes (its declaration, base, out) and returns Images; what it has to
-unpack goes to `out`.
+folder it unpacks to (of CIFAR-10's, cifar-10-batches-bin) is taken as well. A reader takes (its
+declaration, base, out) and returns Images; what it has to unpack goes to `out`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import re
 from pathlib import Path
 
 import archives
+import image_lists
 import numpy as np
 from codes import write_whole
 from download import download, is_whole, sha256
+from image_files import SourceError, is_hidden, walk
 from image_set import AbsentError, Folder, Images
-from image_source import SourceError
 from progress import console
 
 CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, the green and the blue plane, rows first
+CIFAR_FOLDER = "cifar-10-batches-bin"  # what the archive unpacks to
 CIFAR_BYTES = 1 << 28  # the archive's 184 MB, with room
 MIRFLICKR_BYTES = 1 << 33  # the images' 3 GB, with room
 MIRFLICKR_LABELS = 38
@@ -37,48 +39,61 @@ IMAGE = re.compile(r"im(\d+)\.jpe?g", re.IGNORECASE)
 def cifar10(given: dict, base: Path, out: Path) -> Images:
     """CIFAR-10's binary version: 60,000 RGB images of 32 x 32 pixels; rows 0 to 49,999 are upstream's training batches.
 
-    Writes images.npy (uint8, N x 32 x 32 x 3), labels.npy (uint8, N) and images.json into `out`, once.
+    Taken from the archive, or from the folder it unpacks to, whose files have no published checksum. Writes images.npy
+    (uint8, N x 32 x 32 x 3), labels.npy (uint8, N) and images.json into `out`, once.
     """
     archive = base / given["archive"]
     facts, arrays = out / "images.json", (out / "images.npy", out / "labels.npy")
     try:
         made = json.loads(facts.read_text())
         whole = made["sha256"] == {path.name: sha256(path) for path in arrays}
-        whole = whole and made["archive"] == given.get("sha256", made["archive"])
-    except (OSError, ValueError, KeyError):
+        whole = whole and (made["archive"] is None or made["archive"] == given.get("sha256", made["archive"]))
+    except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
-        made = _unpack_cifar(given, archive, facts, arrays)
+        made = _make_cifar_arrays(given, archive, facts, arrays)
     labels = np.load(arrays[1], allow_pickle=False)
     names = [str(row) for row in range(len(labels))]
-    return Images(names, labels.astype(np.int64), made["labels"], array=arrays[0],
-                  facts={"archive_sha256": made["archive"]})  # fmt: skip
+    notes = [] if made["archive"] else [f"{CIFAR_FOLDER}: its files were not checked, only an archive has a checksum"]
+    digests = {"archive_sha256": made["archive"], "images_sha256": made["sha256"]["images.npy"]}
+    return Images(names, labels.astype(np.int64), made["labels"], array=arrays[0], facts=digests, notes=notes)
 
 
-def _unpack_cifar(given: dict, archive: Path, facts: Path, arrays: tuple[Path, Path]) -> dict:
-    expected = given.get("sha256")
+def _find_cifar_files(given: dict, archive: Path) -> tuple[Path, dict[str, bytes], str | None]:
+    """(archive or folder, its files by name, the archive's SHA-256), the archive downloaded if there is neither."""
+    expected, wanted = given.get("sha256"), (*CIFAR_FILES, "batches.meta.txt")
+    for folder in () if archive.exists() else (archive.parent / CIFAR_FOLDER, archive.parent):
+        if (folder / CIFAR_FILES[0]).exists():
+            if missing := [name for name in wanted if not (folder / name).is_file()]:
+                raise AbsentError(f"{folder}: expected it to hold {', '.join(missing)}, found none of that name")
+            return folder, {name: (folder / name).read_bytes() for name in wanted}, None
     if not archive.exists() or (expected and not is_whole(archive, expected)):
         if archive.exists() and not given.get("urls"):
             raise SourceError(f"{archive}: expected a file of SHA-256 {expected}, found {sha256(archive)}")
         if not given.get("urls") or not expected:
-            raise AbsentError(f"{archive}: expected the binary version of CIFAR-10, found no such file")
+            raise AbsentError(f"{archive}: expected the binary version of CIFAR-10, found no such file, and no folder "
+                              f"{CIFAR_FOLDER}")  # fmt: skip
         download(given["urls"], archive, expected)
+    return archive, archives.read(archive, wanted, CIFAR_BYTES), sha256(archive)
+
+
+def _make_cifar_arrays(given: dict, archive: Path, facts: Path, arrays: tuple[Path, Path]) -> dict:
     with console.status(f"reading {archive.name}"):
-        files = archives.read(archive, (*CIFAR_FILES, "batches.meta.txt"), CIFAR_BYTES)
+        source, files, digest = _find_cifar_files(given, archive)
         records = []
         for name in CIFAR_FILES:
             if not files[name] or len(files[name]) % CIFAR_RECORD:
-                raise SourceError(f"{archive}: {name}: expected records of {CIFAR_RECORD} bytes, found "
+                raise SourceError(f"{source}: {name}: expected records of {CIFAR_RECORD} bytes, found "
                                   f"{len(files[name]):,} bytes; this must be the binary version")  # fmt: skip
             records.append(np.frombuffer(files[name], np.uint8).reshape(-1, CIFAR_RECORD))
         table = np.concatenate(records)
-        names = files["batches.meta.txt"].decode().split()
+        names = files["batches.meta.txt"].decode(errors="replace").split()
         if table[:, 0].max() >= len(names):
-            raise SourceError(f"{archive}: expected labels below {len(names)}, found {table[:, 0].max()}")
+            raise SourceError(f"{source}: expected labels below {len(names)}, found {table[:, 0].max()}")
         images = np.ascontiguousarray(table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     for path, array in zip(arrays, (images, table[:, 0]), strict=True):
         write_whole(path, lambda stream, array=array: np.save(stream, array))
-    made = {"archive": sha256(archive), "labels": names, "sha256": {path.name: sha256(path) for path in arrays}}
+    made = {"archive": digest, "labels": names, "sha256": {path.name: sha256(path) for path in arrays}}
     write_whole(facts, lambda stream: stream.write((json.dumps(made, indent=1) + "\n").encode()))
     console.print(f"{arrays[0].parent}: wrote images.npy, labels.npy and images.json, {len(images):,} images")
     return made
@@ -98,9 +113,10 @@ def nus_wide(given: dict, base: Path, out: Path) -> Images:
     for path, what in ((image_list, "NUS-WIDE's image list"), (folder, "NUS-WIDE's Groundtruth/AllLabels")):
         if not path.exists() or (path == folder and not files):
             raise AbsentError(f"{path}: expected {what}, found none; put it there")
-    listed = image_list.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    listed = [line.strip() for line in listed if line.strip()]
-    labels = np.empty((len(listed), len(files)), np.uint8)
+    listed, rows, _ = image_lists.read(image_list, labels="optional")
+    if rows[0]:
+        raise SourceError(f"{image_list}: expected paths without labels, found a line with {len(rows[0])} of them")
+    labels = np.empty((len(listed), len(files)), np.int8)
     for column, path in enumerate(files):
         words = path.read_bytes().split()
         if len(words) != len(listed):
@@ -138,7 +154,7 @@ def _mirflickr_file(given: dict, key: str):
 
 def _annotation(name: str) -> str | None:
     last = name.rsplit("/", 1)[-1]
-    return last if last.endswith(".txt") and last.lower() != "readme.txt" else None
+    return last if last.endswith(".txt") and last.lower() != "readme.txt" and not is_hidden(last) else None
 
 
 def _image(name: str) -> str | None:
@@ -174,24 +190,28 @@ def mirflickr(given: dict, base: Path, out: Path) -> Images:
     """
     annotations = _mirflickr_folder(given, "annotations", base, out, _annotation)
     root = _mirflickr_folder(given, "images", base, out, _image)
-    paths = {}
-    for folder, _, files in os.walk(root):
-        for name in files:
-            if match := IMAGE.fullmatch(name):
-                paths[int(match[1])] = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-    files = sorted(path for path in annotations.rglob("*.txt") if _annotation(path.name))
-    files.sort(key=lambda path: path.stem.endswith("_r1"))
+    paths: dict[int, str] = {}
+    for path in walk(root):
+        match = IMAGE.fullmatch(path.rsplit("/", 1)[-1])
+        if match and os.path.exists(root / path):  # a link may lead nowhere
+            first = paths.setdefault(int(match[1]), path)
+            if first != path and not os.path.samefile(root / first, root / path):
+                raise SourceError(f"{root}: expected one image {match[1]}, found {first} and {path}")
+    files = [annotations / path for path in walk(annotations) if _annotation(path)]
+    files.sort(key=lambda path: (path.stem.endswith("_r1"), path.stem))
     if not files:
         raise SourceError(f"{annotations}: expected MIRFLICKR's annotation files (animals.txt ...), found none")
     listed = {}
     for path in files:
-        words = path.read_text().split()
-        if wrong := [word for word in words if not word.isdigit()]:
+        words = path.read_text(errors="replace").split()
+        if wrong := [word for word in words if not re.fullmatch("[0-9]{1,9}", word)]:
             raise SourceError(f"{path}: expected the numbers of images, found {wrong[0]!r}")
+        if path.stem in listed:
+            raise SourceError(f"{path}: expected one file of this name, found another below {annotations}")
         listed[path.stem] = np.array(words, np.int64)
     numbers = sorted(set(paths).union(*(values.tolist() for values in listed.values())))
     row = {number: index for index, number in enumerate(numbers)}
-    labels = np.zeros((len(numbers), len(files)), np.uint8)
+    labels = np.zeros((len(numbers), len(files)), np.int8)
     for column, values in enumerate(listed.values()):
         labels[[row[number] for number in values.tolist()], column] = 1
     names = [paths.get(number, f"im{number}.jpg") for number in numbers]

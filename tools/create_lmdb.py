@@ -5,13 +5,17 @@
     python tools/create_lmdb.py ARRAYS.npz OUT                                arrays `images` and `labels`
     python tools/create_lmdb.py OUT --check                                   read an LMDB through and verify it
 
-A record is a Datum: the image in `data` (raw pixels CHW, BGR; or an encoded jpg or png), the label vector in
-`float_data` (one-hot for a class index), and the index of the first label in `label` (-1 for none). Its key is
-`%08d_path`, the place in the list and the path, as convert_imageset writes it.
+Labels are read by the rule of python_layers/labels.py: label vectors of 0 and 1, or class numbers, of which the first
+is 0 unless --first-class says otherwise. Of a folder every file that is an image is taken, links are followed, and
+what is left out is counted.
 
-The LMDB is built in `OUT.partial` and renamed when it is whole: a build that is killed leaves nothing that could be
+Images are read by the rule of python_layers/pictures.py: upright, 8 bits a channel. --encode jpg or png stores a file's
+own bytes where each reader sees the same image in them, and otherwise a PNG of the image (or a JPEG, if --resize or
+--gray changed it). lmdb_records.py says what a record holds.
+
+The LMDB is built in `OUT.partial` and renamed when it is complete: a build that is killed leaves nothing that could be
 taken for one, and the next build clears it away. `OUT/source.json` says what it was built from; an output built
-from the same inputs is left as it is.
+from the same inputs is left as it is. Images that cannot be read are all named in one run.
 """
 
 from __future__ import annotations
@@ -20,81 +24,75 @@ import argparse
 import collections
 import contextlib
 import fcntl
-import importlib.util
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import lmdb
 import numpy as np
-from image_source import BadImage, Source, SourceError, decode, from_arrays, from_folder, from_list
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))
+
+from image_source import Source, SourceError, from_arrays, from_folder, from_list, is_plain
+from lmdb_records import BATCH_BYTES, LmdbError, check, make_datum, make_key, write_records
+from pictures import PictureError
 from progress import console, counter
 
-BATCH_RECORDS, BATCH_BYTES = 1024, 32 << 20  # one transaction
 FIRST_MAP = 4 * BATCH_BYTES  # the file takes what it holds; doubled whenever it is full
-KEY_BYTES = 511  # LMDB's limit; a longer path is cut, the number in front keeps the key unique
 CHUNK = 32  # images a worker thread takes at a time
+SHOWN = 10  # bad images named on the screen; a file names them all
+FIRST_BYTES = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG"}
 
 
-class LmdbError(RuntimeError):
-    """An LMDB that cannot be written, or is not what it should be."""
+class BadImages(ValueError):
+    """Images that cannot be read, more than may be skipped. `bad`: (name, what is wrong) of each."""
+
+    def __init__(self, message: str, bad: list[tuple[str, str]]):
+        super().__init__(message)
+        self.bad = bad
 
 
-def _messages():
-    """Caffe's messages without the rest of Caffe: `import caffe` takes two seconds, as long as 2,000 images."""
-    caffe = importlib.util.find_spec("caffe")
-    if caffe is None:
-        raise ModuleNotFoundError("the package caffe is not installed: run `pip install -e .` in the project's folder")
-    path = Path(caffe.origin).parent / "proto" / "caffe_pb2.py"
-    spec = importlib.util.spec_from_file_location("caffe_messages", path)
-    messages = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(messages)
-    return messages
+def describe_bad(bad: Sequence[tuple[str, str]], total: int, where: object, more: object) -> str:
+    """What is wrong with which images, one a line, as many as can be read on a screen; the file `more` names them all.
 
-
-Datum = _messages().Datum
-
-
-def make_datum(pixels: np.ndarray, raw: bytes | None, labels: np.ndarray, first: int, encode: str) -> bytes:
-    """A serialised Datum of an image, BGR (H, W, 3) or grey (H, W) uint8, and its label vector (C,).
-
-    `encode`: raw, jpg or png; `raw` are the image file's own bytes where they may be stored as they are.
+    bad: (name, what is wrong) of each; total: images there are.
     """
-    datum = Datum(label=first)
-    datum.channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    datum.height, datum.width = pixels.shape[:2]
-    datum.float_data.extend(labels.tolist())
-    if encode == "raw":
-        datum.data = pixels.tobytes() if pixels.ndim == 2 else pixels.transpose(2, 0, 1).tobytes()
-    else:
-        datum.encoded = True
-        datum.data = raw if raw is not None else cv2.imencode("." + encode, pixels)[1].tobytes()
-    return datum.SerializeToString()
+    lines = [f"{where}: {len(bad):,} of {total:,} images cannot be read:"]
+    lines += [f"  {message}" for _, message in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        lines.append(f"  and {len(bad) - SHOWN:,} more; {more} names them all")
+    return "\n".join(lines)
 
 
-def _record(source: Source, index: int, resize: tuple[int, int] | None, gray: bool, encode: str) -> bytes:
-    pixels, raw = source.read(index, gray)
-    suffix = Path(source.names[index]).suffix.lower().replace("jpeg", "jpg")
-    keep = raw is not None and resize is None and not gray and suffix == "." + encode
+def _record(source: Source, index: int, resize: tuple[int, int] | None, gray: bool, encode: str) -> tuple[bytes, bool]:
+    """The record of an image, and whether a file of the wanted encoding had to be encoded again for its content."""
+    pixels, data = source.read(index, gray)
+    changed = False
     if resize is not None and pixels.shape[:2] != tuple(resize):
-        pixels = cv2.resize(pixels, (resize[1], resize[0]))  # bilinear, as convert_imageset
-    return make_datum(pixels, raw if keep else None, source.vector(index), source.first(index), encode)
+        pixels = cv2.resize(pixels, (resize[1], resize[0])).reshape(*resize, -1)  # bilinear, as convert_imageset
+        data = None
+    if data is not None and not (encode in FIRST_BYTES and data.startswith(FIRST_BYTES[encode])):
+        data = None
+    if data is not None and not is_plain(data, pixels):
+        data, changed = None, not gray
+    encode = "png" if changed else encode  # a second JPEG of a JPEG would be another image
+    return make_datum(pixels, data, source.vector(index), source.first(index), encode), changed
 
 
-def _records(source: Source, order: np.ndarray, **how) -> Iterator[tuple[int, bytes | BadImage]]:
+def _records(source: Source, order: np.ndarray, **how) -> Iterator[tuple[int, tuple[bytes, bool] | PictureError]]:
     """(place, record or what is wrong with the image) in the given order, made by parallel threads."""
 
-    def make(start: int) -> list[tuple[int, bytes | BadImage]]:
-        made: list[tuple[int, bytes | BadImage]] = []
+    def make(start: int) -> list[tuple[int, tuple[bytes, bool] | PictureError]]:
+        made: list[tuple[int, tuple[bytes, bool] | PictureError]] = []
         for place in range(start, min(start + CHUNK, len(order))):
             try:
                 made.append((place, _record(source, int(order[place]), **how)))
-            except BadImage as error:
+            except PictureError as error:
                 made.append((place, error))
         return made
 
@@ -111,37 +109,6 @@ def _records(source: Source, order: np.ndarray, **how) -> Iterator[tuple[int, by
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def write_records(environment: lmdb.Environment, records: Iterable[tuple[bytes, bytes]]) -> int:
-    """Append (key, value) records, keys ascending, in transactions; the map doubles whenever it is full.
-
-    Returns how many were written.
-    """
-    batch: list[tuple[bytes, bytes]] = []
-    size = written = 0
-
-    def commit() -> None:
-        while batch:
-            try:
-                with environment.begin(write=True) as transaction:
-                    for key, value in batch:
-                        if not transaction.put(key, value, append=True):
-                            raise LmdbError(f"the key {key!r} stands twice")
-                return
-            except lmdb.MapFullError:
-                environment.set_mapsize(environment.info()["map_size"] * 2)
-
-    for record in records:
-        batch.append(record)
-        size += len(record[1])
-        written += 1
-        if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
-            commit()
-            batch.clear()
-            size = 0
-    commit()
-    return written
 
 
 @contextlib.contextmanager
@@ -180,16 +147,16 @@ def publish(partial: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def is_whole(out: Path, recipe: dict) -> bool:
-    """True if `out` was built from this recipe and is complete."""
+def _read_facts(out: Path, recipe: dict) -> dict | None:
+    """What source.json says of an LMDB that was built from this recipe and is complete; else None."""
     try:
         facts = json.loads((out / "source.json").read_text())
         if facts["recipe"] != recipe or (out / "data.mdb").stat().st_size != facts["bytes"]:
-            return False
+            return None
         with lmdb.open(str(out), readonly=True, lock=False) as environment:
-            return environment.stat()["entries"] == facts["records"]
-    except (OSError, ValueError, KeyError, lmdb.Error):
-        return False
+            return facts if environment.stat()["entries"] == facts["records"] else None
+    except (OSError, ValueError, KeyError, TypeError, lmdb.Error):
+        return None
 
 
 def build(
@@ -201,12 +168,13 @@ def build(
     encode: str = "raw",
     shuffle: bool = False,
     seed: int = 0,
-    skip_bad: bool = False,
+    skip_bad: float = 0,
 ) -> tuple[int, int]:
     """Write the LMDB folder `out` from a source. Returns (records, images skipped as bad).
 
-    resize: (height, width). Raises BadImage for an unreadable image unless `skip_bad`, LmdbError where `out` exists
-    and was not built by this tool or where the disk is full. Leaves an output built from the same inputs as it is.
+    resize: (height, width). skip_bad: how many images may be skipped because they cannot be read. Raises BadImages
+    where there are more, when all have been read; LmdbError where `out` exists and was not built by this tool, where no
+    image can be read, or where the disk is full. Leaves an output built from the same inputs as it is.
     """
     out = Path(out)
     recipe = {
@@ -217,29 +185,33 @@ def build(
         "encode": encode,
         "shuffle": shuffle,
         "seed": seed if shuffle else None,
-        "skip_bad": skip_bad,
+        "upright": True,
     }
-    if is_whole(out, recipe):
-        facts = json.loads((out / "source.json").read_text())
-        console.print(f"{out}: already there and whole ({facts['records']:,} records)")
+    for sentence in (*source.notes, *source.left_out.sentences(source.where(None))):
+        console.print(sentence, markup=False)
+    facts = _read_facts(out, recipe)
+    if facts is not None and facts["skipped"] <= skip_bad:
+        console.print(f"{out}: already there and complete ({facts['records']:,} records)")
         return facts["records"], facts["skipped"]
     if out.exists() and not (out / "source.json").exists():
         raise LmdbError(f"{out} exists and was not built by this tool (no source.json): remove it or name another")
     order = np.random.RandomState(seed).permutation(len(source)) if shuffle else np.arange(len(source))
-    bad: list[str] = []
+    bad: list[tuple[str, str]] = []
+    encoded_again = 0
+    named = out.with_name(out.name + ".bad.txt")  # names the bad images of a build that was refused
     with partial_folder(out) as partial, counter() as progress:
         task = progress.add_task(out.name, total=len(order))
 
         def records() -> Iterator[tuple[bytes, bytes]]:
+            nonlocal encoded_again
             for place, record in _records(source, order, resize=resize, gray=gray, encode=encode):
                 progress.advance(task)
-                if isinstance(record, BadImage):
-                    if not skip_bad:
-                        raise record
-                    bad.append(str(record))
-                    continue
                 name = source.names[order[place]]
-                yield f"{place:08d}_{name}".encode(errors="surrogateescape")[:KEY_BYTES], record
+                if isinstance(record, PictureError):
+                    bad.append((name, str(record)))
+                elif len(bad) <= skip_bad:  # else the rest is only looked through for bad ones
+                    encoded_again += record[1]
+                    yield make_key(place, name), record[0]
 
         try:
             with lmdb.open(str(partial), map_size=FIRST_MAP, sync=False) as environment:
@@ -247,14 +219,22 @@ def build(
                 environment.sync(True)
         except lmdb.Error as error:
             raise LmdbError(f"{out}: cannot write the LMDB ({error}); is the disk full?") from None
+        text = "".join(f"{message}\n" for _, message in bad).encode(errors="surrogateescape")
+        if len(bad) > skip_bad:
+            if len(bad) > SHOWN:
+                named.write_bytes(text)
+            remedy = f"\nReplace them, or leave them out: --skip-bad {len(bad)}"
+            raise BadImages(describe_bad(bad, len(order), out, named) + remedy, bad)
         if not written:
-            raise LmdbError(f"{out}: none of the {len(order)} images can be read; the first: {bad[0]}")
+            raise LmdbError(f"{out}: none of the {len(order):,} images can be read; the first: {bad[0][1]}")
         if bad:
-            (partial / "skipped.txt").write_text("\n".join(bad) + "\n", errors="surrogateescape")
+            (partial / "skipped.txt").write_bytes(text)
         facts = {
             "recipe": recipe,
             "records": written,
             "skipped": len(bad),
+            "encoded_again": encoded_again,
+            "left_out": source.left_out.kinds,
             "bytes": (partial / "data.mdb").stat().st_size,
         }
         with open(partial / "source.json", "w") as stream:
@@ -262,95 +242,54 @@ def build(
             stream.flush()
             os.fsync(stream.fileno())
         publish(partial, out)
+    named.unlink(missing_ok=True)
     note = f", {len(bad):,} skipped as bad (skipped.txt names them)" if bad else ""
+    if encoded_again:
+        note += f", {encoded_again:,} stored as PNG (not every reader sees the same image in the file's own bytes)"
     console.print(f"{out}: wrote {written:,} records, {facts['bytes'] / 1e6:.1f} MB{note}")
     return written, len(bad)
 
 
-def check(out: str | os.PathLike) -> dict:
-    """Read an LMDB through: keys in order, each record a Datum, images decodable, label vectors of one length.
-
-    Returns {"records", "shapes": {(C, H, W): count}, "labels": C}. Raises LmdbError naming the first record that
-    is wrong, or if the number of records is not the one it was built with.
-    """
-    out = Path(out)
-    if not (out / "data.mdb").exists():
-        raise LmdbError(f"{out}: expected an LMDB (a folder with data.mdb), found none")
-    shapes: collections.Counter = collections.Counter()
-    length, found, last = None, 0, -1
-    try:
-        with (
-            lmdb.open(str(out), readonly=True, lock=False) as environment,
-            environment.begin() as transaction,
-            counter() as progress,
-        ):
-            entries = environment.stat()["entries"]
-            task = progress.add_task(f"check {out.name}", total=entries)
-            for key, value in transaction.cursor():
-                last = _check_key(out, key, last)
-                shape, labels = _check_datum(f"{out}: record {key.decode(errors='replace')}", value)
-                shapes[shape] += 1
-                found += 1
-                progress.advance(task)
-                length = labels if length is None else length
-                if labels != length:
-                    raise LmdbError(
-                        f"{out}: record {key.decode(errors='replace')}: expected {length} labels as in "
-                        f"the first record, found {labels}"
-                    )
-    except lmdb.Error as error:
-        raise LmdbError(f"{out}: not a whole LMDB ({error}); build it again") from None
-    facts = json.loads((out / "source.json").read_text()) if (out / "source.json").exists() else {}
-    expected = facts.get("records", entries)
-    if found != expected or not expected:
-        raise LmdbError(f"{out}: expected {expected or 'at least one'} records, found {found}; build it again")
-    return {"records": found, "shapes": dict(shapes), "labels": length}
-
-
-def _check_key(out: Path, key: bytes, last: int) -> int:
-    digits, bar, _ = key.partition(b"_")
-    if not bar or len(digits) < 8 or not digits.isdigit():
-        raise LmdbError(f"{out}: expected keys such as 00000000_path, found {key!r}")
-    if int(digits) <= last:
-        raise LmdbError(f"{out}: key {key!r} follows number {last}: keys must ascend")
-    return int(digits)
-
-
-def _check_datum(name: str, value: bytes) -> tuple[tuple[int, int, int], int]:
-    """The shape (C, H, W) and number of labels of a serialised Datum."""
-    datum = Datum()
-    try:
-        datum.ParseFromString(value)
-    except Exception as error:  # protobuf's DecodeError lives in a different module from version to version
-        raise LmdbError(f"{name}: not a Datum ({error})") from None
-    shape = (datum.channels, datum.height, datum.width)
-    if datum.encoded:
-        pixels = decode(datum.data, gray=datum.channels == 1)
-        if pixels is None:
-            raise LmdbError(f"{name}: its image cannot be decoded")
-        found = (1 if pixels.ndim == 2 else pixels.shape[2], *pixels.shape[:2])
-        if shape not in (found, (0, 0, 0)):
-            raise LmdbError(f"{name}: its image is {found}, the Datum says {shape}")
-        shape = found
-    elif len(datum.data) != np.prod(shape) or not datum.data:
-        raise LmdbError(f"{name}: expected {np.prod(shape)} bytes for an image of {shape}, found {len(datum.data)}")
-    return shape, len(datum.float_data)
-
-
-def open_source(path: str, root: str, images: str | None, classes: int | None) -> Source:
+def open_source(path: str, options: argparse.Namespace) -> Source:
     """The source a command line names: a folder, an .npz file, or a list file."""
+    first = {"classes": options.classes, "first_class": options.first_class}
+    listed = {"root": options.root, "images": options.images, "encoding": options.encoding}
     if os.path.isdir(path):
-        kind, unused = "a folder per class", {"--root": root, "--images": images, "--classes": classes}
-        source = from_folder
+        kind, unused = "a folder per class", {**listed, **first, "labels": options.labels}
     elif path.endswith(".npz"):
-        kind, unused = "an .npz file", {"--root": root, "--images": images}
-        source = from_arrays
+        kind, unused = "an .npz file", listed
     else:
-        return from_list(path, root, images, classes)
+        kind, unused = "a list file", {"labels": options.labels}
     for option, value in unused.items():
-        if value:
-            raise SourceError(f"{option} does not go with {kind} ({path})")
-    return source(path) if source is from_folder else source(path, classes)
+        if value is not None:
+            raise SourceError(f"--{option.replace('_', '-')} does not go with {kind} ({path})")
+    if os.path.isdir(path):
+        return from_folder(path)
+    if path.endswith(".npz"):
+        return from_arrays(path, declared=options.labels, **first)
+    return from_list(path, options.root or "", options.images, encoding=options.encoding or "utf-8", **first)
+
+
+def _spell_out_skip_bad(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a number behind each --skip-bad: without one it means any number."""
+    spelled = list(arguments)
+    for place, argument in enumerate(arguments):
+        following = arguments[place + 1 : place + 2]
+        if argument == "--skip-bad" and not (following and following[0].isdigit()):
+            spelled[place] = "--skip-bad=inf"
+    return spelled
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type for argparse: a whole number of at least `least`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected at least {least}, found {text}")
+        return value
+
+    return number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -363,27 +302,33 @@ def main(arguments: list[str] | None = None) -> int:
         help="SOURCE OUT, or only OUT with --check; SOURCE is a "
         "list file, a folder with a folder per class, or an .npz file (images, labels)",
     )
-    parser.add_argument("--root", default="", help="folder that a list's paths start from")
+    parser.add_argument("--root", help="folder that a list's paths start from")
     parser.add_argument("--images", help=".npy file of images; a list's paths are then its row numbers")
-    parser.add_argument("--classes", type=int, help="number of classes (default: the highest class index + 1)")
-    parser.add_argument("--resize", type=int, nargs=2, metavar=("H", "W"), help="resize every image to H x W")
+    parser.add_argument("--encoding", help="of a list: latin-1, gbk, ... (default: utf-8)")
+    parser.add_argument("--classes", type=at_least(1), help="number of classes (default: the highest class number + 1)")
+    parser.add_argument("--first-class", type=at_least(0), metavar="N", help="number of the first class (default: 0)")
+    parser.add_argument("--labels", choices=("classes", "vectors"), help="what an array of labels (N, 1) holds")
+    parser.add_argument("--resize", type=at_least(1), nargs=2, metavar=("H", "W"), help="resize every image to H x W")
     parser.add_argument("--gray", action="store_true", help="store one grey channel")
     parser.add_argument("--encode", choices=("jpg", "png", "raw"), default="raw", help="default: raw pixels")
     parser.add_argument("--shuffle", action="store_true", help="shuffle the order of the list")
     parser.add_argument("--seed", type=int, default=0, help="seed of --shuffle (default: 0)")
-    parser.add_argument("--skip-bad", action="store_true", help="leave unreadable images out, and count them")
+    parser.add_argument(
+        "--skip-bad",
+        type=lambda text: float(text) if text == "inf" else at_least(0)(text),
+        default=0,
+        metavar="[N]",
+        help="leave out images that cannot be read, at most N (without N: any number), and count them",
+    )
     parser.add_argument("--check", action="store_true", help="read OUT through and verify every record")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_spell_out_skip_bad(sys.argv[1:] if arguments is None else arguments))
     if len(options.paths) > 2 or (len(options.paths) == 1 and not options.check):
         parser.error("expected SOURCE OUT, or OUT --check")
-    if options.resize and min(options.resize) < 1:
-        parser.error(f"--resize: expected a height and width of at least 1, found {options.resize}")
     out = options.paths[-1]
     try:
         if len(options.paths) == 2:
-            source = open_source(options.paths[0], options.root, options.images, options.classes)
             build(
-                source,
+                open_source(options.paths[0], options),
                 out,
                 resize=options.resize and tuple(options.resize),
                 gray=options.gray,
@@ -396,10 +341,10 @@ def main(arguments: list[str] | None = None) -> int:
             facts = check(out)
             shapes = ", ".join(f"{count:,} of {shape}" for shape, count in facts["shapes"].items())
             console.print(
-                f"{out}: {facts['records']:,} records are whole; images (C, H, W): {shapes}; "
+                f"{out}: {facts['records']:,} records are complete; images (C, H, W): {shapes}; "
                 f"{facts['labels']} labels each"
             )
-    except (LmdbError, SourceError, BadImage, OSError) as error:
+    except (LmdbError, OSError, ValueError) as error:
         print(f"create_lmdb: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,7 +1,8 @@
 """Get a data set, cut it into query, training and database images, and build the three LMDBs.
 
     python tools/get_data.py fashion_mnist [--root data] [--seed 0]
-    python tools/get_data.py cifar10|nus_wide|flickr25k [--split NAME] [--seed 0] [--from FOLDER] [--allow-missing N]
+    python tools/get_data.py cifar10|nus_wide|flickr25k [--split NAME] [--seed 0] [--from FOLDER]
+        [--allow-missing N] [--skip-bad N] [--allow-overlap]
     python tools/get_data.py path/to/recipe.json ...
 
 What a data set but Fashion-MNIST is made of, and how it is cut, stands in its recipe (tools/recipes.py); its folder's
@@ -27,8 +28,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import create_lmdb
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))
+
+import create_lmdb
 import recipe_data
 import recipes
 from codes import write_whole
@@ -225,13 +229,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", help="which of the recipe's splits (default: its first)")
     parser.add_argument("--from", dest="base", type=Path, metavar="FOLDER", help="where the data set's files lie")
     parser.add_argument("--allow-missing", type=int, metavar="N", help="go on without N images that are not there")
+    parser.add_argument("--skip-bad", type=int, metavar="N", help="go on without N images that cannot be read")
+    overlap = "take a published split whose query images are in the database too, and have this recorded"
+    parser.add_argument("--allow-overlap", action="store_true", default=None, help=overlap)
     options = parser.parse_args(arguments)
     root = Path(options.root)
-    others = {"split": options.split, "base": options.base, "allow_missing": options.allow_missing}
+    others = {key: getattr(options, key) for key in ("split", "base", "allow_missing", "skip_bad", "allow_overlap")}
     try:
         if options.dataset == "fashion_mnist":
-            if given := [value for value in others.values() if value is not None]:
-                raise ValueError(f"fashion_mnist has one split and nothing missing; {given[0]} does not go with it")
+            if given := [key for key, value in others.items() if value is not None]:
+                option = {"base": "from"}.get(given[0], given[0]).replace("_", "-")
+                raise ValueError(f"fashion_mnist has one split and nothing missing; --{option} does not go with it")
             prepare_fashion_mnist(root / "fashion_mnist", options.seed)
         else:
             if options.base is not None and not options.base.is_dir():

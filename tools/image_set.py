@@ -1,13 +1,14 @@
-"""The images of a data set before they are cut into query, training and database images."""
+"""The images of a data set before they are split into query, training and database images."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from image_source import SourceError
+from image_files import LeftOut, SourceError, walk
 
 
 class AbsentError(SourceError):
@@ -18,9 +19,11 @@ class AbsentError(SourceError):
 class Images:
     """N images with their labels.
 
-    `names` (N): paths below `root`, or rows of `array`. `labels`: (N,) class indices or (N, C) uint8 vectors of 0 and
-    1. `present` (N,) bool: False where the image is not there. `parts`: the rows of "query", "train" and "database"
-    where the source says them. `facts`: what else split.json should keep of the source.
+    `names` (N): paths below `root`, or rows of `array`. `labels`: (N,) class numbers, -1 where unknown, or (N, C) int8
+    vectors of 0 and 1, -1 throughout where unknown. `present` (N,) bool: False where the image is not there. `parts`:
+    the rows of "query", "train" and "database" where the source lists them, and `listed`: how many lines it has for
+    each. `facts`: what else split.json keeps of the source. `notes`: sentences for the user. `left_out`: what the
+    images' folder holds besides.
     """
 
     names: list[str]
@@ -30,7 +33,10 @@ class Images:
     array: Path | None = None
     present: np.ndarray | None = None
     parts: dict[str, np.ndarray] | None = None
+    listed: dict[str, int] = field(default_factory=dict)
     facts: dict = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def __post_init__(self) -> None:
         if self.present is None:
@@ -42,46 +48,72 @@ class Images:
             return self.labels > 0
         return self.labels[:, None] == np.arange(len(self.label_names))
 
-    def keep_most_frequent(self, count: int) -> None:
-        """Leave only the `count` labels that most images carry, in the order they had; ties: the earlier one.
+    def keep_labels(self, wanted: int | Sequence[str]) -> None:
+        """Leave only some of the labels: those named, in that order; or, of a number, those that most images carry, in
+        the order they had (ties: the earlier one).
 
-        Raises SourceError where there are fewer.
+        Raises SourceError where there are fewer, or none of that name.
         """
-        carried = self.carries()
-        if carried.shape[1] < count:
-            raise SourceError(f"expected at least {count} labels to choose from, found {carried.shape[1]}")
-        kept = np.sort(np.argsort(-carried.sum(0), kind="stable")[:count])
-        self.labels = carried[:, kept].astype(np.uint8)
+        carried, unknown = self.carries(), self.unknown()
+        if isinstance(wanted, int):
+            if carried.shape[1] < wanted:
+                raise SourceError(f"expected at least {wanted} labels to choose from, found {carried.shape[1]}")
+            kept = np.sort(np.argsort(-carried.sum(0), kind="stable")[:wanted])
+        else:
+            if missing := [name for name in wanted if name not in self.label_names]:
+                raise SourceError(f"labels: there is no {', '.join(map(repr, missing))}; the labels are "
+                                  f"{', '.join(self.label_names)}")  # fmt: skip
+            kept = np.array([self.label_names.index(name) for name in wanted])
+        self.labels = carried[:, kept].astype(np.int8)
+        self.labels[unknown] = -1
         self.label_names = [self.label_names[index] for index in kept]
+
+    def unknown(self) -> np.ndarray:
+        """Which image's labels are unknown, (N,) bool."""
+        return self.labels.reshape(len(self.labels), -1)[:, 0] < 0
 
 
 class Folder:
-    """The files below a folder, to find a listed image among."""
+    """The files below a folder, to find a listed image among. Links to files and folders are followed."""
 
     def __init__(self, root: Path):
         if not root.is_dir():
             raise AbsentError(f"{root}: expected the folder of the images, found none; put it there or name another")
         self.root = root
-        self._files = set()
-        for folder, _, files in os.walk(root):
-            start = os.path.relpath(folder, root).replace(os.sep, "/")
-            self._files.update(files if start == "." else (f"{start}/{name}" for name in files))
+        self.unreadable: list[str] = []  # folders
+        self._files = set(walk(root, failed=lambda place, error: self.unreadable.append(f"{place} ({error.strerror})")))
 
-    def find(self, listed: str) -> str | None:
-        """The longest end of a listed path that is a file here, as a path below `root`; None: there is none."""
+    def notes(self) -> list[str]:
+        """Sentences about the folders that cannot be read."""
+        return [f"the folder cannot be read, its images count as missing: {place}" for place in self.unreadable]
+
+    def _is_file(self, path: str) -> bool:
+        return path in self._files and os.path.exists(self.root / path)  # a link may lead nowhere
+
+    def find(self, listed: str, encoding: str = "utf-8") -> str | None:
+        """The longest end of a listed path that is a file here, as a path below `root`; None: there is none.
+
+        Slashes and backslashes separate folders. encoding: that of the list; file names in it are found too.
+        """
+        if listed in self._files:
+            return listed if self._is_file(listed) else None
         parts = [part for part in PurePosixPath(listed.replace("\\", "/")).parts if part not in ("/", ".")]
-        ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        return next((end for end in ends if end in self._files), None)
+        for start in range(len(parts)):
+            end = "/".join(parts[start:])
+            for name in (end, end if end.isascii() else os.fsdecode(end.encode(encoding, "surrogateescape"))):
+                if self._is_file(name):
+                    return name
+        return None
 
-    def find_all(self, listed: list[str]) -> tuple[list[str], np.ndarray]:
+    def find_all(self, listed: list[str], encoding: str = "utf-8") -> tuple[list[str], np.ndarray]:
         """(names below the folder, as listed where missing; which of them are there) of listed paths.
 
         Raises SourceError where two lines stand for one image.
         """
-        found = [self.find(name) for name in listed]
+        paths = [self.find(name, encoding) for name in listed]
         seen: dict[str, str] = {}
-        for name, path in zip(listed, found, strict=True):
+        for name, path in zip(listed, paths, strict=True):
             if path is not None and seen.setdefault(path, name) != name:
                 raise SourceError(f"{name!r} and {seen[path]!r} are both listed for {self.root / path}")
-        names = [name if path is None else path for name, path in zip(listed, found, strict=True)]
-        return names, np.array([path is not None for path in found], bool)
+        names = [name if path is None else path for name, path in zip(listed, paths, strict=True)]
+        return names, np.array([path is not None for path in paths], bool)

@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import create_lmdb
 import dataset_sources
 import numpy as np
+import pictures
 from codes import write_whole
 from image_set import AbsentError, Images
 from image_source import from_list
 from progress import console
 from recipes import Recipe, RecipeError, Split
-from splits import LISTS, SplitError, check_disjoint, draw, list_text, verify
+from splits import LISTS, SplitError, check_disjoint, differences, draw, list_text, verify
+
+JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What `make data` goes on with: images that are not there, images that cannot be read, lists that overlap."""
+
+    missing: int = 0
+    bad: int = 0
+    overlap: bool = False
 
 
 def _write(path: Path, text: str) -> None:
     write_whole(path, lambda stream: stream.write(text.encode("utf-8", "surrogateescape")))
 
 
-def _missing(images: Images, split: Split) -> list[str]:
-    """The images that the split could have used, had they been there."""
+def _say(sentence: str) -> None:
+    console.print(sentence, markup=False)
+
+
+def _wanted(images: Images, split: Split) -> np.ndarray:
+    """Which images the split could use, had they been there, (N,) bool."""
     wanted = images.carries().any(1) | split.keep_unlabelled
     if images.parts is not None:
         listed = np.zeros(len(images.names), bool)
         listed[np.concatenate([*images.parts.values()])] = True
         wanted &= listed
-    return [images.names[row] for row in np.flatnonzero(wanted & ~images.present)]
+    return wanted
 
 
 def _report_missing(missing: list[str], images: Images, folder: Path, allowed: int) -> None:
@@ -39,12 +56,13 @@ def _report_missing(missing: list[str], images: Images, folder: Path, allowed: i
     _write(path, "".join(f"{name}\n" for name in missing))
     count, total = f"{len(missing):,}", f"{len(images.names):,}"
     if len(missing) > allowed:
+        unreadable = "".join(f"; {sentence}" for sentence in images.notes if "cannot be read" in sentence)
         raise RecipeError(
             f"{count} of {total} images are not under {images.root}, the first of them {missing[0]} ({path} names them "
-            f"all); put them there, or go on without them: --allow-missing {len(missing)} "
+            f"all{unreadable}); put them there, or go on without them: --allow-missing {len(missing)} "
             f"(make data ... MISSING={len(missing)})"
         )
-    console.print(f"{folder}: {count} of {total} images are missing and left out; {path} names them")
+    _say(f"{folder}: {count} of {total} images are missing and left out; {path} names them")
 
 
 def _encoding(images: Images) -> str:
@@ -52,33 +70,69 @@ def _encoding(images: Images) -> str:
     if images.array is not None:
         return "raw"
     suffixes = {Path(name).suffix.lower() for name in images.names}
-    return "jpg" if suffixes <= {".jpg", ".jpeg"} else "png"
+    return "jpg" if suffixes <= JPEG_SUFFIXES else "png"
+
+
+def _describe(images: Images, split: Split, rows: dict[str, np.ndarray], unlabelled: int) -> list[str]:
+    """What a user should know of the split's sets, in sentences."""
+    sentences = [*images.notes, *images.left_out.sentences(images.root)]
+    if images.parts is not None:
+        for name, facts in differences(images, split, rows).items():
+            if reasons := ", ".join(f"{count:,} {reason}" for reason, count in facts["left_out"].items()):
+                sentences.append(f"{name}: listed {facts['listed']:,}, kept {facts['kept']:,}: left out {reasons}")
+            if facts["unlabelled"] and split.keep_unlabelled:
+                count = f"{facts['unlabelled']:,} of {facts['kept']:,}"
+                sentences.append(f"{name}: {count} images carry none of the labels; they are kept, as listed")
+    elif unlabelled:
+        fate = "kept in the database" if split.keep_unlabelled else "left out"
+        sentences.append(f"{unlabelled:,} of {len(images.names):,} images carry none of the labels: {fate}")
+    if empty := [name for name, any_ in zip(images.label_names, images.carries().any(0), strict=True) if not any_]:
+        shown = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
+        sentences.append(f"labels that no image carries: {shown} ({len(empty):,} of {len(images.label_names):,})")
+    return sentences
 
 
 def write_lists(
-    recipe: Recipe, split: Split, seed: int, folder: Path, base: Path | None = None, allow_missing: int = 0
+    recipe: Recipe,
+    split: Split,
+    seed: int,
+    folder: Path,
+    base: Path | None = None,
+    allowed: Allowed = Allowed(),
+    bad: dict[str, str] | None = None,
 ) -> dict:
     """Write query.txt, train.txt, database.txt and split.json into `folder`. Returns what split.json holds.
 
-    base: the folder that the source's paths start from; default: the recipe's. Lists that are there and the same are
-    left alone. Raises RecipeError, SourceError, SplitError, and RecipeError where more than `allow_missing` images are
-    not there (missing.txt then names them).
+    base: the folder that the source's paths start from; default: the recipe's. bad: images that cannot be read, and
+    what is wrong with each; they are left out before anything is drawn, as missing ones are. Lists that are there and
+    the same are left alone. Raises RecipeError, SourceError, SplitError, and RecipeError where more images are missing
+    than `allowed` (missing.txt then names them).
     """
     folder.mkdir(parents=True, exist_ok=True)
     images = dataset_sources.read(split.source, base or recipe.path.parent, folder)
     if split.labels is not None:
-        images.keep_most_frequent(split.labels)
-    missing = _missing(images, split)
-    _report_missing(missing, images, folder, allow_missing)
+        images.keep_labels(split.labels)
+    wanted = _wanted(images, split)
+    missing = [images.names[row] for row in np.flatnonzero(wanted & ~images.present)]
+    _report_missing(missing, images, folder, allowed.missing)
+    unreadable = np.array([name in (bad or {}) for name in images.names], bool) & images.present
+    images.present &= ~unreadable
     rows = draw(images, split, seed)
-    texts = {f"{name}.txt": list_text(images, rows[name]) for name in LISTS}
+    texts = {}
+    for name in LISTS:
+        names = [images.names[row] for row in rows[name]]
+        texts[f"{name}.txt"] = list_text(names, images.labels[rows[name]].reshape(len(names), -1).tolist())
     encoded = {name: text.encode("utf-8", "surrogateescape") for name, text in texts.items()}
+    unlabelled = int((~images.carries().any(1) & images.present).sum())
     facts = {
         "recipe": None if recipe.is_built_in() else str(recipe.path.resolve()),
         **split.facts(),
         "seed": seed,
         "from": None if base is None else str(base.resolve()),
         "missing": len(missing),
+        "bad": int((unreadable & wanted).sum()),
+        "left_out": images.left_out.kinds,
+        "unlabelled": unlabelled,
         "counts": {name: len(rows[name]) for name in LISTS},
         "label_names": images.label_names,
         "facts": images.facts,
@@ -90,53 +144,105 @@ def write_lists(
         },
         "sha256": {name: hashlib.sha256(raw).hexdigest() for name, raw in encoded.items()},
     }
-    record = folder / "split.json"
+    if images.parts is not None:
+        facts["listed"] = differences(images, split, rows)
+    record, before = folder / "split.json", _recorded(folder)
+    for sentence in _describe(images, split, rows, unlabelled):
+        _say(f"  {sentence}")
     same = all((folder / name).exists() and (folder / name).read_bytes() == raw for name, raw in encoded.items())
-    if not same or not record.exists() or json.loads(record.read_text()) != facts:
+    if same and {key: value for key, value in before.items() if key != "overlap"} == facts:
+        facts = before
+        console.print(f"{folder}: the lists are already there and complete")
+    else:
         record.unlink(missing_ok=True)
         for name, text in texts.items():
             _write(folder / name, text)
         _write(folder / "label_names.txt", "".join(f"{name}\n" for name in images.label_names))
-        check_disjoint({name: folder / f"{name}.txt" for name in LISTS}, split.database != "rest")
+        known = before.get("overlap") or {} if before.get("split") == split.name else {}
+        paths = {name: folder / f"{name}.txt" for name in LISTS}
+        _, overlap = check_disjoint(paths, split.database != "rest", None if allowed.overlap else known)
+        facts |= {"overlap": overlap} if overlap else {}
         _write(record, json.dumps(facts, indent=1) + "\n")
         console.print(f"{folder}: wrote query.txt, train.txt, database.txt and split.json")
-    else:
-        console.print(f"{folder}: the lists are already there and whole")
+    for pair, count in facts.get("overlap", {}).items():
+        one, _, other = pair.partition("_in_")
+        _say(f"  LEAK: {count:,} {one} images are {other} images too; the scores of this split flatter")
     counts = ", ".join(f"{len(rows[name]):,} {name}" for name in LISTS)
     how = "as listed" if split.database == "listed" else f"drawn with seed {seed}"
+    if left_out := sum(each["listed"] - each["kept"] for each in facts.get("listed", {}).values()):
+        how += f" but for {left_out:,}"
     console.print(f"  split {split.name!r}: {counts} images, {len(images.label_names)} labels, {how}; R {split.R}")
     return facts
 
 
-def build_lmdbs(folder: Path) -> None:
+def build_lmdbs(folder: Path) -> dict[str, str]:
     """Build train_lmdb, query_lmdb and database_lmdb from the lists that split.json describes.
 
-    Raises create_lmdb.LmdbError, image_source.BadImage, SourceError.
+    Returns the images that cannot be read, and what is wrong with each; an LMDB that would hold one is not written.
+    Raises create_lmdb.LmdbError, SourceError.
     """
     how = json.loads((folder / "split.json").read_text())["images"]
     array = None if how["array"] is None else folder / how["array"]
+    bad: dict[str, str] = {}
     for name in ("train", "query", "database"):
-        path = folder / f"{name}.txt"
-        source = from_list(path, how["root"] or "", array, how["classes"])
-        create_lmdb.build(source, folder / f"{name}_lmdb", encode=how["encode"])
+        source = from_list(folder / f"{name}.txt", how["root"] or "", array, how["classes"])
+        try:
+            create_lmdb.build(source, folder / f"{name}_lmdb", encode=how["encode"])
+        except create_lmdb.BadImages as error:
+            bad |= error.bad
+            (folder / f"{name}_lmdb.bad.txt").unlink(missing_ok=True)  # bad_images.txt names them
+    return bad
 
 
 def _recorded(folder: Path) -> dict:
     """What split.json says, {} where there is none."""
     try:
-        return json.loads((folder / "split.json").read_text())
+        facts = json.loads((folder / "split.json").read_text())
     except (OSError, ValueError):
         return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _is_whole(folder: Path, split: Split, seed: int) -> bool:
-    """True if the lists and LMDBs of this split are there, whole and fit each other."""
+    """True if the lists and LMDBs of this split are there, complete and fit each other."""
     try:
         facts = verify(folder)
     except SplitError:
         return False
     built = all((folder / f"{name}_lmdb" / "source.json").exists() for name in LISTS)
     return built and (facts["split"], facts["seed"]) == (split.name, seed)
+
+
+def _still_bad(folder: Path, root: str | None) -> dict[str, str]:
+    """The images that bad_images.txt names and that still cannot be read."""
+    try:
+        names = (folder / "bad_images.txt").read_text("utf-8", "surrogateescape").split("\n")
+    except OSError:
+        return {}
+    bad = {}
+    for name in filter(None, names):
+        path = Path(root or "") / name
+        try:
+            pictures.decode(path.read_bytes(), None, str(path))
+        except OSError:
+            pass  # it is missing, not bad
+        except pictures.PictureError as error:
+            bad[name] = str(error)
+    return bad
+
+
+def _report_bad(bad: dict[str, str], total: int, folder: Path, allowed: int) -> None:
+    """Write bad_images.txt. Raises RecipeError where more images cannot be read than are allowed."""
+    path = folder / "bad_images.txt"
+    if not bad:
+        path.unlink(missing_ok=True)
+        return
+    _write(path, "".join(f"{name}\n" for name in bad))
+    message = create_lmdb.describe_bad([*bad.items()], total, folder, path)
+    if len(bad) > allowed:
+        raise RecipeError(f"{message}\nReplace them, or go on without them: --skip-bad {len(bad)} "
+                          f"(make data ... SKIP_BAD={len(bad)})")  # fmt: skip
+    _say(f"{message}\nThey are left out; {path} names them")
 
 
 def prepare(
@@ -146,25 +252,39 @@ def prepare(
     seed: int | None = None,
     base: Path | None = None,
     allow_missing: int | None = None,
+    skip_bad: int | None = None,
+    allow_overlap: bool = False,
 ) -> dict:
     """Everything a training needs of a recipe's data set, in `folder`.
 
     What is None is as it was the last time (split.json); the first time it is the recipe's first split, seed 0, the
-    recipe's folder, and no missing image. Where the source is not there any more, but what was made from it is whole,
-    that is taken as it is. Returns what split.json holds.
+    recipe's folder, and no image missing or bad. Images that cannot be read show when the LMDBs are built: they are
+    then all named, or, if as many may be skipped, left out, and the split is drawn again without them. Where the source
+    is not there any more, but what was made from it is complete, that is taken as it is. Returns what split.json holds.
     """
     before = _recorded(folder)
     chosen = recipe.split(before.get("split") if split is None and before.get("split") in recipe.splits else split)
     seed = before.get("seed", 0) if seed is None else seed
     if base is None and before.get("from") is not None:
         base = Path(before["from"])
-    allowed = before.get("missing", 0) if allow_missing is None else allow_missing
+    allowed = Allowed(
+        before.get("missing", 0) if allow_missing is None else allow_missing,
+        before.get("bad", 0) if skip_bad is None else skip_bad,
+        allow_overlap,
+    )
+    bad = _still_bad(folder, before.get("images", {}).get("root"))
     try:
-        facts = write_lists(recipe, chosen, seed, folder, base, allowed)
+        while True:
+            facts = write_lists(recipe, chosen, seed, folder, base, allowed, bad)
+            more = build_lmdbs(folder)
+            bad |= more
+            counts = facts["counts"]
+            total = sum(counts.values()) - counts["train"] * (facts["database"] in ("rest and train", "train"))
+            _report_bad(bad, total + facts["bad"], folder, allowed.bad)
+            if not more:
+                return facts
     except AbsentError as error:
         if not _is_whole(folder, chosen, seed):
             raise
-        console.print(f"{folder}: {error}. The lists and LMDBs made from it are whole and taken as they are")
+        _say(f"{folder}: {error}. The lists and LMDBs made from it are complete and taken as they are")
         return before
-    build_lmdbs(folder)
-    return facts

@@ -14,8 +14,9 @@ splits   by name, the first is the default. Of each:
   database      "rest": all others; "rest and train": those and the training images; "train": the training images;
                 "listed"
   R             ranks that MAP looks at: a number, "all", or "not stated" (then it is scored as "all")
-  labels        how many labels are kept, the most frequent ones (default: all)
-  keep_unlabelled  true: images without any of the labels stay in the database (default: they are left out)
+  labels        which labels are kept: a list of their names, or how many, the most frequent ones (default: all)
+  keep_unlabelled  true: images without any of the labels stay in the database (and in a "listed" split in the sets that
+                list them); false: they are left out, and counted. Default: true for a "listed" split, else false
   source        which of `sources`
   note          a sentence about the split, kept in split.json
 """
@@ -47,7 +48,7 @@ class Split:
     train: int | dict | str
     database: str
     R: int | str
-    labels: int | None = None
+    labels: int | list[str] | None = None
     keep_unlabelled: bool = False
     note: str | None = None
 
@@ -85,7 +86,7 @@ class Recipe:
 def _keys(where: str, given: object, required: tuple, optional: tuple = ()) -> dict:
     """`given`, a JSON object with the required keys and no others but the optional ones."""
     if not isinstance(given, dict):
-        raise RecipeError(f"{where}: expected an object, found {json.dumps(given)}")
+        raise RecipeError(f"{where}: expected an object, found {shown(given)}")
     for key in required:
         if key not in given:
             raise RecipeError(f"{where}: the key {key!r} is missing")
@@ -95,13 +96,43 @@ def _keys(where: str, given: object, required: tuple, optional: tuple = ()) -> d
     return given
 
 
+def _load(path: Path) -> object:
+    """What a JSON file holds; a key that stands twice in an object is refused. Raises RecipeError."""
+
+    def unique(pairs: list[tuple[str, object]]) -> dict:
+        keys = [key for key, _ in pairs]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise RecipeError(f"{path}: the key {twice[0]!r} stands twice in one object; remove one of them")
+        return dict(pairs)
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror})") from None
+    except RecipeError:
+        raise
+    except RecursionError:
+        raise RecipeError(f"{path}: expected a recipe, found JSON that is nested too deeply to be one") from None
+    except ValueError as error:
+        raise RecipeError(f"{path}: expected JSON: {error}") from None
+
+
+def shown(value: object) -> str:
+    """A value of a recipe as an error message quotes it."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "JSON that is nested too deeply"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _check(where: str, fits: bool, expected: str, value: object) -> None:
     if not fits:
-        raise RecipeError(f"{where}: expected {expected}, found {json.dumps(value)}")
+        raise RecipeError(f"{where}: expected {expected}, found {shown(value)}")
 
 
 def _split(where: str, name: str, given: object, sources: dict) -> Split:
@@ -119,26 +150,23 @@ def _split(where: str, name: str, given: object, sources: dict) -> Split:
     top = given["R"]
     _check(f"{where}, R", _is_count(top) or top in ("all", "not stated"), 'a number, "all" or "not stated"', top)
     labels = given.get("labels")
-    _check(f"{where}, labels", labels is None or _is_count(labels), "a number of at least 1", labels)
-    keep = given.get("keep_unlabelled", False)
+    names = isinstance(labels, list) and bool(labels) and all(isinstance(name, str) for name in labels)
+    names = names and len(set(labels)) == len(labels)
+    fits = labels is None or _is_count(labels) or names
+    _check(f"{where}, labels", fits, "a number of at least 1, or a list of different names", labels)
+    keep = given.setdefault("keep_unlabelled", all(listed))
     _check(f"{where}, keep_unlabelled", isinstance(keep, bool), "true or false", keep)
     note = given.get("note")
     _check(f"{where}, note", note is None or isinstance(note, str), "a sentence", note)
     source = given.pop("source", next(iter(sources)) if len(sources) == 1 else None)
-    _check(f"{where}, source", source in sources, f"one of {', '.join(sources)}", source)
+    _check(f"{where}, source", isinstance(source, str) and source in sources, f"one of {', '.join(sources)}", source)
     return Split(name, sources[source], **given)
 
 
 def read(path: str | os.PathLike) -> Recipe:
     """The recipe in a JSON file. Raises RecipeError naming file and key."""
     path = Path(path)
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror})") from None
-    except ValueError as error:
-        raise RecipeError(f"{path}: expected JSON: {error}") from None
-    given = _keys(str(path), given, ("splits",), ("name", "source", "sources"))
+    given = _keys(str(path), _load(path), ("splits",), ("name", "source", "sources"))
     stem = path.resolve().parent.name if path.name == "recipe.json" else path.stem
     name = given.get("name", stem)
     fits = isinstance(name, str) and NAME.fullmatch(name) is not None
@@ -159,9 +187,9 @@ def _made_before(folder: Path) -> Path | None:
     """The recipe that a data set's folder was made by, if it was one of your own."""
     try:
         made_by = json.loads((folder / "split.json").read_text())["recipe"]
-    except (OSError, ValueError, KeyError):
+        return made_by and Path(made_by)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return made_by and Path(made_by)
 
 
 def find(dataset: str, root: Path = ROOT) -> Recipe:

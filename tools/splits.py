@@ -9,13 +9,13 @@ from __future__ import annotations
 import collections
 import json
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import image_lists
 import numpy as np
 from download import sha256
 from image_set import Images
-from image_source import parse_list
 from recipes import RecipeError, Split
 
 LISTS = ("query", "train", "database")
@@ -72,23 +72,58 @@ def draw(images: Images, split: Split, seed: int) -> dict[str, np.ndarray]:
     return {"query": np.sort(query), "train": np.sort(train), "database": np.sort(database)}
 
 
-def list_text(images: Images, rows: np.ndarray) -> str:
-    """A list as create_lmdb.py reads it: `path label`, or `path l1 ... lC`."""
-    if images.labels.ndim == 1:
-        return "".join(f"{images.names[row]} {images.labels[row]}\n" for row in rows)
-    return "".join(f"{images.names[row]} {' '.join(map(str, images.labels[row].tolist()))}\n" for row in rows)
+def differences(images: Images, split: Split, rows: Mapping[str, np.ndarray]) -> dict[str, dict]:
+    """What became of the images of a "listed" split, for each list: its lines, the images kept, those that carry none
+    of the labels, and how many were left out for which reason."""
+    labelled = images.carries().any(1)
+    found = {}
+    for name, listed in images.parts.items():
+        there = images.present[listed]
+        unlabelled = int((there & ~labelled[listed]).sum())
+        left_out = {
+            "listed twice": images.listed.get(name, len(listed)) - len(listed),
+            "missing or unreadable": int((~there).sum()),
+            "without any of the labels": 0 if split.keep_unlabelled else unlabelled,
+        }
+        found[name] = {
+            "listed": images.listed.get(name, len(listed)),
+            "kept": len(rows[name]),
+            "unlabelled": unlabelled,
+            "left_out": {reason: count for reason, count in left_out.items() if count},
+        }
+    return found
+
+
+def list_text(names: Sequence[str], labels: Sequence[Sequence[int]]) -> str:
+    """A list as create_lmdb.py reads it: `path label`, or `path l1 ... lC`, a line.
+
+    Raises RecipeError for a name that would be read as another one.
+    """
+    for name in names:
+        if not image_lists.can_hold(name):
+            raise RecipeError(
+                f"{name!r}: a line of a list cannot hold the name of this image, which ends in a blank or in a number "
+                "after a blank, or has a line break; rename the file"
+            )
+    return "".join(f"{name} {' '.join(map(str, row))}\n" for name, row in zip(names, labels, strict=True))
 
 
 def _names(path: Path) -> list[str]:
     """The images of a list that create_lmdb.py reads."""
-    return [posixpath.normpath(name) for name in parse_list(path)[0]]
+    try:
+        return [posixpath.normpath(name) for name in image_lists.read(path).names]
+    except image_lists.ListError as error:
+        raise SplitError(str(error)) from None
 
 
-def check_disjoint(paths: Mapping[str, Path], trains_on_database: bool = False) -> dict[str, int]:
-    """How many images each list has. Raises SplitError with the name of one that stands where it must not.
+def check_disjoint(
+    paths: Mapping[str, Path], trains_on_database: bool = False, allowed: Mapping[str, int] | None = None
+) -> tuple[dict[str, int], dict[str, int]]:
+    """How many images each list has, and how many stand in two lists, such as {"query_in_database": 12}.
 
     paths: the lists by the names of LISTS. A query image may be in neither of the other two; a training image may be
-    in the database only where the protocol says so.
+    in the database only where the protocol says so. Raises SplitError with the name of one that stands where it must
+    not, unless their numbers are those `allowed`; None allows any number.
     """
     names = {name: _names(path) for name, path in paths.items()}
     for name, found in names.items():
@@ -98,22 +133,32 @@ def check_disjoint(paths: Mapping[str, Path], trains_on_database: bool = False) 
             twice = collections.Counter(found).most_common(1)[0][0]
             raise SplitError(f"{paths[name]}: {twice} is listed twice")
     pairs = [("query", "train"), ("query", "database"), *([] if trains_on_database else [("train", "database")])]
+    overlap = {}
     for one, other in pairs:
-        if both := set(names[one]) & set(names[other]):
+        both = set(names[one]) & set(names[other])
+        pair = f"{one}_in_{other}"
+        if both:
+            overlap[pair] = len(both)
+        if allowed is not None and len(both) != allowed.get(pair, 0):
+            if not both:
+                raise SplitError(f"{paths[one]}: expected {allowed[pair]:,} images that {paths[other]} lists too, as "
+                                 "split.json says, found none; make the lists again")  # fmt: skip
             more = f" and {len(both) - 1} others" if len(both) > 1 else ""
             raise SplitError(
                 f"{min(both)}{more} stands in {paths[one]} and in {paths[other]}: the {one} images must not be in the "
-                f"{other} set; make the lists anew"
+                f"{other} set; make the lists again, or use a published split as it is and have this recorded: "
+                "--allow-overlap (make data ... ALLOW_OVERLAP=1)"
             )
-    return {name: len(found) for name, found in names.items()}
+    return {name: len(found) for name, found in names.items()}, overlap
 
 
 def verify(folder: Path) -> dict:
     """Check a data set's lists, and what its LMDBs were made from, before training or scoring.
 
-    Returns what metrics.json keeps of the split: {"split", "seed", "R", "counts", "missing", "sha256"}. Raises
-    SplitError where a list or split.json is missing, a list was changed since, the lists overlap, or an LMDB was made
-    from another list.
+    Returns what metrics.json keeps of the split: {"split", "seed", "R", "counts", "missing", "sha256"}, "bad"
+    where images were left out that cannot be read, and "overlap" where a published split was knowingly taken whose
+    lists overlap. Raises SplitError where a list or split.json is
+    missing, a list was changed since, the lists overlap otherwise than recorded, or an LMDB was made from another list.
     """
     again = f"run: make data DATASET={folder.name}"
     record = folder / "split.json"
@@ -121,9 +166,10 @@ def verify(folder: Path) -> dict:
     try:
         facts = json.loads(record.read_text())
         noted = {name: facts["sha256"][path.name] for name, path in paths.items()}
+        allowed = dict(facts.get("overlap") or {})
     except OSError:
         raise SplitError(f"{record} is missing; {again}") from None
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise SplitError(f"{record} does not say what the lists were; {again}") from None
     for name, path in paths.items():
         if not path.exists():
@@ -132,8 +178,17 @@ def verify(folder: Path) -> dict:
         if found != noted[name]:
             raise SplitError(f"{path} is not the list that was drawn (SHA-256 {noted[name]}, found {found}); {again}")
         built = folder / f"{name}_lmdb" / "source.json"
-        if built.exists() and json.loads(built.read_text())["recipe"]["inputs"].get("list") != found:
+        if built.exists() and _listed_in(built) != found:
             raise SplitError(f"{built.parent} was not made from {path}; {again}")
-    counts = check_disjoint(paths, facts.get("database", "rest") in ("rest and train", "train", "listed"))
+    counts, overlap = check_disjoint(paths, facts.get("database") in ("rest and train", "train", "listed"), allowed)
     kept = {key: facts.get(key) for key in ("split", "seed", "R", "missing")}
-    return {**kept, "counts": counts, "sha256": noted}
+    further = {"bad": facts.get("bad"), "overlap": overlap}
+    return {**kept, "counts": counts, "sha256": noted, **{key: value for key, value in further.items() if value}}
+
+
+def _listed_in(source: Path) -> str | None:
+    """The SHA-256 of the list that an LMDB's source.json names."""
+    try:
+        return json.loads(source.read_text())["recipe"]["inputs"]["list"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

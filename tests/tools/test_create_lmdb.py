@@ -12,11 +12,12 @@ from pathlib import Path
 
 import create_lmdb
 import cv2
+import image_lists
 import lmdb
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
-from image_source import SourceError, from_arrays, from_folder, from_list, parse_list
+from image_source import SourceError, from_arrays, from_folder, from_list
 
 TOOLS = Path(create_lmdb.__file__).parent
 
@@ -135,39 +136,39 @@ def test_list_of_rows_of_an_array(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.png 0 1\nb.png 1\n", r"list.txt:2: expected a path and 2 integer labels, found 'b.png 1'"),
-        ("a.png 0 1\nb.png 1 0 1\n", r"list.txt:2: expected 2 labels as on the first line, found more"),
-        ("a.png 0 1\nb.png x 1\n", r"list.txt:2: expected a path and 2 integer labels"),
-        ("a.png\n", r"list.txt:1: expected a path and one or more integer labels"),
-        ("a.png 0 1\nb.png 0 7\n", r"list.txt:2: expected labels of 0, 1 or -1, found 0 7"),
-        ("a.png 0\nb.png -2\n", r"list.txt:2: expected a class index of -1 to 0, found -2"),
-        ("\n", r"no image is listed"),
+        ("a.png 0 1\nb.png 1\n", r"list.txt:2: .* 2 whole numbers, as on line 1, found 1 in 'b.png 1'"),
+        ("a.png 0 1\nb.png 1 0 1\n", r"list.txt:2: expected a path and 2 whole numbers, as on line 1, found 3"),
+        ("a.png 0 1\nb.png x 1\n", r"list.txt:2: expected a path and 2 whole numbers"),
+        ("a.png\n", r"list.txt:1: expected a path and its labels"),
+        ("a.png 0 1\nb.png 0 7\n", r"list.txt:2: expected label vectors of 0 and 1, or -1 throughout; found 7"),
+        ("a.png 0\nb.png -2\n", r"list.txt:2: expected a class number from 0 to 0, or -1 for unknown; found -2"),
+        ("\n", r"list.txt: expected at least one line"),
     ],
 )
 def test_a_wrong_list_names_its_line(tmp_path, text, message):
     (tmp_path / "list.txt").write_text(text)
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(ValueError, match=message):
         from_list(tmp_path / "list.txt")
 
 
-def test_parse_list_keeps_spaces_in_paths(tmp_path):
+def test_a_list_keeps_spaces_in_paths(tmp_path):
     (tmp_path / "list.txt").write_text("my  photo 3.jpg 1 0\nb.jpg 0 1\r\n")
-    assert parse_list(tmp_path / "list.txt") == (["my  photo 3.jpg", "b.jpg"], [[1, 0], [0, 1]], [1, 2])
+    assert image_lists.read(tmp_path / "list.txt") == (["my  photo 3.jpg", "b.jpg"], [[1, 0], [0, 1]], [1, 2])
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": np.zeros((2, 3, 3), np.uint8)}, "expected the arrays images and labels, found images"),
+        ({"images": np.zeros((2, 3, 3), np.uint8)}, "expected the arrays images and labels, found no labels"),
         ({"images": np.zeros((2, 3, 3)), "labels": [0, 1]}, "expected uint8 images"),
         ({"images": np.zeros((2, 3, 4, 4), np.uint8), "labels": [0, 1]}, "expected uint8 images"),
-        ({"images": np.zeros((2, 3, 3), np.uint8), "labels": [0]}, r"expected integer labels \(2,\) or \(2, C\)"),
-        ({"images": np.zeros((2, 3, 3), np.uint8), "labels": [0.5, 1]}, "expected integer labels"),
+        ({"images": np.zeros((2, 3, 3), np.uint8), "labels": [0]}, r"expected labels \(2,\) or \(2, C\), found \(1,\)"),
+        ({"images": np.zeros((2, 3, 3), np.uint8), "labels": [0.5, 1]}, "row 0: expected label vectors of 0 and 1"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(ValueError, match=message):
         from_arrays(tmp_path / "a.npz")
 
 
@@ -176,7 +177,10 @@ def test_an_unreadable_image_stops_the_build_with_its_line_or_is_skipped(images,
     (images / "e.png").unlink()
     arguments = [str(tmp_path / "list.txt"), str(tmp_path / "lmdb"), "--root", str(images)]
     assert create_lmdb.main(arguments) == 1
-    assert f"{tmp_path}/list.txt:3: {images}/d.png is not an image" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "2 of 5 images cannot be read" in message and "leave them out: --skip-bad 2" in message
+    for line, name in ((3, "d.png"), (4, "e.png")):
+        assert f"{tmp_path}/list.txt:{line}: {images}/{name}: " in message  # all of them in one run
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "list.txt"]
 
     assert create_lmdb.main([*arguments, "--skip-bad", "--check"]) == 0
@@ -215,7 +219,7 @@ def test_the_same_inputs_are_not_built_twice_and_others_are(images, tmp_path, ca
 
     _, first = run()
     text, second = run()
-    assert "already there and whole (5 records)" in text and first == second
+    assert "already there and complete (5 records)" in text and first == second
     assert "wrote 5 records" in run("--gray")[0]
     assert "wrote 5 records" in run()[0]
     cv2.imwrite(str(images / "a.png"), picture(9))
@@ -257,7 +261,7 @@ def test_check_finds_what_is_wrong(images, tmp_path):
     bad.data = datum.data[:-1]
     with_record(b"00000009_x", bad.SerializeToString(), "expected 576 bytes for an image of")
     bad.encoded = True
-    with_record(b"00000009_x", bad.SerializeToString(), "its image cannot be decoded")
+    with_record(b"00000009_x", bad.SerializeToString(), "record 00000009_x: expected a picture that OpenCV")
     bad = caffe_pb2.Datum.FromString(datum.SerializeToString())
     del bad.float_data[:]
     with_record(b"00000009_x", bad.SerializeToString(), "expected 3 labels as in the first record, found 0")

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import benchmark_sources
 import create_lmdb
+import image_lists
 import lmdb
 import numpy as np
+import pictures
 import pytest
 import recipe_data
 import recipes
 import splits
 from caffe.proto import caffe_pb2
-from image_source import SourceError, decode, parse_list
+from image_files import SourceError
 
 spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
 miniatures = importlib.util.module_from_spec(spec)
@@ -35,7 +37,7 @@ def folder_of(tmp_path: Path, dataset: str, **how) -> tuple[recipes.Recipe, Path
 
 
 def listed(folder: Path) -> dict[str, dict[str, list[int]]]:
-    return {name: dict(zip(*parse_list(folder / f"{name}.txt")[:2], strict=True)) for name in splits.LISTS}
+    return {name: dict(zip(*image_lists.read(folder / f"{name}.txt")[:2], strict=True)) for name in splits.LISTS}
 
 
 def records(folder: Path, name: str) -> list:
@@ -62,7 +64,7 @@ def test_cifar10(tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     (folder / "cifar-10-binary.tar.gz").rename(folder / "elsewhere")  # the arrays are enough
     recipe_data.prepare(recipe, folder)
-    assert capsys.readouterr().out.count("already there and whole") == 4
+    assert capsys.readouterr().out.count("already there and complete") == 4
     assert all(path.stat().st_mtime_ns == when for path, when in before.items() if path.exists())
     recipe_data.prepare(recipe, folder, seed=1)
     assert set(listed(folder)["query"]) != set(found["query"])
@@ -112,7 +114,8 @@ def test_nus_wide_by_its_annotation(tmp_path):
     key, datum = records(folder, "query")[0]
     name = key.split("_", 1)[1]
     assert datum.encoded and datum.data == (folder / "images" / name).read_bytes()  # the files' own bytes
-    assert list(datum.float_data) == found["query"][name] and decode(datum.data, False).shape == (40, 48, 3)
+    assert list(datum.float_data) == found["query"][name]
+    assert pictures.decode(datum.data, False, name).shape == (40, 48, 3)
 
 
 def test_nus_wide_81_concepts_and_the_list_beside(tmp_path):
@@ -218,7 +221,7 @@ def test_what_was_made_is_enough(tmp_path, capsys):
     (folder / "images").rename(tmp_path / "elsewhere")
     capsys.readouterr()
     assert recipe_data.prepare(recipe, folder)["split"] == "released"  # the split of the last time
-    assert "found none; put it there or name another. The lists and LMDBs made from it are whole" in (
+    assert "found none; put it there or name another. The lists and LMDBs made from it are complete" in (
         capsys.readouterr().out
     )
     with pytest.raises(SourceError, match="expected the folder of the images, found none"):

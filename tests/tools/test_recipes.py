@@ -103,7 +103,7 @@ def test_which_recipe_is_meant(tmp_path):
         ({"kind": "folder"}, "a source of kind 'folder' needs the key 'path'"),
         ({"kind": "folder", "path": "x", "root": "y"}, "unknown key 'root' in a source of kind 'folder'; known are"),
         ({"kind": "folder", "path": 3}, "path: expected text, found 3"),
-        ({"kind": "list", "path": "x", "labels": "a"}, "labels: expected a list of texts, found 'a'"),
+        ({"kind": "list", "path": "x", "labels": "a"}, "labels: expected a list of texts, found \"a\""),
     ],
 )
 def test_sources_are_checked(source, message):
