@@ -26,15 +26,25 @@ class _Lmdb:
     """One open LMDB, shared by all layers of the process that read it."""
 
     def __init__(self, path: str):
-        import lmdb
         self.path = path
-        self.env = lmdb.open(path, readonly=True, lock=False, readahead=False)
+        self.env = _open_lmdb(path, readahead=False)
         with self.env.begin() as txn:
             self.keys = list(txn.cursor().iternext(values=False))
 
     def __del__(self):
         if hasattr(self, "env"):
             self.env.close()
+
+
+def _open_lmdb(path: str, **options):
+    """An LMDB for reading, also where a script of the same process has it open: the engine knows how. The py-lmdb of
+    stock Caffe's time lets a file be opened twice."""
+    try:
+        from caffe.datasource import open_lmdb
+    except ImportError:
+        import lmdb
+        return lmdb.open(path, readonly=True, lock=False, create=False, **options)
+    return open_lmdb(path, **options)
 
 
 def _to_channels(image: np.ndarray, gray: bool | None) -> np.ndarray:

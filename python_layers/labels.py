@@ -160,7 +160,7 @@ def _whole_numbers(array, where) -> tuple[np.ndarray, np.dtype]:
     kind = values.dtype
     if kind.kind not in "biuf":
         raise LabelError(f"{_place(where)}: expected whole numbers, found an array of {kind}"
-                         + ("; number the classes from 0" if kind.kind in "USO" else ""))
+                         + ("; number the classes from 0" if kind.kind in "US" else ""))
     if kind.kind != "f":
         return values.astype(np.int8) if kind.kind == "b" else values, kind
     values = values.astype(np.float64)

@@ -84,6 +84,7 @@ class MultiLabelDataLayer(caffe.Layer):
         self.done = [list(pair) for pair in done]
         if not done or done[-1][0] != self.batches.batch_size:
             self.done.append([self.batches.batch_size, 0])
+        self.process = os.getpid()
         self.prefetcher = Prefetcher(self.batches.plans(done), self.batches.build, *self.ahead)
 
     def reshape(self, bottom, top):
@@ -91,6 +92,8 @@ class MultiLabelDataLayer(caffe.Layer):
             top[i].reshape(*self.shapes[i])
 
     def forward(self, bottom, top):
+        if self.process != os.getpid():  # a fork has no threads but the one that made it
+            self._begin(self.done)
         batch = self.prefetcher.next()
         self.done[-1][1] += 1
         for i in range(len(top)):

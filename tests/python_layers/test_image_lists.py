@@ -4,6 +4,7 @@ from pathlib import Path
 
 import image_lists
 import pytest
+from caffe.datasource import read_list
 from image_lists import ImageList, ListError
 
 
@@ -31,6 +32,20 @@ def read(tmp_path, data, **keywords):
 ])
 def test_lists(tmp_path, data, names, labels):
     assert read(tmp_path, data)[:2] == (names, labels)
+
+
+@pytest.mark.parametrize("data", [
+    "a.png 3\nb.png -1\n", "my  photo 3.jpg 1\r\nb c.png 0\r\n", "\n/x/y.png 12\n\nz.png 0", b"caf\xe9.png 1\n"])
+def test_the_engine_reads_ordinary_class_lists_alike(tmp_path, data):
+    found = read(tmp_path, data)
+    engine = [(name, [label], line) for name, label, line in read_list(str(tmp_path / "list.txt"))]
+    assert engine == list(zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("data", ["a.png 1 0 1\nb/c.jpg 0 0 0\n", "my photo 3.jpg 1 0 -1\r\n\r\nb.png -1 -1 -1\r\n"])
+def test_the_engine_reads_lists_of_label_vectors_alike(tmp_path, data):
+    found = read(tmp_path, data)
+    assert read_list(str(tmp_path / "list.txt"), 3) == list(zip(*found, strict=True))
 
 
 def test_the_lines_are_numbered_as_in_the_file(tmp_path):

@@ -176,7 +176,7 @@ def test_declared_class_numbers_are_one_hot_vectors(tmp_path, module, normalizat
 
 def test_a_stock_data_layer_feeds_the_loss_where_declared(tmp_path):
     for index in range(6):
-        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((4, 4), index, np.uint8))
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((4, 4), 40 * index, np.uint8))
     (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/{i}.png {c:g}\n" for i, c in enumerate(CLASSES)))
 
     def net(param_str):
@@ -184,7 +184,7 @@ def test_a_stock_data_layer_feeds_the_loss_where_declared(tmp_path):
             layer {{ name: "data" type: "ImageData" top: "data" top: "label"
                      image_data_param {{ source: "{tmp_path}/list.txt" batch_size: 6 is_color: false }} }}
             layer {{ name: "ip" type: "InnerProduct" bottom: "data" top: "codes"
-                     inner_product_param {{ num_output: 4 weight_filler {{ type: "xavier" }} }} }}
+                     inner_product_param {{ num_output: 3 }} }}
             layer {{ name: "loss" type: "Python" bottom: "codes" bottom: "label" top: "loss" loss_weight: 1
                      python_param {{ module: "pairwise_loss" layer: "PairwiseLossLayer" {param_str} }} }}""")
         return caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
@@ -192,11 +192,11 @@ def test_a_stock_data_layer_feeds_the_loss_where_declared(tmp_path):
     with pytest.raises(ValueError, match=r"PairwiseLossLayer: .* found class numbers \(B,\): \(6,\)"):
         net("")
     declared = net("""param_str: '{"labels": "classes"}'""")
+    declared.params["ip"][0].data[...] = 0.002 * np.random.RandomState(0).randn(3, 16)
     declared.forward()
-    one_hot = np.eye(5, dtype=np.float32)[CLASSES.astype(int)]
-    one_hot[CLASSES < 0] = -1
-    expected = pairwise_cross_entropy(declared.blobs["codes"].data.copy(), one_hot, "mean")[0]
-    assert declared.blobs["loss"].data.item() == pytest.approx(expected, rel=1e-6)
+    declared.backward()
+    assert declared.blobs["loss"].data.item() == pytest.approx(3.610087, rel=1e-6)  # BVLC Caffe's answers
+    assert np.abs(declared.params["ip"][0].diff).sum() == pytest.approx(6680.62, rel=1e-6)
 
 
 @pytest.mark.parametrize("module", WITH_LABELS)

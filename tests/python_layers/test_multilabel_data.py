@@ -3,6 +3,8 @@
 import gc
 import importlib.util
 import json
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -332,6 +334,20 @@ def test_two_layers_read_one_lmdb(tmp_path, source):
     nets = [make_net(tmp_path, caffe.TEST, source=source, batch_size=COUNT) for _ in range(2)]
     for net in nets:
         np.testing.assert_array_equal(take(net, 1)[0], IMAGES)
+
+
+def test_a_forked_child_goes_on_as_its_parent_does(tmp_path, source):
+    net = make_net(tmp_path, source=source, batch_size=3)
+    take(net, 2)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # a child that waits for its parent's thread would wait for ever
+        os.write(writing, bytes(records_of(take(net, 4)[0])))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert list(os.read(reading, 100)) == records_of(take(net, 4)[0])
+    os.close(reading), os.close(writing)
 
 
 def test_the_thread_ends_with_its_layer(tmp_path, source):
