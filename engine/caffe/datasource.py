@@ -4,25 +4,49 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import lmdb
 
 from caffe import glog
-from caffe.proto import caffe_pb2
+from caffe.proto import byte_strings, caffe_pb2
 
+T = TypeVar("T")
 _environments: weakref.WeakValueDictionary[str, _Environment] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+_environments_lock = threading.Lock()
+_lock = threading.Lock()  # held while py-lmdb's list of open files is put aside
+
+
+def open_lmdb(folder: str, **options) -> lmdb.Environment:
+    """An LMDB to be read, also where a script has it open already or opens it later. `options`: lmdb.open's.
+
+    From version 3 on, py-lmdb refuses to open the same files twice in a process: the locks that liblmdb takes belong to
+    the process, and the first environment to be closed would release those of the other. This one takes no locks, so
+    it is left out of py-lmdb's list of open files.
+    """
+    identity = sys.modules.get("lmdb._envid")
+    with _lock:
+        listed = getattr(identity, "env_keys", None)
+        try:
+            if listed is not None:
+                identity.env_keys = lambda path, subdir: ()
+            return lmdb.open(folder, readonly=True, lock=False, create=False, **options)
+        finally:
+            if listed is not None:
+                identity.env_keys = listed
 
 
 class _Environment:
-    """An open LMDB environment. lmdb opens one only once in a process, so the nets of a process share it."""
+    """An open LMDB environment, which the nets of a process share."""
 
     def __init__(self, folder: str):
-        self.lmdb = lmdb.open(folder, readonly=True, lock=False, create=False)
+        self.lmdb = open_lmdb(folder)
         needed = (self.lmdb.info()["last_pgno"] + 1) * self.lmdb.stat()["psize"]
         found = os.path.getsize(os.path.join(folder, "data.mdb"))
         if found < needed:
@@ -34,7 +58,7 @@ class _Environment:
 
 
 def _environment(folder: str) -> _Environment:
-    with _lock:
+    with _environments_lock:
         key = os.path.realpath(folder)
         found = _environments.get(key)
         if found is None:
@@ -43,7 +67,7 @@ def _environment(folder: str) -> _Environment:
 
 
 class _Lmdb:
-    """The records of an LMDB, one after the other."""
+    """The records of an LMDB, one after the other. Raises ValueError, naming the folder, for one that is damaged."""
 
     def __init__(self, folder: str):
         if not os.path.isfile(os.path.join(folder, "data.mdb")):
@@ -52,30 +76,35 @@ class _Lmdb:
                 f"Cannot open LMDB {folder}: No such file or directory: expected a folder with data.mdb, "
                 f"found {found if os.path.exists(folder) else 'nothing there'} (seen from {os.getcwd()})"
             )
-        try:
-            self._environment = _environment(folder)
-        except lmdb.Error as error:
-            raise ValueError(
-                f"Cannot open LMDB {folder}: {error}. Expected the LMDB of a Data layer; "
-                "an environment that this process has already open must be closed first"
-            ) from None
-        self._cursor = self._environment.lmdb.begin().cursor()
+        self.folder = folder
+        self._environment = self._checked(_environment, folder)
+        self._cursor = self._checked(lambda: self._environment.lmdb.begin().cursor())
         glog.info("db_lmdb.cpp:35", f"Opened lmdb {folder}")
 
+    def _checked(self, call: Callable[..., T], *arguments) -> T:
+        """call(*arguments), its errors naming the folder."""
+        try:
+            return call(*arguments)
+        except lmdb.Error as error:
+            raise ValueError(
+                f"Cannot read LMDB {self.folder}: {error}. Expected the LMDB of a Data layer, complete: copy or build "
+                "it again"
+            ) from None
+
     def first(self) -> bool:
-        return self._cursor.first()
+        return self._checked(self._cursor.first)
 
     def next(self) -> bool:
-        return self._cursor.next()
+        return self._checked(self._cursor.next)
 
     def seek(self, key: bytes) -> bool:
-        return self._cursor.set_key(key)
+        return self._checked(self._cursor.set_key, key)
 
     def key(self) -> bytes:
-        return self._cursor.key()
+        return self._checked(self._cursor.key)
 
     def item(self) -> tuple[bytes, bytes]:
-        return self._cursor.item()
+        return self._checked(self._cursor.item)
 
 
 class _LevelDb:
@@ -127,7 +156,7 @@ class Database:
     """
 
     def __init__(self, folder: str, backend: int):
-        self.folder = folder
+        self.folder = folder = byte_strings.path(folder)
         self._records = _Lmdb(folder) if backend == caffe_pb2.DataParameter.LMDB else _LevelDb(folder)
         if not self._records.first():
             raise ValueError(f"{folder} holds no record: expected at least one Datum; build it again")
@@ -164,36 +193,82 @@ class Database:
             more = self._records.next()
 
 
-def read_list(path: str, labels: int | None = None) -> list[tuple[str, int | list[int], int]]:
+ListEntry = tuple[str, int | list[int], int]  # path, label or labels, line number
+_BLANKS = " \t\r\v\f"
+_NUMBER = re.compile(r"[+-]?[0-9]+")  # ASCII: int() knows more digits than C
+
+
+def read_list(path: str, labels: int | None = None) -> list[ListEntry]:
     """An image list: (path, label, line number) of each line. The path may hold spaces.
 
-    A line is `path label`; with `labels`, `path label_1 ... label_n`, and the label is the list of these.
+    A line is `path label`; with `labels`, `path label_1 ... label_n`, and the label is the list of these. Lines of one
+    label are read as BVLC Caffe reads them: the path ends at the last space, or tab where the label follows one, and
+    the label is C's atoi of the rest, 0 where there is no number. The first line whose label is no whole number is
+    warned of. Empty lines and a byte order mark are skipped.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line without whole numbers as labels, or no line at all.
+        ValueError: a line without a path or, with `labels`, without as many whole numbers; no line at all.
     """
     expected = "`path label`, the label a whole number"
     if labels is not None:
         expected = f"`path` and {labels} label{'s, whole numbers' if labels > 1 else ', a whole number'}"
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        text = Path(byte_strings.path(path)).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         reason = f"{error.strerror} (seen from {os.getcwd()})"
         raise FileNotFoundError(f"Cannot read the image list {path}: {reason}") from None
-    entries = []
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.rstrip()
+    entries: list[ListEntry] = []
+    guessed: list[tuple[int, str]] = []  # lines that had no whole number
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        line = line.rstrip(_BLANKS)
         if not line:
             continue
-        name, *fields = line.rsplit(" " if labels is None else None, labels or 1)
-        try:
-            found = [int(field) for field in fields]
-        except ValueError:
-            raise ValueError(f"{path}:{number}: expected {expected}, found {line!r}") from None
-        if len(found) != (labels or 1) or not name.strip():
-            raise ValueError(f"{path}:{number}: expected {expected}, found only {line!r}")
-        entries.append((name.rstrip(), found[0] if labels is None else found, number))
+        name, label, is_whole = _split_line(line) if labels is None else _split_labels(line, labels)
+        if not name or "\0" in name or (labels is not None and not is_whole):
+            hint = "; save the list as UTF-8" if "\0" in name else ""
+            raise ValueError(f"{path}:{number}: expected {expected}, found {line!r}{hint}")
+        if not is_whole:
+            guessed.append((number, f"path {name!r} and label {label}, from {line!r}"))
+        entries.append((name, label, number))
+    if guessed:
+        number, reading = guessed[0]
+        glog.warning(
+            "image_data_layer.cpp:44",
+            f"{path}:{number}: read as {reading}, as BVLC Caffe reads it; expected {expected}. Lines like this: "
+            f"{len(guessed)} of {len(entries)}",
+        )
     if not entries:
         raise ValueError(f"{path}: File is empty: expected lines of {expected}")
     return entries
+
+
+def _split_line(line: str) -> tuple[str, int, bool]:
+    """(path, label, whether the label is a whole number and nothing else) of a line `path label`."""
+    name, space, field = line.rpartition(" ")
+    if not space:
+        name = line
+    label, is_whole = _atoi(field)
+    if not is_whole and (not space or not _NUMBER.match(field.lstrip(_BLANKS))):
+        before, tab, last = line.rpartition("\t")
+        if tab and _NUMBER.fullmatch(last):
+            name, (label, is_whole) = before, _atoi(last)
+    return name.rstrip(_BLANKS), label, is_whole
+
+
+def _split_labels(line: str, count: int) -> tuple[str, list[int], bool]:
+    """(path, labels, whether they are `count` whole numbers) of a line `path label_1 ... label_count`."""
+    name, *fields = line.rsplit(None, count)
+    found = [_atoi(field) for field in fields]
+    return name.rstrip(_BLANKS), [label for label, _ in found], len(found) == count and all(ok for _, ok in found)
+
+
+def _atoi(text: str) -> tuple[int, bool]:
+    """(what C's atoi makes of `text`, whether that is the whole number that stands there)."""
+    text = text.lstrip(_BLANKS)
+    digits = _NUMBER.match(text)
+    if digits is None:
+        return 0, False
+    number = max(-(1 << 63), min(int(digits[0][:30]), (1 << 63) - 1))  # strtol stops at a long's limits
+    label = (number + (1 << 31)) % (1 << 32) - (1 << 31)  # and its result is cut to an int
+    return label, digits.end() == len(text) and label == number

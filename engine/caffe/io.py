@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import cv2
 import numpy as np
 
+from caffe import scikit_image
 from caffe.blob import floats, proto_shape
 from caffe.proto import caffe_pb2
+from caffe.scikit_image import Source, img_as_float, resize, rgb2gray
+from caffe.transformer import decode
 
 # -- arrays and messages
 
@@ -175,27 +178,29 @@ class Transformer:
 # -- images
 
 
-def load_image(filename: str, color: bool = True) -> np.ndarray:
-    """An image file as float32 in [0, 1]: (H, W, 3) RGB, or with color False (H, W, 1) luminance (ITU-R 709).
+def load_image(filename: Source, color: bool = True) -> np.ndarray:
+    """An image as float32 in [0, 1]: (H, W, 3) RGB, or with color False (H, W, 1) luminance (ITU-R 709).
 
-    A grey file is repeated in three channels, an alpha channel is dropped.
+    A grey image is repeated in three channels, an alpha channel is dropped, the picture is turned upright as its EXIF
+    orientation says.
+
+    filename: a path; an address that begins with http://, https://, ftp:// or file://; a file object opened as bytes.
 
     Raises:
-        OSError: there is no such file, or no image in it.
+        OSError: nothing can be read there, or no image, or one that is cut short.
     """
-    image = cv2.imread(str(filename), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise OSError(f"Cannot load {filename}: expected an image file that OpenCV decodes there")
-    if np.issubdtype(image.dtype, np.integer):
-        image = image / np.iinfo(image.dtype).max
+    data, name = scikit_image.contents(filename)
+    try:
+        image = decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+        if image.ndim == 3 and image.dtype == np.uint16:
+            image = decode(data, cv2.IMREAD_COLOR)  # 8 bits, as Pillow gives scikit-image
+    except ValueError as error:
+        raise OSError(f"Cannot load {name}: {error}") from None
+    image = img_as_float(image if image.ndim == 2 else image[:, :, ::-1])
+    if image.ndim == 3 and not color:
+        image = rgb2gray(image)
     if image.ndim == 2:
-        image = image[:, :, np.newaxis]
-    if image.shape[2] >= 3:
-        image = image[:, :, 2::-1]
-        if not color:
-            image = image @ np.array([0.2125, 0.7154, 0.0721])[:, np.newaxis]
-    elif color:
-        image = np.tile(image[:, :, :1], (1, 1, 3))
+        image = np.repeat(image[:, :, np.newaxis], 3 if color else 1, axis=2)
     return np.ascontiguousarray(image, np.float32)
 
 
@@ -203,46 +208,22 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     """An image (H, W, K) resized to `new_dims` (height, width): float32 (height, width, K).
 
     With 1 or 3 channels as scikit-image 0.18, which pycaffe calls, does it: smoothed before it is made smaller, black
-    outside, `interp_order` 0 (nearest) or 1 (linear). With others by SciPy's splines of order 0 to 5.
+    outside. With others by SciPy's splines. interp_order: 0 (nearest), 1 (linear) to 5.
 
     Raises:
         ValueError: another interpolation order.
     """
     new_dims = tuple(int(dim) for dim in new_dims)
     if im.shape[-1] not in (1, 3):
-        factors = (new_dims[0] / im.shape[0], new_dims[1] / im.shape[1], 1)
+        factors = np.array(new_dims, float) / im.shape[:2]
         from scipy import ndimage  # here, for it takes a tenth of the time of `import caffe`
 
-        return ndimage.zoom(im, factors, order=interp_order).astype(np.float32)
+        return ndimage.zoom(im, (*factors, 1), order=interp_order).astype(np.float32)
     low, high = im.min(), im.max()
     if not high > low:
-        return np.full((*new_dims, im.shape[-1]), low, np.float32)
-    if interp_order not in (0, 1):
-        found = f"found {interp_order}"
-        raise ValueError(f"resize_image: expected interp_order 0 or 1 for {im.shape[-1]} channels, {found}")
+        return np.full((*new_dims[:2], im.shape[-1]), low, np.float32)
     unit = (im - low) / (high - low)
-    return (_resize_unit(unit, new_dims, interp_order) * (high - low) + low).astype(np.float32)
-
-
-def _resize_unit(image: np.ndarray, size: tuple[int, ...], order: int) -> np.ndarray:
-    """`image` (H, W, K) in [0, 1], smoothed by the factor of shrinking, at the centres of the new pixels."""
-    factors = np.array(image.shape[:2]) / size
-    sigma = (*np.maximum(0, (factors - 1) / 2), 0)
-    from scipy import ndimage
-
-    image = ndimage.gaussian_filter(image, sigma, mode="constant")
-    places = [factor * (np.arange(dim) + 0.5) - 0.5 for factor, dim in zip(factors, size, strict=True)]
-    rows, columns = (_weights(at, count, order) for at, count in zip(places, image.shape, strict=False))
-    resized = np.einsum("ri,ijk,cj->rck", rows, image, columns, optimize=True)
-    return np.where(resized == 0, 0, resized.clip(image.min(), image.max()))
-
-
-def _weights(places: np.ndarray, count: int, order: int) -> np.ndarray:
-    """(len(places), count): how much each of `count` pixels gives to each place; outside there is nothing."""
-    pixels = np.arange(count)
-    if order == 0:
-        return (np.floor(places + 0.5)[:, np.newaxis] == pixels).astype(float)
-    return np.maximum(0, 1 - np.abs(places[:, np.newaxis] - pixels))
+    return (resize(unit, new_dims, order=interp_order, mode="constant") * (high - low) + low).astype(np.float32)
 
 
 def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
@@ -262,3 +243,17 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.nda
         five = [image[top : top + height, left : left + width] for top, left in (*corners, centre)]
         crops += five + [crop[:, ::-1] for crop in five]
     return np.array(crops, np.float32)
+
+
+# -- what scripts find in pycaffe's module because it imports it
+
+
+def __getattr__(name: str):
+    """`caffe.io.skimage` and `caffe.io.zoom`, imported when they are asked for."""
+    if name == "skimage":
+        return scikit_image.module()
+    if name == "zoom":
+        from scipy.ndimage import zoom
+
+        return zoom
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from google.protobuf.message import DecodeError
 
-from caffe import device, glog
+from caffe import device, exif, glog
 from caffe.datasource import Database, read_list
-from caffe.proto import caffe_pb2
-from caffe.transformer import DataTransformer, Source, channels_first, datum_image
+from caffe.proto import byte_strings, caffe_pb2
+from caffe.transformer import DECODE_FLAGS, DataTransformer, Source, channels_first, datum_image, decode
 
+_turned: set[str] = set()  # databases of which a turned picture has been reported
 Label = int | list[int]  # of one image: a class, or a vector
 
 
@@ -85,7 +86,21 @@ class DatumReader(Reader):
 
     def _source(self, key: str, value: bytes) -> tuple[Source, int]:
         datum = self.datum(key, value)
+        if datum.encoded and self.transformer.color is None:
+            self._warn_if_turned(key, datum.data)
         return (self._name(key), functools.partial(datum_image, datum, self.transformer.color)), datum.label
+
+    def _warn_if_turned(self, key: str, picture: bytes) -> None:
+        """Say once of a database that a picture in it is seen as it is stored, as BVLC's Data layer sees it."""
+        folder = os.path.realpath(self.database.folder)
+        if folder not in _turned and (found := exif.orientation(picture)) != 1:
+            _turned.add(folder)
+            glog.warning(
+                "data_transformer.cpp:63",
+                f"{self._name(key)}: the picture has the EXIF orientation {found}, which a Data layer does not apply, "
+                "as in BVLC Caffe: the net sees it turned or mirrored. Build the LMDB with tools/create_lmdb.py, which "
+                "stores such pictures upright, or set transform_param.force_color. Other records are not reported",
+            )
 
     def _name(self, key: str) -> str:
         return f"record {key!r} of {self.database.folder}"
@@ -147,16 +162,19 @@ class ListReader(Reader):
 
 
 def read_image(path: str, color: bool = True, resize: tuple[int, int] | None = None) -> np.ndarray:
-    """An image file as OpenCV decodes it, uint8 (3, H, W) in BGR order or (1, H, W), resized to `resize` (H, W).
+    """An image file, uint8 (3, H, W) in BGR order or (1, H, W), upright, resized to `resize` (H, W).
 
     Raises:
-        ValueError: there is no such file, or no image in it.
+        ValueError: there is no such file, or no image in it, or not a complete one.
     """
-    if not os.path.isfile(path):
-        raise ValueError(f"Could not load {path}: expected an image, found no file (seen from {os.getcwd()})")
-    image = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ValueError(f"Could not load {path}: expected an image, found a file that OpenCV cannot decode")
+    try:
+        with open(byte_strings.path(path), "rb") as file:
+            image = decode(file.read(), DECODE_FLAGS[color])
+    except OSError as error:
+        found = f"found none that can be read: {error.strerror} (seen from {os.getcwd()})"
+        raise ValueError(f"Could not load {path}: expected an image file, {found}") from None
+    except ValueError as error:
+        raise ValueError(f"Could not load {path}: {error}") from None
     if resize is not None:
         image = cv2.resize(image, resize[::-1])
     return channels_first(image)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from caffe import device, glog, upload
+from caffe import device, exif, glog, upload
 from caffe.blob import floats, proto_shape
 from caffe.prefetch import workers
 from caffe.proto import caffe_pb2, kinds
@@ -22,21 +22,42 @@ Shape = tuple[int, ...]
 # An image to come: its name in error messages, and what loads it as a uint8 or float (C, H, W) array.
 Source = tuple[str, Callable[[], np.ndarray]]
 
+_FLOAT_FILES = (b"PF", b"Pf", b"v/1\x01")  # PFM, OpenEXR: OpenCV would cut their values to 0 and 1
 _CHUNK = 4  # images that one thread makes at a time
 
 
-def decode(encoded: bytes | np.ndarray, color: bool | None) -> np.ndarray | None:
-    """An encoded image as uint8 (C, H, W): 3 channels (color True), 1 (False) or as the file has it (None).
-    None if OpenCV cannot decode it."""
-    flag = {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}[color]
-    buffer = np.frombuffer(encoded, np.uint8)
-    return channels_first(cv2.imdecode(buffer, flag)) if buffer.size else None
+def decode(data: bytes, flags: int) -> np.ndarray:
+    """The pixels of a picture file, (H, W) or (H, W, C) in BGR order, as cv2.imdecode reads them with `flags`.
 
+    IMREAD_COLOR, IMREAD_GRAYSCALE, IMREAD_ANYCOLOR turn the picture upright as EXIF says; IMREAD_UNCHANGED does not.
 
-def channels_first(image: np.ndarray | None) -> np.ndarray | None:
-    """OpenCV's (H, W) or (H, W, C) as (C, H, W)."""
+    Raises:
+        ValueError: no picture, or one that is cut short; the message leaves its name to the caller.
+    """
+    if exif.is_cut_short(data):
+        raise ValueError(f"expected an image, found a JPEG cut short ({len(data)} bytes, no end-of-image marker)")
+    if flags in (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE) and data.startswith(_FLOAT_FILES):
+        raise ValueError("expected an image of 8 or 16 bits a channel, found floating-point pixels: convert it")
+    if flags != cv2.IMREAD_UNCHANGED:  # turned here: OpenCV 4 knows the orientation of a JPEG alone
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
+    except cv2.error:  # more pixels than OpenCV allows
+        image = None
     if image is None:
-        return None
+        raise ValueError(
+            f"expected an image, found {len(data)} bytes that OpenCV {cv2.__version__} cannot decode: another type of "
+            "file, or cut short"
+        )
+    return image if flags == cv2.IMREAD_UNCHANGED else exif.upright(image, exif.orientation(data))
+
+
+# How a Datum or a list's image is decoded: to 3 channels (True), to 1 (False), or as it is stored (None).
+DECODE_FLAGS = {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}
+
+
+def channels_first(image: np.ndarray) -> np.ndarray:
+    """OpenCV's (H, W) or (H, W, C) as (C, H, W)."""
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
@@ -47,9 +68,10 @@ def datum_image(datum: caffe_pb2.Datum, color: bool | None = None) -> np.ndarray
         ValueError: it does not decode, or the number of values is not channels * height * width.
     """
     if datum.encoded:
-        image = decode(datum.data, color)
-        if image is None:
-            raise ValueError(f"Could not decode datum: {len(datum.data)} bytes that OpenCV takes for no image")
+        try:
+            image = channels_first(decode(datum.data, DECODE_FLAGS[color]))
+        except ValueError as error:
+            raise ValueError(f"Could not decode datum: {error}") from None
         if image.dtype != np.uint8:
             raise ValueError(f"Image data type must be unsigned byte, found {image.dtype}")
         return image

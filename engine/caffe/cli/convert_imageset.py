@@ -1,6 +1,7 @@
 """`convert_imageset [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME`: images into the LMDB or LevelDB that a Data layer reads.
 
-A line of the list is `path label`. The record of line i (from 0, after shuffling) has the key `%08d_path`.
+A line of the list is `path label`. The record of line i (from 0, after shuffling) has the key `%08d_path`. A file that
+cannot be read, or is cut short, is left out and named in the log.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from itertools import chain, islice
 import cv2
 import numpy as np
 
-from caffe import glog
+from caffe import exif, glog
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
 from caffe.datasource import read_list
 from caffe.prefetch import workers
 from caffe.proto import caffe_pb2
+from caffe.transformer import DECODE_FLAGS, channels_first, decode
 
 FLAGS = Flags(
     "convert_imageset",
@@ -41,30 +43,32 @@ Usage:
 _CHUNK = 256
 
 
-def image_datum(
-    path: str, label: int, size: tuple[int, int] | None, color: bool, encoding: str
-) -> caffe_pb2.Datum | None:
-    """The Datum of an image file, or None where there is none that OpenCV reads (BVLC's ReadImageToDatum).
+class UnreadableError(ValueError):
+    """An image file that is left out."""
+
+
+def image_datum(path: str, label: int, size: tuple[int, int] | None, color: bool, encoding: str) -> caffe_pb2.Datum:
+    """The Datum of an image file (BVLC's ReadImageToDatum).
 
     size: (height, width) to resize to. encoding: raw pixels where empty, otherwise the file type to store; a file of
     that type that needs no change is stored as it is.
 
     Raises:
+        UnreadableError: there is no such file, or no complete image in it.
         ValueError: OpenCV cannot write files of type `encoding`.
     """
     try:
         with open(path, "rb") as file:
             content = file.read()
+        image = decode(content, DECODE_FLAGS[color])
     except OSError:
-        return None
-    buffer = np.frombuffer(content, np.uint8)
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE) if buffer.size else None
-    if image is None:
-        return None
+        raise UnreadableError(f"Could not open or find file {path}") from None
+    except ValueError as error:
+        raise UnreadableError(f"Could not open or find file {path}: {error}") from None
     if size is not None:
         image = cv2.resize(image, (size[1], size[0]))
     if not encoding:
-        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        planes = channels_first(image)
         channels, height, width = planes.shape
         return caffe_pb2.Datum(
             channels=channels, height=height, width=width, data=planes.tobytes(), label=label, encoded=False
@@ -93,15 +97,18 @@ def _encoding(name: str, values) -> str:
     return _extension(name)
 
 
-def _datums(root: str, entries: list, values) -> Iterator[caffe_pb2.Datum | None]:
-    """The Datums of the list's entries, in order, made by the worker threads."""
+def _datums(root: str, entries: list, values) -> Iterator[caffe_pb2.Datum | UnreadableError]:
+    """The Datums of the list's entries, in order, made by the worker threads; an error where a file is left out."""
     size = None
     if values.resize_height > 0 and values.resize_width > 0:
         size = (values.resize_height, values.resize_width)
 
-    def make(entry) -> caffe_pb2.Datum | None:
+    def make(entry) -> caffe_pb2.Datum | UnreadableError:
         name, label, _ = entry
-        return image_datum(root + name, label, size, not values.gray, _encoding(name, values))
+        try:
+            return image_datum(root + name, label, size, not values.gray, _encoding(name, values))
+        except UnreadableError as error:
+            return error
 
     rest = iter(entries)
     chunks = iter(lambda: list(islice(rest, _CHUNK)), [])  # so that only a chunk of images is in memory
@@ -121,18 +128,27 @@ def convert(words: list[str], values) -> int:
     glog.info("convert_imageset.cpp:89", f"A total of {len(entries)} images.")
     if values.encode_type and not values.encoded:
         glog.info("convert_imageset.cpp:92", "encode_type specified, assuming encoded=true.")
-    first = None
+    first, turned = None, False
     with database.new(name, values.backend) as writer:
-        for index, ((path, _, _), datum) in enumerate(zip(entries, _datums(root, entries, values), strict=True)):
-            if datum is None:
-                glog.error("io.cpp:83", f"Could not open or find file {root}{path}")
+        for index, ((path, _, line), datum) in enumerate(zip(entries, _datums(root, entries, values), strict=True)):
+            if isinstance(datum, UnreadableError):
+                glog.error("io.cpp:83", str(datum))
                 continue
+            if datum.encoded and not turned and exif.orientation(datum.data) != 1:
+                turned = True
+                glog.warning(
+                    "io.cpp:91",
+                    f"{root}{path}: stored as the file is; its EXIF orientation is not applied by a Data layer, "
+                    "as in BVLC Caffe: nets see the picture turned. Without -encoded, or with -resize_height and "
+                    "-resize_width, pictures are stored upright. Other files are not reported",
+                )
             first = len(datum.data) if first is None else first
             if values.check_size and len(datum.data) != first:
                 raise ValueError(
                     f"{root}{path}: Incorrect data field size {len(datum.data)}, expected the first image's {first}"
                 )
-            writer.put(f"{index:08d}_{path}", datum)
+            number = index if values.shuffle else line - 1  # BVLC's counts empty lines
+            writer.put(f"{number:08d}_{path}", datum)
             if writer.count % database.BATCH == 0:
                 glog.info("convert_imageset.cpp:147", f"Processed {writer.count} files.")
         if writer.count % database.BATCH:

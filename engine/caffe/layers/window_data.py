@@ -17,8 +17,8 @@ from caffe.blob import Blob
 from caffe.layer import register
 from caffe.layers.data import PrefetchingLayer
 from caffe.prefetch import workers
-from caffe.proto import caffe_pb2
-from caffe.transformer import DataTransformer
+from caffe.proto import byte_strings, caffe_pb2
+from caffe.transformer import DataTransformer, decode
 
 FIELDS = ("class", "overlap", "x1", "y1", "x2", "y2")  # of a window
 
@@ -31,14 +31,12 @@ class Image:
     encoded: bytes | None = None
 
     def read(self) -> np.ndarray:
-        """The pixels, uint8 (H, W, 3) in BGR order. Raises ValueError where there are none."""
-        if self.encoded is None:
-            pixels = cv2.imread(self.path, cv2.IMREAD_COLOR) if os.path.isfile(self.path) else None
-        else:
-            pixels = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), cv2.IMREAD_COLOR)
-        if pixels is None:
-            raise ValueError(f"Could not open or find file {self.path} as an image (seen from {os.getcwd()})")
-        return pixels
+        """The pixels, uint8 (H, W, 3) in BGR order, upright. Raises ValueError where there are none."""
+        encoded = _contents(self.path) if self.encoded is None else self.encoded
+        try:
+            return decode(encoded, cv2.IMREAD_COLOR)
+        except ValueError as error:
+            raise ValueError(f"Could not open or find file {self.path}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def read_windows(path: str, root: str, cache: bool) -> tuple[list[Window], int, 
         FileNotFoundError, ValueError: it cannot be read, or is written otherwise; the message says the line.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        text = Path(byte_strings.path(path)).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise FileNotFoundError(
             f"Failed to open window file {path}: {error.strerror} (seen from {os.getcwd()})"
@@ -77,7 +75,7 @@ def read_windows(path: str, root: str, cache: bool) -> tuple[list[Window], int, 
         channels, _, _, count = (
             int(_number(path, words, what)) for what in ("channels", "height", "width", "the number of windows")
         )
-        image = _image(root + name, cache)
+        image = Image(root + name, _contents(root + name) if cache else None)
         if last % 100 == 0:
             glog.info("window_data_layer.cpp:151", f"num: {last} {image.path} {channels} windows to process: {count}")
         for _ in range(count):
@@ -98,11 +96,9 @@ def _number(path: str, words: Iterator[tuple[str, int]], what: str) -> float:
         raise ValueError(f"{path}{f':{line}' if line else ''}: expected {what}, found {word}") from None
 
 
-def _image(path: str, cache: bool) -> Image:
-    if not cache:
-        return Image(path)
+def _contents(path: str) -> bytes:
     try:
-        return Image(path, Path(path).read_bytes())
+        return Path(byte_strings.path(path)).read_bytes()
     except OSError as error:
         raise ValueError(f"Could not open or find file {path}: {error.strerror} (seen from {os.getcwd()})") from None
 
