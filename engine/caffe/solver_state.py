@@ -2,7 +2,8 @@
 
 A state holds what BVLC Caffe's does, which either Caffe resumes from, and where data layers and random numbers stand,
 which BVLC Caffe skips: a training resumed on a CPU equals the uninterrupted one. From a state of BVLC Caffe, data and
-random numbers begin anew, as they do there.
+random numbers begin anew, as they do there. What is added is a field that no schema defines, of bytes that begin with
+a mark: so a field of another program, whatever its number, is never taken for it.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from caffe import device, glog, weight_files
 from caffe.layer import Layer
-from caffe.proto import caffe_pb2, kinds, text
+from caffe.proto import byte_strings, caffe_pb2, kinds, text, wire
 
 if TYPE_CHECKING:
     import h5py
 
     from caffe.solver import Solver
 
+_MARK = b"caffe: where data and random numbers stand\n"  # before a ResumeState
+_RESUME, _DATASET = 418360000, "resume state"  # the field of a binary solverstate, the dataset of one in HDF5
+_OLD_RESUME, _OLD_DATASET = 10000, "resume"  # where earlier versions put it, without the mark
+
 
 def check_prefix(prefix: str) -> None:
     """Raise PermissionError now, not at the first snapshot, where snapshots could not be written."""
-    probe = Path(f"{prefix}.tempfile")
+    probe = Path(byte_strings.path(f"{prefix}.tempfile"))
     try:
         probe.touch()
         probe.unlink()
@@ -45,7 +51,7 @@ def snapshot(solver: Solver, resume: caffe_pb2.ResumeState | None = None) -> Pat
     before it: a resumed training makes that test again.
     """
     resume = resume or capture(solver)
-    stem = f"{solver.param.snapshot_prefix}_iter_{solver.iter}"
+    stem = byte_strings.path(f"{solver.param.snapshot_prefix}_iter_{solver.iter}")
     if solver.param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
         model, state = Path(f"{stem}.caffemodel.h5"), Path(f"{stem}.solverstate.h5")
         glog.info("solver.cpp:474", f"Snapshotting to HDF5 file {model}")
@@ -57,22 +63,64 @@ def snapshot(solver: Solver, resume: caffe_pb2.ResumeState | None = None) -> Pat
         glog.info("solver.cpp:464", f"Snapshotting to binary proto file {model}")
         weight_files.save(solver.net, model, solver.param.snapshot_diff)
         glog.info("sgd_solver.cpp:284", f"Snapshotting solver state to binary proto file {state}")
-        message = caffe_pb2.SolverState(iter=solver.iter, learned_net=str(model), current_step=solver.current_step)
-        message.resume.CopyFrom(resume)
+        learned = byte_strings.from_path(model)
+        message = caffe_pb2.SolverState(iter=solver.iter, learned_net=learned, current_step=solver.current_step)
         for blob in solver.history:
             blob.to_proto(message.history.add())
-        weight_files.write_whole(state, message.SerializeToString())
+        content = _MARK + resume.SerializeToString()
+        field = wire.header(_RESUME, len(content)) + content
+        weight_files.write_whole(state, byte_strings.serialize(message) + field)
     return state
 
 
 def _fill_hdf5(solver: Solver, file: h5py.File, model: Path, resume: caffe_pb2.ResumeState) -> None:
     file.create_dataset("iter", data=np.array([solver.iter], np.int32))
-    file.create_dataset("learned_net", data=np.bytes_(str(model)))
+    file.create_dataset("learned_net", data=np.bytes_(os.fsencode(model)))
     file.create_dataset("current_step", data=np.array([solver.current_step], np.int32))
     group = file.create_group("history")
     for i, blob in enumerate(solver.history):
         group.create_dataset(str(i), data=blob.data)
-    file.create_dataset("resume", data=np.frombuffer(resume.SerializeToString(), np.uint8))
+    file.create_dataset(_DATASET, data=np.frombuffer(_MARK + resume.SerializeToString(), np.uint8))
+
+
+def _read_resume(path: Path) -> caffe_pb2.ResumeState | None:
+    """What `snapshot` added to the binary solverstate `path`; None where another program wrote it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for field in wire.fields(file, size):
+            if field.wire == wire.BYTES and field.number in (_RESUME, _OLD_RESUME):
+                file.seek(field.start)
+                content = file.read(field.size)
+                found = _unmark(content) if field.number == _RESUME else _old_resume(content)
+                if found is not None:
+                    return found
+    return None
+
+
+def _read_hdf5_resume(file: h5py.File) -> caffe_pb2.ResumeState | None:
+    """`_read_resume` of a solverstate in HDF5."""
+    for name, read in ((_DATASET, _unmark), (_OLD_DATASET, _old_resume)):
+        values = file.get(name)
+        if getattr(values, "dtype", None) == np.uint8:
+            found = read(values[...].tobytes())
+            if found is not None:
+                return found
+    return None
+
+
+def _unmark(content: bytes) -> caffe_pb2.ResumeState | None:
+    return caffe_pb2.ResumeState.FromString(content[len(_MARK) :]) if content.startswith(_MARK) else None
+
+
+def _old_resume(content: bytes) -> caffe_pb2.ResumeState | None:
+    """The state in `content` as earlier versions wrote it, without a mark: it names the generators' devices."""
+    try:
+        found = caffe_pb2.ResumeState.FromString(content)
+    except DecodeError:
+        return None
+    found.DiscardUnknownFields()
+    devices = {each.device for each in found.generator}
+    return found if devices and devices <= {"cpu", "cuda"} and found.ByteSize() == len(content) else None
 
 
 def capture(solver: Solver) -> caffe_pb2.ResumeState:
@@ -155,14 +203,14 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
             learned = _learned_net(file, path)
             history = [file["history"][str(i)][...] for i in range(len(file["history"]))]
             shapes = [values.shape for values in history]
-            resume = caffe_pb2.ResumeState.FromString(file["resume"][...].tobytes()) if "resume" in file else None
+            resume = _read_hdf5_resume(file)
     else:
         state = text.read_binary(path, caffe_pb2.SolverState())
         if not state.HasField("iter"):
             raise ValueError(f"{path}: expected a solverstate, found a file without an iteration: is it a caffemodel?")
-        iteration, step, learned = state.iter, state.current_step, state.learned_net
+        iteration, step, learned = state.iter, state.current_step, byte_strings.path(state.learned_net)
         history, shapes = list(state.history), [tuple(proto.shape.dim) for proto in state.history]
-        resume = state.resume if state.HasField("resume") else None
+        resume = _read_resume(path)
     if len(history) != len(solver.history):
         raise ValueError(
             f"{path}: Incorrect length of history blobs: expected {len(solver.history)} for this net and solver type "
@@ -187,7 +235,7 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
 def _learned_net(file: h5py.File, path: Path) -> str:
     """The caffemodel that an HDF5 solverstate names; "" where it names none."""
     try:
-        return file["learned_net"][()].decode() if "learned_net" in file else ""
+        return os.fsdecode(file["learned_net"][()]) if "learned_net" in file else ""
     except (AttributeError, OSError, TypeError) as error:
         raise ValueError(f"{path}: expected learned_net to be the name of a caffemodel: {error}") from None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from caffe import glog
 from caffe.blob import proto_shape
-from caffe.proto import caffe_pb2, kinds, text
+from caffe.proto import byte_strings, caffe_pb2, kinds, text
 from caffe.proto.upgrade import upgrade_net
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _PROTOBUF_LIMIT = 2**31 - 1
 
 def check_folder(path: str | Path) -> None:
     """Raise FileNotFoundError now, before the work, where there is no folder to write `path` into."""
-    folder = Path(path).absolute().parent
+    folder = Path(byte_strings.path(path)).absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {folder}; make it first")
 
@@ -32,7 +32,7 @@ def check_folder(path: str | Path) -> None:
 @contextmanager
 def _whole(path: str | Path) -> Iterator[Path]:
     """A temporary file to write; it takes the place of `path` once it is on the disk, or goes if writing fails."""
-    path = Path(path)
+    path = Path(byte_strings.path(path))
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: a folder is there; take another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -152,7 +152,7 @@ def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
             f"{_PROTOBUF_LIMIT}; use HDF5 (save_hdf5, or snapshot_format: HDF5)"
         )
     check_folder(path)
-    write_whole(path, to_proto(net, write_diff).SerializeToString())
+    write_whole(path, byte_strings.serialize(to_proto(net, write_diff)))
 
 
 def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
@@ -176,7 +176,7 @@ def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
         if write_diff:
             groups.append(("diff", file.create_group("diff")))
         for name, made in zip(net._layer_names, net.layers, strict=True):
-            layers = [(side, group.create_group(name)) for side, group in groups]
+            layers = [(side, group.create_group(byte_strings.encode(name))) for side, group in groups]
             for j, blob in enumerate(made.blobs):
                 if net._param_owner[param_id] == -1:
                     for side, layer in layers:
@@ -192,6 +192,7 @@ def copy_hdf5(net: Net, path: str | Path) -> None:
     Raises:
         FileNotFoundError, ValueError: no such file; not an HDF5 caffemodel; a parameter is missing or does not fit.
     """
+    path = byte_strings.path(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"Couldn't open {path}: expected an HDF5 caffemodel there")
     import h5py
@@ -205,7 +206,8 @@ def copy_hdf5(net: Net, path: str | Path) -> None:
             raise ValueError(f"{path}: Error reading weights: expected a group 'data', found {sorted(file)}")
         targets = net.layer_dict
         owners = _owners(net)
-        for name, layer in file["data"].items():
+        for key, layer in file["data"].items():
+            name = byte_strings.from_path(key)
             if name not in targets:
                 glog.info("net.cpp:800", f"Ignoring source layer {name}")
                 continue

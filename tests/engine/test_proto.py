@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import caffe
 import pytest
 from caffe.proto import caffe_pb2, text
-from caffe.proto.upgrade import upgrade_net, upgrade_solver
+from caffe.proto.upgrade import upgrade_net, upgrade_net_fully, upgrade_solver
 from caffe.proto.upgrade_v1 import layer_type
 
 
@@ -92,6 +93,46 @@ def test_input_fields_become_a_layer():
     assert not param.input
 
 
+RELU = 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
+INPUT = 'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 4 } } }'
+
+
+@pytest.mark.parametrize(
+    "fields, shapes",
+    [
+        ('input: "data"', None),  # dropped
+        (f'input: "data" {INPUT}', [[4]]),
+        ('input: "data" input_shape { dim: 2 } input_shape { dim: 3 }', [[2]]),
+        ('input: "data" input_dim: [1, 2, 3, 4, 5]', [[1, 2, 3, 4]]),
+        ('input: "data" input_shape { dim: 2 } input_dim: [5, 5]', [[2]]),
+        ("input_dim: [1, 2] input_shape { dim: 2 }", None),
+    ],
+)
+def test_input_fields_as_bvlc_takes_them(fields, shapes, tmp_path):
+    """In a prototxt and in a caffemodel; what upgrade_net_proto_text gives for the same text."""
+    param = parse_net(fields + RELU)
+    inputs = [layer for layer in param.layer if layer.type == "Input"]
+    assert not param.input
+    assert [[list(shape.dim) for shape in layer.input_param.shape] for layer in inputs] == ([shapes] if shapes else [])
+    saved = text.parse(fields, caffe_pb2.NetParameter())
+    saved.layer.add(name="ip").blobs.add(data=[1, 2], shape={"dim": [1, 2]})
+    saved.layer[-1].blobs.add(data=[5], shape={"dim": [1]})
+    path = tmp_path / "old.caffemodel"
+    path.write_bytes(saved.SerializeToString())
+    net = caffe.Net(text.parse(
+        INPUT.replace("dim: 4", "dim: 1 dim: 2")
+        + 'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 1 } }',
+        caffe_pb2.NetParameter()), caffe.TEST)  # fmt: skip
+    net.copy_from(path)
+    assert net.params["ip"][0].data.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("fields", ["input_dim: [1, 2, 3]", 'input: "b" input: "c" input_shape { } input_shape { }'])
+def test_too_few_input_fields(fields):
+    with pytest.raises(ValueError, match=r"Must specify either input_shape OR deprecated input_dim.*found [23] input_"):
+        parse_net(f'input: "a" {fields}')
+
+
 def test_old_transformation_fields_move():
     param = parse_net('layers { type: DATA data_param { scale: 0.5 mirror: true crop_size: 3 source: "x" } }')
     assert param.layer[0].transform_param.scale == 0.5
@@ -169,9 +210,37 @@ def test_v0_padding_moves_into_the_convolution():
     assert layer.convolution_param.bias_term is False
 
 
-def test_v0_refuses_what_the_type_does_not_know():
-    with pytest.raises(ValueError, match="Unknown parameter kernelsize for layer type relu"):
-        parse_net('layers { layer { name: "r" type: "relu" kernelsize: 5 } bottom: "a" top: "b" }')
+V0_DATA = (
+    'layers { layer { name: "d" type: "data" source: "x" batchsize: 2 det_fg_threshold: 0.4 det_crop_mode: "warp" } '
+    'top: "data" } layers { layer { name: "r" type: "relu" kernelsize: 5 shuffle_images: true new_num: 3 scale: 2 } '
+    'bottom: "data" top: "r" }'
+)
+
+
+def test_v0_leaves_out_what_the_type_does_not_know(capsys):
+    """As BVLC's upgrade_net_proto_text has it, with its lines; new_num it passes over."""
+    param = text.parse(V0_DATA, caffe_pb2.NetParameter())
+    assert upgrade_net_fully(param, "v0.prototxt") is False
+    data, relu = param.layer
+    assert (data.type, data.data_param.source, data.data_param.batch_size) == ("Data", "x", 2)
+    assert not data.HasField("window_data_param")
+    assert (relu.type, relu.transform_param.scale) == ("ReLU", 2)
+    logged = [line.split(None, 3)[-1] for line in capsys.readouterr().err.splitlines() if line.startswith("E")]
+    assert [line.split("] ") for line in logged] == [
+        ["upgrade_proto.cpp:494", "Unknown parameter det_fg_threshold for layer type data"],
+        ["upgrade_proto.cpp:534", "Unknown parameter det_crop_mode for layer type data"],
+        ["upgrade_proto.cpp:295", "Unknown parameter kernelsize for layer type relu"],
+        ["upgrade_proto.cpp:458", "Unknown parameter shuffle for layer type relu"],
+        ["upgrade_proto.cpp:33", "Warning: had one or more problems upgrading V0NetParameter to NetParameter (see "
+         "above); continuing anyway."],
+    ]  # fmt: skip
+
+
+def test_a_v0_layer_without_a_type_has_none():
+    (layer,) = parse_net('layers { layer { name: "r" } bottom: "a" top: "b" }').layer
+    assert (layer.name, layer.type, list(layer.bottom)) == ("r", "", ["a"])
+    with pytest.raises(ValueError, match="Unknown layer type: 'foo'"):
+        parse_net('layers { layer { name: "r" type: "foo" } }')
 
 
 def test_old_and_new_layers_do_not_mix():

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from caffe import parallel, solver_state
-from caffe.proto import caffe_pb2, text
+from caffe.proto import caffe_pb2, text, wire
 
 sys.path.insert(0, str(Path(__file__).parent))
 import resume_sources as sources
@@ -86,11 +86,28 @@ def as_bvlc(path: Path) -> Path:
     """Take out of a solverstate what BVLC Caffe does not write."""
     if path.suffix == ".h5":
         with h5py.File(path, "a") as file:
-            del file["resume"]
+            del file["resume state"]
     else:
         state = caffe_pb2.SolverState.FromString(path.read_bytes())
-        state.ClearField("resume")
+        state.DiscardUnknownFields()
         path.write_bytes(state.SerializeToString())
+    return path
+
+
+def as_before(path: Path) -> Path:
+    """The solverstate as versions before the mark wrote it: field 10000, dataset `resume`."""
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            content = file["resume state"][...].tobytes()
+    else:
+        content = path.read_bytes()
+    content = content[content.index(solver_state._MARK) + len(solver_state._MARK) :]
+    as_bvlc(path)
+    if path.suffix == ".h5":
+        with h5py.File(path, "a") as file:
+            file.create_dataset("resume", data=np.frombuffer(content, np.uint8))
+    else:
+        path.write_bytes(path.read_bytes() + wire.header(10000, len(content)) + content)
     return path
 
 
@@ -160,6 +177,13 @@ def test_from_a_state_of_bvlc_the_data_begin_anew(form, net, tmp_path, capsys):
     assert not [line for line in capsys.readouterr().err.splitlines() if line.startswith("W")]
     again.step(1)
     assert again.iter == 5 and again.net.blobs["label"].data.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
+def test_from_an_older_state(form, net, tmp_path):
+    expected = straight(net("lmdb"), tmp_path, 4, 2)
+    state = as_before(snapshot_after(net("lmdb"), tmp_path, 4, f"snapshot_format: {form}"))
+    assert differing(resumed(net("lmdb"), tmp_path, state, 2), expected) == []
 
 
 @pytest.mark.parametrize("source", ["lmdb", "multilabel"])
@@ -269,10 +293,10 @@ def test_arrays_may_come_after_the_state(count, first, warned, net, tmp_path, ca
 
 
 def test_generators_of_another_torch_begin_anew(net, tmp_path, capsys):
-    path = snapshot_after(net("lmdb"), tmp_path, 1)
-    state = caffe_pb2.SolverState.FromString(path.read_bytes())
-    state.resume.generator[0].state = b"1234"
-    path.write_bytes(state.SerializeToString())
+    made = solver(net("lmdb"), tmp_path)
+    state = solver_state.capture(made)
+    state.generator[0].state = b"1234"
+    path = solver_state.snapshot(made, state)
     capsys.readouterr()
     solver(net("lmdb"), tmp_path).restore(path)
     assert "random numbers begin anew: torch" in capsys.readouterr().err

@@ -65,12 +65,16 @@ def _run(name: str, arguments: list[str] | None, *what) -> int:
 
 def net_text(arguments: list[str] | None = None) -> int:
     """Run `upgrade_net_proto_text`; returns the exit status."""
-    return _run("upgrade_net_proto_text", arguments, caffe_pb2.NetParameter, False, net_needs_upgrade, upgrade_net_fully)
+    return _run(
+        "upgrade_net_proto_text", arguments, caffe_pb2.NetParameter, False, net_needs_upgrade, upgrade_net_fully
+    )
 
 
 def net_binary(arguments: list[str] | None = None) -> int:
     """Run `upgrade_net_proto_binary`; returns the exit status."""
-    return _run("upgrade_net_proto_binary", arguments, caffe_pb2.NetParameter, True, net_needs_upgrade, upgrade_net_fully)
+    return _run(
+        "upgrade_net_proto_binary", arguments, caffe_pb2.NetParameter, True, net_needs_upgrade, upgrade_net_fully
+    )
 
 
 def solver_text(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from caffe import device, glog, parallel, upload
 from caffe.blob import Blob
 from caffe.layer import Layer, register
 from caffe.layers.data import SourceLayer
-from caffe.proto import caffe_pb2
+from caffe.proto import byte_strings, caffe_pb2
 from caffe.weight_files import write_whole_hdf5
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class HDF5Data(SourceLayer):
         )
         glog.info("hdf5_data_layer.cpp:81", f"Loading list of HDF5 filenames from: {param.source}")
         try:
-            self.files = Path(param.source).read_text(encoding="utf-8", errors="surrogateescape").split()
+            listed = Path(byte_strings.path(param.source)).read_text(encoding="utf-8", errors="surrogateescape")
+            self.files = listed.split()
         except OSError as error:
             self.check(False, f"Failed to open source file: {param.source}: {_reason(error)}")
         glog.info("hdf5_data_layer.cpp:95", f"Number of HDF5 files: {len(self.files)}")
@@ -182,7 +183,7 @@ class HDF5Output(Layer):
     DATASETS = ("data", "label")
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.path = self.layer_param.hdf5_output_param.file_name
+        self.path = byte_strings.path(self.layer_param.hdf5_output_param.file_name)
         self.written = False
         self._write(lambda file: None)
 

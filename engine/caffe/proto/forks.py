@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import re
+import functools
 import tempfile
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
 from caffe.proto import caffe_pb2
 
-_FIRST_FREE = 20000  # numbers for fields whose own number is taken; text files name fields, not numbers
+# Fields of forks that the engine knows without their caffe.proto: their numbers are in no binary file, see caffe.proto.
+_FIRST_OWN = 418360000
+_FIRST_FREE = 418370000  # for fields whose own number is taken; text files name fields, not numbers
 
 # fork: the fields of LayerParameter that it adds, or `Message.field` of another message
 FIELDS = {
@@ -88,38 +91,25 @@ _FORK_OF_TYPE = {name: fork for fork, names in TYPES.items() for name in names.s
 _FORK_OF_FIELD = {
     name if "." in name else f"LayerParameter.{name}": fork for fork, names in FIELDS.items() for name in names.split()
 }
-_UNKNOWN = re.compile(r'Message type "caffe\.(\S+)" has no field named "(\S+)"\.')
-_VALUE = re.compile(r'Enum type "caffe\.(\S+)" has no value named (\S+?)\.$')
 
 
-def explain(reason: str) -> str:
-    """More about a parse error of protobuf: the fork that an unknown field is from, fields of a similar name."""
-    found = _UNKNOWN.search(reason)
-    if not found:
-        value = _VALUE.search(reason)
-        if not value:
-            return ""
-        known = ", ".join(_enum(value[1]).values_by_name)
-        return f" BVLC Caffe 1.0 knows {known}; a fork's own values come with -proto FORK.proto."
-    message, field = found.groups()
-    fork = _FORK_OF_FIELD.get(f"{message}.{field}")
+def explain_field(message: Descriptor, field: str) -> str:
+    """More about a field that `message` has not: the fork that it is from, or fields of a similar name."""
+    fork = _FORK_OF_FIELD.get(f"{message.name}.{field}")
     if fork:
         return (
             f" The field is no part of BVLC Caffe 1.0: it comes from {fork}. Add that fork's messages with "
             "-proto FORK.proto (in Python caffe.proto.forks.add), or take the field out."
         )
-    fields = caffe_pb2.DESCRIPTOR.message_types_by_name[message.split(".")[0]].fields_by_name
-    near = difflib.get_close_matches(field, fields, 1)
+    near = difflib.get_close_matches(field, message.fields_by_name, 1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     return f"{meant} If it is a fork's field, add the fork's messages with -proto FORK.proto, or take it out."
 
 
-def _enum(path: str):
-    *messages, name = path.split(".")
-    scope = caffe_pb2.DESCRIPTOR
-    for depth, message in enumerate(messages):
-        scope = (scope.message_types_by_name if depth == 0 else scope.nested_types_by_name)[message]
-    return scope.enum_types_by_name[name]
+def explain_value(enum: EnumDescriptor) -> str:
+    """More about a value that `enum` has not: those that it has."""
+    known = ", ".join(enum.values_by_name)
+    return f" BVLC Caffe 1.0 knows {known}; a fork's own values come with -proto FORK.proto."
 
 
 def of_type(layer_type: str) -> str | None:
@@ -132,7 +122,7 @@ def add(path: str | Path) -> None:
 
     The file may be the fork's whole caffe.proto, or hold just what is new (`message LayerParameter { optional
     MyParameter my_param = 147; }`). Call it before nets are read: messages made earlier are of other classes then.
-    A field keeps its number where that is free.
+    A field has the fork's number, by which its binary files are read, unless BVLC Caffe uses that number itself.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -141,9 +131,13 @@ def add(path: str | Path) -> None:
     """
     ours = descriptor_pb2.FileDescriptorProto()
     ours.CopyFrom(caffe_pb2.FILE)
+    own = {
+        field.type_name.rpartition(".")[2] for each in ours.message_type for field in each.field
+        if field.number >= _FIRST_OWN and field.type_name
+    }  # fmt: skip
     for theirs in compile_proto(path):
         _rename_package(theirs, ours.package)
-        _merge_all(theirs.message_type, ours.message_type, _merge_message)
+        _merge_all(theirs.message_type, ours.message_type, functools.partial(_merge_message, own=own))
         _merge_all(theirs.enum_type, ours.enum_type, _merge_enum)
     try:
         caffe_pb2.define(ours)
@@ -195,20 +189,31 @@ def _merge_all(theirs, ours, merge) -> None:
             ours.add().CopyFrom(each)
 
 
-def _merge_message(theirs, ours) -> None:
-    names = {field.name for field in ours.field}
-    taken = {field.number for field in ours.field}
+def _merge_message(theirs, ours, own: set[str]) -> None:
+    """Add the fields of `theirs`. own: the messages that are no part of BVLC Caffe, and so have no fixed numbers."""
+    declared = {field.name: field for field in theirs.field}
+    known = {field.name: field for field in ours.field}
+    movable = {name for name, field in known.items() if ours.name in own or field.number >= _FIRST_OWN}
+    same = {name for name in movable if name in declared and _alike(known[name], declared[name])}
+    taken = {field.number for name, field in known.items() if name not in movable}
     for reserved in ours.reserved_range:
         taken.update(range(reserved.start, reserved.end))
-    for field in theirs.field:
-        if field.name in names:
-            continue
-        new = ours.field.add()
-        new.CopyFrom(field)
-        new.ClearField("oneof_index")
-        new.number = _free(field.number, taken)
-    _merge_all(theirs.nested_type, ours.nested_type, _merge_message)
+    for name in same:
+        known[name].number = _free(declared[name].number, taken)
+    for name, field in declared.items():
+        if name not in known:
+            new = ours.field.add()
+            new.CopyFrom(field)
+            new.ClearField("oneof_index")
+            new.number = _free(field.number, taken)
+    for name in movable - same:
+        known[name].number = _free(known[name].number, taken)
+    _merge_all(theirs.nested_type, ours.nested_type, functools.partial(_merge_message, own=own))
     _merge_all(theirs.enum_type, ours.enum_type, _merge_enum)
+
+
+def _alike(one, other) -> bool:
+    return (one.type, one.label, one.type_name) == (other.type, other.label, other.type_name)
 
 
 def _merge_enum(theirs, ours) -> None:

@@ -3,10 +3,12 @@ one."""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from caffe.proto import byte_strings, wire
 
 # kind: where it belongs
 PLACES = {
@@ -38,11 +40,23 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _SOLVER = {"net", "train_net", "test_net", "base_lr", "lr_policy", "max_iter", "solver_mode", "snapshot_prefix"}
 _NET = {"layer", "layers", "input", "input_dim", "input_shape"}
 _FIELDS = 64  # of a binary message that are looked at
+# kind: (the fields' numbers: wire types, sets of numbers of which one must occur)
+_MESSAGES = {
+    "a caffemodel": ({1: "2", 2: "2", 3: "2", 4: "02", 5: "0", 6: "2", 7: "0", 8: "2", 100: "2"}, ("100", "1 2")),
+    "a mean image (binaryproto)": (
+        {1: "0", 2: "0", 3: "0", 4: "0", 5: "25", 6: "25", 7: "2", 8: "21", 9: "21"},
+        ("1 5", "1 8", "7 5", "7 8"),
+    ),
+    "a solverstate": ({1: "0", 2: "2", 3: "2", 4: "0"}, ("1",)),
+}
 
 
-def kind(path: str | Path) -> str | None:
-    """What `path` holds, a key of PLACES, or None where it cannot be told (or cannot be read)."""
-    path = Path(path)
+def kind(path: str | Path, *wanted: str) -> str | None:
+    """What `path` holds, a key of PLACES, or None where it cannot be told (or cannot be read).
+
+    Where a binary message fits several kinds it is one of those wanted.
+    """
+    path = Path(byte_strings.path(path))
     if path.is_dir():
         found = [name for name, file in (("an LMDB", "data.mdb"), ("a LevelDB", "CURRENT")) if (path / file).is_file()]
         return found[0] if found else None
@@ -55,14 +69,14 @@ def kind(path: str | Path) -> str | None:
             for words, name in _STARTS:
                 if start.lower().startswith(words.lower()):
                     return name
-            return _text(start) or _binary(file, path.stat().st_size)
+            return _text(start) or _binary(file, path.stat().st_size, wanted)
     except OSError:
         return None
 
 
 def misplaced(path: str | Path, *wanted: str) -> str:
     """`found a caffemodel; give it with -weights ...`, where `path` holds a kind other than those wanted; else ``."""
-    found = kind(path)
+    found = kind(path, *wanted)
     return "" if found is None or found in wanted else f"found {found}; {PLACES[found]}"
 
 
@@ -76,7 +90,7 @@ def check(path: str | Path, *wanted: str) -> None:
 def is_hdf5(path: str | Path) -> bool:
     """Whether `path` is a file in HDF5: its signature stands at 0, or after a block of the user's at 512, 1024, 2048,
     ... (as h5py.is_hdf5 has it; h5py takes 0.1 s to import)."""
-    path, offset = Path(path), 0
+    path, offset = Path(byte_strings.path(path)), 0
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -98,14 +112,12 @@ def _hdf5(path: Path) -> str | None:
 
 
 def _text(start: bytes) -> str | None:
-    """The kind of a prototxt, by the names that stand outside of braces."""
-    if b"\0" in start:
-        return None
-    try:
-        text = start.decode("utf-8", "strict" if len(start) < 1 << 16 else "ignore")
-    except UnicodeDecodeError:
-        return None
+    """The kind of a prototxt, by the names that stand outside of braces; strings and comments hold any bytes."""
+    text = start.decode("latin-1")
     text = re.sub(r"\"(\\.|[^\"\\\n])*\"|'(\\.|[^'\\\n])*'|#[^\n]*", " ", text)
+    text = text.removeprefix("\xef\xbb\xbf")  # a byte order mark: a prototxt for sure, which its reader refuses
+    if not re.fullmatch(r"[\t-\r -~]*", text) and len(start) < 1 << 16:
+        return None
     names, depth = set(), 0
     for brace, name in re.findall(r"([{}])|([A-Za-z_]\w*)", text):
         if brace:
@@ -117,43 +129,23 @@ def _text(start: bytes) -> str | None:
     return "a net prototxt" if names & _NET else None
 
 
-def _binary(file: BinaryIO, size: int) -> str | None:
-    """The kind of a binary message, by the numbers and wire types of its fields."""
-    found = set(_fields(file, size))
-    numbers = {number for number, _ in found}
-    if (100, 2) in found and numbers <= {*range(1, 9), 100}:
-        return "a caffemodel"
-    if numbers <= set(range(1, 10)) and found & {(5, 2), (5, 5), (8, 2)} and found & {(1, 0), (7, 2)}:
-        return "a mean image (binaryproto)"
-    if (1, 0) in found and found <= {(1, 0), (2, 2), (3, 2), (4, 0), (10000, 2)}:
-        return "a solverstate"
-    return "a caffemodel" if {(1, 2), (2, 2)} <= found and numbers <= set(range(1, 9)) else None
+def _binary(file: BinaryIO, size: int, wanted: tuple[str, ...]) -> str | None:
+    """The kind of a binary message, by the numbers and wire types of the fields that BVLC Caffe defines for it.
+
+    Forks add fields of any number and type: they say nothing of the kind. Where several kinds fit it is one of those
+    wanted.
+    """
+    try:
+        found = {(field.number, field.wire) for field in itertools.islice(wire.fields(file, size), _FIELDS)}
+    except ValueError:
+        return None
+    fitting = [kind for kind, (schema, marks) in _MESSAGES.items() if _fits(found, schema, marks)]
+    return next((kind for kind in fitting if kind in wanted), fitting[0] if fitting else None)
 
 
-def _fields(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
-    """(number, wire type) of the first fields of a binary message; (0, 0) at what is none."""
-    for _ in range(_FIELDS):
-        if file.tell() >= size:
-            return
-        tag = _varint(file)
-        number, wire = tag >> 3, tag & 7
-        if wire not in (0, 1, 2, 5) or number == 0:
-            yield 0, 0
-            return
-        yield number, wire
-        if wire == 0:
-            _varint(file)
-        else:
-            file.seek({1: 8, 5: 4}.get(wire) or _varint(file), 1)
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            return value
-        value |= (byte[0] & 127) << shift
-        if byte[0] < 128:
-            break
-    return value
+def _fits(found: set[tuple[int, int]], schema: dict[int, str], marks: tuple[str, ...]) -> bool:
+    """Whether each number of the schema has one of its wire types where it occurs, and the marks occur."""
+    if any(number in schema and str(kind) not in schema[number] for number, kind in found):
+        return False
+    present = {number for number, _ in found}
+    return any(all(int(number) in present for number in mark.split()) for mark in marks)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from caffe.proto import caffe_pb2, kinds
+from caffe.proto import byte_strings, caffe_pb2, kinds, text_parser
 
 _OWN_KINDS = {
     "NetParameter": ("a caffemodel",),
@@ -26,49 +26,44 @@ class PrototxtError(ValueError):
     """A prototxt that does not parse; the message names file, line and column."""
 
 
-def parse(text: str, message: M, source: str = "<string>") -> M:
-    """Parse `text` into `message` and return it; `source` is the file name that errors show."""
-    try:
-        return text_format.Parse(text, message)
-    except text_format.ParseError as error:
-        line, column = error.GetLine(), error.GetColumn()
-        reason = str(error).split(" : ", 1)[-1] if line is not None else str(error)
-        where = f"{source}:{line}:{column}" if line is not None else source
-        shown = ""
-        lines = text.splitlines()
-        if line is not None and 0 < line <= len(lines):
-            shown = f"\n    {lines[line - 1].strip()}"
-        from caffe.proto import forks
+def parse(text: str | bytes, message: M, source: str = "<string>") -> M:
+    """Parse `text` into `message` and return it; `source` is the file name that errors show.
 
-        told = f"{reason}{forks.explain(reason)}"
-        raise PrototxtError(f"{where}: not a valid {message.DESCRIPTOR.name}: {told}{shown}") from None
+    Strings and comments may hold bytes that are not UTF-8: see byte_strings.
+    """
+    data = byte_strings.encode(text) if isinstance(text, str) else text
+    try:
+        text_parser.parse(data, message)
+    except text_parser.ParseError as error:
+        where, shown = source, ""
+        if error.offset is not None:
+            line = data.count(b"\n", 0, error.offset) + 1
+            begin = data.rfind(b"\n", 0, error.offset) + 1
+            where = f"{source}:{line}:{error.offset - begin + 1}"
+            shown = f"\n    {data[begin:].splitlines()[0].decode(errors='replace').strip()}" if data[begin:] else ""
+        raise PrototxtError(f"{where}: not a valid {message.DESCRIPTOR.name}: {error.reason}{shown}") from None
+    return message
 
 
 def read(path: str | Path, message: M) -> M:
     """Parse the prototxt file `path` into `message` and return it."""
-    path = Path(path)
+    path = Path(byte_strings.path(path))
+    name = message.DESCRIPTOR.name
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise FileNotFoundError(
-            f"Cannot read {path}, expected a {message.DESCRIPTOR.name} prototxt there: {error.strerror}"
-        ) from None
+        raise FileNotFoundError(f"Cannot read {path}, expected a {name} prototxt there: {error.strerror}") from None
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        found = kinds.misplaced(path) or (
-            f"found binary data at byte {error.start}; "
-            "a caffemodel or solverstate goes to --weights or --snapshot"
-        )
-        raise PrototxtError(f"{path}: expected a {message.DESCRIPTOR.name} in text form, {found}") from None
-    try:
-        return parse(text, message, str(path))
+        return parse(data, message, str(path))
     except PrototxtError:
-        wanted = kinds.TEXTS.get(message.DESCRIPTOR.name)
-        found = kinds.misplaced(path, wanted) if wanted else ""
+        wanted, binary = kinds.TEXTS.get(name, ""), data.find(0)
+        found = kinds.misplaced(path, wanted)
+        if not found and binary >= 0:
+            found = f"found binary data at byte {binary}; a caffemodel or solverstate goes to --weights or --snapshot"
         if not found:
             raise
-        raise PrototxtError(f"{path}: expected {wanted}, {found}") from None
+        form = wanted if wanted and binary < 0 else f"a {name} in text form"
+        raise PrototxtError(f"{path}: expected {form}, {found}") from None
 
 
 def read_net(path: str | Path) -> caffe_pb2.NetParameter:
@@ -86,8 +81,11 @@ def read_solver(path: str | Path) -> caffe_pb2.SolverParameter:
 
 
 def read_binary(path: str | Path, message: M) -> M:
-    """Parse the binary protobuf file `path` (caffemodel, solverstate, binaryproto) into `message`."""
-    path = Path(path)
+    """Parse the binary protobuf file `path` (caffemodel, solverstate, binaryproto) into `message`.
+
+    Fields that BVLC Caffe's schema does not define are kept as unknown ones.
+    """
+    path = Path(byte_strings.path(path))
     name = message.DESCRIPTOR.name
     try:
         data = path.read_bytes()
@@ -96,20 +94,21 @@ def read_binary(path: str | Path, message: M) -> M:
     try:
         message.ParseFromString(data)
     except DecodeError:
-        found = "" if kinds.kind(path) in _OWN_KINDS.get(name, ()) else kinds.misplaced(path)
+        found = kinds.misplaced(path, *_OWN_KINDS.get(name, ()))
         raise ValueError(
             f"{path}: expected a binary {name}, "
             + (found or f"found {len(data)} bytes that do not decode as one: the file is of another kind, or truncated")
         ) from None
-    return message
+    return byte_strings.restore(message)
 
 
 def to_text(message: Message) -> str:
-    """The prototxt of a message, its whole numbers and its bytes above 127 written as BVLC Caffe prints them."""
+    """The prototxt of a message, its whole numbers and the bytes above 127 written as BVLC Caffe prints them."""
 
     def whole(found: re.Match) -> str:
         value = float(found[1])
         short = f"{value:.6g}"
         return ": " + (short if float(short) == value else f"{value:.8g}")
 
-    return re.sub(r"(?m): (-?\d+\.0)$", whole, text_format.MessageToString(message, as_utf8=False))
+    printed = text_format.MessageToString(message, as_utf8=False)
+    return re.sub(r"(?m): (-?\d+\.0)$", whole, byte_strings.print_bytes(printed))

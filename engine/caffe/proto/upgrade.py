@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from caffe import glog
-from caffe.proto import caffe_pb2
+from caffe.proto import byte_strings, caffe_pb2
 from caffe.proto.upgrade_v1 import upgrade_v0, upgrade_v1
 
 _V1 = caffe_pb2.V1LayerParameter
@@ -22,12 +22,18 @@ _NOTE = "Note that future Caffe releases will only support"
 
 
 def upgrade_net(param: caffe_pb2.NetParameter, source: str) -> caffe_pb2.NetParameter:
-    """Bring `param` to the current form in place and return it; `source` names the file in messages.
+    """Bring `param` to the current form in place and return it; `source` names the file in messages."""
+    upgrade_net_fully(param, source)
+    return param
+
+
+def upgrade_net_fully(param: caffe_pb2.NetParameter, source: str) -> bool:
+    """`upgrade_net`; returns whether nothing of `param` was left out.
 
     In BVLC's order, and with its lines in the log: layers of the V0 form, the data layers' own transformation fields,
     layers of the V1 form, input fields, the learning rates of BatchNorm.
     """
-    upgrade_v0(param, source)
+    complete = upgrade_v0(param, source)
     if _move_transformation(param):
         _log(46, "transformation parameters", source, "data transformation parameters.")
         glog.warning("upgrade_proto.cpp:51", f"{_NOTE} transform_param messages for transformation fields.")
@@ -40,7 +46,7 @@ def upgrade_net(param: caffe_pb2.NetParameter, source: str) -> caffe_pb2.NetPara
         glog.info("upgrade_proto.cpp:79", tried)
         glog.info("upgrade_proto.cpp:82", "Successfully upgraded batch norm layers using deprecated params.")
     _warn_of_idle_fields(param, source)
-    return param
+    return complete
 
 
 def net_needs_upgrade(param: caffe_pb2.NetParameter) -> bool:
@@ -91,11 +97,12 @@ def upgrade_solver_type(param: caffe_pb2.SolverParameter, source: str) -> caffe_
 
 
 def _snapshot_prefix(param: caffe_pb2.SolverParameter, source: str) -> None:
+    folder = Path(byte_strings.path(param.snapshot_prefix))
     if not param.HasField("snapshot_prefix"):
-        param.snapshot_prefix = str(Path(source).with_suffix(""))
+        param.snapshot_prefix = byte_strings.from_path(Path(source).with_suffix(""))
         message = f"snapshot_prefix was not specified and is set to {param.snapshot_prefix}"
-    elif Path(param.snapshot_prefix).is_dir():
-        param.snapshot_prefix = str(Path(param.snapshot_prefix) / Path(source).stem)
+    elif folder.is_dir():
+        param.snapshot_prefix = byte_strings.from_path(folder / Path(source).stem)
         message = f"snapshot_prefix was a directory and is replaced to {param.snapshot_prefix}"
     else:
         return
@@ -134,16 +141,30 @@ def _warn_of_idle_fields(param: caffe_pb2.NetParameter, source: str) -> None:
 
 
 def _input_fields_to_layers(param: caffe_pb2.NetParameter) -> bool:
-    """`input: "data"` with input_shape or input_dim becomes an Input layer at the front."""
+    """`input: "data"` with input_shape or input_dim becomes an Input layer at the front.
+
+    Without either the field is dropped, as in BVLC Caffe: old deploy nets feed a layer, or have an Input layer too.
+    """
     if not param.input:
         return False
+    count = len(param.input)
     shapes = [list(shape.dim) for shape in param.input_shape]
-    if not shapes and param.input_dim:
+    if not shapes:
         shapes = [list(param.input_dim[i : i + 4]) for i in range(0, len(param.input_dim), 4)]
-    if len(shapes) != len(param.input) and len(shapes) != 1:
+    if shapes:
+        _add_input_layer(param, shapes[:count])
+    for name in ("input", "input_shape", "input_dim"):
+        param.ClearField(name)
+    return True
+
+
+def _add_input_layer(param: caffe_pb2.NetParameter, shapes: list[list[int]]) -> None:
+    count = len(param.input)
+    if len(shapes) not in (1, count) or (not param.input_shape and len(shapes[-1]) != 4):
+        found = f"{len(param.input_shape)} input_shape" if param.input_shape else f"{len(param.input_dim)} input_dim"
         raise ValueError(
-            f"net {param.name!r}: Must specify either input_shape OR deprecated input_dim, one for each of its "
-            f"{len(param.input)} inputs; found {len(shapes)}"
+            f"net {param.name!r}: Must specify either input_shape OR deprecated input_dim, an input_shape or four "
+            f"input_dim for each of its {count} inputs; found {found}"
         )
     layer = caffe_pb2.LayerParameter(name="input", type="Input", top=list(param.input))
     for shape in shapes:
@@ -152,9 +173,6 @@ def _input_fields_to_layers(param: caffe_pb2.NetParameter) -> bool:
     del param.layer[:]
     param.layer.add().CopyFrom(layer)
     param.layer.extend(rest)
-    for name in ("input", "input_shape", "input_dim"):
-        param.ClearField(name)
-    return True
 
 
 def _old_batch_norm(layer: caffe_pb2.LayerParameter) -> bool:

@@ -73,23 +73,49 @@ _V0_FIELDS = {
 }
 
 
-def upgrade_v0(param: caffe_pb2.NetParameter, source: str) -> None:
-    """Turn `layers` of the V0 form into the V1 form, in place; `source` names the file in errors."""
+# V0 field: the line of BVLC's upgrade_proto.cpp that says so where a layer type does not know it.
+_V0_LINES = {
+    "num_output": 237, "biasterm": 249, "weight_filler": 261, "bias_filler": 273, "pad": 283, "kernelsize": 295,
+    "group": 304, "stride": 316, "pool": 341, "dropout_ratio": 350, "local_size": 359, "alpha": 367, "beta": 375,
+    "k": 383, "source": 403, "batchsize": 429, "rand_skip": 449, "shuffle_images": 458, "new_height": 467,
+    "new_width": 476, "concat_dim": 485, "det_fg_threshold": 494, "det_bg_threshold": 504, "det_fg_fraction": 514,
+    "det_context_pad": 524, "det_crop_mode": 534, "hdf5_output_param": 544,
+}  # fmt: skip
+
+
+def upgrade_v0(param: caffe_pb2.NetParameter, source: str) -> bool:
+    """Turn `layers` of the V0 form into the V1 form, in place; `source` names the file in errors.
+
+    Returns whether all was taken over: a field that the layer's type does not know is logged and left out, as in BVLC
+    Caffe.
+    """
     if not any(layer.HasField("layer") for layer in param.layers):
-        return
+        return True
     _refuse_mixture(param, source)
     tried = f"Attempting to upgrade input file specified using deprecated V0LayerParameter: {source}"
     glog.info("upgrade_proto.cpp:28", tried)
-    new = [_v0_layer(layer, source) for layer in _without_padding(list(param.layers), source)]
+    complete = True
+    new = []
+    for old in _without_padding(list(param.layers), source):
+        new.append(_v0_layer(old, source))
+        complete &= _move_v0_fields(old.layer, new[-1])
     param.ClearField("layers")
     param.layers.extend(new)
-    glog.info("upgrade_proto.cpp:36", "Successfully upgraded file specified using deprecated V0LayerParameter")
+    if complete:
+        glog.info("upgrade_proto.cpp:36", "Successfully upgraded file specified using deprecated V0LayerParameter")
+    else:
+        glog.error(
+            "upgrade_proto.cpp:33",
+            "Warning: had one or more problems upgrading V0NetParameter to NetParameter (see above); continuing "
+            "anyway.",
+        )
     glog.warning(
         "upgrade_proto.cpp:39",
         "Note that future Caffe releases will not support V0NetParameter; use ./build/tools/upgrade_net_proto_text "
         "for prototxt and ./build/tools/upgrade_net_proto_binary for model weights upgrade this and any other net "
         "protos to the new format.",
     )
+    return complete
 
 
 def upgrade_v1(param: caffe_pb2.NetParameter, source: str) -> None:
@@ -144,26 +170,34 @@ def layer_type(enum_name: str) -> str:
 
 
 def _v0_layer(old, source: str):
-    """One V0 connection (`layers { layer { ... } bottom top }`) in V1 form."""
+    """One V0 connection (`layers { layer { ... } bottom top }`) in V1 form, without the parameters of its type."""
     new = caffe_pb2.V1LayerParameter(bottom=list(old.bottom), top=list(old.top))
     v0 = old.layer
-    name = _V0_TYPES.get(v0.type, v0.type.upper())
-    if name not in _V1.LayerType.keys():  # noqa: SIM118  (an enum wrapper, no dict)
-        raise ValueError(f"{source}: Unknown layer type: {v0.type!r} of layer {v0.name!r} in the V0 form")
-    new.type = _V1.LayerType.Value(name)
     new.name = v0.name
-    for field, value in v0.ListFields():
-        if field.name in ("name", "type"):
-            continue
-        if field.name in ("blobs", "blobs_lr", "weight_decay"):
-            getattr(new, field.name).extend(value)
-            continue
-        places = _V0_FIELDS.get(field.name, {})
-        if v0.type not in places and "*" not in places:
-            raise ValueError(f"{source}: Unknown parameter {field.name} for layer type {v0.type} (layer {v0.name!r})")
-        message, target = places.get(v0.type) or places["*"]
-        _put(getattr(new, message), target, value)
+    if v0.HasField("type"):
+        name = _V0_TYPES.get(v0.type, v0.type.upper())
+        if name not in _V1.LayerType.keys():  # noqa: SIM118  (an enum wrapper, no dict)
+            raise ValueError(f"{source}: Unknown layer type: {v0.type!r} of layer {v0.name!r} in the V0 form")
+        new.type = _V1.LayerType.Value(name)
+    for name in ("blobs", "blobs_lr", "weight_decay"):
+        getattr(new, name).extend(getattr(v0, name))
     return new
+
+
+def _move_v0_fields(v0, new) -> bool:
+    """Put the parameters of a V0 layer into the V1 layer's messages; returns whether its type knows all of them."""
+    complete = True
+    for field, places in _V0_FIELDS.items():
+        if not v0.HasField(field):
+            continue
+        place = places.get(v0.type) or places.get("*")
+        if place:
+            _put(getattr(new, place[0]), place[1], getattr(v0, field))
+            continue
+        complete = False
+        name = "shuffle" if field == "shuffle_images" else field
+        glog.error(f"upgrade_proto.cpp:{_V0_LINES[field]}", f"Unknown parameter {name} for layer type {v0.type}")
+    return complete
 
 
 def _put(message, target: str, value) -> None:
