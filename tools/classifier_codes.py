@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
+import code_sources
 import numpy as np
 
 CROPS = {"centre": False, "ten": True}  # name -> oversample
@@ -25,7 +26,7 @@ class Job(NamedTuple):
     model: str
     weights: str
     blob: str
-    source: str
+    source: tuple[str, ...]
     root: str
     labels: int | None
     mean: tuple[float, ...]
@@ -39,25 +40,19 @@ _worker: tuple = ()  # of a worker process: the job, its classifier, its source
 
 def channel_mean(path: str) -> tuple[float, ...]:
     """The mean of each channel of a mean image, .npy (channels, height, width) or .binaryproto."""
-    if path.endswith(".npy"):
-        image = np.load(path, allow_pickle=False)
-    else:
-        import caffe
-        from caffe.proto import caffe_pb2, text
-
-        image = caffe.io.blobproto_to_array(text.read_binary(path, caffe_pb2.BlobProto()))
-    return tuple(float(value) for value in image.reshape(-1, *image.shape[-2:]).mean((1, 2), dtype=np.float64))
+    return tuple(float(value) for value in code_sources.read_mean(path).mean((1, 2), dtype=np.float64))
 
 
 def extract(job: Job, workers: int, advance: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (N, K) float32 and labels (N, C) uint8 of all images of the job's source, in its order.
+    """Codes (N, K) float32 and labels (N, C) int8 of all images of the job's source, in its order.
 
     advance(n) is called after each n images. Raises ValueError for a blob that is not what the net puts out first, and
     for images whose number of channels does not fit.
     """
-    count, labels = len(open_source(job)), open_source(job).labels
+    source = open_source(job)
+    count = len(source)
     chunks = [range(begin, min(begin + CHUNK, count)) for begin in range(0, count, CHUNK)]
-    carried = np.empty((count, labels), np.uint8)
+    carried = np.empty((count, source.labels), np.float32)
     found = None
     # A forked copy of a process that has used torch's threads hangs at its first parallel loop.
     start = multiprocessing.get_context("spawn")
@@ -67,17 +62,12 @@ def extract(job: Job, workers: int, advance: Callable[[int], None]) -> tuple[np.
                 found = np.empty((count, rows.shape[1]), np.float32)
             found[chunk.start : chunk.stop], carried[chunk.start : chunk.stop] = rows, given
             advance(len(chunk))
-    return found, carried
+    return found, code_sources.label_rows(carried, source)
 
 
 def open_source(job: Job):
-    """The job's images as they are, in colour: image_records.ListSource or LmdbSource."""
-    from image_records import ListSource, LmdbSource
-
-    shared = {"labels": job.labels, "gray": False, "resize": None}
-    if os.path.isfile(job.source):
-        return ListSource(job.source, job.root, **shared)
-    return LmdbSource(job.source, **shared)
+    """The job's images as they are, in colour: what code_sources.open_source gives."""
+    return code_sources.open_source(job.source, job.root, job.labels, gray=False, resize=None)
 
 
 def _begin(job: Job) -> None:
@@ -105,4 +95,4 @@ def _codes(chunk: range) -> tuple[np.ndarray, np.ndarray]:
     records = [source.read(index) for index in chunk]
     images = [image.transpose(1, 2, 0)[:, :, ::-1].astype(np.float32) / 255 for image, _ in records]
     rows = classifier.predict(images, oversample=CROPS[job.crops]).reshape(len(images), -1)
-    return rows.astype(np.float32), np.array([labels > 0 for _, labels in records], np.uint8)
+    return rows.astype(np.float32), np.array([labels for _, labels in records], np.float32)

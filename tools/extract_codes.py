@@ -1,10 +1,11 @@
-"""Extract the codes of images: one forward pass of a deploy net over an LMDB or a list file.
+"""Extract the codes of images: one forward pass of a deploy net over an LMDB, a list, pictures or a folder of them.
 
-    python tools/extract_codes.py --model deploy.prototxt --weights W.caffemodel --source LMDB|LIST --out X.npz
-        [--blob hash_layer] [--gpu N]
+    python tools/extract_codes.py --model deploy.prototxt --weights W.caffemodel --source LMDB|LIST|PICTURE...|FOLDER
+        --out X.npz [--blob hash_layer] [--gpu N]
 
-X.npz holds `codes` (float32 N x K) and `labels` (uint8 N x C), in the source's order. The images are prepared as
-the test data layer of the net that was trained does it: its settings are read from train_val.prototxt beside the
+X.npz holds `codes` (float32 N x K) and `labels` (uint8 N x C), in the source's order. Images without labels (pictures,
+a folder, a list of paths alone) have rows of -1 (int8), and X.npz holds their `names` too. The images are prepared as
+the test data layer of the net that was trained does it: its settings are read from train_val.prototxt next to the
 deploy net (or from --like), and an option given here goes before them. Number of channels, height and width are those
 of the deploy net's input: grey or colour follows from the channels, larger images are cropped in their centre.
 
@@ -29,9 +30,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))  # to read data as training does
 
 import classifier_codes
+import code_sources
 import codes
 
-PREPARED = ("resize", "mean_value", "mean_file", "scale")  # what a test data layer says of an image, besides its crop
+# what a test data layer says of an image, besides its crop; upright: False where it does not look at the orientation
+PREPARED = ("resize", "gray", "upright", "mean_value", "mean_file", "scale")
 AHEAD = 4  # batches prepared while the net computes
 
 
@@ -46,7 +49,7 @@ def settings_of(model: str | os.PathLike) -> dict:
     from google.protobuf import text_format
 
     net = caffe_pb2.NetParameter()
-    with open(model, encoding="utf-8") as stream:
+    with open(model, encoding="utf-8", errors="replace") as stream:  # comments may be in any encoding
         try:
             text_format.Merge(stream.read(), net)
         except text_format.ParseError as error:
@@ -67,8 +70,14 @@ def settings_of(model: str | os.PathLike) -> dict:
                 found["mean_file"] = transform.mean_file
             if transform.scale != 1:
                 found["scale"] = transform.scale
-            if layer.type == "ImageData" and image.new_height:
-                found["resize"] = [image.new_height, image.new_width]
+            if layer.type == "ImageData":
+                found["gray"] = not image.is_color
+                if image.new_height:
+                    found["resize"] = [image.new_height, image.new_width]
+            elif transform.force_color or transform.force_gray:
+                found["gray"] = transform.force_gray
+            else:
+                found["upright"] = False
             return found
     raise ValueError(
         f"{model}: expected a test data layer (Data, ImageData, or Python with multilabel_data), found none; "
@@ -108,10 +117,10 @@ def _layers_in(weights: str) -> set:
 
 
 def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, advance=lambda images: None):
-    """Codes (N, K) float32 and labels (N, C) uint8 of all N images of a source, in its order.
+    """Codes (N, K) float32 and labels (N, C) int8 of all N images of a source, in its order.
 
     net: one with a single image input (B, channels, height, width); it is reshaped to batches of `batch_size`, the
-    last one to what is left. source: image_records.ListSource or LmdbSource. mean: a number, or an array that
+    last one to what is left. source: what code_sources.open_source gives. mean: a number, or an array that
     multilabel_data.Batches takes; scale multiplies after its subtraction. advance(n) is called after each n images.
     Raises ValueError for a blob that holds no codes, and for codes that are not finite, naming the image.
     """
@@ -130,7 +139,7 @@ def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, a
         return batches.build([(index, 0, 0, False) for index in plan], map_)
 
     prefetcher = Prefetcher(plans, build, AHEAD, threads=2)
-    found, carried = None, np.empty((count, source.labels), np.uint8)
+    found, carried = None, np.empty((count, source.labels), np.float32)
     for plan in plans:
         images, labels = prefetcher.next()
         if len(images) != data.shape[0]:
@@ -148,9 +157,9 @@ def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, a
         if found is None:
             found = np.empty((count, batch.shape[1]), np.float32)
         found[plan.start : plan.stop] = batch
-        carried[plan.start : plan.stop] = labels > 0
+        carried[plan.start : plan.stop] = labels
         advance(len(images))
-    return found, carried
+    return found, code_sources.label_rows(carried, source)
 
 
 def main(arguments: list | None = None) -> int:
@@ -158,16 +167,17 @@ def main(arguments: list | None = None) -> int:
     parser.add_argument("--model", required=True, metavar="deploy.prototxt", help="net with one image input")
     parser.add_argument("--weights", required=True, metavar="W.caffemodel", help="its weights (.caffemodel or .h5)")
     parser.add_argument("--blob", default="hash_layer", help="blob that holds the codes; default: hash_layer")
-    parser.add_argument("--source", required=True, metavar="LMDB|LIST", help="LMDB, or list of `path l1 ... lC` lines")
+    source_help = "LMDB, list (lines `path l1 ... lC`, `path label` or `path`), pictures, or a folder of them"
+    parser.add_argument("--source", required=True, nargs="+", metavar="PATH", help=source_help)
     parser.add_argument("--out", required=True, metavar="X.npz", help="codes file to write")
     parser.add_argument("--root", default="", metavar="DIR", help="folder that a list's paths are relative to")
-    parser.add_argument("--labels", type=_positive, metavar="C", help="number of labels, where there are class indices")
+    parser.add_argument("--labels", type=_positive, metavar="C", help="number of classes, for class numbers")
     parser.add_argument("--batch-size", type=_positive, metavar="B", help="default: that of the deploy net")
     parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: on the CPU")
     parser.add_argument("--like", metavar="train_val.prototxt", help="net whose test data layer prepares the images")
     parser.add_argument("--resize", type=_positive, nargs=2, metavar=("H", "W"), help="resize images before the crop")
     parser.add_argument("--mean-value", type=float, nargs="+", metavar="V", help="subtracted: one, or one a channel")
-    parser.add_argument("--mean-file", metavar="M.binaryproto", help="mean image, subtracted instead")
+    parser.add_argument("--mean-file", metavar="M", help="mean image, subtracted instead: .binaryproto or .npy")
     parser.add_argument("--scale", type=float, help="multiplies what is left")
     parser.add_argument("--classifier", choices=list(classifier_codes.CROPS), help="the authors' way: one or ten crops")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes of --classifier; default: 1")
@@ -192,7 +202,6 @@ def main(arguments: list | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     import caffe  # after GLOG_minloglevel is set
-    from image_records import ListSource, LmdbSource
     from progress import console
 
     if options.gpu is None:
@@ -210,7 +219,8 @@ def _run(options: argparse.Namespace) -> int:
 
     beside = Path(options.model).parent / "train_val.prototxt"
     like = options.like or (str(beside) if beside.exists() else None)
-    chosen = {key: getattr(options, key) for key in PREPARED if getattr(options, key) is not None}
+    chosen = {key: getattr(options, key, None) for key in PREPARED}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
     settings = settings_of(like) if like else {}
     if "mean_value" in chosen or "mean_file" in chosen:
         settings = {key: value for key, value in settings.items() if not key.startswith("mean_")}
@@ -218,22 +228,21 @@ def _run(options: argparse.Namespace) -> int:
     said = ", ".join(f"{key} {value}" for key, value in settings.items()) or "as they are"
     console.print(f"images: {said}, crop {height}x{width}" + (f" (as in {like})" if like and not chosen else ""))
 
-    resize = settings.get("resize")
-    shared = {
-        "labels": options.labels,
-        "gray": {1: True, 3: False}.get(channels),
-        "resize": (resize, resize) if isinstance(resize, int) else resize and tuple(resize),
-    }
-    if os.path.isfile(options.source):
-        source = ListSource(options.source, options.root, **shared)
-    else:
-        source = LmdbSource(options.source, **shared)
+    gray, resize = {1: True, 3: False}.get(channels), settings.get("resize")
+    if gray is not None and settings.get("gray", gray) != gray:
+        raise ValueError(
+            f"{options.model} takes {channels} channel{'s' * (channels > 1)}, the data layer of {like} gives "
+            f"{1 if settings['gray'] else 3}: expected the deploy net and the training net of one training"
+        )
+    size = (resize, resize) if isinstance(resize, int) else resize and tuple(resize)
+    upright = settings.get("upright", True)
+    source = code_sources.open_source(options.source, options.root, options.labels, gray, size, upright)
 
     def work(advance):
         size = options.batch_size or batch_size
         return extract(net, options.blob, source, size, _mean(settings), settings.get("scale", 1), advance)
 
-    return _save(options, len(source), work)
+    return _save(options, source, work)
 
 
 def _run_classifier(options: argparse.Namespace) -> int:
@@ -242,24 +251,24 @@ def _run_classifier(options: argparse.Namespace) -> int:
     workers = options.workers or 1
     mean = options.mean_value or classifier_codes.channel_mean(options.mean_file)
     job = classifier_codes.Job(
-        options.model, options.weights, options.blob, options.source, options.root, options.labels, tuple(mean),
+        options.model, options.weights, options.blob, tuple(options.source), options.root, options.labels, tuple(mean),
         options.classifier, options.gpu, max(1, (os.cpu_count() or 1) // workers),
     )  # fmt: skip
     load_net(options.model, options.weights)  # files and weights are checked before a process is started
     shown = ", ".join(f"{value:.3f}" for value in mean)
     console.print(f"images: as caffe.Classifier prepares them, 256x256, mean {shown}, {options.classifier} crop(s)")
-    total = len(classifier_codes.open_source(job))
-    return _save(options, total, lambda advance: classifier_codes.extract(job, workers, advance))
+    source = classifier_codes.open_source(job)
+    return _save(options, source, lambda advance: classifier_codes.extract(job, workers, advance))
 
 
-def _save(options: argparse.Namespace, total: int, work) -> int:
+def _save(options: argparse.Namespace, source, work) -> int:
     """Run work(advance) under a progress bar and save the codes and labels it gives."""
     from progress import console, counter
 
     began = time.monotonic()
     with counter() as bar:
-        name = f"codes of {Path(options.source).name}"
-        task = bar.add_task(name, total=total)
+        name = f"codes of {Path(options.source[0]).name}" + ", ..." * (len(options.source) > 1)
+        task = bar.add_task(name, total=len(source))
 
         def advance(images: int) -> None:
             bar.advance(task, images)
@@ -268,22 +277,19 @@ def _save(options: argparse.Namespace, total: int, work) -> int:
 
         found, labels = work(advance)
     seconds = time.monotonic() - began
-    codes.save(options.out, found, labels)
+    codes.save(options.out, found, labels, names=getattr(source, "names", None))
     rate = f"{seconds:.1f} s, {len(found) / seconds:.0f} images/s"
-    console.print(f"{options.out}: {len(found)} codes of {found.shape[1]} bits, {labels.shape[1]} labels ({rate})")
+    unknown = int((labels < 0).all(1).sum())
+    carried = f"{labels.shape[1]} labels" if unknown < len(labels) else "labels unknown"
+    carried += f", unknown for {unknown}" if 0 < unknown < len(labels) else ""
+    console.print(f"{options.out}: {len(found)} codes of {found.shape[1]} bits, {carried} ({rate})")
     return 0
 
 
 def _mean(settings: dict):
     """The mean to subtract, as multilabel_data.Batches takes it: a number, (channels, 1, 1) or an image."""
     if "mean_file" in settings:
-        import caffe
-        from caffe.proto import caffe_pb2
-
-        blob = caffe_pb2.BlobProto()
-        blob.ParseFromString(Path(settings["mean_file"]).read_bytes())
-        mean = caffe.io.blobproto_to_array(blob)
-        return mean.reshape(mean.shape[-3:])
+        return code_sources.read_mean(settings["mean_file"])
     value = settings.get("mean_value", 0)
     return np.reshape(value, (-1, 1, 1)) if isinstance(value, list) and len(value) > 1 else np.ravel(value)[0]
 

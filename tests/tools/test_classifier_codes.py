@@ -85,7 +85,7 @@ def test_options_that_do_not_go_together(folder, capsys, options, words):
 def test_a_workers_error_is_one_sentence(folder, capsys):
     (folder / "2.png").write_bytes(b"no image")
     assert run(folder, "--classifier", "centre", "--mean-value", "104", "117", "123") == 2
-    assert "list.txt', line 3 (2.png)" in capsys.readouterr().err
+    assert "list.txt:3: 2.png: expected a picture" in capsys.readouterr().err
     assert not (folder / "x.npz").exists()
 
 

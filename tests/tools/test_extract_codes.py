@@ -126,10 +126,16 @@ def test_settings_of_stock_data_layers(tmp_path):
     layer = 'layer { name: "d" type: "%s" top: "data" top: "label" include { phase: TEST } transform_param { %s } %s }'
     net = tmp_path / "net.prototxt"
     net.write_text(layer % ("Data", "mean_value: 104 mean_value: 117 mean_value: 123 crop_size: 227", ""))
-    assert extract_codes.settings_of(net) == {"mean_value": [104, 117, 123]}
+    assert extract_codes.settings_of(net) == {"upright": False, "mean_value": [104, 117, 123]}
     size = "image_data_param { new_height: 256 new_width: 240 }"
     net.write_text(layer % ("ImageData", 'mean_file: "m.binaryproto" scale: 0.5', size))
-    assert extract_codes.settings_of(net) == {"mean_file": "m.binaryproto", "scale": 0.5, "resize": [256, 240]}
+    imaged = {"gray": False, "mean_file": "m.binaryproto", "scale": 0.5, "resize": [256, 240]}
+    assert extract_codes.settings_of(net) == imaged
+    net.write_text(layer % ("ImageData", "", "image_data_param { is_color: false }"))
+    assert extract_codes.settings_of(net) == {"gray": True}
+    for kind in ("color", "gray"):
+        net.write_text(layer % ("Data", f"force_{kind}: true", ""))
+        assert extract_codes.settings_of(net) == {"gray": kind == "gray"}
     net.write_text('layer { name: "d" type: "DummyData" top: "data" }')
     with pytest.raises(ValueError, match=r"net.prototxt: expected a test data layer .* found none"):
         extract_codes.settings_of(net)
@@ -167,10 +173,52 @@ def test_colour_net_and_another_blob(folder):
     assert labels.tolist() == [[0, 0, 1, 0, 0]]
 
 
-def test_unknown_labels_are_not_carried(folder):
-    (folder / "list.txt").write_text("images/0.png -1 1\nimages/1.png -1 -1\n")
+def test_unknown_labels_stay_unknown(folder, capsys):
+    (folder / "list.txt").write_text("images/0.png 1 0\nimages/1.png -1 -1\n")
     assert run(folder, "--root", str(folder), source="list.txt") == 0
-    assert codes.load(folder / "x.npz")[1].tolist() == [[0, 1], [0, 0]]
+    assert codes.load(folder / "x.npz")[1].tolist() == [[1, 0], [-1, -1]]
+    assert "2 codes of 8 bits, 2 labels, unknown for 1 (" in capsys.readouterr().out
+    (folder / "list.txt").write_text("images/0.png 1 0\nimages/1.png -1 1\n")
+    assert run(folder, "--root", str(folder), source="list.txt") == 2
+    assert "list.txt:2: expected 0 and 1, or -1 throughout; found -1 among other labels" in capsys.readouterr().err
+
+
+def test_class_numbers_of_a_list_make_as_many_classes_as_the_largest_needs(folder, capsys):
+    (folder / "list.txt").write_text("images/0.png 2\nimages/1.png 0\n")
+    assert run(folder, "--root", str(folder), source="list.txt") == 0
+    assert codes.load(folder / "x.npz")[1].tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert "the largest makes 3 classes (--labels C)" in capsys.readouterr().out
+    assert run(folder, "--root", str(folder), "--labels", "2", source="list.txt") == 2
+    assert "list.txt:1: expected a class number from 0 to 1, or -1 for unknown; found 2" in capsys.readouterr().err
+
+
+def test_grey_or_colour_is_that_of_the_data_layer_which_has_to_fit_the_deploy_net(folder, capsys):
+    (folder / "train_val.prototxt").write_text(TRAIN_VAL.replace('"scale": 0.02', '"gray": true'))
+    assert run(folder) == 0
+    assert "gray True, mean_value 40, crop 6x5" in capsys.readouterr().out
+    (folder / "train_val.prototxt").write_text(TRAIN_VAL.replace('"scale": 0.02', '"gray": false'))
+    assert run(folder) == 2
+    said = capsys.readouterr().err
+    assert "deploy.prototxt takes 1 channel, the data layer of" in said
+    assert "train_val.prototxt gives 3: expected" in said
+
+
+@pytest.mark.parametrize("name", ["m.binaryproto", "m.npy"])
+def test_a_damaged_mean_is_one_sentence(folder, capsys, name):
+    mean = np.full((1, 8, 9), 3, np.float32)
+    whole = caffe.io.array_to_blobproto(mean[None]).SerializeToString()
+    if name == "m.npy":
+        np.save(folder / name, mean)
+        whole = (folder / name).read_bytes()
+    options = ["--mean-file", str(folder / name)]
+    (folder / name).write_bytes(whole)
+    assert run(folder, *options) == 0
+    for damaged in (b"", whole[:-5], b"P5 2 2 255 aaaa", b"\x80\x04."):
+        (folder / name).write_bytes(damaged)
+        capsys.readouterr()
+        assert run(folder, *options) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"extract_codes: {folder / name}: expected a mean image") and "pickle" not in said
 
 
 def test_what_cannot_be_extracted_is_named_and_the_old_codes_stay(folder, capsys):
@@ -187,11 +235,11 @@ def test_what_cannot_be_extracted_is_named_and_the_old_codes_stay(folder, capsys
     for options, message in (
         ({"model": "none.prototxt"}, "--model: there is no file"),
         ({"weights": "none.caffemodel"}, "--weights: there is no file"),
-        ({"source": "none"}, "must be an LMDB folder"),
+        ({"source": "none"}, "none: expected an LMDB folder, a list, a picture or a folder of pictures, found nothing"),
         ({"options": ["--blob", "code"]}, "has no blob code; it has data, conv, hash_layer"),
         ({"model": "renamed.prototxt", "options": ["--blob", "codes"]}, "w.caffemodel has no weights for codes of"),
         ({"weights": "nan.caffemodel"}, "00000000_0': its codes are not finite; did the training diverge?"),
-        ({"source": "list.txt", "options": ["--root", str(folder)]}, "line 2 (images/gone.png): cannot read"),
+        ({"source": "list.txt", "options": ["--root", str(folder)]}, "list.txt:2: images/gone.png: cannot read"),
         ({"model": "large.prototxt", "options": ["--blob", "conv"]}, "expected at least 60x5 pixels to crop from"),
         ({"model": "colour.prototxt"}, "Cannot copy param 0 weights from layer 'conv'"),
     ):
