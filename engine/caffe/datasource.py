@@ -36,7 +36,7 @@ def open_lmdb(folder: str, **options) -> lmdb.Environment:
         try:
             if listed is not None:
                 identity.env_keys = lambda path, subdir: ()
-            return lmdb.open(folder, readonly=True, lock=False, create=False, **options)
+            return lmdb.open(os.fsencode(folder), readonly=True, lock=False, create=False, **options)
         finally:
             if listed is not None:
                 identity.env_keys = listed
