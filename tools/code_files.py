@@ -69,8 +69,8 @@ class ArrayFile:
         size, memory = np.dtype(kind).itemsize * shape[0] * (shape[1:] or (1,))[0], _memory()
         if size > memory:
             raise CodesError(
-                f"{self.path}: {what} {shape} would take {size / 1e9:,.0f} GB of {memory / 1e9:,.0f} in this machine; is "
-                "the file damaged?"
+                f"{self.path}: {what} {shape} would take {size / 1e9:,.0f} GB, this machine has {memory / 1e9:,.0f}: "
+                "is the file damaged?"
             )
 
     def read(self, name: str, what: str) -> np.ndarray:

@@ -217,8 +217,8 @@ def _guess(values: np.ndarray, low: float, high: float) -> str:
     kind = values.dtype
     if low >= 0 and high <= 1 and ((values == 0) | (values == 1)).all():
         return ": they look like bits (01)"
-    if kind.kind == "u" and high == np.iinfo(kind).max and ((values <= 1) | (values == high)).all():
-        return f": {high} is what -1 becomes in {kind}, save the codes in a signed type"
+    if high in (2**8 - 1, 2**16 - 1, 2**32 - 1, 2**64 - 1) and ((values <= 1) | (values == high)).all():
+        return f": {high:g} is what -1 becomes in a type without a sign, save the codes in a signed one"
     if kind == np.uint8:
         return ": they look like packed bits (packed)"
     return ": they look like outputs of a sigmoid (threshold=0.5)" if kind.kind == "f" and high <= 1 else ""
@@ -268,9 +268,7 @@ def _widened(labels: np.ndarray, width: int) -> np.ndarray:
     return wide
 
 
-def save(
-    path: str | os.PathLike, codes: np.ndarray, labels: np.ndarray, names: Sequence[str] | None = None
-) -> None:
+def save(path: str | os.PathLike, codes: np.ndarray, labels: np.ndarray, names: Sequence[str] | None = None) -> None:
     """Write codes (N, K) and label vectors (N, C) so that the file is complete or is not there.
 
     Labels are 0 and 1, or -1 throughout a row where they are unknown. names: of the images, for a reader.

@@ -26,7 +26,10 @@ def distinct(packed: np.ndarray) -> int:
     for octet, row in enumerate(packed):
         words[octet >> 3, :, octet & 7] = row
     words = words.view(np.uint64)[:, :, 0]  # (words, N)
-    words = np.sort(words, axis=1) if len(words) == 1 else words[:, np.lexsort(words)]
+    if len(words) == 1:
+        words.sort(axis=1)
+    else:
+        words = words[:, np.lexsort(words)]
     return 1 + int(np.count_nonzero((words[:, 1:] != words[:, :-1]).any(0)))
 
 

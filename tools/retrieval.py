@@ -25,6 +25,7 @@ import retrieval_kernels as kernels
 from numpy.typing import ArrayLike
 
 RADIUS = kernels.RADIUS
+MOST_BITS = 16_383  # a ranking key is twice a distance of up to 2 * bits, plus 1, in 16 bits
 WIDE, OFF = 0.2, 0.02
 """When a tie order decides the MAP: its range over tie orders is above WIDE, or `map` is more than OFF from its mean.
 
@@ -106,6 +107,8 @@ def score(
         if ours != theirs:
             raise ValueError(f"the query has {ours} {what} and the database {theirs}: they must be of one kind")
     queries, bits = query_codes.shape
+    if bits > MOST_BITS:
+        raise ValueError(f"codes of {bits} bits: expected at most {MOST_BITS}; are the codes transposed?")
     items = len(database_codes)
     ranks = _ranks(protocol, top, items)
     at = np.array(sorted({n for n in at if n <= items}), np.int64)

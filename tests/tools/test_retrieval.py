@@ -358,6 +358,135 @@ def test_packed_bits_give_hamming_distances(bits):
     assert np.array_equal(balls[:, :, 0], balls[:, :, 1])
 
 
+def in_ball(code, label, database, labels):
+    """Relevances of the items within Hamming radius 2, a list a distance, and of all items: loops over all pairs."""
+    groups, relevant = [[], [], []], 0
+    for other, carried in zip(database, labels, strict=True):
+        hit = int(any(a and b for a, b in zip(label, carried, strict=True)))
+        distance = sum((a >= 0) != (b >= 0) for a, b in zip(code, other, strict=True))
+        relevant += hit
+        if distance <= 2:
+            groups[distance].append(hit)
+    return [group for group in groups if group], relevant
+
+
+@pytest.mark.parametrize(("bits", "items", "seed"), [(1, 9, 0), (2, 9, 5), (6, 30, 1), (8, 40, 2), (40, 30, 3)])
+@pytest.mark.parametrize("protocol", ["standard", "hash-caffe", "dhn-caffe"])
+def test_recall_and_map_within_radius_2_are_those_of_a_loop(bits, items, seed, protocol):
+    rng = np.random.default_rng(seed)
+    database, labels = rng.standard_normal((items, bits)), rng.random((items, 4)) < 0.3
+    query, query_labels = rng.standard_normal((12, bits)), rng.random((12, 4)) < 0.3
+    query[0], query_labels[1] = database[3], False  # one ball is not empty, one query counts nowhere
+    query[2, 0] = 0  # counts as +1
+    aps, recalls, over_ties = [], [], []
+    for code, label in zip(query, query_labels, strict=True):
+        groups, relevant = in_ball(code, label, database, labels)
+        if not relevant:
+            continue
+        order = [hit for group in groups for hit in group]
+        recalls.append(sum(order) / relevant)
+        aps.append(ap(order, len(order)) or 0.0)
+        if np.prod([float(np.prod(range(1, len(group) + 1))) for group in groups]) <= 5000:
+            every = [ap(order, len(order)) or 0.0 for order in tie_orders(groups)]
+            over_ties.append((np.mean(every), min(every), max(every)))
+    # R = 2 is less than what a ball may hold: the ball is measured entirely all the same
+    result = retrieval.score(query, query_labels, database, labels, protocol, 2, at=())
+    assert 0 < len(aps) < 12
+    assert result["recall_radius_2"] == pytest.approx(np.mean(recalls), abs=1e-12)
+    assert result["map_radius_2"] == pytest.approx(np.mean(aps), abs=1e-12)
+    names = ("map_radius_2_expected", "map_radius_2_low", "map_radius_2_high")
+    if len(over_ties) == len(aps):
+        assert [result[name] for name in names] == pytest.approx(np.mean(over_ties, axis=0), abs=1e-12)
+    assert result[names[1]] - 1e-12 <= result["map_radius_2"] <= result[names[2]] + 1e-12
+    assert result[names[1]] <= result[names[0]] <= result[names[2]]
+
+
+def test_within_radius_2_by_hand():
+    d = np.ones((5, 4), np.float32)
+    for item, flips in enumerate((2, 1, 3, 0, 1)):
+        d[item, :flips] = -1  # distances 2 1 3 0 1
+    labels = np.array([[1], [0], [1], [1], [1]], np.uint8)
+    q = np.ones((2, 4), np.float32)
+    q[1] = -1  # distances 2 3 1 4 3: the ball holds items 2 and 0, both relevant
+    result = retrieval.score(q, [[1], [1]], d, labels)
+    # The first ranking is 1 | 0 1 | 1: AP (1 + 2/3 + 3/4) / 3, or with the tie the other way (1 + 1 + 3/4) / 3.
+    low, high = (1 + 2 / 3 + 3 / 4) / 3, (1 + 1 + 3 / 4) / 3
+    assert result["recall_radius_2"] == pytest.approx((3 / 4 + 2 / 4) / 2)
+    assert result["map_radius_2"] == result["map_radius_2_low"] == pytest.approx((low + 1) / 2)
+    assert result["map_radius_2_high"] == pytest.approx((high + 1) / 2)
+    assert result["map_radius_2_expected"] == pytest.approx(((low + high) / 2 + 1) / 2)
+    far = retrieval.score(q[1:], [[1]], d[3:4], labels[3:4])
+    assert (far["recall_radius_2"], far["map_radius_2"], far["empty_balls"]) == (0, 0, 1)
+    none = retrieval.score(q, [[0], [0]], d, labels)
+    assert none["recall_radius_2"] is none["map_radius_2"] is none["map_radius_2_expected"] is None
+
+
+def test_items_of_unknown_labels_are_left_out_and_counted():
+    rng = np.random.default_rng(4)
+    (q, ql), (d, dl) = codes(rng, 20, 12, 4), codes(rng, 200, 12, 4)
+    ql, dl = ql.astype(int), dl.astype(int)
+    ql[::5], dl[::3] = -1, -1
+    kept = np.arange(20) % 5 > 0, np.arange(200) % 3 > 0
+    for protocol in retrieval.PROTOCOLS:
+        result = retrieval.score(q, ql, d, dl, protocol)
+        assert (result["queries_unlabelled"], result["database_unlabelled"]) == (4, 67)
+        assert (result["queries"], result["database"]) == (16, 133)
+        alone = retrieval.score(q[kept[0]], ql[kept[0]], d[kept[1]], dl[kept[1]], protocol)
+        assert {**result, "queries_unlabelled": 0, "database_unlabelled": 0} == alone
+    with pytest.raises(ValueError, match="labels of the query are unknown"):
+        retrieval.score(q, np.full_like(ql, -1), d, dl)
+    dl[0, 0], dl[0, 1:] = -1, 1
+    with pytest.raises(ValueError, match="a row of the database labels holds -1 and others"):
+        retrieval.score(q, ql, d, dl)
+
+
+@pytest.mark.parametrize("bits", [1, 12, 64, 65, 200])
+def test_distinct_codes_are_counted(bits):
+    rng = np.random.default_rng(bits)
+    values = rng.standard_normal((9, bits))
+    values = values[np.arange(300) % 9] * rng.random((300, 1))  # of the same signs
+    found = retrieval.score(values[:1], [[1]], values, np.ones((300, 1)))["codes"]
+    assert found["query"]["distinct"] == 1
+    assert found["database"]["distinct"] == len({tuple(row >= 0) for row in values})
+
+
+def test_collapsed_codes_and_ties_that_decide_are_said():
+    rng = np.random.default_rng(0)
+    labels, query_labels = np.eye(4)[np.sort(rng.integers(0, 4, 40))], np.eye(4)[rng.integers(0, 4, 10)]
+    query = rng.standard_normal((10, 8))
+    same = retrieval.score(query, query_labels, np.ones((40, 8)), labels)
+    assert same["codes"]["database"]["distinct"] == 1
+    assert same["map_high"] - same["map_low"] > 0.5
+    assert retrieval.headline(same) == ("map_expected", same["map_expected"])
+    assert "all 40 database items have the same code" in same["notes"][0]
+    assert f"from {same['map_low']:.3f} to {same['map_high']:.3f}" in same["notes"][1]
+    # Three codes for four classes; and, all queries being alike, one ranking for all.
+    three = np.array([[1, 1], [1, -1], [-1, 1], [-1, 1]])[labels.argmax(1)].repeat(4, 1)
+    notes = retrieval.score(np.ones((10, 8)), query_labels, three, labels)["notes"]
+    assert "all 10 queries have the same code" in notes[0]
+    assert "40 database items of 4 classes have 3 distinct codes" in notes[1]
+    # A code a class is what DHN aims at: nothing to say, though there are but four.
+    four = np.eye(4)[labels.argmax(1)].repeat(2, 1) - 0.5
+    good = retrieval.score(np.eye(4)[query_labels.argmax(1)].repeat(2, 1) - 0.5, query_labels, four, labels)
+    assert good["map"] == 1 and good["notes"] == [] and retrieval.headline(good) == ("map", 1.0)
+    nothing = retrieval.score(query, np.zeros((10, 4)), rng.standard_normal((40, 8)), labels)
+    assert retrieval.headline(nothing) == ("map", None)
+    assert nothing["notes"] == ["no MAP: no query has a relevant item among the ranks that are looked at"]
+
+
+def test_a_database_sorted_by_class_does_not_give_the_classes_away():
+    """A range below WIDE, but ties in database order are lucky: the expected value is quoted."""
+    scores = {"protocol": "standard", "bits": 8, "map": 0.75, "map_expected": 0.7, "map_low": 0.65, "map_high": 0.78}
+    assert retrieval.headline(scores) == ("map_expected", 0.7)
+    assert retrieval.warnings_of(scores) == [
+        "standard: the order of ties decides the MAP, from 0.650 to 0.780; quote its expected value over all tie "
+        "orders, 0.7000"
+    ]
+    # as metrics.json of a trained run has them, written before distinct codes were counted
+    trained = {**scores, "map": 0.790, "map_expected": 0.789, "map_low": 0.724, "map_high": 0.832}
+    assert retrieval.headline(trained) == ("map", 0.790) and retrieval.warnings_of(trained) == []
+
+
 @pytest.mark.parametrize(("bits", "distinct"), [(16, None), (16, 1), (16, 3), (140, None)])
 def test_a_database_of_more_than_a_stretch_is_ranked_whole(bits, distinct):
     """Keys are kept a stretch at a time, and with them the near items so far; all of them where all codes tie."""
@@ -391,6 +520,10 @@ def test_a_database_of_more_than_a_stretch_is_ranked_whole(bits, distinct):
         ({"query_labels": np.ones((2, 4))}, "the query has 4 label columns and the database 3"),
         ({"query_labels": np.ones((5, 3))}, "the query has 2 rows of codes and 5 rows of labels"),
         ({"database_codes": np.ones((0, 8))}, r"the database codes have shape \(0, 8\)"),
+        (
+            {"query_codes": np.ones((2, 16_384)), "database_codes": np.ones((6, 16_384))},
+            "codes of 16384 bits: expected at most 16383; are the codes transposed",
+        ),
         ({"query_codes": np.full((2, 8), np.nan)}, "2 query codes are not finite, the first in row 0"),
     ],
 )

@@ -95,6 +95,81 @@ def test_metrics_file(files, capsys):
     assert json.loads((files / "again.json").read_text())["seconds"] == {"train": 1.5}
 
 
+def test_what_is_not_plain_is_said_on_the_terminal_and_kept_in_the_metrics(files, capsys):
+    """Sigmoid outputs with class numbers: declared, read rightly, and said; labels of two queries are unknown."""
+    for side in ("query", "database"):
+        values, labels = codes.load(files / f"{side}.npz")
+        classes = labels.argmax(1)[:, None] + 1
+        classes[: 2 if side == "query" else 0] = -1
+        np.savez(files / f"{side}.npz", codes=(values.astype(float) + 1) / 2, labels=classes)
+    assert run(files) == 2
+    assert "declare what they are with --codes sign, 01, packed or threshold=T" in capsys.readouterr().err
+    options = ["--codes", "threshold=0.5", "--metrics", str(files / "metrics.json")]
+    assert run(files, *options) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Left out, their labels being unknown: 2 queries, 0 database items." in printed
+    assert "18 queries, 300 database items" in printed
+    assert f"{files}/database.npz: labels (300, 1): read as class numbers 1 to 4 of 5 classes" in printed
+    assert "read as +1 from 0.5 on" in printed
+    metrics = json.loads((files / "metrics.json").read_text())
+    assert metrics["read_as"] == {"codes": "threshold=0.5", "labels": "class numbers, 5 classes"}
+    assert (metrics["queries_unlabelled"], metrics["database_unlabelled"], metrics["queries"]) == (2, 0, 18)
+    assert sum("class numbers" in note for note in metrics["notes"]) == 2
+    assert run(files, *options, "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["notes"] == metrics["notes"]
+    assert printed.err.count("note: ") == len(metrics["notes"])
+
+
+def test_one_column_of_labels_is_declared_on_the_command_line(files, capsys):
+    for side in ("query", "database"):
+        values, labels = codes.load(files / f"{side}.npz")
+        np.savez(files / f"{side}.npz", codes=values, labels=labels[:, :1])
+    assert run(files) == 2
+    assert "declare `classes` or `vectors` with --labels" in capsys.readouterr().err
+    found = []
+    for declared in ("classes", "vectors"):
+        assert run(files, "--labels", declared, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)["map"])
+    assert found[0] != found[1]
+
+
+def test_files_of_others_are_named_one_by_one(files, capsys):
+    assert run(files, "--json") == 0
+    expected = json.loads(capsys.readouterr().out)
+    for side in ("query", "database"):
+        values, labels = codes.load(files / f"{side}.npz")
+        np.save(files / f"{side}.npy", values)
+        np.savetxt(files / f"{side}.txt", labels, "%d")
+    labels = ["--query-labels", str(files / "query.txt"), "--database-labels", str(files / "database.txt")]
+    assert run(files, *labels, "--json", query="query.npy", database="database.npy") == 0
+    assert json.loads(capsys.readouterr().out) == expected
+
+
+def test_collapsed_codes_are_said(files, capsys):
+    """40 database codes all equal: the MAP is whatever the order of the database makes it."""
+    labels = np.eye(4)[np.sort(np.arange(40) % 4)]
+    codes.save(files / "database.npz", -np.ones((40, 24)), labels)
+    assert run(files, "--metrics", str(files / "metrics.json")) == 0
+    printed = capsys.readouterr().out
+    metrics = json.loads((files / "metrics.json").read_text())
+    assert metrics["codes"]["database"]["distinct"] == 1 and metrics["codes"]["query"]["distinct"] == 20
+    assert metrics["protocols"]["standard"]["notes"] == metrics["notes"]
+    collapsed, ties = metrics["notes"]
+    assert f"note: {collapsed}" in printed and f"note: {ties}" in printed
+    assert "collapsed codes: all 40 database items have the same code" in collapsed
+    assert f"quote its expected value over all tie orders, {metrics['map_expected']:.4f}" in ties
+
+
+def test_recall_and_map_within_radius_2_are_printed(files, capsys):
+    assert run(files, "--metrics", str(files / "metrics.json")) == 0
+    metrics = json.loads((files / "metrics.json").read_text())
+    within = [f"{metrics[f'{name}_radius_2']:.4f}" for name in ("precision", "recall", "map")]
+    expected = "Within Hamming radius 2: precision {}, recall {}, MAP {}".format(*within)
+    assert expected in " ".join(capsys.readouterr().out.split())
+    assert metrics["map_radius_2_low"] <= metrics["map_radius_2_expected"] <= metrics["map_radius_2_high"]
+
+
 def bad_file(folder, kind):
     path = folder / "bad.npz"
     values, labels = codes.load(folder / "query.npz")
