@@ -82,10 +82,9 @@ def can_hold(name: str) -> bool:
 def _read_plain(line: str, count: int) -> tuple[str, list[int]] | None:
     """(path, labels) of a line of ASCII whose labels have no sign, in a third of the time; None: another line."""
     name, *labels = line.rsplit(None, count)
-    if len(labels) < count or not all(map(str.isdigit, labels)) or _LABEL.fullmatch(name.rsplit(None, 1)[-1]):
+    if len(labels) < count or not all(map(str.isdigit, labels)) or max(map(len, labels)) > 18:
         return None
-    row = list(map(int, labels))
-    return (name, row) if max(row) < 10 ** 18 else None
+    return None if _LABEL.fullmatch(name.rsplit(None, 1)[-1]) else (name, list(map(int, labels)))
 
 
 def locate(root: str | os.PathLike, name: str) -> str:

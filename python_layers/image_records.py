@@ -19,7 +19,7 @@ import labels as label_rule
 import pictures
 
 _CACHE_BYTES = 256 << 20  # decoded images kept by one source: a data set of this size is decoded once
-_open_lmdbs: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # liblmdb must not open one file twice
+_open_lmdbs: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 class _Lmdb:

@@ -82,6 +82,8 @@ def test_lists_without_labels(tmp_path):
     ("a.png ٣\n", {}, "list.txt:1: .* found 0"),
     ("a.png 1_0\n", {}, "list.txt:1: .* found 0"),
     (f"a.png {'9' * 5000}\n", {}, "list.txt:1: .* found 0"),
+    (f"a.png 1\nb.png {'9' * 5000}\n", {}, "list.txt:2: .* found 0"),
+    ("a.png 1\nb.png ²\n", {}, "list.txt:2: .* found 0"),
     ("a.png 1 0\n\nb.png 1\n", {}, "list.txt:3: expected a path and 2 whole numbers, as on line 1, found 1 in 'b.png"),
     ("a.png 1 0\nb.png 1 0 1\n", {}, "list.txt:2: expected a path and 2 whole numbers, as on line 1, found 3"),
     ("a.png 1\nb.png 1 0\n", {}, "list.txt:2: expected a path and 1 whole number, as on line 1, found 2"),
@@ -97,6 +99,17 @@ def test_lists_without_labels(tmp_path):
 def test_refusals(tmp_path, data, keywords, message):
     with pytest.raises(ListError, match=message):
         read(tmp_path, data, **keywords)
+
+
+@pytest.mark.parametrize("name, holds", [
+    ("a.png", True), ("a b.png", True), ("17", True), ("é\udce9\u00a0.png", True), ("1 a", True),
+    ("", False), (" a.png", False), ("a.png ", False), ("a 1", False), ("a\nb", False), ("a\0", False),
+    ("\ufeffa", False)])
+def test_a_name_that_a_line_can_hold_comes_back(tmp_path, name, holds):
+    assert image_lists.can_hold(name) == holds
+    if holds:
+        data = f"{name} 1 0\n{name} 0 1\n".encode(errors="surrogateescape")
+        assert read(tmp_path, data).names == [name, name]
 
 
 def test_a_missing_list_is_an_os_error(tmp_path):

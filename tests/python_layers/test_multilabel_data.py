@@ -336,6 +336,25 @@ def test_two_layers_read_one_lmdb(tmp_path, source):
         np.testing.assert_array_equal(take(net, 1)[0], IMAGES)
 
 
+def test_an_lmdb_that_the_process_has_open_already_is_read(tmp_path, source):
+    def read():
+        net = make_net(tmp_path, caffe.TEST, source=source, batch_size=COUNT)
+        np.testing.assert_array_equal(take(net, 1)[0], IMAGES)
+
+    with lmdb.open(source, readonly=True, lock=False) as script:
+        read()
+        assert script.stat()["entries"] == COUNT
+    net = make_net(tmp_path, caffe.TEST, source=source, batch_size=COUNT)
+    with lmdb.open(source, readonly=True, lock=False) as script:
+        assert script.stat()["entries"] == COUNT
+    np.testing.assert_array_equal(take(net, 1)[0], IMAGES)
+    (tmp_path / "data.prototxt").write_text(f"""layer {{ name: "data" type: "Data" top: "data" top: "label"
+        data_param {{ source: "{source}" batch_size: 2 backend: LMDB }} }}""")
+    data = caffe.Net(str(tmp_path / "data.prototxt"), caffe.TEST)
+    read()
+    np.testing.assert_array_equal(data.forward()["data"], IMAGES[:2])
+
+
 def test_a_forked_child_goes_on_as_its_parent_does(tmp_path, source):
     net = make_net(tmp_path, source=source, batch_size=3)
     take(net, 2)

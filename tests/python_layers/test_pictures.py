@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pictures
 import pytest
+from caffe import transformer
 from pictures import PictureError
 
 spec = importlib.util.spec_from_file_location("picture_table", Path(__file__).with_name("picture_table.py"))
@@ -27,6 +28,21 @@ def test_each_kind_of_picture(name):
     assert gray.shape == (*stored.shape[:2], 1)
     converted = cv2.cvtColor(color, cv2.COLOR_BGR2GRAY)[:, :, None]
     assert np.abs(gray.astype(int) - converted).max() <= 3  # a JPEG has its own luminance
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_engines_decoder_sees_the_same_pictures(name):
+    for gray, flags in ((True, cv2.IMREAD_GRAYSCALE), (False, cv2.IMREAD_COLOR), (None, cv2.IMREAD_ANYCOLOR)):
+        image = transformer.decode(PICTURES[name][0], flags)
+        expected = pictures.decode(PICTURES[name][0], gray, name)
+        np.testing.assert_array_equal(image.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_engines_decoder_refuses_the_same_pictures(name):
+    for flags in (cv2.IMREAD_GRAYSCALE, cv2.IMREAD_COLOR):
+        with pytest.raises(ValueError, match="expected an image"):
+            transformer.decode(BROKEN[name], flags)
 
 
 @pytest.mark.parametrize("gray", [True, False, None])
