@@ -25,13 +25,21 @@ def run(
     An error that the engine raised is shown as one line and gives status 1; another exception is raised as it is.
     """
     values = parser.parse_args(arguments)
-    try:
+
+    def with_proto() -> None:
         if getattr(values, "proto", None):
             forks.add(values.proto)
         action(values)
+
+    return show_errors(parser.prog, with_proto)
+
+
+def show_errors(program: str, action: Callable[[], int | None]) -> int:
+    """Do `action` and return its exit status, or 1 after an error that the engine raised, shown as one line."""
+    try:
+        return action() or 0
     except (ValueError, OSError, ImportError) as error:
         if not ours(error):
             raise
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 1
-    return 0

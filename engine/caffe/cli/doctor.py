@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from caffe.cli import shim
+
 PACKAGE = Path(__file__).parents[1]
 DISTRIBUTION = "dhn-caffe-toolkit"
 
@@ -40,6 +42,8 @@ def describe(origin: Path) -> str:
     """What the `caffe` at `origin` is: its package folder, or its one module."""
     if origin.resolve() == PACKAGE.resolve():
         return "this engine"
+    if shim.is_shim(origin):
+        return "what `caffe shim` wrote: it gives the engine"
     if not origin.is_dir():
         return "a module that is no Caffe: rename it, it hides every other caffe"
     names = {path.name for path in origin.iterdir() if path.name != "__pycache__"}
@@ -144,7 +148,7 @@ def _imports() -> tuple[list[str], bool]:
         lines.append(f"  {'->' if number == 0 else '  '} {origin}: {describe(origin)}")
     if not found:
         lines.append("  nothing: this engine is not on Python's path")
-    right = bool(found) and found[0].resolve() == PACKAGE.resolve()
+    right = bool(found) and (found[0].resolve() == PACKAGE.resolve() or shim.is_shim(found[0]))
     if _is_placeholder():
         lines.append(
             f"  The package `caffe` {_version('caffe')} of PyPI, what `pip install caffe` gives, is installed too: "

@@ -70,7 +70,7 @@ def steps(args: argparse.Namespace) -> dict:
     """The steps as keywords of caffe.Classifier and caffe.Detector."""
     swap = [_whole(text) for text in args.channel_swap.split(",")] if args.channel_swap else None
     return {
-        "mean": _mean(args.mean_file) if args.mean_file else None,
+        "mean": read_mean(args.mean_file) if args.mean_file else None,
         "input_scale": args.input_scale,
         "raw_scale": args.raw_scale,
         "channel_swap": swap,
@@ -101,7 +101,10 @@ def pair(text: str) -> tuple[int, int]:
     return numbers
 
 
-def _mean(path: str) -> np.ndarray:
+def read_mean(path: str) -> np.ndarray:
+    """The mean image (K, H, W) of an .npy or a binaryproto. Raises FileNotFoundError where there is none."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"expected a mean image, .npy or .binaryproto, at {path}, found no file")
     if path.endswith(".npy"):
         return np.load(path, allow_pickle=False)
     mean = caffe.io.blobproto_to_array(caffe.proto.text.read_binary(path, caffe.proto.caffe_pb2.BlobProto()))

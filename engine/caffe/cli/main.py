@@ -27,7 +27,7 @@ commands:
   test            score a model
   device_query    show GPU diagnostic information
   time            benchmark model execution time
-  shim DIR        write build/tools/* and python/caffe into DIR, for repositories that hard-code them
+  shim DIR [MEAN] write build/tools/* and python/caffe into DIR, for repositories that hard-code them
   doctor          say what is installed, and which caffe Python imports
 """,
     {
@@ -240,19 +240,24 @@ def device_query(args) -> None:
 ACTIONS = {"device_query": device_query, "test": test, "time": time, "train": train}
 
 
-def shim_command(folder: str) -> None:
+def shim_command(folder: str, mean: str | None = None) -> None:
     """Write the folder that lets an old repository run: see caffe.cli.shim."""
     from caffe.cli import shim
 
-    for path in shim.write(Path(folder)):
+    result = shim.write(Path(folder), mean)
+    for path in result.written:
         print(path)
+    for path, reason in result.left:
+        print(f"not written: {path} {reason}")
 
 
 def _run(words: list[str], values) -> int:
     if words and words[0] == "shim":
-        if len(words) != 2:
-            raise UsageError(f"caffe shim DIR: expected one folder, found {len(words) - 1}")
-        shim_command(words[1])
+        if len(words) not in (2, 3):
+            raise UsageError(
+                f"caffe shim DIR [MEAN]: expected a folder and perhaps a mean, found {len(words) - 1} words"
+            )
+        shim_command(*words[1:])
         return 0
     if len(words) != 1 or words == ["help"]:
         print(FLAGS.help_text())

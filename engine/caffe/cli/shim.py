@@ -1,17 +1,25 @@
-"""`caffe shim DIR`: a folder that looks like a built Caffe, for repositories that hard-code where its files are.
+"""`caffe shim DIR [MEAN]`: a folder that looks like a built Caffe, for repositories that hard-code where its files are.
 
-DIR/build/tools/caffe and the other tools, each with `.bin` too; DIR/python/caffe; DIR/python/classify.py and so on.
+DIR/build/tools/caffe, DIR/build/examples/... and so on, each with `.bin` too; DIR/python/caffe; DIR/python/classify.py.
+With MEAN, the mean image of ImageNet as .npy or .binaryproto, also DIR/python/caffe/imagenet/ilsvrc_2012_mean.npy.
+What is there already and was not written by `caffe shim` is left as it is, and listed.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from caffe.cli.commands import COMMANDS
+import numpy as np
 
-_MARK = "# written by `caffe shim`"
+from caffe.cli.commands import COMMANDS, SCRIPTS
+from caffe.weight_files import write_whole
+
+MARK = "# written by `caffe shim`"
+MEAN = Path("python", "caffe", "imagenet", "ilsvrc_2012_mean.npy")
+PACKAGE = Path("python", "caffe", "__init__.py")
 # The shell starts the Python that this was written by, however long its path; Python takes lines 3 to 4 for a string.
 _SCRIPT = """#!/bin/sh
 {mark}
@@ -23,42 +31,110 @@ from {module} import {function}
 
 sys.exit({function}())
 """
+_PACKAGE = """{mark}: `import caffe` from here is the engine
+import importlib.util
+import sys
+
+_spec = importlib.util.spec_from_file_location(__name__, {file!r}, submodule_search_locations=[{folder!r}])
+_engine = importlib.util.module_from_spec(_spec)
+sys.modules[__name__] = _engine
+_spec.loader.exec_module(_engine)
+_engine.__file__ = __file__  # scripts look for imagenet/ilsvrc_2012_mean.npy next to it
+"""
 
 
-def write(root: Path) -> list[Path]:
-    """Write the folder and return what was written. Files of an earlier `caffe shim` are written anew.
+class Result(NamedTuple):
+    """The paths that were written, and those that were left, each with the reason."""
+
+    written: list[Path]
+    left: list[tuple[Path, str]]
+
+
+def write(root: Path, mean: str | None = None) -> Result:
+    """Write into the folder what is free there. Files of an earlier `caffe shim` are written again.
+
+    mean: the mean image of ImageNet, .npy or .binaryproto.
 
     Raises:
-        FileExistsError: something else is at one of the places; nothing is written then.
-        OSError: a link cannot be made on this file system.
+        OSError: `mean` cannot be read, `root` is no folder, or cannot be written.
+        ValueError: `mean` is another image.
     """
-    scripts: dict[Path, str] = {}
-    for target, places in COMMANDS.values():
-        module, function = target.split(":")
-        text = _SCRIPT.format(mark=_MARK, python=sys.executable, module=module, function=function)
-        for place in places:
-            scripts[root / place] = text
-            if place.startswith("build/"):
-                scripts[root / f"{place}.bin"] = text
-    package, link = Path(__file__).parents[1], root / "python" / "caffe"
-    foreign = [path for path in scripts if path.exists() and not _is_ours(path)]
-    if link.exists() and not link.is_symlink():
-        foreign.append(link)
-    if foreign:
-        raise FileExistsError(
-            f"{root} has files of its own where the shim's would go: {', '.join(map(str, foreign))}. "
-            "Move them away, or give another folder"
-        )
-    for path, text in scripts.items():
+    if root.exists() and not root.is_dir():
+        raise NotADirectoryError(f"caffe shim {root}: expected a folder, found a file")
+    contents = {root / path: text.encode() for path, text in _scripts().items()}
+    engine = Path(__file__).resolve().parents[1]
+    text = _PACKAGE.format(mark=MARK, file=str(engine / "__init__.py"), folder=str(engine))
+    contents[root / PACKAGE] = text.encode()
+    if mean is not None:
+        contents[root / MEAN] = _mean_bytes(mean)
+    link = (root / PACKAGE).parent
+    if link.is_symlink() and link.resolve() == engine:  # what an earlier version wrote
+        link.unlink()
+    result = Result([], [])
+    for path, content in contents.items():
+        reason = _obstacle(root, path, content)
+        if reason:
+            result.left.append((path, reason))
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        path.write_text(text)
-        path.chmod(0o755)
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    os.symlink(package, link, target_is_directory=True)
-    return [*scripts, link]
+        write_whole(path, content)
+        path.chmod(0o755 if content.startswith(b"#!") else 0o644)
+        result.written.append(path)
+    if mean is None and not (root / MEAN).exists():
+        source = "is not shipped: the toolkit's `make weights` writes weights/ilsvrc_2012_mean.npy"
+        result.left.append((root / MEAN, f"{source}; then: caffe shim {root} weights/ilsvrc_2012_mean.npy"))
+    return result
 
 
-def _is_ours(path: Path) -> bool:
-    return path.is_file() and _MARK in path.read_text(errors="replace")
+def _scripts() -> dict[str, str]:
+    """The text of each script, by its path below Caffe's root."""
+    places = {place: target for target, paths in COMMANDS.values() for place in paths} | SCRIPTS
+    scripts = {}
+    for place, target in places.items():
+        module, function = target.split(":")
+        text = _SCRIPT.format(mark=MARK, python=sys.executable, module=module, function=function)
+        scripts[place] = text
+        if place.startswith("build/"):
+            scripts[f"{place}.bin"] = text
+    return scripts
+
+
+def _mean_bytes(path: str) -> bytes:
+    from caffe.cli.images import read_mean
+
+    mean = read_mean(path)
+    if mean.ndim != 3 or len(mean) != 3:
+        raise ValueError(f"{path}: expected the mean image of ImageNet, (3, H, W), found {mean.shape}")
+    content = io.BytesIO()
+    np.save(content, mean)
+    return content.getvalue()
+
+
+def _obstacle(root: Path, path: Path, content: bytes) -> str | None:
+    """Why `path` may not be written; None where it may."""
+    for folder in path.relative_to(root).parents:
+        parent = root / folder
+        if (parent.exists() or parent.is_symlink()) and not parent.is_dir():
+            return f"cannot be made: {parent} is there already and is no folder"
+    if path == root / PACKAGE and not is_shim(path.parent) and any(path.parent.glob("*.py")):
+        return (
+            "is a package of yours; where it is BVLC's source, whose _caffe was not built, `import caffe` fails when "
+            f"{path.parents[1]} is first on Python's path. Rename it (mv {path.parent} {path.parent}.source) and run "
+            "this again, or take that folder from the path: the installed caffe is then imported"
+        )
+    if (path.exists() or path.is_symlink()) and not _is_ours(path, content):
+        return "is there already, and is not from `caffe shim`"
+    return None
+
+
+def _is_ours(path: Path, content: bytes) -> bool:
+    if not path.is_file():
+        return False
+    present = path.read_bytes()
+    return MARK.encode() in present or present == content
+
+
+def is_shim(package: Path) -> bool:
+    """Whether `caffe shim` wrote the package in this folder."""
+    init = package / "__init__.py"
+    return init.is_file() and init.read_bytes().startswith(MARK.encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ Row = dict[str, float]
 _ITERATION = re.compile(r"Iteration (\d+)")
 _RATE = re.compile(r"lr = ([-+]?[0-9]*\.?[0-9]+([eE]?[-+]?[0-9]+)?)")
 _LOSS = re.compile(r"Iteration \d+.*?, loss = (\S+)")
+_TESTING = re.compile(r"Iteration \d+, Testing net")
 _NET_OUTPUT = r"{} net output #(\d+): (\S+) = ([-+.\deE]+|[-+]?nan|[-+]?inf)"
 _TRAIN, _TEST = re.compile(_NET_OUTPUT.format("Train")), re.compile(_NET_OUTPUT.format("Test"))
 _STAMP = re.compile(r"^[IWEF](\d{2})(\d{2}) (\d{2}):(\d{2}):(\d{2})\.(\d{1,6})")
@@ -26,6 +28,8 @@ class Log:
         train, test: a row for each iteration that was displayed or tested: NumIters, Seconds (since "Solving"),
             LearningRate, and each output of the net by name.
         losses: NumIters, Seconds and the loss of each line "Iteration N ..., loss = X".
+        rates: the learning rate that was displayed, by iteration.
+        tests: NumIters and Seconds of each line "Iteration N, Testing net".
 
     Raises:
         FileNotFoundError: no such file.
@@ -36,36 +40,55 @@ class Log:
         self.train: list[Row] = []
         self.test: list[Row] = []
         self.losses: list[Row] = []
-        lines = _lines(path)
-        year = datetime.fromtimestamp(os.path.getmtime(path)).year
-        start = next((when for line in lines if "Solving" in line and (when := _stamp(line, year))), None)
-        if start is None:
-            raise ValueError(f"{path}: expected the log of a training, found no line with `Solving` and its time")
-        iteration, rate, last = -1.0, math.nan, start
-        for line in lines:
+        self.tests: list[Row] = []
+        self.rates: dict[float, float] = {}
+        iteration, rate = -1.0, math.nan
+        for seconds, line in timed_lines(path):
             found = _ITERATION.search(line)
             if found:
                 iteration = float(found[1])
-            when = _stamp(line, year)
-            if iteration < 0 or when is None:
+            if iteration < 0 or seconds is None:
                 continue
-            if when.month < last.month:  # the year has turned
-                year += 1
-                when = when.replace(year=year)
-            last = when
-            seconds = (when - start).total_seconds()
             found = _RATE.search(line)
             if found:
-                rate = float(found[1])
-            found = _LOSS.search(line)
-            if found:
-                self.losses.append({"NumIters": iteration, "Seconds": seconds, LOSS: float(found[1])})
+                rate = self.rates[iteration] = float(found[1])
+            for pattern, rows, name in ((_LOSS, self.losses, LOSS), (_TESTING, self.tests, None)):
+                found = pattern.search(line)
+                if found:
+                    value = {name: float(found[1])} if name else {}
+                    rows.append({"NumIters": iteration, "Seconds": seconds, **value})
             for pattern, rows in ((_TRAIN, self.train), (_TEST, self.test)):
                 found = pattern.search(line)
                 if found:
                     _add(rows, iteration, seconds, rate, found[2], float(found[3]))
         for rows in (self.train, self.test):
             _complete_rate(rows)
+
+
+def timed_lines(path: str | Path) -> Iterator[tuple[float | None, str]]:
+    """(seconds since the line "Solving", the line) of each line of a log; None before it and for a line without time.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no line "Solving", from which the seconds count.
+    """
+    lines = _lines(path)
+    year = datetime.fromtimestamp(os.path.getmtime(path)).year
+    first = next((n for n, line in enumerate(lines) if "Solving" in line and _stamp(line, year)), None)
+    if first is None:
+        raise ValueError(f"{path}: expected the log of a training, found no line with `Solving` and its time")
+    yield from ((None, line) for line in lines[:first])
+    start = last = _stamp(lines[first], year)
+    for line in lines[first:]:
+        when = _stamp(line, year)
+        if when is None:
+            yield None, line
+            continue
+        if when.month < last.month:  # the year has turned
+            year += 1
+            when = when.replace(year=year)
+        last = when
+        yield (when - start).total_seconds(), line
 
 
 def _lines(path: str | Path) -> list[str]:
