@@ -19,6 +19,31 @@ option = $(if $($(2)),--$(1) '$($(2))')
 # a variable that was typed (make BITS="12 24"), not one that has its default
 given = $(if $(filter-out file undefined default,$(origin $(2))),$(if $(1),--$(1)) $($(2)))
 
+# The variables that each target reads. Any other one that is typed stops make: it would be lost without a word.
+run-reads   := DATASET VARIANT BITS SEED NET GPU
+split-reads := DATASET SPLIT SPLIT_SEED FROM MISSING
+reads-demo      := $(run-reads)
+reads-data      := $(split-reads)
+reads-weights   := NET MIRROR
+reads-train     := $(run-reads) WEIGHTS $(split-reads)
+reads-resume    := $(run-reads) $(split-reads)
+reads-score     := $(run-reads)
+reads-report    := $(run-reads)
+reads-baselines := DATASET FEATURES BITS SEED WEIGHTS $(split-reads)
+reads-ablation  := DATASET VARIANTS BITS SEEDS NET WEIGHTS GPU $(split-reads)
+reads-tune      := $(run-reads) GRID WEIGHTS $(split-reads)
+reads-compare   := DATASET
+reads-bench     := ROWS
+reads-reference := MIRROR
+# what make itself and the programs it starts read from their environment
+reads-always    := PYTHON CC TMPDIR SHELL MAKEFLAGS REFERENCE OMP_% MKL_% CUDA_% GLOG_% PIP_% %_proxy
+
+goals  := $(or $(MAKECMDGOALS),help)
+read   := $(sort $(foreach goal,$(goals),$(reads-$(goal))) $(if $(filter help,$(goals)),DATASET VARIANT BITS SEED))
+typed  := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+unread := $(filter-out $(read) $(reads-always),$(typed))
+$(if $(unread),$(error make $(goals) does not read $(unread). It reads: $(or $(read),no variables)))
+
 .DELETE_ON_ERROR:
 .PHONY: help demo data weights train resume score report baselines ablation tune compare test test-slow lint reference conformance bench proto clean distclean
 

@@ -28,6 +28,43 @@ def test_help_has_a_line_for_every_target():
     assert [line.split()[0] for line in said.stdout.splitlines() if line.startswith("  ")] == TARGETS
 
 
+def make(*words: str) -> subprocess.CompletedProcess:
+    command = ["make", "--no-print-directory", "-o", ".venv/.installed", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("words", "unread"),
+    [
+        (["train", "ITERATIONS=20"], "ITERATIONS"),
+        (["train", "BITS=12", "LR=0.1"], "LR"),
+        (["train", "SEEDS=1 2 3"], "SEEDS"),  # known, but not read by this target
+        (["data", "score", "WEIGHTS=w.caffemodel"], "WEIGHTS"),
+        (["test", "BITS=12"], "BITS"),
+        (["ITERATIONS=20"], "ITERATIONS"),  # make alone is make help
+    ],
+)
+def test_a_variable_that_a_target_does_not_read_is_refused(words, unread):
+    said = make("-n", *words)
+    assert said.returncode == 2 and not said.stdout
+    goals = " ".join(word for word in words if "=" not in word) or "help"
+    assert f"make {goals} does not read {unread}. It reads: " in said.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("target", sorted(set(TARGETS) - {"help", "reference"}))
+def test_a_target_does_what_is_typed(target):
+    """Every variable that a target reads stands in its commands: a table that promised more would lose it."""
+    reads = make("--eval", f"show: ; @echo $(reads-{target})", "show").stdout.split()
+    typed = {name: f"typed{name}" for name in reads}
+    said = make("-n", target, "OMP_NUM_THREADS=1", *(f"{name}={value}" for name, value in typed.items()))
+    assert said.returncode == 0, said.stderr
+    assert [name for name, value in typed.items() if value not in said.stdout] == []
+    named = set(re.findall(r"\b[A-Z_]{2,}=", TEXT.split("@echo", 1)[1].split("\ndemo:")[0]))
+    assert {f"{name}=" for name in reads} <= named | {"MIRROR="}, "make help names it"
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_a_python_too_old_or_missing_is_named(tmp_path):
     (tmp_path / "python").write_text('#!/bin/sh\ncase "$1" in -c) exit 1;; *) echo Python 3.9.2;; esac\n')
