@@ -54,14 +54,11 @@ def is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def walk(
-    root: str | os.PathLike, skip: Callable[[str], bool] = lambda path: False, failed: Callable | None = None
-) -> Iterator[str]:
+def walk(root: str | os.PathLike, skip: Callable[[str], bool] = lambda path: False) -> Iterator[str]:
     """The paths below `root`, with slashes and in order, of everything that is not a folder.
 
     Links to folders are followed; one that leads to a folder it lies in is not. skip(path): True for a path that is
-    not entered or yielded. failed(path, error) is called for a folder that cannot be read; without it SourceError is
-    raised.
+    not entered or yielded. Raises SourceError for a folder that cannot be read.
     """
 
     def below(start: str, parents: tuple) -> Iterator[str]:
@@ -71,10 +68,7 @@ def walk(
             with os.scandir(place) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            if failed is None:
-                raise SourceError(f"{place}: the folder cannot be read ({error.strerror})") from None
-            failed(place, error)
-            return
+            raise SourceError(f"{place}: the folder cannot be read ({error.strerror})") from None
         identity = (facts.st_dev, facts.st_ino)
         if identity in parents:
             return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import posixpath
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
-from image_files import LeftOut, SourceError, walk
+from image_files import LeftOut, SourceError
 
 
 class AbsentError(SourceError):
@@ -74,35 +76,47 @@ class Images:
 
 
 class Folder:
-    """The files below a folder, to find a listed image among. Links to files and folders are followed."""
+    """A folder of images, to find a listed image in. Links to files and folders are followed."""
 
     def __init__(self, root: Path):
         if not root.is_dir():
             raise AbsentError(f"{root}: expected the folder of the images, found none; put it there or name another")
         self.root = root
-        self.unreadable: list[str] = []  # folders
-        self._files = set(walk(root, failed=lambda place, error: self.unreadable.append(f"{place} ({error.strerror})")))
+        self.unreadable: set[str] = set()  # folders
+        self._entries: dict[str, bool] = {}  # which first parts of a path are there
 
     def notes(self) -> list[str]:
         """Sentences about the folders that cannot be read."""
-        return [f"the folder cannot be read, its images count as missing: {place}" for place in self.unreadable]
+        return [f"{place}: the folder cannot be read, its images count as missing" for place in sorted(self.unreadable)]
 
     def _is_file(self, path: str) -> bool:
-        return path in self._files and os.path.exists(self.root / path)  # a link may lead nowhere
+        place = os.path.join(self.root, path)
+        try:
+            return stat.S_ISREG(os.stat(place).st_mode)
+        except PermissionError:
+            self.unreadable.add(os.path.dirname(place))
+        except OSError:  # nothing of that name, a link that leads nowhere, a name that is too long
+            pass
+        return False
+
+    def _starts_here(self, first: str) -> bool:
+        if first not in self._entries:
+            self._entries[first] = os.path.lexists(os.path.join(self.root, first))
+        return self._entries[first]
 
     def find(self, listed: str, encoding: str = "utf-8") -> str | None:
         """The longest end of a listed path that is a file here, as a path below `root`; None: there is none.
 
         Slashes and backslashes separate folders. encoding: that of the list; file names in it are found too.
         """
-        if listed in self._files:
-            return listed if self._is_file(listed) else None
-        parts = [part for part in PurePosixPath(listed.replace("\\", "/")).parts if part not in ("/", ".")]
-        for start in range(len(parts)):
-            end = "/".join(parts[start:])
-            for name in (end, end if end.isascii() else os.fsdecode(end.encode(encoding, "surrogateescape"))):
-                if self._is_file(name):
-                    return name
+        names = [listed] if "\\" not in listed else [listed, listed.replace("\\", "/")]
+        if not listed.isascii():
+            names += [os.fsdecode(name.encode(encoding, "surrogateescape")) for name in names]
+        for name in names:
+            parts = [part for part in posixpath.normpath(name).split("/") if part not in ("", ".", "..")]
+            for start in range(len(parts)):
+                if self._starts_here(parts[start]) and self._is_file(end := "/".join(parts[start:])):
+                    return end
         return None
 
     def find_all(self, listed: list[str], encoding: str = "utf-8") -> tuple[list[str], np.ndarray]:

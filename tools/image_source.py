@@ -109,7 +109,7 @@ def read_labels(
             f'number the first class has: --first-class {present[0]} (in a recipe\'s source "first_class": '
             f"{present[0]}), or 0 if it has none"
         )
-    notes = [f"{where(None)}: read as class numbers {start} to {start + count - 1}, {count:,} classes"]
+    notes = [f"{where(None)}: read as class numbers {start} to {start + count - 1}: {count:,} class{'es' * (count > 1)}"]
     if empty := np.setdiff1d(np.arange(count), present).tolist():
         shown = ", ".join(str(start + number) for number in empty[:10]) + (", ..." if len(empty) > 10 else "")
         notes.append(f"{where(None)}: {len(empty):,} of {count:,} classes have no image: {shown}")
