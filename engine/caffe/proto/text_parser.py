@@ -21,10 +21,11 @@ _TOKEN = re.compile(
                  | 0[0-9]+
                  | (?:\.[0-9]+|[0-9]+\.?[0-9]*)(?:[eE][+-]?[0-9]*)?[fF]?)
       | (?P<string>"(?:[^"\\\n\0]|\\.)*"|'(?:[^'\\\n\0]|\\.)*')
-      | (?P<symbol>[!-/:-@\[-`{-~])
+      | (?P<symbol>[!#-&(-/:-@\[-`{-~])
     """,
     re.VERBOSE,
 )
+_OPEN_STRING = re.compile(r"""(["'])(?:(?!\1)[^\\\n\0]|\\.)*\\?""")  # as far as it is one
 _DECIMAL = re.compile(r"0|[1-9][0-9]*")
 _ESCAPE = re.compile(
     rb"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(u[0-9a-fA-F]{4}|U00[01][0-9a-fA-F]{5})|([abfnrtv\\?'\"])|)"
@@ -114,9 +115,9 @@ def _number_kind(piece: str, offset: int, after: str) -> str:
 def _unexpected(text: str, offset: int) -> str:
     """What is wrong where no token begins."""
     if text[offset] in "\"'":
-        if re.compile(r"""(["'])(?:(?!\1)[^\\\n]|\\.)*\\?\Z""", re.S).match(text, offset):
-            return "Unexpected end of string."
-        return "String literals cannot cross line boundaries."
+        stop = _OPEN_STRING.match(text, offset).end()
+        broken = text[stop : stop + 1] == "\n"
+        return "String literals cannot cross line boundaries." if broken else "Unexpected end of string."
     if text[offset] < " " or text[offset] == "\x7f":
         return f"Invalid control characters encountered in text: byte {ord(text[offset])}."
     return f"Interpreting non ascii codepoint {ord(text[offset])}: only strings and comments may hold it."
@@ -226,7 +227,7 @@ class _Parser:
         negative = signed and self._try("-")
         token = self.token
         if token.kind != "integer":
-            self._fail(f'Expected integer, got: "{token.text}".')
+            self._fail(f"Expected integer, got: {token.text}")
         value = _integer(token.text)
         if value > (1 << bits) - (0 if negative else 1):
             self._fail(f"Integer out of range ({token.text}).")
@@ -245,7 +246,7 @@ class _Parser:
         elif token.kind == "name" and token.text.lower() in ("inf", "infinity", "nan"):
             value = float(token.text)
         else:
-            self._fail(f'Expected double, got: "{token.text}".')
+            self._fail(f"Expected double, got: {token.text}")
         self._advance()
         return sign * value
 
@@ -254,7 +255,7 @@ class _Parser:
             return bool(self._integer(1, signed=False))
         token = self.token
         if token.kind != "name":
-            self._fail(f'Expected identifier, got: "{token.text}".')
+            self._fail(f"Expected identifier, got: {token.text}")
         if token.text not in _BOOLS:
             self._fail(f'Invalid value for boolean field "{field.name}". Value: "{token.text}".')
         self._advance()
@@ -266,9 +267,10 @@ class _Parser:
             found = values.values_by_name.get(token.text)
             self._advance()
         elif token.kind == "integer" or token.text == "-":
-            found = values.values_by_number.get(self._integer(31, signed=True))
+            value = self._integer(31, signed=True)
+            token, found = token._replace(text=str(value)), values.values_by_number.get(value)
         else:
-            self._fail(f'Expected integer or identifier, got: "{token.text}".')
+            self._fail(f"Expected integer or identifier, got: {token.text}")
         if found is None:
             hint = forks.explain_value(values)
             self._fail(f'Unknown enumeration value of "{token.text}" for field "{field.name}".{hint}', token)
@@ -276,7 +278,7 @@ class _Parser:
 
     def _string(self) -> bytes:
         if self.token.kind != "string":
-            self._fail(f'Expected string, got: "{self.token.text}".')
+            self._fail(f"Expected string, got: {self.token.text}")
         data = b""
         while self.token.kind == "string":
             data += _unescape(self._advance())
@@ -323,10 +325,10 @@ def _bad_escape(rest: str) -> str:
     reasons = {
         "x": "Expected hex digits for escape sequence.",
         "u": "Expected four hex digits for \\u escape sequence.",
-        "U": "Expected eight hex digits up to 10ffff for \\U escape sequence",
+        "U": "Expected eight hex digits up to 10ffff for \\U escape sequence.",
     }
-    reason = reasons.get(kind, f"Invalid escape sequence in string literal: \\{kind}.")
-    return f"{reason} Write a backslash as \\\\, or a path with /"
+    reason = reasons.get(kind, "Invalid escape sequence in string literal.")
+    return f"{reason} Found \\{kind}; write a backslash as \\\\, or a path with /"
 
 
 def _integer(text: str) -> int:
