@@ -82,7 +82,7 @@ def facts(run: Run) -> dict:
         )
     real, beside = retrieval.PROTOCOLS[metrics["protocol"]].real, comparison(run, metrics)
     return {
-        "title": published.title(beside["dataset"]) if run.dataset else "unknown data set",
+        "title": published.title(beside["dataset"]) if run.dataset else "an unknown data set",
         "method": method(run),
         "run": run,
         "metrics": metrics,
@@ -142,7 +142,7 @@ def training(run: Run) -> dict:
     settings = [] if solver is None else [each for each in solver.ListFields() if each[0].name not in PATHS]
     there = weights is not None and weights.exists()
     return {
-        "record": record,
+        "record": {"iterations": None, "seconds_per_step": None, "resumed_at": None} | record,
         "solver": [(field.name, shown(field, value)) for field, value in settings],
         "seed": solver.random_seed if solver is not None and solver.random_seed >= 0 else None,
         "seed_known": solver is not None,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -83,7 +84,7 @@ class HandRun(Run):
         if self.settings is not None and self.settings.snapshot_prefix:
             prefix = self.root / self.settings.snapshot_prefix
             last = f"{prefix.name}_iter_{self.settings.max_iter}.caffemodel"
-            folders = {self.path, prefix.parent.resolve()}
+            folders = {self.path, absolute(prefix.parent, self.root)}
             snapshots = [path for folder in folders for path in models(folder, f"{prefix.name}_iter_")]
 
         def rank(path: Path) -> tuple:
@@ -123,7 +124,7 @@ def open_run(folder: Path, root: Path = ROOT) -> Run:
 
     Raises RunError where there is no such folder, PrototxtError where its prototxt files cannot be read.
     """
-    folder = folder.resolve()
+    folder = absolute(folder, root)
     if not folder.is_dir():
         raise RunError(f"--run {folder}: expected a run's folder, found {'a file' if folder.exists() else 'nothing'}")
     run = HandRun(None, None, None, root, seed=None, path=folder)
@@ -140,6 +141,12 @@ def open_run(folder: Path, root: Path = ROOT) -> Run:
     seed = run.settings.random_seed if run.settings is not None and run.settings.random_seed >= 0 else None
     known = {"variant": origin.get("variant"), "bits": origin.get("bits"), "net": origin.get("net"), "seed": seed}
     return HandRun(dataset, root=root, path=folder, images=images, **known)
+
+
+def absolute(path: Path, root: Path) -> Path:
+    """A path from the file system's root, through the links that lie in `root`, so that it can be shown from there."""
+    path = Path(os.path.abspath(path))
+    return path if path.is_relative_to(root) else path.resolve()
 
 
 def is_finished(run: Run) -> bool:
@@ -161,7 +168,7 @@ def trained_net(run: HandRun) -> Path | None:
 def data_folder(path: Path, root: Path) -> Path | None:
     """The folder of the LMDBs or lists (LMDBS) that a net's data layers read; None for a net that reads others."""
     for source in sources(read_net(path)):
-        images = (root / source).resolve()
+        images = absolute(root / source, root)
         if images.name in LMDBS and images.parent.is_dir():
             return images.parent
     return None

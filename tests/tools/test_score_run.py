@@ -9,6 +9,7 @@ import stat
 import codes
 import numpy as np
 import pytest
+import report
 import score_run
 import splits
 from caffe.proto import caffe_pb2
@@ -49,7 +50,16 @@ def run(tmp_path, monkeypatch, make_lists) -> Run:
     (tmp_path / "extract.py").write_text(EXTRACT)
     monkeypatch.setattr(score_run, "EXTRACT", tmp_path / "extract.py")
     monkeypatch.setenv("PYTHONPATH", os.path.dirname(codes.__file__))
+    # drawing takes a second: only what page_of asks for is drawn
+    monkeypatch.setattr(report, "write", lambda run: (run.folder / "report.html").write_text("undrawn"))
     return run
+
+
+WRITE = report.write
+
+
+def page_of(run: Run) -> str:
+    return " ".join(WRITE(run).read_text().split())
 
 
 def test_scores_and_writes_metrics(run, capsys):
@@ -168,3 +178,79 @@ def test_missing_images_and_a_failed_extraction_are_named(run):
     (run.root / "extract.py").write_text("raise SystemExit(2)")
     with pytest.raises(RunError, match="cannot extract the codes of data/fashion_mnist/query_lmdb"):
         score_run.score(run)
+
+
+def collapse(run, value: float = 0.9) -> None:
+    """All codes of the run are the same: those of the database all of `value`, the queries' of both signs."""
+    for side, count in (("query", 20), ("database", 60)):
+        values = np.full((count, 8), value, np.float32)
+        values[: count // 2, 0] *= -1 if side == "query" else 1
+        labels = np.eye(4, dtype=np.uint8)[np.minimum(np.arange(count) * 5 // count, 3)]
+        codes.save(run.folder / f"{side}.npz", values, labels)
+
+
+def test_collapsed_codes_are_said_and_the_headline_is_the_expected_value(run, capsys):
+    collapse(run)
+    facts = score_run.score(run)
+    assert facts["codes"]["database"]["distinct"] == 1 and facts["codes"]["query"]["distinct"] == 2
+    assert facts["map_low"] + 0.1 < facts["map_expected"] < facts["map_high"] - 0.3
+    assert any("all 60 database items have the same code" in note for note in facts["notes"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "collapsed codes: all 60 database items have the same code" in text
+    assert f"quote its expected value over all tie orders, {facts['map_expected']:.4f}" in text
+    assert "Distinct codes: 2 of the query, 1 of the database." in text
+    page = page_of(run)
+    assert f"<dt>MAP, standard, expected over ties</dt><dd>{facts['map_expected']:.3f}</dd>" in page
+    assert f"<dd>{facts['map_low']:.3f} to {facts['map_high']:.3f}; {facts['map']:.3f} in database order</dd>" in page
+    assert '<ul class="warnings">' in page and "<li>collapsed codes: all 60 database items have the same code" in page
+    assert "<dt>Distinct codes</dt><dd>1</dd> <dd>of 60 database images; 2 of 20 queries</dd>" in page
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_dead_or_saturated_net_is_scored_with_words(run, capsys, value):
+    """Codes that are all 0, or all 1: of our own net, so signs, though none is negative."""
+    collapse(run, value)
+    facts = score_run.score(run)
+    assert facts["codes"]["database"]["zeros"] == (480 if value == 0 else 0)
+    assert "all 60 database items have the same code" in " ".join(capsys.readouterr().out.split())
+
+
+def test_codes_that_tell_the_classes_apart_are_not_called_collapsed(run, capsys):
+    facts = score_run.score(run)
+    page = page_of(run)
+    assert not any("collapsed" in note for note in facts["notes"]) and "ollapsed" not in page
+    assert "collapsed" not in capsys.readouterr().out
+
+
+def test_metrics_of_an_older_version_are_made_again(run):
+    facts = score_run.score(run)
+    for older in ({key: facts[key] for key in facts if key not in ("read_as", "notes")}, [facts]):
+        write_json(run.folder / "metrics.json", older)
+        assert score_run.saved_metrics(run, facts["split"]) is None
+        assert score_run.score(run) == facts
+
+
+def test_images_without_labels_are_left_out_and_counted(run, capsys):
+    for side, count in (("query", 20), ("database", 60)):
+        labels = np.eye(4, dtype=np.int8)[np.arange(count) % 4]
+        labels[::5] = -1
+        codes.save(run.folder / f"{side}.npz", np.random.RandomState(count).randn(count, 8), labels)
+    facts = score_run.score(run)
+    assert (facts["queries"], facts["queries_unlabelled"]) == (16, 4)
+    assert (facts["database"], facts["database_unlabelled"]) == (48, 12)
+    assert "Left out, their labels being unknown: 4 queries, 12 database images." in " ".join(
+        capsys.readouterr().out.split()
+    )
+    page = page_of(run)
+    assert "left out, their labels being unknown: 4 queries, 12 database images" in page
+
+
+def test_a_leaking_split_is_marked_in_every_output(run, capsys, monkeypatch):
+    """As `make data --allow-overlap` makes and splits.verify reports it."""
+    kept = splits.verify(run.data) | {"overlap": {"query_in_database": 7}}
+    monkeypatch.setattr(splits, "verify", lambda folder: kept)
+    facts = score_run.score(run)
+    assert facts["split"]["overlap"] == {"query_in_database": 7}
+    words = "7 query images are also in the database set"
+    assert words in " ".join(capsys.readouterr().out.split())
+    assert f"<li>{words}.</li>" in page_of(run)
