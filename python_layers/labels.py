@@ -42,8 +42,10 @@ def vectors(array, declared: str | None = None, classes: int | None = None,
         known = np.flatnonzero(numbers >= 0)
         table[known, numbers[known]] = 1
         table[numbers < 0] = -1
-        note = (f"{_place(where)} {values.shape}: read as class numbers {int(numbers.min())} to {int(numbers.max())} "
-                f"of {count} classes")
+        span = f"{numbers[known].min()} to {numbers[known].max()} " if len(known) else ""
+        unknown = f", {len(numbers) - len(known)} rows unknown (-1)" if len(known) < len(numbers) else ""
+        note = (f"{_place(where)} {values.shape}: read as class numbers {span}of {count} class{'es' * (count > 1)}"
+                f"{unknown}")
         return table, note
     if classes not in (None, values.shape[1]):
         raise LabelError(f"{_place(where)}: expected label vectors of {classes} labels, found {values.shape[1]}")
@@ -119,7 +121,7 @@ def check_batch(labels: np.ndarray, layer: str, declared: str | None = None) -> 
     axes = batch_shape(labels.shape, layer, declared)
     values, where = labels.reshape(axes), f"{layer}: bottom[1]"
     if declared != "classes":
-        _check_vectors(*_whole_numbers(values, where), where)
+        _check_vectors(values, values.dtype, where)
         return values
     numbers = _whole_numbers(values, where)[0].reshape(-1)
     if (numbers < -1).any():
@@ -174,7 +176,7 @@ def _whole_numbers(array, where) -> tuple[np.ndarray, np.dtype]:
 
 
 def _check_vectors(values: np.ndarray, kind: np.dtype, where) -> None:
-    """Raise LabelError unless each row of `values` (N, C) holds 0 and 1, or -1 throughout."""
+    """Raise LabelError unless each row of `values` (N, C), whose dtype was `kind`, holds 0 and 1, or -1 throughout."""
     binary = (values == 0) | (values == 1)
     if binary.all():
         return
@@ -187,7 +189,7 @@ def _check_vectors(values: np.ndarray, kind: np.dtype, where) -> None:
         raise LabelError(f"{place}: expected 0 and 1, or -1 throughout; found -1 among other labels. Write 0 where an "
                          f"image does not carry a label, -1 throughout where its labels are unknown")
     wrapped = kind.kind == "u" and others.max() == np.iinfo(kind).max
-    raise LabelError(f"{place}: expected label vectors of 0 and 1, or -1 throughout; found {int(others[0])}"
+    raise LabelError(f"{place}: expected label vectors of 0 and 1, or -1 throughout; found {others[0]:g}"
                      + (f" (what -1 becomes in {kind}: store the labels in a signed type)" if wrapped else ""))
 
 

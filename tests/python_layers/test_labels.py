@@ -28,7 +28,7 @@ def test_one_hot_arrays_of_other_types_are_label_vectors(dtype):
 def test_class_numbers_are_read_and_said(array):
     table, note = vectors(array, where="x.npz: labels")
     np.testing.assert_array_equal(table, ONE_HOT)
-    assert note == f"x.npz: labels {np.shape(array)}: read as class numbers -1 to 2 of 3 classes"
+    assert note == f"x.npz: labels {np.shape(array)}: read as class numbers 0 to 2 of 3 classes, 1 rows unknown (-1)"
 
 
 def test_matlab_columns_from_0_and_from_1_rank_alike():
@@ -58,7 +58,8 @@ def test_a_number_of_classes_above_1_declares_a_column():
 
 def test_one_class():
     assert vectors([0, 0, -1])[0].tolist() == [[1], [1], [-1]]
-    assert vectors([-1, -1])[0].tolist() == [[-1], [-1]]
+    table, note = vectors([-1, -1])
+    assert table.tolist() == [[-1], [-1]] and note.endswith("class numbers of 1 class, 2 rows unknown (-1)")
     assert vectors([0, 3], classes=5)[0].shape == (2, 5)
 
 
