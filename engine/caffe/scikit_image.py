@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import types
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def imread(fname: Source, as_gray: bool = False) -> np.ndarray:
 
 def imsave(fname: str | os.PathLike, arr: np.ndarray) -> None:
     """skimage.io.imsave: write (H, W), (H, W, 3) RGB or (H, W, 4) RGBA; the name says the type of file."""
-    image = np.squeeze(arr)
+    image = arr[:, :, 0] if arr.ndim == 3 and arr.shape[2] == 1 else arr
     image = image if image.dtype in (np.uint8, np.uint16) else img_as_ubyte(image)
     image = image if image.ndim == 2 else image[:, :, [2, 1, 0, 3][: image.shape[2]]]
     try:
@@ -223,13 +224,11 @@ def _weights(new: int, old: int, order: int, kind: type) -> np.ndarray:
 def module() -> types.ModuleType | types.SimpleNamespace:
     """scikit-image; where it is not installed, those of its functions that scripts call through caffe.io.skimage."""
     try:
-        import skimage.color
-        import skimage.io
-        import skimage.transform
-
-        return skimage
+        for part in ("io", "transform", "color"):
+            importlib.import_module(f"skimage.{part}")
+        return importlib.import_module("skimage")
     except ModuleNotFoundError:
-        return _parts
+        return _PARTS
 
 
 class _Part(types.SimpleNamespace):
@@ -242,7 +241,7 @@ class _Part(types.SimpleNamespace):
         )
 
 
-_parts = _Part(
+_PARTS = _Part(
     __name__="caffe.io.skimage",
     img_as_float=img_as_float,
     img_as_ubyte=img_as_ubyte,

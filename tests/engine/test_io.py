@@ -1,8 +1,15 @@
 """caffe.io where no number needs BVLC: messages, refusals; the numbers are in test_recorded_data.py."""
 
+import http.server
+import threading
+import types
+from io import BytesIO
+
 import caffe
+import cv2
 import numpy as np
 import pytest
+from caffe import scikit_image
 from caffe.proto import caffe_pb2
 
 io = caffe.io
@@ -74,15 +81,117 @@ def test_preprocess_leaves_the_image_alone():
     assert (image == 1).all()
 
 
-def test_load_image_refuses(tmp_path):
+PIXELS = np.array([[[255, 0, 51], [0, 102, 255], [204, 153, 0]]], np.uint8)  # (1, 3, 3) RGB
+PNG = cv2.imencode(".png", PIXELS[:, :, ::-1])[1].tobytes()
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A web server that has /image.png, /text.png and /cut.png, which ends early."""
+
+    def do_GET(self):
+        pages = {"/image.png": PNG, "/text.png": b"no image", "/cut.png": PNG}
+        if self.path not in pages:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(pages[self.path])))
+        self.end_headers()
+        self.wfile.write(pages[self.path][: 20 if self.path == "/cut.png" else None])
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def address(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_load_image_takes_what_bvlcs_takes(tmp_path, monkeypatch, address):
+    path = tmp_path / "an image.png"
+    path.write_bytes(PNG)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    behind = BytesIO(b"12345" + PNG)
+    behind.seek(5)
+    sources = [str(path), path, "an image.png", "~/an image.png", path.as_uri(), f"file://{path}", BytesIO(PNG), behind]
+    with path.open("rb") as file:
+        for source in (*sources, file, f"{address}/image.png"):
+            image = io.load_image(source)
+            assert image.dtype == np.float32 and (image == np.float32(PIXELS / 255)).all()
+    assert io.load_image(BytesIO(PNG), color=False).shape == (1, 3, 1)
+
+
+def test_load_image_refuses(tmp_path, address):
     (tmp_path / "text.png").write_text("no image")
-    for name in ("text.png", "none.png"):
-        with pytest.raises(OSError, match=f"Cannot load .*{name}: expected an image file"):
-            io.load_image(tmp_path / name)
+    for source in (tmp_path / "text.png", f"{address}/text.png", f"file://{tmp_path}/text.png"):
+        with pytest.raises(OSError, match=r"Cannot load .*text.png: expected an image, found 8 bytes that OpenCV"):
+            io.load_image(source)
+    for source in (tmp_path / "none.png", str(tmp_path / "none.png")):
+        with pytest.raises(FileNotFoundError, match=r"none.png: expected an image file: No such file .* \(seen from"):
+            io.load_image(source)
+    for source, reason in (
+        (f"{address}/none.png", "404: Not Found"),
+        (f"{address}/cut.png", "IncompleteRead"),
+        (f"file://{tmp_path}/none.png", "No such file"),
+        ("http://127.0.0.1:1/x.png", "Connection refused"),
+        ("a\0b.png", "null byte"),
+        (tmp_path, "Is a directory"),
+    ):
+        with pytest.raises(OSError, match=f"Cannot load .*: expected an image file: .*{reason}"):
+            io.load_image(source)
+    with pytest.raises(OSError, match="Cannot load the file object: expected an image, found 0 bytes"):
+        io.load_image(BytesIO())
+    with (tmp_path / "text.png").open() as text, pytest.raises(OSError, match="expected a file opened as bytes, found"):
+        io.load_image(text)
+    for source in (PNG, np.zeros((3, 3, 3)), None):
+        with pytest.raises(TypeError, match=r"expected a path, an address or a file object, found .*io.BytesIO"):
+            io.load_image(source)
 
 
 def test_resize_refuses():
-    with pytest.raises(ValueError, match="expected interp_order 0 or 1 for 3 channels, found 3"):
-        io.resize_image(np.random.rand(4, 4, 3), (2, 2), 3)
+    with pytest.raises(ValueError, match="expected an order from 0 to 5, found 6"):
+        io.resize_image(np.random.rand(4, 4, 3), (2, 2), 6)
+    with pytest.raises(ValueError, match=r"expected an output_shape of 3 or 2 axes, found \(2,\)"):
+        io.resize(np.random.rand(4, 4, 3), (2,))
+    with pytest.raises(ValueError, match=r"expected a mode of constant, edge, .* found 'nearest'"):
+        io.resize(np.random.rand(4, 4, 3), (2, 2), mode="nearest")
     with pytest.raises(ValueError, match="crops of 5 x 2 do not fit"):
         io.oversample([np.zeros((4, 4, 3))], (5, 2))
+
+
+def test_what_scripts_find_in_the_module(tmp_path, monkeypatch):
+    """The names of pycaffe's module, skimage's parts also where scikit-image is not installed."""
+    names = "np caffe_pb2 resize zoom skimage Transformer load_image resize_image oversample datum_to_array"
+    assert all(hasattr(io, name) for name in names.split())
+    assert io.zoom(np.eye(2), 2, order=0).shape == (4, 4)
+    with pytest.raises(AttributeError, match=r"module 'caffe.io' has no attribute 'nonsense'"):
+        _ = io.nonsense
+    monkeypatch.setattr(scikit_image.importlib, "import_module", missing)
+    skimage = io.skimage
+    values = skimage.img_as_float(np.array([0, 51, 255], np.uint8))
+    assert values.dtype == float and values.tolist() == [0, 0.2, 1]
+    path = str(tmp_path / "saved.png")
+    for image in (PIXELS, PIXELS / 255, PIXELS[:, :, 0]):
+        skimage.io.imsave(path, image)
+        assert (skimage.io.imread(path) == (PIXELS if image.ndim == 3 else image)).all()
+    assert skimage.color.gray2rgb(skimage.color.rgb2gray(PIXELS)).shape == (1, 3, 3)
+    assert skimage.transform.resize is io.resize
+    with pytest.raises(OSError, match="expected a name that ends in a type of image"):
+        skimage.io.imsave(str(tmp_path / "saved"), PIXELS)
+    with pytest.raises(AttributeError, match=r"caffe.io.skimage.transform has no 'hough' .*pip install scikit-image"):
+        _ = skimage.transform.hough
+
+
+def missing(name):
+    raise ModuleNotFoundError(name)
+
+
+def test_scikit_image_itself_where_it_is_installed(monkeypatch):
+    installed = types.ModuleType("skimage")
+    monkeypatch.setattr(scikit_image.importlib, "import_module", lambda name: installed)
+    assert io.skimage is installed
