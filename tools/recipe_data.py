@@ -166,7 +166,7 @@ def write_lists(
         console.print(f"{folder}: wrote query.txt, train.txt, database.txt and split.json")
     for pair, count in facts.get("overlap", {}).items():
         one, _, other = pair.partition("_in_")
-        _say(f"  LEAK: {count:,} {one} images are {other} images too; the scores of this split flatter")
+        _say(f"  LEAK: {count:,} {one} images are {other} images too; scores of this split are inflated")
     counts = ", ".join(f"{len(rows[name]):,} {name}" for name in LISTS)
     how = "as listed" if split.database == "listed" else f"drawn with seed {seed}"
     if left_out := sum(each["listed"] - each["kept"] for each in facts.get("listed", {}).values()):
@@ -195,12 +195,13 @@ def build_lmdbs(folder: Path) -> dict[str, str]:
 
 
 def _recorded(folder: Path) -> dict:
-    """What split.json says, {} where there is none."""
+    """What split.json says, {} where there is none or it is damaged."""
     try:
         facts = json.loads((folder / "split.json").read_text())
-    except (OSError, ValueError):
+        whole = isinstance(facts["split"], str) and isinstance(facts["images"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return facts if whole else {}
 
 
 def _is_whole(folder: Path, split: Split, seed: int) -> bool:

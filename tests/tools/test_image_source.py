@@ -221,8 +221,10 @@ def test_a_file_that_is_no_array_is_one_sentence(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "name",
-    ["a.jpg", "a b.jpg", "dir 1/a", "7", "a 3", "a\t-2", " a", "a ", "a\nb", "a\rb", "", "a 3 b", "a +1", "1 2"]
-    + ["\ufeffa", "a\x85b", "a\x1cb", "caf\xe9", "\udce9"],
+    [
+        *("a.jpg", "a b.jpg", "dir 1/a", "7", "a 3", "a\t-2", " a", "a ", "a\nb", "a\rb", "", "a 3 b", "a +1", "1 2"),
+        *("\ufeffa", "a\x85b", "a\x1cb", "caf\xe9", "\udce9"),
+    ],
 )
 def test_what_a_line_can_hold(tmp_path, name):
     """can_hold says of each name what the parser makes of it."""

@@ -67,6 +67,16 @@ def changed(**keys) -> dict:
         (changed(R="most"), 'R: expected a number, "all" or "not stated"'),
         (changed(seed=3), "mine: unknown key 'seed'"),
         (changed(labels=-1), "labels: expected a number of at least 1"),
+        (changed(labels=[]), "labels: expected a number of at least 1, or a list of different names"),
+        (changed(labels=["a", "a"]), "labels: expected .* a list of different names"),
+        (changed(labels=["a", 1]), "labels: expected .* a list of different names"),
+        (changed(labels=[["a"]]), "labels: expected .* a list of different names"),
+        (changed(database=["rest"]), "database: expected one of rest, rest and train, train, listed"),
+        (changed(R={"a": []}), 'R: expected a number, "all" or "not stated"'),
+        (changed(source=["source"]), 'source: expected one of source, found \\["source"\\]'),
+        (changed(source={"source": 1}), "source: expected one of source"),
+        ({**GOOD, "splits": ["mine"]}, "splits: expected splits by name"),
+        ({**GOOD, "name": ["x"]}, "name: expected letters"),
         (changed(keep_unlabelled="yes"), "keep_unlabelled: expected true or false"),
         (changed(source="other"), 'source: expected one of source, found "other"'),
     ],
@@ -80,6 +90,38 @@ def test_not_json(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(recipes.RecipeError, match=r"x.json: expected JSON: .*line 1"):
         recipes.read(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "x.json: expected a recipe, found JSON that is nested too deeply to be one"),
+        ('{"a":' * 100_000, "x.json: expected a recipe, found JSON that is nested too deeply to be one"),
+        ("[" * 900 + "]" * 900, "x.json: expected an object, found "),
+        ('{"source": {"kind": "list"}, "source": {"kind": "folder"}}', "x.json: the key 'source' stands twice"),
+        ('{"splits": {"a": {}, "a": {}}}', "x.json: the key 'a' stands twice in one object"),
+        (b"\xff\xfe{}", "x.json: expected JSON: "),
+        ("9" * 5000, "x.json: expected JSON: "),
+        ("", "x.json: expected JSON: "),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path, text, message):
+    (tmp_path / "x.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(recipes.RecipeError, match=message) as caught:
+        recipes.read(tmp_path / "x.json")
+    assert len(str(caught.value)) < 600
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path):
+    (tmp_path / "birds.json").write_text(json.dumps(GOOD), encoding="utf-8-sig")
+    assert recipes.read(tmp_path / "birds.json").name == "birds"
+
+
+def test_labels_by_name_and_what_a_listed_split_keeps(tmp_path):
+    assert recipes.read(write(tmp_path / "x.json", changed(labels=["a", "b"]))).split(None).labels == ["a", "b"]
+    listed = dict.fromkeys(("query", "train", "database"), "listed")
+    for keys, keeps in (({}, False), (listed, True), ({**listed, "keep_unlabelled": False}, False)):
+        assert recipes.read(write(tmp_path / "x.json", changed(**keys))).split(None).keep_unlabelled is keeps
 
 
 def test_which_recipe_is_meant(tmp_path):
@@ -104,6 +146,16 @@ def test_which_recipe_is_meant(tmp_path):
         ({"kind": "folder", "path": "x", "root": "y"}, "unknown key 'root' in a source of kind 'folder'; known are"),
         ({"kind": "folder", "path": 3}, "path: expected text, found 3"),
         ({"kind": "list", "path": "x", "labels": "a"}, "labels: expected a list of texts, found \"a\""),
+        ({"kind": "list", "path": "x", "labels": ["a\nb"]}, "labels: expected a list of texts"),
+        ({"kind": "list", "path": "a\0b"}, "path: expected text, found \"a"),
+        ({"kind": "list", "path": "\ud800"}, "path: expected text"),
+        ({"kind": "list", "path": ""}, "path: expected text, found \"\""),
+        ({"kind": "list", "path": "x", "first_class": -1}, "first_class: expected .* at least 0, found -1"),
+        ({"kind": "list", "path": "x", "first_class": True}, "first_class: expected a whole number of at least 0"),
+        ({"kind": "list", "path": "x", "encoding": 8}, "encoding: expected text, found 8"),
+        ({"kind": ["list"]}, "expected an object with a 'kind' of folder"),
+        ({"kind": {"list": 1}}, "expected an object with a 'kind' of folder"),
+        ([["list"]], "expected an object with a 'kind' of folder"),
     ],
 )
 def test_sources_are_checked(source, message):

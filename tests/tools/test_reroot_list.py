@@ -1,5 +1,6 @@
 """Lists of another machine's absolute paths, pointed at images that lie here."""
 
+import image_lists
 import pytest
 import reroot_list
 
@@ -65,3 +66,27 @@ def test_lists_that_cannot_be(here, capsys):
     assert reroot_list.main([str(here / "train.txt"), "--root", str(here), "--out", str(here)]) == 1
     assert "name another --out" in capsys.readouterr().err
     assert not (here / "out").exists()
+
+
+def test_lists_of_other_programs_and_linked_folders(here, capsys):
+    """A byte order mark, blanks in paths, CRLF, backslashes, links, another encoding; what is written is read again."""
+    (here / "images" / "linked").symlink_to(here / "images" / "0")
+    lines = ["D:\\photos\\linked\\b c.jpg 1 0", "/0/a.jpg\t0  1", "../images/1/a.jpg 1 1"]
+    (here / "train.txt").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    assert run(here) == 0
+    found = image_lists.read(here / "out" / "train.txt")
+    assert found.names == [f"{here}/images/{name}" for name in ("linked/b c.jpg", "0/a.jpg", "1/a.jpg")]
+    assert found.labels == [[1, 0], [0, 1], [1, 1]]
+    (here / "images/1/caf\xe9.jpg").write_bytes(b"")
+    (here / "train.txt").write_bytes("/x/1/caf\xe9.jpg -1 -1\n".encode("latin-1"))
+    assert run(here) == 1 and "1 of 1 images are not under" in capsys.readouterr().err
+    assert run(here, "--encoding", "latin-1") == 0
+    assert (here / "out" / "train.txt").read_text() == f"{here}/images/1/caf\xe9.jpg -1 -1\n"
+
+
+@pytest.mark.parametrize("text", ["/x/a.jpg \u00b2\n", "/x/a\0.jpg 1\n", "/x/a.jpg 1\n/x/b.jpg 1 0\n"])
+def test_what_is_no_list_is_one_sentence(here, capsys, text):
+    (here / "train.txt").write_text(text)
+    assert run(here) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"reroot_list: {here}/train.txt:") and message.count("\n") == 1
