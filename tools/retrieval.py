@@ -170,13 +170,16 @@ def warnings_of(scores: Mapping) -> list[str]:
     scores: the result of `score`, or what metrics.json holds (an older one without distinct codes has fewer reasons).
     """
     notes = []
+    rules = PROTOCOLS.get(scores.get("protocol", "").split("@")[0], Protocol())
     for side, items in (("query", "queries"), ("database", "database items")):
-        codes = scores.get("codes", {}).get(side, {}).get("distinct")
+        statistics = scores.get("codes", {}).get(side, {})
+        codes = None if rules.real else statistics.get("distinct")  # real values may differ where signs do not
         classes = scores.get("classes", {}).get(side, 0)
         count = scores.get("queries" if side == "query" else "database", 0)
         if codes == 1 and count > 1:
             notes.append(
-                f"collapsed codes: all {count:,} {items} have the same code, so "
+                f"collapsed codes: all {count:,} {items} have the same code"
+                + (", 0 in every bit, so " if statistics.get("zeros") == count * scores["bits"] else ", so ")
                 + ("every query gets the same ranking" if side == "query" else "they all tie and their order is chance")
             )
         elif codes is not None and codes < min(classes, 2 ** scores["bits"]) and 2 * classes <= count:

@@ -211,8 +211,19 @@ def test_a_dead_or_saturated_net_is_scored_with_words(run, capsys, value):
     """Codes that are all 0, or all 1: of our own net, so signs, though none is negative."""
     collapse(run, value)
     facts = score_run.score(run)
+    words = ", 0 in every bit" if value == 0 else ""
+    note = f"collapsed codes: all 60 database items have the same code{words}, so they all tie"
+    assert note in " ".join(capsys.readouterr().out.split())
     assert facts["codes"]["database"]["zeros"] == (480 if value == 0 else 0)
-    assert "all 60 database items have the same code" in " ".join(capsys.readouterr().out.split())
+
+
+def test_signs_that_collapsed_do_not_count_where_real_values_rank(run):
+    for side, count in (("query", 20), ("database", 60)):
+        labels = np.eye(4, dtype=np.uint8)[np.arange(count) % 4]
+        codes.save(run.folder / f"{side}.npz", np.random.RandomState(count).rand(count, 8) + 0.1, labels)
+    scores = score_run.score_files(*(str(run.folder / f"{side}.npz") for side in score_run.SIDES), ["dhn-caffe"],
+                                   codes_are="sign")  # fmt: skip
+    assert scores[0]["codes"]["database"]["distinct"] == 1 and scores[0]["notes"] == []
 
 
 def test_codes_that_tell_the_classes_apart_are_not_called_collapsed(run, capsys):
