@@ -18,6 +18,7 @@ declared (`classes`), a row of -1 where the labels of an item are unknown.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from typing import BinaryIO
 
 import numpy as np
 from code_files import ArrayFile, CodesError, open_arrays, split
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "python_layers"))  # every command imports this module
 from labels import DECLARED, LabelError, vectors
 
 MEANINGS = "sign, 01, packed or threshold=T"
