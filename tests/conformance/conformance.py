@@ -5,7 +5,8 @@
 
 After the cases come the whole nets (WholeNet/NAME) and the files that one writes and the other reads (Files/). Only
 what begins with a PREFIX, if any is given; without one, the demo's net too is trained on both for twenty iterations
-(dropout set to 0 in a copy, for it is drawn at random), where its LMDB has been built.
+(dropout set to 0 in a copy, for it is drawn at random), where its LMDB has been built, and BVLC's own tests of pycaffe
+run against the engine (bvlc_tests.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+import bvlc_tests
 import checks
 import comparison
 import live
@@ -119,6 +121,7 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ.setdefault("GLOG_log_dir", name)  # the commands' log files
         expected = ask_reference(folder / "reference", arguments.prefix)
         if arguments.record:
             return record(folder / "reference")
@@ -136,6 +139,9 @@ def main() -> int:
         if not arguments.prefix:
             lines, differences = demo(folder)
             print("\n".join(lines))
+            said += differences
+            count, differences = bvlc_tests.failures()
+            print(f"BVLC's own tests of pycaffe: {count} run, {len(differences)} failed")
             said += differences
     print("\n".join(said) or "no differences")
     return 1 if said else 0

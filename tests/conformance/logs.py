@@ -47,6 +47,7 @@ TWO_TESTS = SOLVER.replace(
     "test_iter: 4", 'test_iter: 4\ntest_iter: 2\ntest_state { stage: "a" }\ntest_state { stage: "b" }'
 ).replace("snapshot: 10", "average_loss: 3\ntest_initialization: false\nsnapshot_after_train: false\ndebug_info: false")
 DEBUG = SOLVER.replace("max_iter: 20", "max_iter: 1\ndebug_info: true").replace("snapshot: 10", "snapshot_format: HDF5")
+NO_MODE = SOLVER.replace("solver_mode: CPU\n", "").replace("max_iter: 20", "max_iter: 1").replace('"tiny"', '"no_mode"')
 LONG = (
     SOLVER.replace("max_iter: 20", "max_iter: 1000000")
     .replace("display: 5", "display: 0")
@@ -65,6 +66,7 @@ FILES = {
     "solver.prototxt": SOLVER,
     "two_tests.prototxt": TWO_TESTS,
     "debug.prototxt": DEBUG,
+    "no_mode.prototxt": NO_MODE,
     "long.prototxt": LONG,
     "deploy.prototxt": DEPLOY,
     "old_net.prototxt": 'layers { name: "ip" type: INNER_PRODUCT bottom: "data" top: "ip" blobs_lr: 1 weight_decay: 1'
@@ -79,6 +81,7 @@ COMMANDS = {
     "train_resumed": "caffe train --solver=solver.prototxt --snapshot=tiny_iter_10.solverstate",
     "train_finetuned": "caffe train -solver two_tests.prototxt -weights tiny_iter_20.caffemodel",
     "train_debug_info": "caffe train -solver debug.prototxt",
+    "train_without_solver_mode": "caffe train -solver no_mode.prototxt",
     "train_sigint": "timeout -s INT 0.5 caffe train -solver long.prototxt",
     "train_sighup": "timeout -s HUP 0.5 caffe train -solver long.prototxt -sighup_effect=stop",
     "train_sigint_snapshot": "timeout -s INT -k 0.5 0.5 caffe train -solver long.prototxt -sigint_effect snapshot",
@@ -95,6 +98,8 @@ COMMANDS = {
     "time": "caffe time -model train_val.prototxt -iterations 5",
     "time_deploy": "caffe time -model deploy.prototxt -iterations 2 -phase TEST",
     "time_old_net": "caffe time -model old_net.prototxt -iterations 1",
+    "time_glog_flags": "caffe time -model deploy.prototxt -iterations 1 -v 1 -vmodule net=1 -logbuflevel -1"
+    " -logbufsecs=0 -stderrthreshold 0 -colorlogtostderr --log_dir . -max_log_size=1",
     "time_without_model": "caffe time",
     "device_query": "caffe device_query -gpu 0",
     "device_query_all": "caffe device_query",

@@ -23,8 +23,10 @@ SAME = (
     "train_resumed",
     "train_finetuned",
     "train_debug_info",
+    "train_without_solver_mode",
     "test",
     "time",
+    "time_glog_flags",
     "time_deploy",
     "time_old_net",
     "device_query_all",
@@ -62,7 +64,7 @@ for log, command in json.loads(sys.argv[1]).items():
     if log == "train_resumed":
         path = Path(command.split("=")[-1])
         state = caffe_pb2.SolverState.FromString(path.read_bytes())
-        state.ClearField("resume")
+        state.DiscardUnknownFields()
         path.write_bytes(state.SerializeToString())
     out, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
