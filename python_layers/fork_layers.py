@@ -37,7 +37,7 @@ class PairwiseLoss(LossLayer):
     2 bottoms and no field is refused: dhn-caffe would add the quantization loss and hash-caffe would not. So are fields
     of different forms, and an axis other than 1, with which the released code reads outside its buffers. And so are
     class numbers in place of label vectors: with them, and with vectors of one label, no pair is ever similar to
-    dhn-caffe and HashNet, and hash-caffe takes all classes but 0 for one.
+    dhn-caffe and HashNet, and hash-caffe takes all classes but 0 for one. And vectors of -1 and +1.
 
     bottom[0]: codes (B, K), receive a gradient; bottom[1]: their labels (B, C). HashNet: bottom[2] and bottom[3], the
     same for a second batch of B; bottom[2] receives a gradient too. top[0]: the loss, a scalar.
@@ -85,9 +85,8 @@ class PairwiseLoss(LossLayer):
 
     def forward(self, bottom, top):
         arrays = [blob.data.reshape(blob.shape[0], -1) for blob in bottom]
-        if self.form == self._hash_caffe and arrays[1].shape[1] == 1:
-            self.check((arrays[1] <= 1).all(), f"expected label vectors (B, C) in bottom[1], found class numbers up to "
-                                               f"{arrays[1].max():g}; {_LABEL_VECTORS}")
+        for index in range(1, len(arrays), 2):
+            self._check_labels(arrays[index], f"bottom[{index}]")
         loss, self.gradients = self.form(*arrays)
         top[0].data[...] = loss
 
@@ -99,6 +98,16 @@ class PairwiseLoss(LossLayer):
         for blob, wanted, gradient in zip(bottom[::2], propagate_down[::2], self.gradients):
             if wanted:
                 blob.diff[...] = gradient.reshape(blob.shape)
+
+    def _check_labels(self, labels, name):
+        """Refuse labels (B, C) that can only be a mistake. All others mean what the released code makes of them."""
+        if self.form == self._hash_caffe and labels.shape[1] == 1 and not (labels <= 1).all():
+            self.check(False, f"expected label vectors (B, C) in {name}, found class numbers up to {labels.max():g}; "
+                              f"{_LABEL_VECTORS}")
+        mixed = (labels < 0).any(axis=1) & ~(labels == -1).all(axis=1)
+        if mixed.any():
+            self.check(False, f"{name}, row {int(mixed.argmax())}: expected 0 and 1, or -1 throughout; found -1 among "
+                              f"other labels. Write 0 where an image does not carry a label")
 
     def _dhn_caffe(self, codes, labels):
         p = self.param

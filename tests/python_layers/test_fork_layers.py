@@ -371,3 +371,13 @@ def test_one_label_is_read_where_the_released_code_can():
     with pytest.raises(ValueError, match=r"found class numbers up to 4; write list lines"):
         net.forward()
     one_label("l_lambda: 0", (4, 1)).forward()  # dhn-caffe's quantization loss alone: the labels do not matter
+
+
+@pytest.mark.parametrize("kind, bottoms", [("l_threshold: 15", ""), ("threshold: 15", ""), ("class_num: 1", FOUR)])
+def test_label_vectors_of_minus_and_plus_1_are_refused(kind, bottoms):
+    net = one_label(kind, (4, 3), *([bottoms] if bottoms else []))
+    net.blobs["labels"].data[...] = [[1, 0, 1], [-1, -1, -1], [0, 0, 0], [1, -1, 1]]
+    with pytest.raises(ValueError, match=r"bottom\[1\], row 3: .* found -1 among other labels. Write 0 where"):
+        net.forward()
+    net.blobs["labels"].data[3] = [1, 0, 1]
+    net.forward()
