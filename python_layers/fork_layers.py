@@ -35,9 +35,10 @@ class PairwiseLoss(LossLayer):
     - 2 bottoms and threshold: hash-caffe (`fork_losses.hash_caffe_pairwise`).
 
     2 bottoms and no field is refused: dhn-caffe would add the quantization loss and hash-caffe would not. So are fields
-    of different forms, and an axis other than 1, with which the released code reads outside its buffers. And so are
-    class numbers in place of label vectors: with them, and with vectors of one label, no pair is ever similar to
-    dhn-caffe and HashNet, and hash-caffe takes all classes but 0 for one. And vectors of -1 and +1.
+    of different forms, and an axis other than 1, with which the released code reads outside its buffers.
+    Labels that can only be a mistake are refused too: class numbers (with them, and with vectors of one label, no pair
+    is similar to dhn-caffe and HashNet, and hash-caffe takes all classes but 0 for one), and rows that mix -1 with
+    other labels.
 
     bottom[0]: codes (B, K), receive a gradient; bottom[1]: their labels (B, C). HashNet: bottom[2] and bottom[3], the
     same for a second batch of B; bottom[2] receives a gradient too. top[0]: the loss, a scalar.
