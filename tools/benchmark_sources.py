@@ -25,7 +25,7 @@ from codes import write_whole
 from download import download, is_whole, sha256
 from image_files import SourceError, is_hidden, walk
 from image_set import AbsentError, Folder, Images
-from progress import console
+from progress import console, say
 
 CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, the green and the blue plane, rows first
@@ -95,7 +95,7 @@ def _make_cifar_arrays(given: dict, archive: Path, facts: Path, arrays: tuple[Pa
         write_whole(path, lambda stream, array=array: np.save(stream, array))
     made = {"archive": digest, "labels": names, "sha256": {path.name: sha256(path) for path in arrays}}
     write_whole(facts, lambda stream: stream.write((json.dumps(made, indent=1) + "\n").encode()))
-    console.print(f"{arrays[0].parent}: wrote images.npy, labels.npy and images.json, {len(images):,} images")
+    say(f"{arrays[0].parent}: wrote images.npy, labels.npy and images.json, {len(images):,} images")
     return made
 
 
@@ -179,7 +179,7 @@ def _mirflickr_folder(given: dict, key: str, base: Path, out: Path, keep) -> Pat
             "its files, found neither; put it there"
         )
     count = archives.unpack(archive, out / archive.stem, keep, MIRFLICKR_BYTES)
-    console.print(f"{out / archive.stem}: unpacked {count:,} files of {archive}")
+    say(f"{out / archive.stem}: unpacked {count:,} files of {archive}")
     return out / archive.stem
 
 

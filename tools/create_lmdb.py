@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers")
 from image_source import Source, SourceError, from_arrays, from_folder, from_list, is_plain
 from lmdb_records import BATCH_BYTES, LmdbError, check, make_datum, make_key, write_records
 from pictures import PictureError
-from progress import console, counter
+from progress import counter, printable, say
 
 FIRST_MAP = 4 * BATCH_BYTES  # the file takes what it holds; doubled whenever it is full
 CHUNK = 32  # images a worker thread takes at a time
@@ -188,10 +188,10 @@ def build(
         "upright": True,
     }
     for sentence in (*source.notes, *source.left_out.sentences(source.where(None))):
-        console.print(sentence, markup=False)
+        say(sentence)
     facts = _read_facts(out, recipe)
     if facts is not None and facts["skipped"] <= skip_bad:
-        console.print(f"{out}: already there and complete ({facts['records']:,} records)")
+        say(f"{out}: already there and complete ({facts['records']:,} records)")
         return facts["records"], facts["skipped"]
     if out.exists() and not (out / "source.json").exists():
         raise LmdbError(f"{out} exists and was not built by this tool (no source.json): remove it or name another")
@@ -246,7 +246,7 @@ def build(
     note = f", {len(bad):,} skipped as bad (skipped.txt names them)" if bad else ""
     if encoded_again:
         note += f", {encoded_again:,} stored as PNG (not every reader sees the same image in the file's own bytes)"
-    console.print(f"{out}: wrote {written:,} records, {facts['bytes'] / 1e6:.1f} MB{note}")
+    say(f"{out}: wrote {written:,} records, {facts['bytes'] / 1e6:.1f} MB{note}")
     return written, len(bad)
 
 
@@ -340,12 +340,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check:
             facts = check(out)
             shapes = ", ".join(f"{count:,} of {shape}" for shape, count in facts["shapes"].items())
-            console.print(
+            say(
                 f"{out}: {facts['records']:,} records are complete; images (C, H, W): {shapes}; "
                 f"{facts['labels']} labels each"
             )
     except (LmdbError, OSError, ValueError) as error:
-        print(f"create_lmdb: {error}", file=sys.stderr)
+        print(printable(f"create_lmdb: {error}"), file=sys.stderr)
         return 1
     return 0
 

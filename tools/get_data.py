@@ -38,7 +38,7 @@ import recipes
 from codes import write_whole
 from download import DownloadError, download, is_whole, sha256
 from image_source import from_list
-from progress import console
+from progress import console, printable, say
 
 PACKAGE = "dataset-fashion-mnist"
 MIRRORS = (
@@ -159,13 +159,13 @@ def fetch_fashion_mnist(folder: Path, sources: tuple[str, ...] = MIRRORS) -> Non
     for stale in folder.glob(".debian-*"):  # left by a run that was killed
         shutil.rmtree(stale, ignore_errors=True)
     if not missing_files(folder):
-        console.print(f"{folder}: the four idx files are already there and whole (SHA-256)")
+        say(f"{folder}: the four idx files are already there and whole (SHA-256)")
         return
     problem = from_debian(folder)
     if problem is None:
-        console.print(f"{folder}: the four idx files, from Debian's package {PACKAGE} (SHA-256 checked)")
+        say(f"{folder}: the four idx files, from Debian's package {PACKAGE} (SHA-256 checked)")
         return
-    console.print(f"Debian's package {PACKAGE} cannot be had here ({problem}); trying upstream")
+    say(f"Debian's package {PACKAGE} cannot be had here ({problem}); trying upstream")
     for name in missing_files(folder):
         try:
             download([source + name for source in sources], folder / name, FILES[name], gunzip=True)
@@ -175,7 +175,7 @@ def fetch_fashion_mnist(folder: Path, sources: tuple[str, ...] = MIRRORS) -> Non
                 f"{error}\nStill missing, in all:{left}\nThey are also in the Debian package {PACKAGE}, "
                 "under usr/share/datasets/fashion-mnist/ (dpkg-deb -x unpacks it)."
             ) from None
-        console.print(f"{folder / name}: downloaded (SHA-256 checked)")
+        say(f"{folder / name}: downloaded (SHA-256 checked)")
 
 
 def fashion_mnist(folder: Path, seed: int) -> None:
@@ -188,7 +188,7 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     if record.exists() and all(path.exists() for path in outputs):
         found = json.loads(record.read_text())
         if found == {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}:
-            console.print(f"{folder}: the split is already there and whole (seed {seed})")
+            say(f"{folder}: the split is already there and whole (seed {seed})")
             return
     record.unlink(missing_ok=True)
     images = np.concatenate([read_idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")])
@@ -202,8 +202,8 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     facts = {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}
     write_whole(record, lambda out: out.write((json.dumps(facts, indent=1) + "\n").encode()))
     counts = ", ".join(f"{len(rows[name]):,} {name}" for name in rows)
-    console.print(f"{folder}: wrote query.txt, train.txt, database.txt, images.npy, labels.npy and split.json")
-    console.print(f"  {counts} images, disjoint, drawn with seed {seed}")
+    say(f"{folder}: wrote query.txt, train.txt, database.txt, images.npy, labels.npy and split.json")
+    say(f"  {counts} images, disjoint, drawn with seed {seed}")
 
 
 def prepare_fashion_mnist(folder: Path, seed: int | None) -> None:
@@ -247,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
             recipe = recipes.find(options.dataset)
             recipe_data.prepare(recipe, root / recipe.name, seed=options.seed, **others)
     except (DownloadError, create_lmdb.LmdbError, OSError, ValueError) as error:
-        print(f"get_data: {error}", file=sys.stderr)
+        print(printable(f"get_data: {error}"), file=sys.stderr)
         return 1
     return 0
 

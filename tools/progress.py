@@ -19,6 +19,16 @@ from rich.progress import (
 console = Console(highlight=False, soft_wrap=True)
 
 
+def printable(text: str) -> str:
+    """Text that any terminal takes: bytes of file names that are not UTF-8 as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def say(text: str) -> None:
+    """Print a line as it is: brackets in file names are not markup."""
+    console.print(printable(text), markup=False)
+
+
 def counter() -> Progress:
     """A progress display for things that are counted; silent where the output is not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -14,7 +14,7 @@ import pictures
 from codes import write_whole
 from image_set import AbsentError, Images
 from image_source import from_list
-from progress import console
+from progress import say
 from recipes import Recipe, RecipeError, Split
 from splits import LISTS, SplitError, check_disjoint, differences, draw, list_text, verify
 
@@ -32,10 +32,6 @@ class Allowed:
 
 def _write(path: Path, text: str) -> None:
     write_whole(path, lambda stream: stream.write(text.encode("utf-8", "surrogateescape")))
-
-
-def _say(sentence: str) -> None:
-    console.print(sentence, markup=False)
 
 
 def _wanted(images: Images, split: Split) -> np.ndarray:
@@ -62,7 +58,7 @@ def _report_missing(missing: list[str], images: Images, folder: Path, allowed: i
             f"all{unreadable}); put them there, or go on without them: --allow-missing {len(missing)} "
             f"(make data ... MISSING={len(missing)})"
         )
-    _say(f"{folder}: {count} of {total} images are missing and left out; {path} names them")
+    say(f"{folder}: {count} of {total} images are missing and left out; {path} names them")
 
 
 def _encoding(images: Images) -> str:
@@ -148,11 +144,11 @@ def write_lists(
         facts["listed"] = differences(images, split, rows)
     record, before = folder / "split.json", _recorded(folder)
     for sentence in _describe(images, split, rows, unlabelled):
-        _say(f"  {sentence}")
+        say(f"  {sentence}")
     same = all((folder / name).exists() and (folder / name).read_bytes() == raw for name, raw in encoded.items())
     if same and {key: value for key, value in before.items() if key != "overlap"} == facts:
         facts = before
-        console.print(f"{folder}: the lists are already there and complete")
+        say(f"{folder}: the lists are already there and complete")
     else:
         record.unlink(missing_ok=True)
         for name, text in texts.items():
@@ -163,15 +159,15 @@ def write_lists(
         _, overlap = check_disjoint(paths, split.database != "rest", None if allowed.overlap else known)
         facts |= {"overlap": overlap} if overlap else {}
         _write(record, json.dumps(facts, indent=1) + "\n")
-        console.print(f"{folder}: wrote query.txt, train.txt, database.txt and split.json")
+        say(f"{folder}: wrote query.txt, train.txt, database.txt and split.json")
     for pair, count in facts.get("overlap", {}).items():
         one, _, other = pair.partition("_in_")
-        _say(f"  LEAK: {count:,} {one} images are {other} images too; scores of this split are inflated")
+        say(f"  LEAK: {count:,} {one} images are {other} images too; scores of this split are inflated")
     counts = ", ".join(f"{len(rows[name]):,} {name}" for name in LISTS)
     how = "as listed" if split.database == "listed" else f"drawn with seed {seed}"
     if left_out := sum(each["listed"] - each["kept"] for each in facts.get("listed", {}).values()):
         how += f" but for {left_out:,}"
-    console.print(f"  split {split.name!r}: {counts} images, {len(images.label_names)} labels, {how}; R {split.R}")
+    say(f"  split {split.name!r}: {counts} images, {len(images.label_names)} labels, {how}; R {split.R}")
     return facts
 
 
@@ -243,7 +239,7 @@ def _report_bad(bad: dict[str, str], total: int, folder: Path, allowed: int) -> 
     if len(bad) > allowed:
         raise RecipeError(f"{message}\nReplace them, or go on without them: --skip-bad {len(bad)} "
                           f"(make data ... SKIP_BAD={len(bad)})")  # fmt: skip
-    _say(f"{message}\nThey are left out; {path} names them")
+    say(f"{message}\nThey are left out; {path} names them")
 
 
 def prepare(
@@ -287,5 +283,5 @@ def prepare(
     except AbsentError as error:
         if not _is_whole(folder, chosen, seed):
             raise
-        _say(f"{folder}: {error}. The lists and LMDBs made from it are complete and taken as they are")
+        say(f"{folder}: {error}. The lists and LMDBs made from it are complete and taken as they are")
         return before

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers")
 import image_lists
 from codes import write_whole
 from image_set import Folder
+from progress import printable
 from splits import list_text
 
 Lines = tuple[list[str], list[list[int]]]  # paths, labels
@@ -72,7 +73,7 @@ def reroot_all(sources: Sequence[Path], root: Path, out: Path, allow_missing: bo
             write_whole(path, lambda stream, text=text: stream.write(text.encode("utf-8", "surrogateescape")))
         else:
             path.unlink(missing_ok=True)
-    print("\n".join(sentences))
+    print(printable("\n".join(sentences)))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         root = Path(os.path.normpath(options.root))
         reroot_all(options.lists, root, options.out, options.allow_missing, options.encoding)
     except (OSError, ValueError) as error:
-        print(f"reroot_list: {error}", file=sys.stderr)
+        print(printable(f"reroot_list: {error}"), file=sys.stderr)
         return 1
     return 0
 

@@ -30,7 +30,7 @@ def test_a_folder_takes_every_image_and_counts_what_it_leaves_out(tmp_path, caps
              "dog/a.Tiff": JPEG, "dog/old/b.jpg": JPEG, "dog/caf\udce9.dat": PNG}  # fmt: skip
     left = {".DS_Store": b"x", ".ipynb_checkpoints/1.jpg": JPEG, "cat/.ipynb_checkpoints/1.jpg": JPEG,
             "cat/._1.JPG": b"x", "__MACOSX/cat/._1.JPG": b"x", "dog/Thumbs.db": b"x", "dog/notes.txt": b"x",
-            "README.md": b"x", "stray.png": PNG, "dog/empty": b""}  # fmt: skip
+            "README.md": b"x", "stray.png": PNG, "dog/empty": b"", "dog/\udce9 [red]": b""}  # fmt: skip
     root = tree(tmp_path / "photos", {**taken, **left})
     (root / "dog" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     source = from_folder(root)
@@ -38,12 +38,12 @@ def test_a_folder_takes_every_image_and_counts_what_it_leaves_out(tmp_path, caps
     assert [name for name, label in zip(source.names, source.labels, strict=True) if label == 0] == [
         "cat/1.JPG", "cat/2.gif", "cat/3.jfif", "cat/5.dat", "cat/no suffix"]  # fmt: skip
     counts = {kind: (entry["count"], entry["first"]) for kind, entry in source.left_out.kinds.items()}
-    assert counts == {"hidden": (5, ".DS_Store"), "not_images": (4, "README.md"), "outside_classes": (1, "stray.png"),
+    assert counts == {"hidden": (5, ".DS_Store"), "not_images": (5, "README.md"), "outside_classes": (1, "stray.png"),
                       "broken_links": (1, "dog/gone.jpg")}  # fmt: skip
     assert create_lmdb.main([str(root), str(tmp_path / "lmdb"), "--resize", "4", "6"]) == 0
     printed = capsys.readouterr().out
     for line in ("5 names that begin with a dot, and __MACOSX; the first is .DS_Store",
-                 "4 files that are not images; the first is README.md",
+                 "5 files that are not images; the first is README.md",
                  "1 images that are in no class folder; the first is stray.png",
                  "1 links that lead nowhere; the first is dog/gone.jpg"):  # fmt: skip
         assert f"{root}: left out {line}\n" in printed

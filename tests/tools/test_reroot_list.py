@@ -58,7 +58,7 @@ def test_lists_that_cannot_be(here, capsys):
     (here / "bad.txt").write_text("/x/a.jpg 1\n/x/b.jpg\n")
     (here / "none.txt").write_text("\n")
     assert run(here, lists=("train.txt", "bad.txt"), root=".") == 1
-    assert "bad.txt:2: expected a path and 1 whole number, as on line 1, found 0 in '/x/b.jpg'" in capsys.readouterr().err
+    assert "bad.txt:2: expected a path and 1 whole number, as on line 1, found 0 in" in capsys.readouterr().err
     assert run(here, lists=("none.txt",)) == 1
     assert "none.txt: expected at least one line" in capsys.readouterr().err
     assert run(here, lists=("train.txt", "train.txt")) == 1
