@@ -28,7 +28,8 @@ def open_lmdb(folder: str, **options) -> lmdb.Environment:
 
     From version 3 on, py-lmdb refuses to open the same files twice in a process: the locks that liblmdb takes belong to
     the process, and the first environment to be closed would release those of the other. This one takes no locks, so
-    it is left out of py-lmdb's list of open files.
+    it is left out of py-lmdb's list of open files. Without locks a reader does not keep its records from being
+    overwritten: nobody may write into the LMDB meanwhile.
     """
     identity = sys.modules.get("lmdb._envid")
     with _lock:
@@ -258,9 +259,11 @@ def _split_line(line: str) -> tuple[str, int, bool]:
 
 def _split_labels(line: str, count: int) -> tuple[str, list[int], bool]:
     """(path, labels, whether they are `count` whole numbers) of a line `path label_1 ... label_count`."""
-    name, *fields = line.rsplit(None, count)
-    found = [_atoi(field) for field in fields]
-    return name.rstrip(_BLANKS), [label for label, _ in found], len(found) == count and all(ok for _, ok in found)
+    fields = re.fullmatch(rf"(.*?)((?:[{_BLANKS}]+[^{_BLANKS}]+){{{count}}})", line)
+    if fields is None:
+        return line, [], False
+    found = [_atoi(field) for field in fields[2].split()]
+    return fields[1], [label for label, _ in found], all(is_whole for _, is_whole in found)
 
 
 def _atoi(text: str) -> tuple[int, bool]:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import sys
 import threading
 import time
@@ -58,13 +59,10 @@ def test_lmdb_refuses(tmp_path):
     with pytest.raises(FileNotFoundError, match="found a file"):
         Database(str(tmp_path / "file"), LMDB)
     (tmp_path / "data.mdb").write_bytes(b"x" * 9000)
-    with pytest.raises(ValueError, match=r"Cannot open LMDB .*not an LMDB file"):
+    with pytest.raises(ValueError, match=r"Cannot read LMDB .*not an LMDB file"):
         Database(str(tmp_path), LMDB)
     with pytest.raises(ValueError, match="holds no record"):
         Database(write_lmdb(tmp_path / "empty", []), LMDB)
-    folder = write_lmdb(tmp_path / "open", [(b"a", b"1")])
-    with lmdb.open(folder), pytest.raises(ValueError, match="has already open must be closed first"):
-        Database(folder, LMDB)
 
 
 def test_a_truncated_lmdb_is_warned_of(tmp_path, capsys):
@@ -124,10 +122,86 @@ def test_a_real_leveldb(tmp_path):
         assert database.key == b"a"
 
 
+def lines(tmp_path, content, labels=None):
+    (tmp_path / "list.txt").write_bytes(content)
+    return read_list(str(tmp_path / "list.txt"), labels)
+
+
 def test_list(tmp_path):
-    path = tmp_path / "list.txt"
-    path.write_bytes(b"a b.jpg 3\r\n\nc.jpg  -1 \n")
-    assert read_list(str(path)) == [("a b.jpg", 3, 1), ("c.jpg", -1, 3)]
+    assert lines(tmp_path, b"a b.jpg 3\r\n\nc.jpg  -1 \n") == [("a b.jpg", 3, 1), ("c.jpg", -1, 3)]
+    assert lines(tmp_path, b"a b.jpg 3 0\r\n\nc.jpg\t-1  1\n", 2) == [("a b.jpg", [3, 0], 1), ("c.jpg", [-1, 1], 3)]
+
+
+# The path and label that BVLC's ImageData and convert_imageset, which agree, make of a line.
+BVLC_READS = {
+    b"x.png 3": ("x.png", 3),
+    b"a b.png 3": ("a b.png", 3),
+    b"x.png 3\r": ("x.png", 3),
+    b"x.png 3\t": ("x.png", 3),
+    b"x.png \t3": ("x.png", 3),
+    b"x.png \x0b5": ("x.png", 5),
+    b"x.png -1": ("x.png", -1),
+    b"x.png +4": ("x.png", 4),
+    b"x.png 007": ("x.png", 7),
+    b"x.png 2.0": ("x.png", 2),
+    b"x.png 1,": ("x.png", 1),
+    b"x.png 3;4": ("x.png", 3),
+    b"x.png 3#c": ("x.png", 3),
+    b"x.png 1e3": ("x.png", 1),
+    b"x.png 1_000": ("x.png", 1),
+    b"x.png 0x10": ("x.png", 0),
+    b"x.png 3\xc2\xa0": ("x.png", 3),  # a no-break space
+    b"x.png 3\0": ("x.png", 3),
+    b'x.png "3"': ("x.png", 0),
+    b"x.png abc": ("x.png", 0),
+    b"x.png \xc2\xb2": ("x.png", 0),  # a superscript 2, which Python calls a digit
+    b"x.png \xd9\xa3": ("x.png", 0),  # an Arabic 3, which int() takes
+    b"x.png": ("x.png", 0),
+    b"x.png ": ("x.png", 0),
+    b"17.png": ("17.png", 17),
+    b"x.png 2147483647": ("x.png", 2147483647),
+    b"x.png 2147483648": ("x.png", -2147483648),
+    b"x.png -2147483649": ("x.png", 2147483647),
+    b"x.png 99999999999": ("x.png", 1215752191),
+    b"x.png 99999999999999999999": ("x.png", -1),
+    b"x.png -99999999999999999999": ("x.png", 0),
+    b"a b.png": ("a", 0),
+    b"x.png 1 2": ("x.png 1", 2),
+    b" x.png 3": (" x.png", 3),
+}
+# What the engine makes of lines whose paths BVLC takes for longer than they are, so that it finds no file.
+BVLC_FINDS_NO_FILE = {
+    b"x.png  3": ("x.png", 3),
+    b"x.png 3 ": ("x.png", 3),
+    b"x.png\t3": ("x.png", 3),
+    b"a b.png\t3": ("a b.png", 3),
+    b"17.png\t3": ("17.png", 3),
+    b"\xef\xbb\xbfx.png 3": ("x.png", 3),  # a byte order mark
+}
+WHOLE = re.compile(rb".*\S[ \t\v]+[+-]?0*[0-9]{1,9}[ \t\r]*")
+
+
+@pytest.mark.parametrize("line", [*BVLC_READS, *BVLC_FINDS_NO_FILE])
+def test_a_line_is_read_as_bvlc_reads_it(tmp_path, capfd, line):
+    expected = {**BVLC_READS, **BVLC_FINDS_NO_FILE}[line]
+    assert lines(tmp_path, line + b"\n\nlast.png 1") == [(*expected, 1), ("last.png", 1, 3)]
+    said = capfd.readouterr().err
+    if WHOLE.fullmatch(line) or line == b"x.png 2147483647":
+        assert not said
+    else:
+        assert f"list.txt:1: read as path {expected[0]!r} and label {expected[1]}, from " in said
+        assert "Lines like this: 1 of 2" in said
+
+
+def test_a_list_refuses(tmp_path):
+    for content, found in ((b"a.png 1\n  2\n", "list.txt:2: .* found '  2'"),
+                           ("a.png 1\n".encode("utf-16"), r"list.txt:1: .*save the list as UTF-8"),
+                           (b"\n \n", "File is empty: expected lines of `path label`")):  # fmt: skip
+        with pytest.raises(ValueError, match=found):
+            lines(tmp_path, content)
+    for content in (b"a.png 1\n", b"a.png 1 2.0\n", b"a.png 1 x\n", b"1 2\n", b"a.png 1 99999999999\n"):
+        with pytest.raises(ValueError, match=r"list.txt:1: expected `path` and 2 labels, whole numbers, found '"):
+            lines(tmp_path, content, 2)
 
 
 def test_prefetcher_runs_ahead_in_order_and_no_further():

@@ -46,14 +46,18 @@ def test_the_first_of_several_bad_images_is_named():
             transformer("").batch(sources, threads)
 
 
-@pytest.mark.parametrize(("color", "channels"), [(True, 3), (False, 1), (None, 1)])
-def test_decode(color, channels):
+def test_decode():
     grey = np.arange(20, dtype=np.uint8).reshape(4, 5)
-    image = decode(cv2.imencode(".png", grey)[1].tobytes(), color)
-    assert image.shape == (channels, 4, 5)
-    assert (image == grey).all()
-    assert decode(b"", color) is None
-    assert decode(b"no image", color) is None
+    for flags, shape in ((cv2.IMREAD_COLOR, (4, 5, 3)), (cv2.IMREAD_GRAYSCALE, (4, 5)), (cv2.IMREAD_UNCHANGED, (4, 5))):
+        image = decode(cv2.imencode(".png", grey)[1].tobytes(), flags)
+        assert image.shape == shape and image.flags.c_contiguous
+        assert (image.reshape(4, 5, -1) == grey[:, :, None]).all()
+        for data in (b"", b"no image"):
+            with pytest.raises(ValueError, match=rf"expected an image, found {len(data)} bytes that OpenCV"):
+                decode(data, flags)
+    for begin in (b"PF\n1 1\n-1.0\n" + bytes(12), b"v/1\x01"):
+        with pytest.raises(ValueError, match="expected an image of 8 or 16 bits a channel, found floating"):
+            decode(begin, cv2.IMREAD_COLOR)
 
 
 def test_datum_image_prefers_data_to_float_data():

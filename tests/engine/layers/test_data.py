@@ -5,6 +5,7 @@ import threading
 
 import caffe
 import cv2
+import image_records
 import lmdb
 import numpy as np
 import pytest
@@ -167,6 +168,56 @@ def test_two_nets_read_one_lmdb(pictures):
     assert list(two[1][1].data) == [0, 1, 2]
 
 
+def own_environment(folder):
+    """As scripts open an LMDB that they have built, or look into."""
+    return lmdb.open(str(folder), readonly=True)
+
+
+def test_a_script_opens_the_lmdb_of_a_net_too(pictures):
+    """Before and after the net, and again when either is gone: BVLC Caffe and a script do not notice one another."""
+    for is_first in (True, False):
+        environment = own_environment(pictures) if is_first else None
+        made, top = make(data(pictures))
+        environment = environment or own_environment(pictures)
+        made.forward([], top)
+        with environment.begin() as transaction:
+            assert transaction.stat()["entries"] == 20
+        environment.close()
+        made.forward([], top)
+        assert list(top[1].data) == [4, 5, 6, 7]
+        environment = own_environment(pictures)
+        del made
+        gc.collect()
+        with environment.begin() as transaction:
+            assert transaction.get(b"00000003_x.png")
+        environment.close()
+
+
+def test_a_net_reads_the_lmdb_that_a_script_has_just_written_and_not_closed(tmp_path):
+    environment = lmdb.open(str(tmp_path / "written"), map_size=1 << 20)
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"0", encoded(np.full((4, 5, 3), 7, np.uint8), 3))
+    made, top = make(data(tmp_path / "written", "batch_size: 2"))
+    made.forward([], top)
+    assert list(top[1].data) == [3, 3] and (top[0].data == 7).all()
+    environment.close()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_a_data_layer_and_a_multi_label_data_layer_and_a_script_read_one_lmdb(pictures, order):
+    openers = (
+        lambda: make(data(pictures)),
+        lambda: image_records.LmdbSource(str(pictures), 20, None, None),
+        lambda: own_environment(pictures),
+    )
+    opened = [openers[number]() for number in order]
+    records = opened[order.index(1)]
+    made, top = opened[order.index(0)]
+    made.forward([], top)
+    assert (records.read(3)[0] == top[0].data[3]).all() and records.read(3)[1].argmax() == top[1].data[3] == 3
+    opened[order.index(2)].close()
+
+
 def test_a_bad_record_is_named_when_its_batch_is_due_and_again(tmp_path):
     good = [encoded(np.zeros((4, 4, 3), np.uint8))] * 5
     bad = caffe_pb2.Datum(data=b"no image", encoded=True).SerializeToString()
@@ -178,15 +229,38 @@ def test_a_bad_record_is_named_when_its_batch_is_due_and_again(tmp_path):
             made.forward([], top)
 
 
+def test_a_damaged_lmdb_is_named(pictures):
+    """An error of LMDB's own, beyond opening: here leaves that do not call themselves so."""
+    with (pictures / "data.mdb").open("r+b") as file:
+        content = file.read()
+        for page in range(2, len(content) // 4096):
+            if content[4096 * page + 10] & 2:  # a leaf's flag
+                file.seek(4096 * page + 10)
+                file.write(b"\x04")
+    with pytest.raises(ValueError, match=r"layer 'd' \(Data\): Cannot read LMDB .*pictures: .*MDB_.*build it again"):
+        make(data(pictures))
+
+
+def test_a_list_is_read_as_bvlc_reads_it(images, capfd):
+    """Labels by C's atoi; of the lines that have no whole number, the first is named."""
+    name = f"{images.parent}/3.png"
+    images.write_text(f"{name} 1\n{name} 2.0\n{name} 3,\n{name}\n")
+    [(values, labels)] = batches(f"type: 'ImageData' image_data_param {{ source: '{images}' batch_size: 4 }}", 1)
+    assert list(labels) == [1, 2, 3, 0] and (values == 3).all()
+    said = capfd.readouterr().err
+    assert said.count("as BVLC Caffe reads it") == 1
+    assert f"list.txt:2: read as path '{name}' and label 2, from '{name} 2.0'" in said and "3 of 4" in said
+
+
 def test_a_bad_line_is_named(images):
     images.with_name("2.png").write_bytes(b"no image")
     images.with_name("1.png").unlink()
     made, top = make(f"type: 'ImageData' image_data_param {{ source: '{images}' batch_size: 1 }}")
     made.forward([], top)
-    with pytest.raises(ValueError, match=r"list.txt:2: Could not load .*1.png: expected an image, found no file"):
+    with pytest.raises(ValueError, match=r"list.txt:2: Could not load .*1.png: .* found none that can be read: No"):
         made.forward([], top)
     images.write_text(f"{images.parent}/2.png 1\n")
-    with pytest.raises(ValueError, match=r"list.txt:1: .* found a file that OpenCV cannot decode"):
+    with pytest.raises(ValueError, match=r"list.txt:1: Could not load .*2.png: .* found 8 bytes that OpenCV .* cannot"):
         make(f"type: 'ImageData' image_data_param {{ source: '{images}' batch_size: 1 }}")
 
 
@@ -252,8 +326,8 @@ def test_mean_file_refused(tmp_path, pictures):
     ("lines", "more", "message"),
     [
         ("", "batch_size: 1", "File is empty"),
-        ("a.png 1\nb.png x\n", "batch_size: 1", "list.txt:2: expected `path label`, the label a whole number"),
-        ("a.png\n", "batch_size: 1", "list.txt:1: expected `path label`"),
+        (" 1\n", "batch_size: 1", "list.txt:1: expected `path label`, the label a whole number"),
+        ("a.png\n", "batch_size: 1", "list.txt:1: Could not load a.png"),
         ("a.png 1\n", "batch_size: 1", "list.txt:1: Could not load a.png"),
         ("a.png 1\n", "batch_size: 1 new_height: 3", "new_height and new_width to be set at the same time"),
         ("a.png 1\n", "batch_size: 0", "Positive batch size required"),
