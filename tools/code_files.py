@@ -76,7 +76,7 @@ class ArrayFile:
     def read(self, name: str, what: str) -> np.ndarray:
         """The array of that name (N,) or (N, M), of numbers. Raises CodesError."""
         self.check(name, what)
-        with _damage_named(self.path, self.form):
+        with _reading(self.path, self.form):
             values = self.load(name)
         words = _no_numbers(values.dtype)
         if words:
@@ -106,7 +106,7 @@ def open_arrays(path: str | os.PathLike) -> ArrayFile:
     form = _form(head, Path(path).suffix.lower())
     if form is None:
         raise CodesError(f"{path}: expected .npz, .npy, .mat, .h5 or a text of numbers, found {_describe(head)}")
-    with _damage_named(path, form):
+    with _reading(path, form):
         return {"npz": _npz, "npy": _npy, "mat": _mat, "hdf5": _hdf5, "text": _text}[form](path)
 
 
@@ -132,7 +132,7 @@ def _describe(head: bytes) -> str:
 
 
 @contextmanager
-def _damage_named(path: str, form: str) -> Iterator[None]:
+def _reading(path: str, form: str) -> Iterator[None]:
     """Turn what the readers raise into a CodesError. Their own texts are left out: some advise unsafe loading."""
     try:
         yield

@@ -126,7 +126,7 @@ def signs(values: np.ndarray, codes_are: str | None, threshold: float, where: st
         )
     word = codes_are.partition("=")[0] if codes_are else "sign"
     if word == "packed":
-        return _unpacked(values, low, high, what, where)
+        return _unpack(values, low, high, what, where)
     if word == "01":
         other = (values != 0) & (values != 1)
         if other.any():
@@ -141,8 +141,8 @@ def signs(values: np.ndarray, codes_are: str | None, threshold: float, where: st
     if word == "threshold":
         # in their own precision: a code just below T must not be rounded up to it
         shifted = values - (values.dtype.type(threshold) if values.dtype.kind == "f" else threshold)
-        return _single(shifted, where), f"{where}: codes {what}: read as +1 from {threshold:g} on"
-    return _single(values, where), ""
+        return _to_float32(shifted, where), f"{where}: codes {what}: read as +1 from {threshold:g} on"
+    return _to_float32(values, where), ""
 
 
 def join(query: Side, database: Side, names: tuple[str, str]) -> tuple[Side, Side]:
@@ -151,7 +151,7 @@ def join(query: Side, database: Side, names: tuple[str, str]) -> tuple[Side, Sid
     names: the files, for messages. Raises CodesError where the sides do not fit each other.
     """
     if query.codes.shape[1] != database.codes.shape[1]:
-        raise CodesError(_differ(names, "bits", query.codes.shape[1], database.codes.shape[1]))
+        raise CodesError(_mismatch(names, "bits", query.codes.shape[1], database.codes.shape[1]))
     if query.are_classes != database.are_classes:
         classes, others = names if query.are_classes else names[::-1]
         raise CodesError(
@@ -160,16 +160,16 @@ def join(query: Side, database: Side, names: tuple[str, str]) -> tuple[Side, Sid
         )
     widths = query.labels.shape[1], database.labels.shape[1]
     if not query.are_classes and widths[0] != widths[1]:
-        raise CodesError(_differ(names, "label columns", *widths))
+        raise CodesError(_mismatch(names, "label columns", *widths))
     if query.are_classes:
-        (low, high), (first, last) = _numbering(query.labels), _numbering(database.labels)
+        (low, high), (first, last) = _class_range(query.labels), _class_range(database.labels)
         if abs(low - first) == abs(high - last) == 1 and min(low, first) == 0:
             raise CodesError(
                 f"{names[0]} has classes {low} to {high} and {names[1]} {first} to {last}: one counts from 0, the "
                 "other from 1; number both alike"
             )
     width = max(widths)
-    return tuple(replace(side, labels=_widened(side.labels, width)) for side in (query, database))
+    return tuple(replace(side, labels=_pad_columns(side.labels, width)) for side in (query, database))
 
 
 def _locate(path: str | os.PathLike, labels_path: str | os.PathLike | None) -> tuple[ArrayFile, str, ArrayFile, str]:
@@ -227,16 +227,16 @@ def _guess(values: np.ndarray, low: float, high: float) -> str:
     return ": they look like outputs of a sigmoid (threshold=0.5)" if kind.kind == "f" and high <= 1 else ""
 
 
-def _unpacked(values: np.ndarray, low: float, high: float, what: str, where: str) -> tuple[np.ndarray, str]:
+def _unpack(values: np.ndarray, low: float, high: float, what: str, where: str) -> tuple[np.ndarray, str]:
     """Packed bits (N, bytes) as codes (N, 8 * bytes), and the note."""
-    octets = values.view(np.uint8) if values.dtype == np.int8 else values
+    packed = values.view(np.uint8) if values.dtype == np.int8 else values
     if values.dtype != np.int8 and (low < 0 or high > 255 or (values != np.floor(values)).any()):
         raise CodesError(f"{where}: expected packed bits, whole numbers from 0 to 255 as declared; found codes {what}")
-    bits = np.unpackbits(octets.astype(np.uint8, copy=False), axis=1)
+    bits = np.unpackbits(packed.astype(np.uint8, copy=False), axis=1)
     return bits.astype(np.float32) * 2 - 1, f"{where}: codes {what}: read as packed bits, {bits.shape[1]} a code"
 
 
-def _single(values: np.ndarray, where: str) -> np.ndarray:
+def _to_float32(values: np.ndarray, where: str) -> np.ndarray:
     """Real values as float32, each with its sign."""
     with np.errstate(over="ignore", under="ignore"):
         codes = values.astype(np.float32, copy=False)
@@ -248,20 +248,20 @@ def _single(values: np.ndarray, where: str) -> np.ndarray:
     return codes
 
 
-def _differ(names: tuple[str, str], what: str, ours: int, theirs: int) -> str:
+def _mismatch(names: tuple[str, str], what: str, ours: int, theirs: int) -> str:
     return (
         f"{names[0]} has {ours} {what} and {names[1]} has {theirs}: extract both with the same net and from data with "
         "the same labels"
     )
 
 
-def _numbering(labels: np.ndarray) -> tuple[int, int]:
+def _class_range(labels: np.ndarray) -> tuple[int, int]:
     """The least and the greatest class that an item carries; (-1, -1) if none does."""
     columns = np.flatnonzero((labels == 1).any(0))
     return (int(columns[0]), int(columns[-1])) if len(columns) else (-1, -1)
 
 
-def _widened(labels: np.ndarray, width: int) -> np.ndarray:
+def _pad_columns(labels: np.ndarray, width: int) -> np.ndarray:
     """Label vectors (N, C) with empty columns up to `width`; rows of -1 stay so."""
     if labels.shape[1] == width:
         return labels

@@ -20,11 +20,11 @@ def pack(flags):
     return packed
 
 
-def distinct(packed: np.ndarray) -> int:
+def count_distinct(packed: np.ndarray) -> int:
     """Number of different items in packed bits (B, N), as of `pack`."""
     words = np.zeros((-(-len(packed) // 8), packed.shape[1], 8), np.uint8)
-    for octet, row in enumerate(packed):
-        words[octet >> 3, :, octet & 7] = row
+    for byte, row in enumerate(packed):
+        words[byte >> 3, :, byte & 7] = row
     words = words.view(np.uint64)[:, :, 0]  # (words, N)
     if len(words) == 1:
         words.sort(axis=1)

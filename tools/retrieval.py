@@ -150,7 +150,7 @@ def score(
         **within_radius(balls, ball_aps),
         "precision_recall": precision_recall(balls),
         "codes": {"query": query_statistics, "database": database_statistics},
-        "classes": {"query": _carried(labels[0].T), "database": _carried(labels[1])},
+        "classes": {"query": _count_labels(labels[0].T), "database": _count_labels(labels[1])},
     }
     return {**scores, "notes": warnings_of(scores)}
 
@@ -312,7 +312,7 @@ def _signs(side: str, codes: np.ndarray) -> tuple[np.ndarray, dict]:
         "positive_most": float(share.max()),
         "mean_abs": float(total / codes.size),
         "zeros": int(zeros),
-        "distinct": packed_bits.distinct(packed),
+        "distinct": packed_bits.count_distinct(packed),
     }
 
 
@@ -321,7 +321,7 @@ def _packed(values: np.ndarray) -> np.ndarray:
     return packed_bits.pack(np.ascontiguousarray(values).astype(bool, copy=False))
 
 
-def _carried(packed: np.ndarray) -> int:
+def _count_labels(packed: np.ndarray) -> int:
     """Number of labels that some item carries; packed (L, N)."""
     return int(np.unpackbits(np.bitwise_or.reduce(packed, axis=1)).sum())
 

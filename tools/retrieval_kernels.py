@@ -184,18 +184,18 @@ def ap_in_balls(balls, table):
     balls (Q, bits + 1, 2): items and relevant items at each Hamming distance. AP divides by the relevant items in the
     ball; it is 0 where the ball holds none. table: harmonic_table of the largest ball's size or longer.
     """
-    found = np.zeros((len(balls), 3))
+    aps = np.zeros((len(balls), 3))
     for q in range(len(balls)):
         begin = hits = 0
         for distance in range(min(RADIUS + 1, balls.shape[1])):
             size, relevant = balls[q, distance]
-            found[q, 0] += _random_sum(table, begin, hits, size, relevant)
-            found[q, 1] += _packed_sum(table, begin + size - relevant, hits, relevant)
-            found[q, 2] += _packed_sum(table, begin, hits, relevant)
+            aps[q, 0] += _random_sum(table, begin, hits, size, relevant)
+            aps[q, 1] += _packed_sum(table, begin + size - relevant, hits, relevant)
+            aps[q, 2] += _packed_sum(table, begin, hits, relevant)
             begin += size
             hits += relevant
-        found[q] /= max(hits, 1)
-    return found
+        aps[q] /= max(hits, 1)
+    return aps
 
 
 @njit(cache=True)
