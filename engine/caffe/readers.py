@@ -9,12 +9,11 @@ import os
 import cv2
 import numpy as np
 import torch
-from google.protobuf.message import DecodeError
 
 from caffe import device, exif, glog
 from caffe.datasource import Database, read_list
 from caffe.proto import byte_strings, caffe_pb2
-from caffe.transformer import DECODE_FLAGS, DataTransformer, Source, channels_first, datum_image, decode
+from caffe.transformer import DECODE_FLAGS, DataTransformer, Source, channels_first, datum_image, decode, parse_datum
 
 _turned: set[str] = set()  # databases of which a turned picture has been reported
 Label = int | list[int]  # of one image: a class, or a vector
@@ -79,10 +78,9 @@ class DatumReader(Reader):
     def datum(self, key: str, value: bytes) -> caffe_pb2.Datum:
         """The Datum of a record."""
         try:
-            return caffe_pb2.Datum.FromString(value)
-        except DecodeError:
-            found = f"found {len(value)} bytes that do not decode as one"
-            raise ValueError(f"{self._name(key)}: expected a Datum, {found}") from None
+            return parse_datum(value)
+        except ValueError as error:
+            raise ValueError(f"{self._name(key)}: {error}") from None
 
     def _source(self, key: str, value: bytes) -> tuple[Source, int]:
         datum = self.datum(key, value)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 import torch
+from google.protobuf.message import DecodeError
 
 from caffe import device, exif, glog, upload
 from caffe.blob import floats, proto_shape
@@ -59,6 +60,14 @@ DECODE_FLAGS = {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.I
 def channels_first(image: np.ndarray) -> np.ndarray:
     """OpenCV's (H, W) or (H, W, C) as (C, H, W)."""
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+
+
+def parse_datum(record: bytes) -> caffe_pb2.Datum:
+    """The Datum of a database's record. Raises ValueError where it holds none."""
+    try:
+        return caffe_pb2.Datum.FromString(record)
+    except DecodeError:
+        raise ValueError(f"expected a Datum, found {len(record)} bytes that do not decode as one") from None
 
 
 def datum_image(datum: caffe_pb2.Datum, color: bool | None = None) -> np.ndarray:

@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 import caffe
+import lmdb
 import numpy as np
 import pictures
 import pytest
 from caffe import exif
-from caffe.cli import convert_imageset
+from caffe.cli import compute_image_mean, convert_imageset
 from caffe.datasource import Database
 from caffe.proto import caffe_pb2
 
@@ -166,3 +167,12 @@ def test_convert_imageset_says_that_it_stores_a_turned_file(tmp_path, capfd):
     for name in ("encoded", "raw"):  # the numbers of the lines, an empty one counted, as in BVLC's keys
         keys = [key for key, _ in Database(str(tmp_path / name), caffe_pb2.DataParameter.LMDB)]
         assert keys == ["00000000_rgb.jpg", "00000003_turned6.jpg", "00000004_turned8.jpg"]
+
+
+def test_compute_image_mean_names_the_record_that_is_no_picture(tmp_path, capfd):
+    datum = caffe_pb2.Datum(data=table.DAMAGED["cut.jpg"], encoded=True).SerializeToString()
+    for name, record, reason in (("cut", datum, "a JPEG cut short"), ("none", b"\xff\xff", "2 bytes that do not")):
+        with lmdb.open(str(tmp_path / name), map_size=1 << 20) as environment, environment.begin(write=True) as records:
+            records.put(b"key", record)
+        assert compute_image_mean.main([str(tmp_path / name)]) == 1
+        assert f"{name}, record key: " in (said := capfd.readouterr().err) and reason in said

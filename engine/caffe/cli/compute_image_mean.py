@@ -11,7 +11,7 @@ from caffe.cli import database
 from caffe.cli.flags import Flags, run
 from caffe.datasource import Database
 from caffe.proto import caffe_pb2
-from caffe.transformer import datum_image, size
+from caffe.transformer import datum_image, parse_datum, size
 from caffe.weight_files import check_folder, write_whole
 
 FLAGS = Flags(
@@ -34,8 +34,8 @@ def mean_image(folder: str, backend: int) -> np.ndarray:
     total = np.zeros(())
     count = 0
     for key, value in Database(folder, backend):
-        datum = caffe_pb2.Datum.FromString(value)
         try:
+            datum = parse_datum(value)
             image = datum_image(datum)
         except ValueError as error:
             raise ValueError(f"{folder}, record {key}: {error}") from None
