@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 import codes
+import numpy as np
 from download import sha256
 from retrieval import PROTOCOLS, score
 from rich import box
@@ -61,10 +62,10 @@ def score_files(
         codes.read(database, database_labels, codes_are, labels_are),
     )
     first, second = codes.join(*sides, (query, database))
-    width = first.labels.shape[1]
+    classes = np.count_nonzero((first.labels == 1).any(0) | (second.labels == 1).any(0))
     read_as = {
         "codes": codes_are or "sign",
-        "labels": f"class numbers, {width} classes" if first.are_classes else "label vectors",
+        "labels": f"class numbers, {classes} classes" if first.are_classes else "label vectors",
     }
     results = []
     for name in protocols:

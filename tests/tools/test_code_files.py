@@ -76,7 +76,7 @@ def test_codes_and_labels_in_one_file(tmp_path, write, suffix):
         write(files[-1], codes=values, labels=(classes + 1)[:, None])
     scores = score_map.score_files(*files)[0]
     assert scores["map"] == TRUTH
-    assert scores["read_as"] == {"codes": "sign", "labels": f"class numbers, {CLASSES + 1} classes"}
+    assert scores["read_as"] == {"codes": "sign", "labels": f"class numbers, {CLASSES} classes"}
 
 
 @pytest.mark.parametrize("write", [matlab, matlab_7_3, hdf5, np.savez], ids=["mat", "mat 7.3", "h5", "npz"])

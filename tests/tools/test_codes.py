@@ -43,9 +43,9 @@ def score(folder, codes_of=lambda values: values, labels_of=one_hot, **declared)
 @pytest.mark.parametrize(
     ("labels_of", "read_as"),
     [
-        (lambda c: c[:, None] + 1, "class numbers, 11 classes"),  # as MATLAB has them; the column of 0 stays empty
+        (lambda c: c[:, None] + 1, "class numbers, 10 classes"),  # as MATLAB has them; the column of 0 stays empty
         (lambda c: c[:, None], "class numbers, 10 classes"),
-        (lambda c: (c[:, None] + 1.0).astype(np.float32), "class numbers, 11 classes"),
+        (lambda c: (c[:, None] + 1.0).astype(np.float32), "class numbers, 10 classes"),
         (lambda c: c.astype(np.uint8), "class numbers, 10 classes"),
         (lambda c: one_hot(c).astype(np.float64), "label vectors"),
         (lambda c: one_hot(c) == 1, "label vectors"),

@@ -112,7 +112,7 @@ def test_what_is_not_plain_is_said_on_the_terminal_and_kept_in_the_metrics(files
     assert f"{files}/database.npz: labels (300, 1): read as class numbers 1 to 4 of 5 classes" in printed
     assert "read as +1 from 0.5 on" in printed
     metrics = json.loads((files / "metrics.json").read_text())
-    assert metrics["read_as"] == {"codes": "threshold=0.5", "labels": "class numbers, 5 classes"}
+    assert metrics["read_as"] == {"codes": "threshold=0.5", "labels": "class numbers, 4 classes"}
     assert (metrics["queries_unlabelled"], metrics["database_unlabelled"], metrics["queries"]) == (2, 0, 18)
     assert sum("class numbers" in note for note in metrics["notes"]) == 2
     assert run(files, *options, "--json") == 0
