@@ -109,10 +109,11 @@ def read_labels(
             f'number the first class has: --first-class {present[0]} (in a recipe\'s source "first_class": '
             f"{present[0]}), or 0 if it has none"
         )
-    notes = [f"{where(None)}: read as class numbers {start} to {start + count - 1}: {count:,} class{'es' * (count > 1)}"]
+    classes_text = f"{count:,} class{'es' * (count > 1)}"
+    notes = [f"{where(None)}: read as class numbers {start} to {start + count - 1}: {classes_text}"]
     if empty := np.setdiff1d(np.arange(count), present).tolist():
         shown = ", ".join(str(start + number) for number in empty[:10]) + (", ..." if len(empty) > 10 else "")
-        notes.append(f"{where(None)}: {len(empty):,} of {count:,} classes have no image: {shown}")
+        notes.append(f"{where(None)}: {len(empty):,} of {classes_text} have no image: {shown}")
     return numbers, count, notes
 
 
@@ -128,11 +129,24 @@ def _file_reader(paths: Sequence[Path], where: Callable[[int], str]):
     return read
 
 
+def _jpeg_components(data: bytes) -> int:
+    """The components of a JPEG of 8 bits: 1 grey, 3 colour, 4 CMYK; 0 for any other file."""
+    place = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame header
+            return data[place + 9] if data[place + 4] == 8 else 0
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return 0
+
+
 def is_plain(data: bytes, pixels: np.ndarray) -> bool:
     """True if an image file shows `pixels` (H, W, C) also to a reader that knows no EXIF orientation, bit depth, grey
     images among colour ones or alpha: Caffe's Data layer, for one."""
     if pictures.orientation(data) != 1:
         return False
+    if _jpeg_components(data) == pixels.shape[2]:  # told by its header, in a hundredth of the time
+        return True
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint8:
         return False

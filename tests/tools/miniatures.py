@@ -11,7 +11,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import recipes
 
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 POTENTIAL = ["animals", "baby", "bird", "car", "clouds", "dog", "female", "flower", "food", "indoor", "lake", "male",
              "night", "people", "plant_life", "portrait", "river", "sea", "sky", "structures", "sunset", "transport",
@@ -148,3 +150,32 @@ def recipe(dataset: str, committed: Path, folder: Path) -> Path:
         given["source"]["urls"] = ["http://127.0.0.1:9"]  # nothing answers there
     (folder / "recipe.json").write_text(json.dumps(given))
     return folder / "recipe.json"
+
+
+NUMBERS = {"query": {"per_label": 1}, "train": {"per_label": 2}, "database": "rest", "R": 10}
+LISTED = {"query": "listed", "train": "listed", "database": "listed", "R": 10}
+LISTS = {"kind": "lists", "query": "lists/query.txt", "train": "lists/train.txt", "database": "lists/database.txt"}
+
+
+def own(folder: Path, source: dict, **split) -> recipes.Recipe:
+    """A user's recipe, birds.json in `folder`, with one split."""
+    folder.mkdir(exist_ok=True)
+    (folder / "birds.json").write_text(json.dumps({"source": source, "splits": {"mine": NUMBERS | split}}))
+    return recipes.read(folder / "birds.json")
+
+
+def published(folder: Path, dataset: str, **how) -> tuple[recipes.Recipe, object]:
+    """(the recipe of a miniature in `folder`, what its maker returned)."""
+    folder.mkdir(exist_ok=True)
+    made = globals()[dataset](folder, **how)
+    return recipes.read(recipe(dataset, ROOT / "data" / dataset / "recipe.json", folder)), made
+
+
+def photos(folder: Path, classes: tuple = ("crow", "tit"), count: int = 6) -> list[str]:
+    """Photographs in a folder a class. Returns their paths."""
+    random = np.random.RandomState(3)
+    names = [f"{name}/{index}.jpg" for name in classes for index in range(count)]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(jpeg(classes.index(name.split("/")[0]), random))
+    return names
