@@ -92,10 +92,12 @@ def test_the_shim_in_bvlcs_checkout(tmp_path, capsys):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("theirs")
     (tmp_path / "tools" / "extra" / "extract_seconds.py").symlink_to("nowhere")
+    package = tmp_path / "python" / "caffe"
     assert main(["shim", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     for name, reason in {
-        "python/caffe/__init__.py": f"Rename it (mv {tmp_path}/python/caffe {tmp_path}/python/caffe.source) and run",
+        "python/caffe/__init__.py": f"rename the package: mv {package} {package}.source && caffe shim {tmp_path} "
+        f"{package}.source/imagenet/ilsvrc_2012_mean.npy",
         "python/classify.py": "is there already",
         "tools/extra/parse_log.sh": "is there already",
         "tools/extra/extract_seconds.py": "is there already",
@@ -106,12 +108,12 @@ def test_the_shim_in_bvlcs_checkout(tmp_path, capsys):
     assert "ilsvrc_2012_mean" not in said
     assert {(tmp_path / name).read_text() for name in names} == {"theirs"}
     (tmp_path / "build").unlink()
-    (tmp_path / "python" / "caffe").rename(tmp_path / "python" / "caffe.source")
+    package.rename(f"{package}.source")
     assert main(["shim", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     for name in ("build/tools/caffe", "tools/extra/parse_log.py", "python/detect.py", "python/caffe/__init__.py"):
         assert f"\n{tmp_path}/{name}\n" in f"\n{said}"
-    assert (tmp_path / "python" / "caffe" / "__init__.py").read_text().startswith(shim.MARK)
+    assert (package / "__init__.py").read_text().startswith(shim.MARK)
 
 
 def test_the_shim_refuses(tmp_path, capfd):

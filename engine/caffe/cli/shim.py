@@ -117,14 +117,22 @@ def _obstacle(root: Path, path: Path, content: bytes) -> str | None:
         if (parent.exists() or parent.is_symlink()) and not parent.is_dir():
             return f"cannot be made: {parent} is there already and is no folder"
     if path == root / PACKAGE and not is_shim(path.parent) and any(path.parent.glob("*.py")):
-        return (
-            "is a package of yours; where it is BVLC's source, whose _caffe was not built, `import caffe` fails when "
-            f"{path.parents[1]} is first on Python's path. Rename it (mv {path.parent} {path.parent}.source) and run "
-            "this again, or take that folder from the path: the installed caffe is then imported"
-        )
+        return _foreign_package(root)
     if (path.exists() or path.is_symlink()) and not _is_ours(path, content):
         return "is there already, and is not from `caffe shim`"
     return None
+
+
+def _foreign_package(root: Path) -> str:
+    package = (root / PACKAGE).parent
+    again = f"caffe shim {root}"
+    if (root / MEAN).is_file():
+        again += f" {package}.source/{MEAN.relative_to(PACKAGE.parent)}"
+    return (
+        "is a package of yours. Where it is BVLC's source, whose _caffe was never built, `import caffe` fails as soon "
+        f"as {package.parent} is first on Python's path (sys.path.insert, PYTHONPATH). Take that folder from the "
+        f"path, so that the installed caffe is imported; or rename the package: mv {package} {package}.source && {again}"
+    )
 
 
 def _is_ours(path: Path, content: bytes) -> bool:
