@@ -10,7 +10,7 @@ and the others are made.
 
 Writes runs/<dataset>-ablation/: cells.csv (a row a cell), ablation.csv (mean and spread), ablation.md, ablation.png,
 ablation.html. All are ranked and measured alike: Hamming distance (DHN-B: dot product), AP at the hits in the top R of
-the data set's split.
+the data set's split. Where the order of ties decides a MAP, as with codes that collapsed, its expected value counts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import pairwise, product
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle, pairwise, product
 from pathlib import Path
 
 import baselines
@@ -34,6 +34,7 @@ from experiment import (
     markdown,
     mean_and_spread,
     measure,
+    quoted,
     ranks,
     terminal,
     write_csv,
@@ -43,14 +44,13 @@ from experiment import (
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from progress import console
-from published import VARIANTS as TITLES
-from published import title
-from run_folder import ROOT, Run, RunError, write_json
+from published import method, title
+from run_folder import ROOT, Run, RunError, overlap, read_json, write_json
 from train import net
 
 ORDER = ("DHN-B", "DHN", "DHN-Q", "DHN-E", "ITQ")  # the paper's, best first; the first two may be equal
 SEEDS = (1, 2, 3)
-MARKERS = dict(zip(ORDER, ["D", "o", "s", "^", "x"], strict=True))
+MARKERS = ("D", "o", "s", "^", "x")
 COLOURS = (report_plots.THREE, report_plots.ONE, report_plots.TWO, report_plots.FOUR, report_plots.FAINT)
 PRINTED = ("#6f42c1", "#1f6feb", "#b3540b", "#0f766e", "#59636e")  # the same, where there is no page to take them from
 
@@ -83,7 +83,7 @@ def cells(runs: Sequence[Run], weights: str | None, gpu: int | None, folder: Pat
     """A row for each run: variant, bits, seed and the keys of MEASURED, None where it failed, which is printed."""
     for number, run in enumerate(runs, 1):
         console.rule(f"cell {number} of {len(runs)}: {run.name}")
-        row = {"variant": TITLES[run.variant], "bits": run.bits, "seed": run.seed}
+        row = {"variant": method(run.variant), "bits": run.bits, "seed": run.seed}
         try:
             row |= cell(run, weights, gpu, folder)
         except (RunError, ValueError, OSError) as error:
@@ -106,13 +106,13 @@ def itq(dataset: str, bits: Sequence[int], seeds: Sequence[int], root: Path) -> 
 def summary(rows: Sequence[dict]) -> list[dict]:
     """A row for each variant and length: variant, bits, seeds (finished cells), mean, spread, least, most.
 
-    mean and spread (standard deviation over seeds, n - 1) of MAP with ties in database order; least and most: over the
-    seeds' tie ranges. None where there is nothing to say it of.
+    mean and spread (standard deviation over seeds, n - 1) of the MAPs to quote; least and most: over the seeds' tie
+    ranges. None where there is nothing to say it of.
     """
     found = []
     for variant, bits in dict.fromkeys((row["variant"], row["bits"]) for row in rows):
         done = [row for row in rows if (row["variant"], row["bits"]) == (variant, bits) and row["map"] is not None]
-        mean, spread = mean_and_spread([row["map"] for row in done]) if done else (None, None)
+        mean, spread = mean_and_spread([quoted(row) for row in done]) if done else (None, None)
         found.append(
             {
                 "variant": variant,
@@ -150,10 +150,21 @@ def order(found: Sequence[dict]) -> list[str]:
     return said
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """The variants each once, the paper's in its order, others after them."""
+    names = set(names)
+    return [*(name for name in ORDER if name in names), *sorted(names - set(ORDER))]
+
+
+def remarks(rows: Sequence[dict]) -> list[str]:
+    """Why a cell's MAP means little, in a sentence for each such cell."""
+    return [f"{row['variant']}, {row['bits']} bits, seed {row['seed']}: {row['note']}." for row in rows if row["note"]]
+
+
 def grid(found: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
     """The summary as columns and rows of text: a row a variant, a column a length."""
     lengths = sorted({row["bits"] for row in found})
-    names = sorted({row["variant"] for row in found}, key=ORDER.index)
+    names = in_order(row["variant"] for row in found)
     known = {(row["variant"], row["bits"]): row for row in found}
     rows = []
     for name in names:
@@ -171,17 +182,24 @@ def grid(found: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
 
 def draw(axes: Axes, found: Sequence[dict], colours: Sequence[str] = COLOURS) -> None:
     """Mean MAP over the length of codes, a line a variant, bars one standard deviation over the seeds."""
-    for name, colour in zip(ORDER, colours, strict=True):
+    for name, (marker, colour) in zip(in_order(row["variant"] for row in found), styles(found, colours), strict=True):
         rows = sorted((row for row in found if row["variant"] == name and row["mean"] is not None), key=_bits)
         if rows:
             bits, means = [row["bits"] for row in rows], [row["mean"] for row in rows]
             spread = [row["spread"] or 0 for row in rows]
-            axes.errorbar(bits, means, spread, label=name, color=colour, marker=MARKERS[name], markersize=5, capsize=3)
+            axes.errorbar(bits, means, spread, label=name, color=colour, marker=marker, markersize=5, capsize=3)
     axes.set_xticks(sorted({row["bits"] for row in found}))
     axes.set_xlabel("bits")
     axes.set_ylabel("MAP")
     if axes.lines:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(ORDER), columnspacing=1)
+
+
+def styles(found: Sequence[dict], colours: Sequence[str]) -> list[tuple[str, str]]:
+    """Marker and colour of each variant: those of ORDER have theirs, others what is left, in turn."""
+    known = dict(zip(ORDER, zip(MARKERS, colours, strict=True), strict=True))
+    others = cycle(product("vPX*", colours))
+    return [known[name] if name in known else next(others) for name in in_order(row["variant"] for row in found)]
 
 
 def _bits(row: dict) -> int:
@@ -196,17 +214,23 @@ def picture(path: Path, found: Sequence[dict]) -> None:
         write_whole(path, lambda stream: figure.savefig(stream, format="png", metadata={"Software": None}))
 
 
-def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int) -> list[str]:
-    """Write all files of the table into `folder`; returns the sentences about the order."""
+def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int, caveat: str = "") -> list[str]:
+    """Write all files of the table into `folder`; returns the sentences about the order, and about single cells.
+
+    caveat: of the split, as that query images are also in the database; stands first.
+    """
     found = summary(rows)
     said, (columns, texts) = order(found), grid(found)
     some = next((row for row in rows if row["map"] is not None), None)
     about = [
-        f"Mean and standard deviation of MAP over seeds ({wanted} wanted); ties in database order. "
-        "DHN-B is DHN ranked by real-valued codes, ITQ stands on pixels."
+        f"Mean and standard deviation of MAP over seeds ({wanted} wanted); ties in database order, expected over their "
+        "orders where these decide. DHN-B is DHN ranked by real-valued codes, ITQ stands on pixels."
     ]
     if some:
-        about[0] += f" R = {some['R']:,}, {some['queries']:,} queries, {some['database']:,} database images."
+        about[-1] += f" R = {some['R']:,}, {some['queries']:,} queries, {some['database']:,} database images."
+    if caveat:
+        about.insert(0, f"{caveat}.")
+    said += remarks(rows)
     short = [row for row in found if row["seeds"] < wanted]
     for row in short:
         said.append(f"{row['variant']}, {row['bits']} bits: {row['seeds']} of {wanted} cells are finished.")
@@ -218,9 +242,9 @@ def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int) -> list
     picture(folder / "ablation.png", found)
     plot = report_plots.drawn(lambda axes: draw(axes, found), f"{name}: MAP over bits, a line a variant")
     write_page(folder / "ablation.html", name, columns, texts, about, {"Findings": said}, plot)
-    console.print(terminal(name, about[0], columns, texts))
+    console.print(terminal("\n".join(filter(None, [name, caveat])), about[-1], columns, texts))
     for line in said:
-        console.print(line)
+        console.print(line, markup=False)
     return said
 
 
@@ -244,7 +268,8 @@ def main(arguments: list[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         rows = itq(first.dataset, options.bits, options.seeds, ROOT)
         made = list(cells(runs, options.weights, options.gpu, folder))
-        write(first.dataset, [*made, *rows], folder, len(options.seeds))
+        caveat = overlap(read_json(ROOT / "data" / first.dataset / "split.json"))
+        write(first.dataset, [*made, *rows], folder, len(options.seeds), caveat)
     except (RunError, ValueError, OSError) as error:
         print(f"ablation: {error}", file=sys.stderr)
         return 1

@@ -27,12 +27,12 @@ import numpy as np
 import splits
 import train
 from classic_hashing import METHODS, TITLES, BitsError
-from experiment import LENGTHS, MEASURED, measure, ranks, write_csv
+from experiment import LENGTHS, MEASURED, measure, quoted, ranks, write_csv
 from progress import console
 from retrieval import PROTOCOLS
 from rich import box
 from rich.table import Table
-from run_folder import ROOT, Run, RunError
+from run_folder import ROOT, Run, RunError, overlap
 from score_map import score_files, write_metrics
 from score_run import EXTRACT, is_fresh
 
@@ -54,7 +54,7 @@ def source(run: Run, side: str) -> Path:
 
 
 def pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels (N, D) uint8 and labels (N, C) of an LMDB's images, in its order.
+    """The pixels (N, D) uint8 and labels (N, C) int8 of an LMDB's images, in its order; -1 where labels are unknown.
 
     Raises ValueError for images that are not all of one size, up to SIZE x SIZE.
     """
@@ -65,12 +65,12 @@ def pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
         records = LmdbSource(str(path), None, False, (SIZE, SIZE))
     first, _ = records.read(0)
     found = np.empty((len(records), first.size), np.uint8)
-    labels = np.empty((len(records), records.labels), np.uint8)
+    labels = np.empty((len(records), records.labels), np.int8)
     for row in range(len(records)):
         image, carried = records.read(row)
         if image.shape != first.shape:
             raise ValueError(f"{records.name(row)}: expected an image of {first.shape}, found {image.shape}")
-        found[row], labels[row] = image.ravel(), carried > 0
+        found[row], labels[row] = image.ravel(), carried
     return found, labels
 
 
@@ -148,9 +148,10 @@ def bring(dataset: str, method: str, bits: int, seed: int, features: Features, a
     out = run.folder / "metrics.json"
     wanted = {"method": method, "seed": seed, **about}
     try:
-        if json.loads(out.read_text())["baseline"] == wanted:
+        facts = json.loads(out.read_text())
+        if facts["baseline"] == wanted and facts["measure"].keys() == set(MEASURED):
             return run
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     encode = METHODS[method](*features("train"), bits, seed)
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -160,9 +161,15 @@ def bring(dataset: str, method: str, bits: int, seed: int, features: Features, a
         hashed = [encode(values[begin : begin + CHUNK]) for begin in range(0, len(values), CHUNK)]
         codes.save(run.folder / f"{side}.npz", np.concatenate(hashed), labels)
     binary = [protocol for protocol, rules in PROTOCOLS.items() if not rules.real]
-    scores = score_files(*(str(run.folder / f"{side}.npz") for side in SIDES[1:]), binary)
+    scores = score_files(*(str(run.folder / f"{side}.npz") for side in SIDES[1:]), binary, codes_are="sign")
     write_metrics(
-        out, scores, dataset=dataset, seed=seed, baseline=wanted, measure=measure(run.folder, False, top(run))
+        out,
+        scores,
+        dataset=dataset,
+        seed=seed,
+        split=about["split"],
+        baseline=wanted,
+        measure=measure(run.folder, False, top(run)),
     )
     return run
 
@@ -217,14 +224,14 @@ def baselines(
     return rows
 
 
-def table(dataset: str, rows: Sequence[dict]) -> Table:
-    """MAP of each method at each length, with the range that ties leave."""
+def table(dataset: str, rows: Sequence[dict], caveat: str = "") -> Table:
+    """MAP of each method at each length, with the range that ties leave. caveat: of the split, beside the title."""
     some = next((row for row in rows if row["map"] is not None), rows[0])
     found = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
-    found.title = f"{dataset}: MAP of the baselines on {rows[0]['features']}"
+    found.title = "\n".join(filter(None, [f"{dataset}: MAP of the baselines on {rows[0]['features']}", caveat]))
     found.caption = (
         f"Hamming ranking, R = {some['R']}, {some['queries']} queries, {some['database']} database images; ties in "
-        "database order, below it the range over tie orders."
+        "database order, below it the range over tie orders. *: expected over tie orders, which decide it."
     )
     lengths = list(dict.fromkeys(row["bits"] for row in rows))
     found.add_column("method", no_wrap=True)
@@ -235,11 +242,16 @@ def table(dataset: str, rows: Sequence[dict]) -> Table:
         found.add_row(
             method,
             *(
-                "-" if row["map"] is None else f"{row['map']:.4f}\n{row['map_low']:.3f}..{row['map_high']:.3f}"
+                "-" if row["map"] is None else f"{cell(row)}\n{row['map_low']:.3f}..{row['map_high']:.3f}"
                 for row in mine
             ),
         )
     return found
+
+
+def cell(row: dict) -> str:
+    """The MAP to quote, marked where it is the expected value over tie orders."""
+    return f"{quoted(row):.4f}{'' if quoted(row) == row['map'] else '*'}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -266,7 +278,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (RunError, ValueError, OSError) as error:
         print(f"baselines: {error}", file=sys.stderr)
         return 1
-    console.print(table(dataset, rows))
+    console.print(table(dataset, rows, overlap(found[1]["split"])))
+    for row in rows:
+        if row["note"]:
+            console.print(f"{row['method']}, {row['bits']} bits: {row['note']}", markup=False)
     console.print(f"wrote {out.relative_to(ROOT)}")
     return 0
 

@@ -94,11 +94,16 @@ def itq_cca(features: np.ndarray, labels: np.ndarray, bits: int, seed: int) -> A
     """The directions that correlate with the labels, each times its correlation, rotated as in ITQ.
 
     There are at most as many such directions as labels; with more bits than that, the rotation spreads them over all K
-    bits, as in the authors' code.
+    bits, as in the authors' code. Images whose labels are unknown (-1) tell nothing of a correlation and are left out.
+
+    Raises BitsError where fewer than two images have known labels.
     """
-    features = _checked(features, labels, bits)
+    features, labels = _checked(features, labels, bits), np.asarray(labels)
+    known = (labels >= 0).all(1)
+    if known.sum() < 2:
+        raise BitsError(f"ITQ-CCA learns from labels; found {known.sum()} of {len(labels)} images with known ones")
     mean = features.mean(0)
-    directions, correlations = correlated(features, labels)
+    directions, correlations = correlated(features[known], labels[known])
     chosen = np.zeros((features.shape[1], bits), np.float32)
     kept = min(bits, len(correlations))
     chosen[:, :kept] = (directions * correlations)[:, :kept]

@@ -6,8 +6,9 @@ For each data set (all that have runs or published numbers, unless one is named)
 DHN, and each scored run and baseline under runs/, with what ranks, R, the split, the number of database images, the
 net, and the range that ties leave. What a source does not say stays open, and a number that no source gives is "n/a".
 A run is measured under the protocol that is nearest to the published tables: AP at the hits in the top R of its split.
-Lengths are the paper's four and those of the runs here. A run made by hand has a row of its own, with what is known of
-it; those whose data set is not known stand in a table of their own. A file of scores that cannot be read is named.
+A number that the order of ties decides is its expected value. Lengths are the paper's four and those of the runs here.
+A run made by hand has a row of its own, with what is known of it; those whose data set is not known stand in a table of
+their own. A file of scores that cannot be read is named.
 
 Writes runs/compare-<dataset>.csv, .json and .html.
 """
@@ -32,12 +33,16 @@ ORDER = ["DHN", "DHN-B", "DHN-Q", "DHN-E", "ITQ-CCA", "ITQ", "SH", "LSH"]  # of 
 
 @dataclass
 class Row:
-    """MAPs by bits; here the mean over seeds, and the range over their tie orders. seeds: bits -> those that ran."""
+    """MAPs by bits; here the mean over seeds, and the range over their tie orders. seeds: bits -> those that ran.
+
+    maps: with ties in database order; quoted: expected over tie orders where these decide.
+    """
 
     setting: Setting
     here: bool
     cite: str = ""
     maps: dict[int, float] = field(default_factory=dict)
+    quoted: dict[int, float] = field(default_factory=dict)
     ties: dict[int, tuple[float, float]] = field(default_factory=dict)
     seeds: dict[int, list] = field(default_factory=dict)
     caveats: dict[int, list[str]] = field(default_factory=dict)
@@ -46,7 +51,8 @@ class Row:
         """Take another run's scores into the mean and the range."""
         bits, scores = run.bits, run.scores
         count = len(self.seeds.setdefault(bits, []))
-        self.maps[bits] = (self.maps.get(bits, 0) * count + scores["map"]) / (count + 1)
+        for means, value in ((self.maps, scores["map"]), (self.quoted, run.quoted)):
+            means[bits] = (means.get(bits, 0) * count + value) / (count + 1)
         if scores.get("map_low") is not None and scores.get("map_high") is not None:
             low, high = self.ties.get(bits, (1.0, 0.0))
             self.ties[bits] = min(low, scores["map_low"]), max(high, scores["map_high"])
@@ -152,7 +158,7 @@ def sentences(rows: Sequence[Row], near: tuple[str, str] | None) -> list[str]:
 
 
 def values(row: Row, bits: Sequence[int]) -> list[str]:
-    """A row's MAPs as text, the range over tie orders below each; * where a caveat says what one is worth."""
+    """A row's MAPs to quote as text, the range over tie orders below each; * where a caveat says what one is worth."""
     texts = []
     for length in bits:
         if row.maps.get(length) is None:
@@ -160,7 +166,8 @@ def values(row: Row, bits: Sequence[int]) -> list[str]:
             continue
         mark = "*" if row.caveats.get(length) else ""
         low, high = (f"{value:.3f}".lstrip("0") for value in row.ties.get(length, (0, 0)))
-        texts.append(f"{row.maps[length]:.3f}{mark}" + (f"\n{low}-{high}" if length in row.ties else ""))
+        value = row.quoted.get(length, row.maps[length])
+        texts.append(f"{value:.3f}{mark}" + (f"\n{low}-{high}" if length in row.ties else ""))
     return texts
 
 
@@ -193,6 +200,7 @@ def flat(rows: Sequence[Row], bits: Sequence[int]) -> list[dict]:
             "seeds": len(row.seeds.get(length, ())) or None,
             "bits": length,
             "map": row.maps.get(length),
+            "quoted": row.quoted.get(length, row.maps.get(length)),
             "map_low": row.ties.get(length, (None, None))[0],
             "map_high": row.ties.get(length, (None, None))[1],
         }
@@ -230,8 +238,8 @@ def write(
     """Print a comparison and write its files."""
     title = f"{published.title(key)}: published and here" if key else "Runs of an unknown data set"
     caption = (
-        "With each number here: the range over tie orders. n/a: no source gives it; -: not at this length; *: see the "
-        "caveats."
+        "With each number here: the range over tie orders; where these decide, it is the expected value. n/a: no "
+        "source gives it; -: not at this length; *: see the caveats."
     )
     differences, lengths = sentences(rows, near), [f"{length} bits" for length in bits]
     caveats = [line for row in rows for length in bits for line in row.caveats.get(length, ())]

@@ -12,13 +12,13 @@ import codes
 import numpy as np
 from markupsafe import Markup
 from report import environment
-from retrieval import score
+from retrieval import headline, score
 from rich import box
 from rich.table import Table
 
 LENGTHS = (12, 24, 32, 48)  # bits of the paper's tables
 BINARY, REAL = "hash-caffe", "dhn-caffe"  # protocols that differ in one thing: what ranks, signs or real values
-MEASURED = ("R", "map", "map_expected", "map_low", "map_high", "queries", "database")
+MEASURED = ("R", "map", "map_expected", "map_low", "map_high", "queries", "database", "note")
 
 
 def ranks(data: Path) -> int | None:
@@ -39,12 +39,19 @@ def ranks(data: Path) -> int | None:
 def measure(folder: Path, real: bool, top: int | None) -> dict:
     """MAP of the codes in a folder (query.npz, database.npz), with its range over tie orders; the keys of MEASURED.
 
+    note: why the MAP means little, as codes that collapsed; "" where nothing is said of it.
+
     real: rank by dot products of the real-valued codes, not by Hamming distance. top: R; None for all. AP is the mean
     precision at the hits in the top R, a query without a hit there being left out: as the authors' scripts do it.
     """
     sides = [array for side in ("query", "database") for array in codes.load(folder / f"{side}.npz")]
-    found = score(*sides, protocol=REAL if real else BINARY, top=top or len(sides[2]), at=())
-    return {key: found[key] for key in MEASURED}
+    scores = score(*sides, protocol=REAL if real else BINARY, top=top or len(sides[2]), at=())
+    return {**{key: scores[key] for key in MEASURED[:-1]}, "note": "; ".join(scores["notes"])}
+
+
+def quoted(row: Mapping) -> float | None:
+    """The MAP to quote of a row with the keys of MEASURED: its expected value where the order of ties decides it."""
+    return headline(row)[1]
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

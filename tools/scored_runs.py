@@ -13,7 +13,7 @@ from pathlib import Path
 import experiment
 import published
 from classic_hashing import TITLES as BASELINES
-from retrieval import PROTOCOLS, warnings_of
+from retrieval import PROTOCOLS, headline, warnings_of
 from run_folder import overlap
 
 REAL, HAMMING = "real values", "Hamming distance"
@@ -55,6 +55,11 @@ class Scored:
     scores: dict
     caveats: tuple[str, ...]
     cell: bool = False
+
+    @property
+    def quoted(self) -> float:
+        """The MAP to quote: expected over tie orders where these decide."""
+        return headline(self.scores)[1] if self.scores.keys() == SCORES else self.scores["map"]
 
 
 def nearest(protocols: dict, real: bool, top: int | str | None) -> tuple[str, dict]:

@@ -29,11 +29,12 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+import splits
 import train
 from caffe.proto import caffe_pb2
 from create_lmdb import LmdbError
 from download import sha256
-from experiment import MEASURED, measure, terminal, write_csv, write_text
+from experiment import MEASURED, measure, quoted, terminal, write_csv, write_text
 from google.protobuf import text_format
 from progress import console
 from run_folder import Run, RunError, write_json
@@ -113,14 +114,15 @@ def hold_out(run: Run, folder: Path) -> dict:
 
 
 def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) -> str:
-    """Write records as an LMDB and its list of `key l1 ... lC`; returns the list's SHA-256."""
-    lines = []
+    """Write records as an LMDB and its list of `key l1 ... lC` or `key class`; returns the list's SHA-256."""
+    names, labels = [], []
     for key, value in records:
-        labels = caffe_pb2.Datum.FromString(value).float_data
-        if not labels:
-            raise LmdbError(f"record {key.decode(errors='replace')}: expected a label vector in float_data, found none")
-        lines.append(f"{key.decode(errors='replace')} {' '.join(str(int(label)) for label in labels)}\n")
-    write_text(listed, "".join(lines))
+        name, datum = key.decode(errors="replace"), caffe_pb2.Datum.FromString(value)
+        if not datum.float_data and not datum.HasField("label"):
+            raise LmdbError(f"record {name}: expected a label vector in float_data or a class number, found neither")
+        names.append(name)
+        labels.append([int(label) for label in datum.float_data] or [datum.label])
+    write_text(listed, splits.list_text(names, labels))
     out.mkdir(parents=True, exist_ok=True)
     for old in ("source.json", "data.mdb", "lock.mdb"):
         (out / old).unlink(missing_ok=True)
@@ -187,7 +189,9 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
 def one_pass(
     what: str, values: Sequence[float], trial_of: Callable[[float], Trial], grid: str, measured: Callable[[Trial], dict]
 ) -> tuple[list[dict], float]:
-    """A row for each value, and the value with the greatest MAP, the first of equal ones.
+    """A row for each value, and the value with the greatest MAP to quote, the first of equal ones.
+
+    That is the expected value where the order of ties decides the MAP: collapsed codes must not win by their order.
 
     Raises RunError where all of them failed.
     """
@@ -202,7 +206,7 @@ def one_pass(
             console.print(f"{trial.name} failed: {error}")
             row |= dict.fromkeys(MEASURED)
         rows.append(row)
-    done = [(row["map"], value) for row, value in zip(rows, values, strict=True) if row["map"] is not None]
+    done = [(quoted(row), value) for row, value in zip(rows, values, strict=True) if row["map"] is not None]
     if not done:
         raise RunError(f"no {what} of the grid {grid} could be trained; the reasons stand above")
     return rows, max(done, key=lambda each: each[0])[1]
@@ -269,13 +273,18 @@ def write(run: Run, rows: Sequence[dict], chosen: dict, grid: str) -> None:
     texts = []
     for row in rows:
         best = row["learning_rate"] == chosen["learning_rate"] and row["lambda"] == chosen["lambda"]
-        means = ["-" if row[key] is None else f"{row[key]:.4f}" for key in ("map", "map_low", "map_high")]
+        keys = ("map", "map_expected", "map_low", "map_high")
+        means = ["-" if row[key] is None else f"{row[key]:.4f}" for key in keys]
         shown = "-" if row["lambda"] is None else f"{row['lambda']:g}"
         texts.append([row["pass"], f"{row['learning_rate']:g}", shown, *means, "chosen" if best else ""])
     source = "the paper's grid" if grid == "paper" else "our grid, around the recipe's values (not the paper's)"
-    caption = f"{source}; MAP over held-out training images, no query image was looked at."
-    columns = ["pass", "learning rate", "lambda", "MAP", "low", "high", ""]
+    caption = f"{source}; MAP over held-out training images, no query image was looked at. expected: over tie orders."
+    columns = ["pass", "learning rate", "lambda", "MAP", "expected", "low", "high", ""]
     console.print(terminal(f"tuning of {run.name}", caption, columns, texts))
+    for row in rows:
+        if row["note"]:
+            penalty_text = "" if row["lambda"] is None else f", lambda {row['lambda']:g}"
+            console.print(f"learning rate {row['learning_rate']:g}{penalty_text}: {row['note']}", markup=False)
     said = f"chosen: learning rate {chosen['learning_rate']:g}"
     said += "" if chosen["lambda"] is None else f", lambda {chosen['lambda']:g}"
     lambda_ = "" if penalty is None else f", lambda {penalty:g}"

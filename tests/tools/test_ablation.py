@@ -10,12 +10,12 @@ import ablation
 import codes
 import numpy as np
 import pytest
-from experiment import MEASURED
+from experiment import MEASURED, measure, quoted
 from run_folder import Run, RunError, write_json
 
 
 def row(variant: str, bits: int, value: float | None, seed: int = 1) -> dict:
-    facts = dict.fromkeys(MEASURED, value)
+    facts = dict.fromkeys(MEASURED, value) | {"note": ""}
     return {"variant": variant, "bits": bits, "seed": seed, **facts, "R": 60, "queries": 20, "database": 60}
 
 
@@ -134,3 +134,44 @@ def test_a_browser_shows_the_page(tmp_path, shown):
     rows = [row("DHN", bits, 0.5, seed) for bits in (12, 24, 32, 48) for seed in (1, 2)]
     ablation.write("fashion_mnist", [*rows, row("ITQ", 12, 0.4, 1)], tmp_path, 2)
     assert [seen["drawings"] for seen in shown(tmp_path / "ablation.html")] == [1, 1]
+
+
+def test_a_variant_that_was_added_stands_after_the_papers(tmp_path, stand_in, monkeypatch, capsys):
+    (cell,) = ablation.cells([Run("fashion_mnist", "dhn_x", 8, tmp_path)], None, None, tmp_path / "table")
+    assert cell["variant"] == "dhn_x"
+    rows = [row("dhn_x", 12, 0.9), row("DHN", 12, 0.5), row("ITQ", 12, 0.4), row("another", 12, 0.3)]
+    ablation.write("fashion_mnist", rows, tmp_path, 1)
+    lines = (tmp_path / "ablation.md").read_text().splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines if line.startswith("| ")][2:] == [
+        "DHN", "ITQ", "another", "dhn_x"
+    ]  # fmt: skip
+    assert "dhn_x" in (tmp_path / "ablation.html").read_text() and "dhn_x" in capsys.readouterr().out
+
+
+def test_collapsed_cells_count_by_their_expected_value_and_a_leaking_split_is_marked(tmp_path, capsys):
+    wide = {"map": 0.422, "map_expected": 0.313, "map_low": 0.149, "map_high": 1.0}
+    wide["note"] = "collapsed codes: all alike"
+    rows = [row("DHN", 12, 0.5), row("DHN-E", 12, 0.4) | wide, row("ITQ", 12, 0.4)]
+    means = {each["variant"]: each["mean"] for each in ablation.summary(rows)}
+    assert means == {"DHN": 0.5, "DHN-E": 0.313, "ITQ": 0.4}
+    leak = "7 query images are also in the database set"
+    ablation.write("fashion_mnist", rows, tmp_path, 1, leak)
+    files = [(tmp_path / f"ablation.{form}").read_text() for form in ("md", "html")]
+    for text in (capsys.readouterr().out, *files):
+        text = " ".join(text.split())
+        assert "DHN-E, 12 bits, seed 1: collapsed codes: all alike." in text and leak in text and "0.3130" in text
+    with open(tmp_path / "cells.csv", newline="") as stream:
+        assert [each["note"] for each in csv.DictReader(stream)] == ["", "collapsed codes: all alike", ""]
+
+
+def test_a_measure_says_when_codes_collapsed(tmp_path):
+    labels = np.eye(2, dtype=np.uint8)[np.arange(40) // 20]
+    for side in ("query", "database"):
+        codes.save(tmp_path / f"{side}.npz", np.full((40, 8), 0.9), labels)
+    facts = measure(tmp_path, False, None)
+    assert "all 40 database items have the same code" in facts["note"]
+    assert facts["map_low"] < quoted(facts) == facts["map_expected"] < facts["map"]  # the order favours some
+    codes.save(tmp_path / "database.npz", np.where(labels.argmax(1)[:, None], 1.0, -1.0) * np.ones((1, 8)), labels)
+    codes.save(tmp_path / "query.npz", np.where(labels.argmax(1)[:, None], 1.0, -1.0) * np.ones((1, 8)), labels)
+    facts = measure(tmp_path, False, None)
+    assert facts["note"] == "" and quoted(facts) == facts["map"] == 1

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import splits
 from caffe.proto import caffe_pb2
-from classic_hashing import METHODS
+from classic_hashing import METHODS, BitsError
 from download import sha256
 from experiment import measure
 from run_folder import Run, RunError, write_json
@@ -156,12 +156,48 @@ def test_the_command_writes_a_table(root, monkeypatch, capsys):
     monkeypatch.setattr(baselines, "ROOT", root)
     rows = [
         {"method": "LSH", "features": "pixels", "bits": 4, "seed": 1, "R": 80, "map": 0.5, "map_expected": 0.5}
-        | {"map_low": 0.4, "map_high": 0.6, "queries": 12, "database": 80}
+        | {"map_low": 0.4, "map_high": 0.6, "queries": 12, "database": 80, "note": ""},
+        {"method": "LSH", "features": "pixels", "bits": 8, "seed": 1, "R": 80, "map": 0.9, "map_expected": 0.3}
+        | {"map_low": 0.1, "map_high": 1.0, "queries": 12, "database": 80, "note": "collapsed codes: all alike"},
     ]
-    monkeypatch.setattr(baselines, "opened", lambda *_: (None, None))
+    split = {"overlap": {"query_in_database": 7}}
+    monkeypatch.setattr(baselines, "opened", lambda *_: (None, {"split": split}))
     monkeypatch.setattr(baselines, "baselines", lambda *_: rows)
     assert baselines.main(["fashion_mnist"]) == 0
     with open(root / "runs/fashion_mnist-baselines-pixels.csv", newline="") as stream:
-        assert [row["map"] for row in csv.DictReader(stream)] == ["0.5"]
+        assert [row["map"] for row in csv.DictReader(stream)] == ["0.5", "0.9"]
     text = capsys.readouterr().out
     assert "0.5000" in text and "0.400..0.600" in text
+    assert "0.3000*" in text and "LSH, 8 bits: collapsed codes: all alike" in text
+    assert "7 query images are also in the database set" in text
+
+
+def test_unknown_labels_stay_unknown(root):
+    """Rows of -1: left out of the scores, and no negative example to ITQ-CCA."""
+    path = root / "data/shapes/query_lmdb"
+    relabel(path, {0: -np.ones(4), 5: -np.ones(4)})
+    _, labels = baselines.pixels(path)
+    assert [row for row in range(12) if (labels[row] == -1).all()] == [0, 5]
+    train, carried = baselines.pixels(root / "data/shapes/train_lmdb")
+    unknown = np.vstack([carried, -np.ones((60, 4))]).astype(np.int8)
+    noise = np.random.RandomState(0).randint(0, 256, (60, 36)).astype(np.uint8)
+    found = METHODS["itq_cca"](np.vstack([train, noise]), unknown, 4, 1).directions
+    alone = METHODS["itq_cca"](np.vstack([train, noise]), np.vstack([carried, carried]), 4, 1).directions
+    assert not np.allclose(found, alone)
+    with pytest.raises(BitsError, match="ITQ-CCA learns from labels; found 0 of 60 images with known ones"):
+        METHODS["itq_cca"](train, -np.ones((60, 4)), 4, 1)
+    features, about = baselines.opened("shapes", root=root)
+    (row,) = baselines.baselines("shapes", features, about, ["lsh"], [4], root=root)
+    facts = json.loads((root / "runs/shapes-lsh_pixels-4/metrics.json").read_text())
+    assert row["queries"] == 10 and facts["queries_unlabelled"] == 2
+
+
+def relabel(path: Path, rows: dict[int, np.ndarray]) -> None:
+    """Give records of an LMDB other labels."""
+    with lmdb.open(str(path), map_size=1 << 24) as target, target.begin(write=True) as transaction:
+        for row, (key, value) in enumerate(list(transaction.cursor())):
+            if row in rows:
+                datum = caffe_pb2.Datum.FromString(value)
+                del datum.float_data[:]
+                datum.float_data.extend(rows[row])
+                transaction.put(key, datum.SerializeToString())

@@ -13,7 +13,7 @@ import splits
 import tune
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net, read_solver
-from create_lmdb import check
+from create_lmdb import LmdbError, check
 from experiment import MEASURED
 from run_folder import Run, RunError, write_json
 
@@ -92,7 +92,7 @@ def measured_by(best_rate: float, best_penalty: float | None, calls: list):
             raise RunError("it diverged")
         found = 1 - abs(np.log10(cell.rate / best_rate)) / 10
         found -= abs(np.log10(cell.penalty / best_penalty)) / 10 if best_penalty else 0
-        return {**dict.fromkeys(MEASURED, found), "R": 5, "queries": 5, "database": 5}
+        return {**dict.fromkeys(MEASURED, found), "R": 5, "queries": 5, "database": 5, "note": ""}
 
     return measured
 
@@ -129,6 +129,32 @@ def test_a_cell_that_diverges_is_passed_over_and_dhn_q_has_no_lambda(run, capsys
 
 def _fails(cell):
     raise RunError("it diverged")
+
+
+def test_collapsed_codes_do_not_win_by_the_order_of_their_ties(run, capsys):
+    def measured(cell, weights=None, gpu=None) -> dict:
+        facts = {**dict.fromkeys(MEASURED, 0.4), "R": 5, "queries": 5, "database": 5, "note": ""}
+        collapsed = {"map": 0.9, "map_expected": 0.3, "map_low": 0.1, "map_high": 1.0, "note": "collapsed codes: alike"}
+        return facts | (collapsed if cell.rate == 0.2 else {})
+
+    rows, best = tune.one_pass("learning rate", [0.1, 0.2], lambda value: trial(run, rate=value), "x", measured)
+    assert best == 0.1 and [row["map"] for row in rows] == [0.4, 0.9]
+    (run.root / "runs" / f"{run.name}-tune").mkdir(parents=True, exist_ok=True)
+    tune.write(run, rows, {"learning_rate": 0.1, "lambda": None}, "ours")
+    assert "learning rate 0.2: collapsed codes: alike" in " ".join(capsys.readouterr().out.split())
+
+
+def test_class_numbers_and_unknown_labels_are_listed_as_the_records_have_them(run, tmp_path):
+    records = []
+    for number, labels in enumerate(({"label": 3}, {"label": -1}, {"label": 0})):
+        datum = caffe_pb2.Datum(channels=1, height=1, width=1, data=b"x", **labels)
+        records.append((f"{number:08d}_a {number}.png".encode(), datum.SerializeToString()))
+    tune.write_part(records, tmp_path / "part_lmdb", tmp_path / "part.txt")
+    lines = (tmp_path / "part.txt").read_text().splitlines()
+    assert lines == ["00000000_a 0.png 3", "00000001_a 1.png -1", "00000002_a 2.png 0"]
+    neither = caffe_pb2.Datum(channels=1, height=1, width=1, data=b"x").SerializeToString()
+    with pytest.raises(LmdbError, match=r"record b\.png: expected a label vector in float_data or a class number"):
+        tune.write_part([(b"b.png", neither)], tmp_path / "none_lmdb", tmp_path / "none.txt")
 
 
 def test_the_papers_grids():
