@@ -130,8 +130,8 @@ def _foreign_package(root: Path) -> str:
         again += f" {package}.source/{MEAN.relative_to(PACKAGE.parent)}"
     return (
         "is a package of yours. Where it is BVLC's source, whose _caffe was never built, `import caffe` fails as soon "
-        f"as {package.parent} is first on Python's path (sys.path.insert, PYTHONPATH). Take that folder from the "
-        f"path, so that the installed caffe is imported; or rename the package: mv {package} {package}.source && {again}"
+        f"as {package.parent} is first on Python's path (sys.path.insert, PYTHONPATH). Take that folder off the "
+        f"path: the installed caffe is then imported. Or rename the package: mv {package} {package}.source && {again}"
     )
 
 
