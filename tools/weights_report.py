@@ -184,7 +184,7 @@ def _read(path: Path) -> tuple[str, list[_Layer]]:
 
 
 def _of_net(net: caffe.Net) -> list[_Layer]:
-    layers = zip(net._layer_names, net.layers, strict=True)
+    layers = zip(net._layer_names, net._layers, strict=True)
     return [
         _Layer(name, made.type, tuple(blob.shape for blob in made.blobs), made.layer_param.bottom, made.layer_param.top)
         for name, made in layers

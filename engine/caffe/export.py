@@ -43,7 +43,7 @@ def state_dict(net: Net) -> OrderedDict[str, torch.Tensor]:
     and lie as Caffe has them. A parameter that layers share stands under each of their names.
     """
     found: OrderedDict[str, torch.Tensor] = OrderedDict()
-    for name, made in zip(net._layer_names, net.layers, strict=True):
+    for name, made in zip(net._layer_names, net._layers, strict=True):
         values = [blob.data_tensor.detach().cpu().clone() for blob in made.blobs]
         if made.type == "BatchNorm":
             weight = values[2].item()

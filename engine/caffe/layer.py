@@ -28,6 +28,15 @@ from caffe.blob import Blob, BlobVec, Memory
 from caffe.proto import caffe_pb2, forks
 
 
+def blobs_of(protos: Iterable[caffe_pb2.BlobProto]) -> BlobVec:
+    """Parameters that come with a layer's message."""
+    blobs = BlobVec()
+    for proto in protos:
+        blobs.append(Blob())
+        blobs[-1].from_proto(proto)
+    return blobs
+
+
 class Layer:
     """The base of every layer. Subclasses say what they compute in `setup`, `reshape` and `compute`.
 
@@ -53,10 +62,7 @@ class Layer:
     def __init__(self, layer_param: caffe_pb2.LayerParameter):
         self.layer_param = layer_param
         self.phase = layer_param.phase
-        self.blobs = BlobVec()
-        for proto in layer_param.blobs:
-            self.blobs.append(Blob())
-            self.blobs[-1].from_proto(proto)
+        self.blobs = blobs_of(layer_param.blobs)
         self.propagate_down: list[bool] = []
         self.param_propagate_down: list[bool] = []
         self.may_overwrite = False
@@ -67,6 +73,11 @@ class Layer:
     def type(self) -> str:
         """The layer type, as the prototxt writes it."""
         return self.layer_param.type
+
+    @property
+    def public(self) -> object:
+        """What `net.layers` shows: the layer itself, or the object of a user's class."""
+        return self
 
     # -- what a layer type defines
 

@@ -78,19 +78,19 @@ class Net(Wiring):
     def _forward(self, start: int, end: int) -> float:
         """Run the layers `start` to `end`, both included; returns the weighted sum of their losses."""
         loss = float(self._forward_loss(start, end))
-        value_checks.raise_noted(self.layers)
+        value_checks.raise_noted(self._layers)
         return loss
 
     def _forward_loss(self, start: int, end: int) -> torch.Tensor:
         """`_forward`, its loss left on the device, and `value_checks` to be raised: a look there waits for it."""
-        if start < 0 or end >= len(self.layers):
-            raise ValueError(f"Invalid layer id: expected 0 to {len(self.layers) - 1}, found {start} to {end}")
+        if start < 0 or end >= len(self._layers):
+            raise ValueError(f"Invalid layer id: expected 0 to {len(self._layers) - 1}, found {start} to {end}")
         losses = []
-        for made in self.layers[start : end + 1]:  # old blobs that they hold make room for new ones
+        for made in self._layers[start : end + 1]:  # old blobs that they hold make room for new ones
             made.forget_forward()
         for index in range(start, end + 1):
             self._call("before_forward", index)
-            made, bottoms, tops = self.layers[index], self._bottoms(index), self._tops(index)
+            made, bottoms, tops = self._layers[index], self._bottoms(index), self._tops(index)
             made.reshape(bottoms, tops)
             made.forward(bottoms, tops)
             for top, weight in zip(tops, self._layer_losses[index], strict=True):
@@ -103,16 +103,16 @@ class Net(Wiring):
 
     def _backward(self, start: int, end: int) -> None:
         """Run backward the layers `start` down to `end`, both included."""
-        if end < 0 or start >= len(self.layers):
-            raise ValueError(f"Invalid layer id: expected 0 to {len(self.layers) - 1}, found {start} to {end}")
+        if end < 0 or start >= len(self._layers):
+            raise ValueError(f"Invalid layer id: expected 0 to {len(self._layers) - 1}, found {start} to {end}")
         for index in range(start, end - 1, -1):
             self._call("before_backward", index)
             if self._layer_need_backward[index]:
-                self.layers[index].backward(self._tops(index), self._bottom_need_backward[index], self._bottoms(index))
+                self._layers[index].backward(self._tops(index), self._bottom_need_backward[index], self._bottoms(index))
                 if self.debug_info:
                     net_debug.backward(self, index)
             self._call("after_backward", index)
-        if self.debug_info and start == len(self.layers) - 1 and end == 0:
+        if self.debug_info and start == len(self._layers) - 1 and end == 0:
             net_debug.params(self)
 
     def _call(self, when: str, index: int) -> None:
@@ -142,7 +142,7 @@ class Net(Wiring):
 
     def reshape(self) -> None:
         """Give every blob the shape that follows from the inputs' shapes."""
-        for index, made in enumerate(self.layers):
+        for index, made in enumerate(self._layers):
             made.reshape(self._bottoms(index), self._tops(index))
 
     # -- pycaffe's views, made once: a net's wiring does not change
@@ -156,8 +156,13 @@ class Net(Wiring):
     def params(self) -> OrderedDict[str, BlobVec]:
         """The parameter blobs by layer name: weights first, then bias."""
         return OrderedDict(
-            (name, made.blobs) for name, made in zip(self._layer_names, self.layers, strict=True) if made.blobs
+            (name, made.blobs) for name, made in zip(self._layer_names, self._layers, strict=True) if made.blobs
         )
+
+    @cached_property
+    def layers(self) -> list:
+        """The layers in order; a user's Python layer is the user's own object."""
+        return [made.public for made in self._layers]
 
     @cached_property
     def layer_dict(self) -> OrderedDict:
@@ -218,11 +223,11 @@ class Net(Wiring):
             The data of the net's outputs (or of the tops of `end`) and of `blobs`, by name: live views.
         """
         first = 0 if start is None else self._layer_index(start)
-        last = len(self.layers) - 1 if end is None else self._layer_index(end)
+        last = len(self._layers) - 1 if end is None else self._layer_index(end)
         wanted = [*(self.outputs if end is None else self.top_names[end]), *(blobs or [])]
         self._fill(inputs, self.inputs, "data", "Input blob arguments do not match net inputs.", "Input")
         self._forward_loss(first, last)
-        value_checks.raise_noted(self.layers)
+        value_checks.raise_noted(self._layers)
         by_name = self.blobs
         return {name: self._blob(by_name, name).data for name in wanted}
 
@@ -240,7 +245,7 @@ class Net(Wiring):
         Returns:
             The diffs of the net's inputs (or of the bottoms of `end`) and of `diffs`, by name: live views.
         """
-        first = len(self.layers) - 1 if start is None else self._layer_index(start)
+        first = len(self._layers) - 1 if start is None else self._layer_index(start)
         last = 0 if end is None else self._layer_index(end)
         wanted = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or [])]
         self._fill(tops, self.outputs, "diff", "Top diff arguments do not match net outputs.", "Diff")
@@ -324,7 +329,7 @@ class Net(Wiring):
         self._set_input_arrays(data, labels)
 
     def _set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
-        first = self.layers[0]
+        first = self._layers[0]
         if first.type != "MemoryData":
             raise RuntimeError(
                 "set_input_arrays may only be called if the first layer is a MemoryDataLayer; "

@@ -13,7 +13,7 @@ def forward(net, index: int) -> None:
     for blob_id in net._top_vecs[index]:
         value = _mean_abs(net._blobs[blob_id].data_tensor)
         glog.info("net.cpp:593", f"    [Forward] Layer {name}, top blob {net._blob_names[blob_id]} data: {value}")
-    for j, blob in enumerate(net.layers[index].blobs):
+    for j, blob in enumerate(net._layers[index].blobs):
         value = _mean_abs(blob.data_tensor)
         glog.info("net.cpp:605", f"    [Forward] Layer {name}, param blob {_param_name(net, index, j)} data: {value}")
 
@@ -27,7 +27,7 @@ def backward(net, index: int) -> None:
             glog.info(
                 "net.cpp:621", f"    [Backward] Layer {name}, bottom blob {net._blob_names[blob_id]} diff: {value}"
             )
-    made = net.layers[index]
+    made = net._layers[index]
     for j, (blob, learns) in enumerate(zip(made.blobs, made.param_propagate_down, strict=True)):
         if learns:
             value = _mean_abs(blob.diff_tensor)
@@ -52,5 +52,5 @@ def _mean_abs(tensor: torch.Tensor) -> str:
 
 
 def _param_name(net, index: int, j: int) -> str:
-    specs = net.layers[index].layer_param.param
+    specs = net._layers[index].layer_param.param
     return specs[j].name if j < len(specs) and specs[j].name else str(j)

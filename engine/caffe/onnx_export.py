@@ -110,7 +110,7 @@ def model(net: Net) -> onnx.ModelProto:
         raise ValueError(
             f"net {net.name!r} is in phase TRAIN: expected caffe.TEST, the phase in which nothing is random"
         )
-    size = sum(4 * blob.count for made in net.layers for blob in made.blobs)
+    size = sum(4 * blob.count for made in net._layers for blob in made.blobs)
     if size > _PROTOBUF_LIMIT:
         raise ValueError(
             f"net {net.name!r} has {size} bytes of parameters: an ONNX file holds at most {_PROTOBUF_LIMIT}"
@@ -119,7 +119,7 @@ def model(net: Net) -> onnx.ModelProto:
     values: dict[int, str] = {}  # blob -> the value it holds now
     last = {i: index for index, tops in enumerate(net._top_vecs) for i in tops}  # blob -> the last layer to write it
     params = _params(net, graph)
-    for index, (name, made) in enumerate(zip(net._layer_names, net.layers, strict=True)):
+    for index, (name, made) in enumerate(zip(net._layer_names, net._layers, strict=True)):
         graph.layer = name
         tops = net._top_vecs[index]
         if not made.layer_param.bottom and made.type != "Parameter":
@@ -154,7 +154,7 @@ def _params(net: Net, graph: Graph) -> list[list[str]]:
     """For each layer the names of its parameters, which become constants: those of `export.state_dict`."""
     found, owners = [], {}
     values = state_dict(net)
-    for name, made in zip(net._layer_names, net.layers, strict=True):
+    for name, made in zip(net._layer_names, net._layers, strict=True):
         names = ["running_mean", "running_var"] if made.type == "BatchNorm" else blob_names(made)
         held = []
         for blob, key in zip(made.blobs, names, strict=False):

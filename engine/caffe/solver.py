@@ -174,7 +174,7 @@ class Solver:
             if p.display:
                 self._loss.add(losses)
             if display:
-                value_checks.raise_noted(net.layers)
+                value_checks.raise_noted(net._layers)
                 self._display()
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
@@ -201,7 +201,7 @@ class Solver:
             glog.info("solver.cpp:295", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
         self.step(p.max_iter - self.iter)
-        value_checks.raise_noted(self.net.layers)
+        value_checks.raise_noted(self.net._layers)
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot):
             self.snapshot()
         if self._stopped:
@@ -209,7 +209,7 @@ class Solver:
             return
         if p.display and self.iter % p.display == 0:
             self._loss.add([self.net._forward_loss(0, len(self.net.layers) - 1)])
-            value_checks.raise_noted(self.net.layers)
+            value_checks.raise_noted(self.net._layers)
             loss = self._loss.read()
             glog.info("solver.cpp:327", f"Iteration {self.iter}, loss = {loss:g}")
             self._warn_of(loss)
@@ -345,7 +345,7 @@ class Solver:
                     return {}
                 action = self.requested_action()
             loss = net._forward_loss(0, len(net.layers) - 1)
-            value_checks.raise_noted(net.layers)
+            value_checks.raise_noted(net._layers)
             if p.test_compute_loss:
                 losses += float(loss)
             for name in net.outputs:
@@ -363,7 +363,7 @@ class Solver:
         """Write the caffemodel and the solverstate of this iteration."""
         if not parallel.is_root():
             raise RuntimeError(f"snapshot is for the root solver, and set_solver_rank said {parallel.solver_rank()}")
-        value_checks.raise_noted(self.net.layers)
+        value_checks.raise_noted(self.net._layers)
         self._warn_of_parameters()
         solver_state.snapshot(self, self._before_test)
 
@@ -396,7 +396,7 @@ def _first_not_finite(net: Net, tops: bool = True) -> str:
 
     In the order of the layers, each one's parameters before its tops. tops: whether to look at these.
     """
-    for index, (name, layer) in enumerate(zip(net._layer_names, net.layers, strict=True)):
+    for index, (name, layer) in enumerate(zip(net._layer_names, net._layers, strict=True)):
         blobs = [(f"param {number}", blob) for number, blob in enumerate(layer.blobs)]
         if tops:
             blobs += [(repr(net._blob_names[top]), net._blobs[top]) for top in net._top_vecs[index]]

@@ -144,7 +144,7 @@ def capture(solver: Solver) -> caffe_pb2.ResumeState:
 def _layers(solver: Solver) -> Iterator[tuple[int, str, Layer]]:
     """(number of the net, as ResumeState.Layer has it, name, layer) of each layer."""
     for number, net in enumerate((solver.net, *solver.test_nets)):
-        for name, made in zip(net._layer_names, net.layers, strict=True):
+        for name, made in zip(net._layer_names, net._layers, strict=True):
             yield number, name, made
 
 

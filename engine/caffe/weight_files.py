@@ -73,7 +73,7 @@ def copy_trained(net: Net, path: str | Path) -> None:
     param = upgrade_net(text.read_binary(path, caffe_pb2.NetParameter()), str(path))
     if not param.layer:
         raise ValueError(f"{path}: expected a caffemodel, found a file without layers: is it a solverstate?")
-    targets = net.layer_dict
+    targets = dict(zip(net._layer_names, net._layers, strict=True))
     for source in param.layer:
         if source.name not in targets:
             glog.info("net.cpp:746", f"Ignoring source layer {source.name}")
@@ -107,8 +107,8 @@ def _mismatch(path: str | Path, j: int, name: str, found: tuple[int, ...], blob)
 
 def share_trained(net: Net, other: Net) -> None:
     """Use the parameter memory of `other`'s layers of the same names (Net::ShareTrainedLayersWith)."""
-    targets = net.layer_dict
-    for name, source in other.layer_dict.items():
+    targets = dict(zip(net._layer_names, net._layers, strict=True))
+    for name, source in zip(other._layer_names, other._layers, strict=True):
         if name not in targets:
             glog.info("net.cpp:675", f"Ignoring source layer {name}")
             continue
@@ -129,7 +129,7 @@ def share_trained(net: Net, other: Net) -> None:
 def to_proto(net: Net, write_diff: bool = False) -> caffe_pb2.NetParameter:
     """The NetParameter of the net with its parameters in it."""
     param = caffe_pb2.NetParameter(name=net.name)
-    for made in net.layers:
+    for made in net._layers:
         layer = param.layer.add()
         layer.CopyFrom(made.layer_param)
         del layer.blobs[:]
@@ -145,7 +145,7 @@ def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
         FileNotFoundError: there is no folder to write into.
         ValueError: the parameters exceed protobuf's 2 GB; save_hdf5 has no such limit.
     """
-    size = sum(4 * blob.count for made in net.layers for blob in made.blobs) * (2 if write_diff else 1)
+    size = sum(4 * blob.count for made in net._layers for blob in made.blobs) * (2 if write_diff else 1)
     if size > _PROTOBUF_LIMIT:
         raise ValueError(
             f"cannot write {path}: {size} bytes of parameters, and a binary caffemodel holds at most "
@@ -175,7 +175,7 @@ def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
         groups = [("data", file.create_group("data"))]
         if write_diff:
             groups.append(("diff", file.create_group("diff")))
-        for name, made in zip(net._layer_names, net.layers, strict=True):
+        for name, made in zip(net._layer_names, net._layers, strict=True):
             layers = [(side, group.create_group(byte_strings.encode(name))) for side, group in groups]
             for j, blob in enumerate(made.blobs):
                 if net._param_owner[param_id] == -1:
@@ -204,7 +204,7 @@ def copy_hdf5(net: Net, path: str | Path) -> None:
     with file:
         if "data" not in file:
             raise ValueError(f"{path}: Error reading weights: expected a group 'data', found {sorted(file)}")
-        targets = net.layer_dict
+        targets = dict(zip(net._layer_names, net._layers, strict=True))
         owners = _owners(net)
         for key, layer in file["data"].items():
             name = byte_strings.from_path(key)
@@ -233,5 +233,5 @@ def _owners(net: Net) -> dict[str, list[bool]]:
     """For each layer, which of its parameters are its own (not shared from another layer)."""
     flags = iter(net._param_owner)
     return {
-        name: [next(flags) == -1 for _ in made.blobs] for name, made in zip(net._layer_names, net.layers, strict=True)
+        name: [next(flags) == -1 for _ in made.blobs] for name, made in zip(net._layer_names, net._layers, strict=True)
     }

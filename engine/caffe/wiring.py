@@ -11,8 +11,8 @@ from caffe.proto import caffe_pb2, text
 class Wiring:
     """What a net is made of, before it runs. `Net` adds running it.
 
-    Layers and blobs have numbers: `layers[i]` is called `_layer_names[i]`, reads the blobs `_bottom_vecs[i]` and writes
-    the blobs `_top_vecs[i]`; `_layer_losses[i]` are its tops' loss weights.
+    Layers and blobs have numbers: `_layers[i]` is called `_layer_names[i]`, reads the blobs `_bottom_vecs[i]` and
+    writes the blobs `_top_vecs[i]`; `_layer_losses[i]` are its tops' loss weights.
     """
 
     def _init(self, param: caffe_pb2.NetParameter) -> None:
@@ -23,7 +23,7 @@ class Wiring:
         self._param = insert_splits(filtered)
         self.name = self._param.name
         self.debug_info = self._param.debug_info
-        self.layers: list[layer.Layer] = []
+        self._layers: list[layer.Layer] = []
         self._layer_names: list[str] = []
         self._blobs: list[Blob] = []
         self._blob_names: list[str] = []
@@ -45,7 +45,7 @@ class Wiring:
         if self._param.force_backward:
             self._force_backward()
         self._tell_layers()
-        self._inputs = [i for made, tops in zip(self.layers, self._top_vecs, strict=True)
+        self._inputs = [i for made, tops in zip(self._layers, self._top_vecs, strict=True)
                         if made.type == "Input" for i in tops]  # fmt: skip
         self._outputs = [available[name] for name in sorted(available)]
         for name in sorted(available):
@@ -65,7 +65,7 @@ class Wiring:
         glog.info("layer_factory.hpp:77", f"Creating layer {layer_param.name}")
         made = layer.create(layer_param)
         glog.info("net.cpp:86", f"Creating Layer {layer_param.name}")
-        self.layers.append(made)
+        self._layers.append(made)
         self._layer_names.append(layer_param.name)
         self._bottom_vecs.append([])
         self._bottom_need_backward.append([])
@@ -112,7 +112,7 @@ class Wiring:
             glog.info("net.cpp:369", f"{layer_param.name} -> {name} (in-place)")
             blob_id = by_name[name]
             last = next(i for i in reversed(range(len(self._top_vecs) - 1)) if blob_id in self._top_vecs[i])
-            self.layers[-1].may_overwrite = not self.layers[last].keeps_top
+            self._layers[-1].may_overwrite = not self._layers[last].keeps_top
         elif not automatic and name in by_name:
             raise ValueError(
                 f"Top blob '{name}' produced by multiple sources. Layer {layer_param.name!r} makes it again "
@@ -133,18 +133,17 @@ class Wiring:
 
     def _set_up(self, made: layer.Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
         """BVLC's Layer::SetUp: counts checked, set-up, shapes, loss weights into the tops' diffs."""
-        layer.Layer.check_counts(made, bottoms, tops)
+        made.check_counts(bottoms, tops)
         try:
             made.setup(bottoms, tops)
             made.reshape(bottoms, tops)
         except AxisError as error:
-            layer.Layer.check(made, False, str(error))
+            made.check(False, str(error))
         given = list(made.layer_param.loss_weight)
         if not given and type(made).is_loss:
             given = [1.0]
             made.layer_param.loss_weight.append(1.0)
-        layer.Layer.check(
-            made,
+        made.check(
             not given or len(given) == len(tops),
             "loss_weight must be unspecified or specified once per top blob: "
             f"expected {len(tops)} values, found {len(given)}",
@@ -169,8 +168,7 @@ class Wiring:
 
     def _append_params(self, index: int, made: layer.Layer, layer_param) -> bool:
         """Note the layer's parameters as the net's; returns whether one of them learns."""
-        layer.Layer.check(
-            made,
+        made.check(
             len(layer_param.param) <= len(made.blobs),
             f"Too many params specified for layer {layer_param.name}: "
             f"expected at most {len(made.blobs)}, found {len(layer_param.param)}",
@@ -235,7 +233,7 @@ class Wiring:
         """Layers that no loss depends on, or behind which nothing learns, are left out of backward."""
         under_loss: set[int] = set()
         skipped: set[int] = set()
-        for index in reversed(range(len(self.layers))):
+        for index in reversed(range(len(self._layers))):
             tops = self._top_vecs[index]
             contributes = any(self._layer_losses[index]) or any(i in under_loss for i in tops)
             nothing_below = all(i in skipped for i in tops)
@@ -258,7 +256,7 @@ class Wiring:
                     skipped.add(blob_id)
 
     def _force_backward(self) -> None:
-        for index, made in enumerate(self.layers):
+        for index, made in enumerate(self._layers):
             self._layer_need_backward[index] = True
             for j, blob_id in enumerate(self._bottom_vecs[index]):
                 if j not in type(made).no_force_backward:
@@ -269,7 +267,7 @@ class Wiring:
 
     def _tell_layers(self) -> None:
         """Where nothing learns a layer records nothing: its flags say so."""
-        for index, made in enumerate(self.layers):
+        for index, made in enumerate(self._layers):
             if self._layer_need_backward[index]:
                 made.propagate_down = list(self._bottom_need_backward[index])
             else:

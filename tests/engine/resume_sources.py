@@ -59,7 +59,7 @@ class Resumed(Numbers):
     def restore_state(self, state):
         self.at = int(state)
 
-class Wrong(Numbers):
+class Wrong(Resumed):
     def snapshot_state(self):
         return self.at
 """

@@ -1,7 +1,7 @@
 """Layers written in Python by the user: type "Python", python_param { module layer param_str }.
 
-The user's class derives from caffe.Layer and defines setup, reshape, forward and backward; an object of that class is
-itself the net's layer, so `net.layers[i]` is the user's own object.
+The user's class derives from caffe.Layer and defines setup, reshape, forward and backward; `net.layers[i]` is the
+user's own object.
 """
 
 from __future__ import annotations
@@ -10,25 +10,37 @@ import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
+from abc import ABCMeta
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
 from caffe import parallel
-from caffe.layer import Layer, register
-from caffe.proto import caffe_pb2
+from caffe.layer import Layer, blobs_of, register
+from caffe.proto import byte_strings, caffe_pb2
 
 
-class PythonLayer(Layer):
+class _OldName:
+    """What old scripts call param_str; a layer may use the name for something of its own."""
+
+    def __get__(self, layer, cls=None):
+        return self if layer is None else layer.param_str
+
+
+class PythonLayer(metaclass=ABCMeta):  # noqa: B024  (for `register`: nothing here is abstract)
     """The base of user-written layers: `caffe.Layer`.
 
+    All names but these are the user's: the engine keeps its own state of the layer in a `UserLayer`.
+
     Attributes:
-        param_str: python_param.param_str of the prototxt.
-        phase: caffe.TRAIN or caffe.TEST.
+        param_str: python_param.param_str of the prototxt, from `setup` on.
+        phase: caffe.TRAIN or caffe.TEST, from `setup` on.
         blobs: the layer's parameters; `self.blobs.add_blob(*shape)` adds one.
+        type: "Python".
 
     A layer that reads data or draws random numbers may define two methods that BVLC Caffe never calls.
     `snapshot_state(self)` returns what it needs to go on, as bytes, for the solverstate. `restore_state(self, state)`
@@ -36,14 +48,20 @@ class PythonLayer(Layer):
     anew then, as on BVLC Caffe.
     """
 
-    bottom_count = (0, None)
-    top_count = (0, None)
-    params = None  # a name that user layers like to set; the base's property would stand in their way
+    __slots__ = ("__blobs", "__dict__", "__weakref__")
+    param_str_ = _OldName()
 
-    def __init__(self, layer_param: caffe_pb2.LayerParameter):
-        super().__init__(layer_param)
-        self.param_str = layer_param.python_param.param_str
-        self.param_str_ = self.param_str  # what old scripts call it
+    def __new__(cls, layer_param=None, *arguments, **options):
+        """Make the parameters here: a class with an __init__ of its own need not call this one's."""
+        layer = super().__new__(cls)
+        object.__setattr__(layer, _BLOBS, blobs_of(getattr(layer_param, "blobs", ())))
+        return layer
+
+    def __init__(self, layer_param: caffe_pb2.LayerParameter):  # noqa: B027
+        pass
+
+    blobs = property(lambda self: object.__getattribute__(self, _BLOBS))
+    type = property(lambda self: "Python")
 
     def setup(self, bottom, top):
         raise NotImplementedError(_missing(self, "setup(self, bottom, top)"))
@@ -56,6 +74,56 @@ class PythonLayer(Layer):
 
     def backward(self, top, propagate_down, bottom):
         raise NotImplementedError(_missing(self, "backward(self, top, propagate_down, bottom)"))
+
+
+_BLOBS = "_PythonLayer__blobs"
+PythonLayer.register(Layer)  # as in BVLC Caffe every layer of a net is a caffe.Layer
+
+
+class UserLayer(Layer):
+    """The net's layer for an object of a user's class."""
+
+    bottom_count = (0, None)
+    top_count = (0, None)
+
+    def __init__(self, layer_param: caffe_pb2.LayerParameter, cls: type[PythonLayer]):
+        super().__init__(layer_param)
+        self._object = cls(layer_param)
+        self.blobs = object.__getattribute__(self._object, _BLOBS)
+
+    @property
+    def public(self) -> PythonLayer:
+        return self._object
+
+    def setup(self, bottom, top):
+        self._object.param_str = self.layer_param.python_param.param_str
+        self._object.phase = self.phase
+        self._object.setup(bottom, top)
+
+    def reshape(self, bottom, top):
+        self._object.reshape(bottom, top)
+
+    def forward(self, bottom, top):
+        self._object.forward(bottom, top)
+
+    def backward(self, top, propagate_down, bottom):
+        self._object.backward(top, propagate_down, bottom)
+
+    def snapshot_state(self):
+        snapshot, restore = (getattr(self._object, name, None) for name in ("snapshot_state", "restore_state"))
+        return snapshot() if _takes(snapshot) and _takes(restore, b"") else None
+
+    def restore_state(self, state):
+        self._object.restore_state(state)
+
+
+def _takes(method, *arguments) -> bool:
+    """Whether `method` can be called so; a user's method of the same name may be of another kind."""
+    try:
+        inspect.signature(method).bind(*arguments)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 _prototxt: ContextVar[str | Path | None] = ContextVar("prototxt", default=None)
@@ -80,7 +148,7 @@ def _import(name: str):
     """
     package = name.partition(".")[0]
     prototxt = _prototxt.get()
-    folders = [os.getcwd()] + ([os.path.dirname(os.path.abspath(prototxt))] if prototxt else [])
+    folders = [os.getcwd()] + ([os.path.dirname(os.path.abspath(byte_strings.path(prototxt)))] if prototxt else [])
     try:
         if package not in sys.modules and importlib.util.find_spec(package) is None:
             importlib.invalidate_caches()
@@ -102,8 +170,8 @@ def _missing(layer: PythonLayer, method: str) -> str:
 
 
 @register("Python")
-def make(layer_param: caffe_pb2.LayerParameter) -> PythonLayer:
-    """An object of the class that python_param names.
+def make(layer_param: caffe_pb2.LayerParameter) -> UserLayer:
+    """The layer of the class that python_param names.
 
     Raises:
         ImportError: the module cannot be imported; the message says where it was looked for.
@@ -124,8 +192,8 @@ def make(layer_param: caffe_pb2.LayerParameter) -> PythonLayer:
         raise AttributeError(
             f"layer {layer_param.name!r}: module {param.module!r} ({module.__file__}) has no class {param.layer!r}"
         )
-    if not (isinstance(cls, type) and issubclass(cls, PythonLayer)):
+    if not (isinstance(cls, type) and PythonLayer in cls.__mro__):
         raise TypeError(
             f"layer {layer_param.name!r}: {param.module}.{param.layer} must derive from caffe.Layer, found {cls!r}"
         )
-    return cls(layer_param)
+    return UserLayer(layer_param, cls)
