@@ -1,16 +1,13 @@
-"""What all tests share."""
+"""What all tests share: the log is as without any GLOG_ variable, and its files go into a folder of the tests."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 
-import pytest
+_LOGS = tempfile.TemporaryDirectory(prefix="caffe-logs-")  # not /tmp itself; removed at the end
 
-
-@pytest.fixture(scope="session", autouse=True)
-def log_folder(tmp_path_factory):
-    """Log files of the commands that the tests run go into a folder of theirs, not into /tmp."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "GLOG_log_dir" not in os.environ:
-            patch.setenv("GLOG_log_dir", str(tmp_path_factory.mktemp("glog")))
-        yield
+# before caffe.glog is imported, which reads them
+for _name in [name for name in os.environ if name.startswith("GLOG_")]:
+    del os.environ[_name]
+os.environ["GLOG_log_dir"] = _LOGS.name  # noqa: SIM112

@@ -37,7 +37,7 @@ def main() -> int:
             done = reference.run(
                 command.split(),
                 cwd=folder,
-                env={"GLOG_log_dir": str(folder), "OMP_NUM_THREADS": "1"},
+                env={"GLOG_log_dir": str(folder), "GLOG_logtostderr": "0", "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

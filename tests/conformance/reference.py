@@ -25,7 +25,14 @@ LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 # netlib's BLAS, which sums in one order: with OpenBLAS, five updates of CaffeNet differ by 8 % of the largest value
 # between one thread and two, where rounding decides a maximum of a pooling window
 BLAS = f"{LIBRARIES}/blas:{LIBRARIES}/lapack"
-PASSED_ON = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GLOG_minloglevel", "GLOG_log_dir", "PYTHONPATH")
+PASSED_ON = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "GLOG_minloglevel",
+    "GLOG_log_dir",
+    "GLOG_logtostderr",
+    "PYTHONPATH",
+)
 
 # $1 root, $2 folder to start in, $3 number of folders to show, the folders, the command.
 ENTER = """
