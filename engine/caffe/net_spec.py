@@ -88,8 +88,8 @@ class Function:
     def __init__(self, type_name: str, inputs: tuple, params: dict[str, Any]):
         for index, each in enumerate(inputs):
             if not isinstance(each, Top):
-                hint = "; a layer with several tops gives a tuple: pass its elements" if isinstance(each, tuple) else ""
-                raise TypeError(f"{type_name} input {index} is not a Top (type is {type(each)}){hint}")
+                # a tuple is what a layer with several tops gives: its elements are Tops; BVLC's sentence to its end
+                raise TypeError(f"{type_name} input {index} is not a Top (type is {type(each)})")
         self.type_name = type_name
         self.inputs = inputs
         self.params = dict(params)

@@ -14,8 +14,10 @@ from caffe.proto import caffe_pb2
 def test_inputs_must_be_tops():
     with pytest.raises(TypeError, match=r"^ReLU input 0 is not a Top \(type is <class 'int'>\)$"):
         L.ReLU(3)
-    with pytest.raises(TypeError, match=r"Concat input 1 is not a Top .*a tuple: pass its elements"):
+    with pytest.raises(TypeError, match=r"^Concat input 1 is not a Top \(type is <class 'tuple'>\)$"):
         L.Concat(L.Input(), L.Slice(L.Input(), ntop=2))
+    with pytest.raises(TypeError, match=r"^Silence input 0 is not a Top \(type is <class 'tuple'>\)$"):
+        L.Silence(L.DummyData(ntop=2), ntop=0)
     with pytest.raises(TypeError, match="ReLU input 0 is not a Top"):
         L.ReLU(L.Silence(L.Input(), ntop=0))
 

@@ -29,6 +29,18 @@ def test_messages_and_enums_have_their_names():
         caffe_pb2.Nonsense  # noqa: B018
 
 
+def test_descriptors_have_the_names_of_generated_code():
+    assert caffe_pb2._PHASE.values_by_name["TEST"].number == 1
+    assert caffe_pb2._LAYERPARAMETER is caffe_pb2.LayerParameter.DESCRIPTOR
+    assert caffe_pb2._POOLINGPARAMETER_POOLMETHOD.values_by_name["AVE"].number == 1
+    assert caffe_pb2._V1LAYERPARAMETER_LAYERTYPE.values_by_number[14].name == "INNER_PRODUCT"
+    assert caffe_pb2._RESUMESTATE_GENERATOR.containing_type is caffe_pb2._RESUMESTATE
+    for name, message in caffe_pb2.DESCRIPTOR.message_types_by_name.items():
+        assert getattr(caffe_pb2, f"_{name.upper()}") is message
+        for nested, enum in message.enum_types_by_name.items():
+            assert getattr(caffe_pb2, f"_{name.upper()}_{nested.upper()}") is enum
+
+
 def test_wire_numbers_are_caffes():
     """A Datum written by BVLC Caffe: channels 1, height 2, width 3, data 4, label 5, float_data 6, encoded 7."""
     datum = caffe_pb2.Datum.FromString(b"\x08\x03\x10\x02\x18\x01\x22\x06abcdef\x28\x07\x38\x01")

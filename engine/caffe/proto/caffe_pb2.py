@@ -6,6 +6,7 @@ works, and another copy of Caffe's schema in the same process (onnx, caffe2, an 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from google.protobuf import descriptor, descriptor_pb2, descriptor_pool, message_factory
@@ -26,7 +27,17 @@ def define(file: descriptor_pb2.FileDescriptorProto) -> None:
     for name, enum in found.enum_types_by_name.items():
         names[name] = enum_type_wrapper.EnumTypeWrapper(enum)
         names.update({value.name: value.number for value in enum.values})
+    names.update(_descriptors("", found.message_types_by_name, found.enum_types_by_name))
     globals().update(names)
+
+
+def _descriptors(path: str, messages: dict, enums: dict) -> Iterator[tuple[str, object]]:
+    """The descriptors under the names of a module that protoc generates: _LAYERPARAMETER, _PHASE, and of what is
+    nested in a message _POOLINGPARAMETER_POOLMETHOD."""
+    for name, each in {**messages, **enums}.items():
+        yield f"{path}_{name.upper()}", each
+    for name, message in messages.items():
+        yield from _descriptors(f"{path}_{name.upper()}", message.nested_types_by_name, message.enum_types_by_name)
 
 
 define(descriptor_pb2.FileDescriptorProto.FromString((Path(__file__).parent / "caffe.desc").read_bytes()))
