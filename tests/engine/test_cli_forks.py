@@ -9,7 +9,7 @@ import pytest
 from caffe import layer
 from caffe.cli import draw_net
 from caffe.cli.main import main
-from caffe.proto import caffe_pb2, forks, text
+from caffe.proto import caffe_pb2, forks, text, wire
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_forks_messages_are_added(tmp_path, messages, monkeypatch, capfd):
     net.forward()
     assert net.blobs["y"].data.tolist() == [15, 15]
     fields = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name
-    assert fields["twice_param"].number >= 20000  # 147 is BVLC's swish_param
+    assert fields["twice_param"].number >= 418370000  # 147 is BVLC's swish_param
     assert fields["free"].number == 6802
     types = caffe_pb2.V1LayerParameter.LayerType
     assert (types.Value("RELU"), types.Value("TWO")) == (18, 18000)
@@ -111,6 +111,35 @@ def test_a_forks_messages_are_added(tmp_path, messages, monkeypatch, capfd):
     spec.x = caffe.layers.Input(shape={"dim": [1]})
     spec.y = caffe.layers.Twice(spec.x, by=7)
     assert spec.to_proto().layer[1].twice_param.by == 7
+
+
+NUMBERED = """
+syntax = "proto2";
+package caffe;
+message ROIPoolingParameter { optional uint32 pooled_h = 2; optional uint32 pooled_w = 1; optional int32 more = 3; }
+message InterpParameter { optional string height = 1; }
+message LayerParameter {
+  optional ROIPoolingParameter roi_pooling_param = 8266711;
+  optional InterpParameter interp_param = 10001;
+  optional string source_class = 10002;
+}
+"""
+
+
+def test_binary_files_are_read_by_a_declared_forks_numbers(tmp_path, messages):
+    """What the engine knows of a fork without its caffe.proto takes the fork's own numbers, in its messages too."""
+    layer = wire.header(8266711, 6) + b"\x08\x07\x10\x03\x18\x09" + wire.header(10002, 4) + b"LMDB"
+    before = caffe_pb2.LayerParameter.FromString(layer)
+    assert before.ListFields() == [] and before.SerializeToString() == layer
+    (tmp_path / "fork.proto").write_text(NUMBERED)
+    forks.add(tmp_path / "fork.proto")
+    read = caffe_pb2.LayerParameter.FromString(layer)
+    assert read.source_class == "LMDB"
+    pooling = read.roi_pooling_param
+    assert (pooling.pooled_w, pooling.pooled_h, pooling.more, pooling.spatial_scale) == (7, 3, 9, 1)
+    text.parse("layer { roi_pooling_param { pooled_h: 2 spatial_scale: 0.5 } }", caffe_pb2.NetParameter())
+    height = caffe_pb2.InterpParameter.DESCRIPTOR.fields_by_name["height"]
+    assert height.type == height.TYPE_INT32  # another kind of field than the engine's layer reads: that stays
 
 
 def test_what_cannot_be_added(tmp_path, messages, monkeypatch):
