@@ -57,7 +57,10 @@ class LogFiles:
 
     def write(self, severity: int, text: str) -> None:
         """Write a line to the files of `severity` (0 info, 1 warning, 2 error) and of those below."""
-        data = text.encode(errors="surrogateescape") + b"\n"
+        try:
+            data = text.encode(errors="surrogateescape") + b"\n"
+        except UnicodeEncodeError:  # surrogates that stand for no byte
+            data = text.encode(errors="backslashreplace") + b"\n"
         if severity >= self._lowest:
             for file in self._files[: severity + 1]:
                 file.write(data)

@@ -85,6 +85,7 @@ def test_a_flag_of_the_wrong_type(capfd):
     for words, message in {
         "-flagfile=nowhere.txt": "-flagfile: cannot read nowhere.txt: No such file or directory",
         "-fromenv=no_such_flag": "FLAGS_no_such_flag not found in environment",
+        "-iterations=2147483648": "illegal value '2147483648' specified for int32 flag 'iterations'",
         "-undefok=novel -another": "unknown command line flag 'another'",
     }.items():
         assert run(capfd, f"caffe time {words}") == (1, f"ERROR: {message}\n")

@@ -178,6 +178,12 @@ def files(folder):
     made.close()
 
 
+def test_any_text_can_be_written(folder, files):
+    for text in ("é", "caf\udce9", "\ud800"):  # the second is the byte E9 of a file's name, the third no text at all
+        files.write(0, text)
+    assert (folder / "log" / "p.INFO").read_bytes().endswith(b"msg\n\xc3\xa9\ncaf\xe9\n\\ud800\n")
+
+
 def test_a_full_file_is_followed_by_another(folder, files, monkeypatch):
     files.write(0, "x" * (1 << 20))
     monkeypatch.setattr(time, "localtime", lambda: time.gmtime(0))

@@ -136,7 +136,10 @@ def _value(name: str, kind: type, text: str):
         if kind is bool:
             return (*TRUE, *FALSE).index(text.lower()) < len(TRUE)
         if kind is int:
-            return int(text, 16 if text[:2].lower() == "0x" else 10)
+            number = int(text, 16 if text[:2].lower() == "0x" else 10)
+            if not -(2**31) <= number < 2**31:
+                raise ValueError
+            return number
         return text
     except ValueError:
         raise FlagError(f"illegal value '{text}' specified for {_KINDS[kind]} flag '{name}'") from None
