@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from caffe import solver_state
 from caffe.cli import upgrade_proto
+from caffe.cli.main import main
 from caffe.proto import byte_strings, caffe_pb2, kinds, text, wire
 from caffe.proto.wire import _to_varint as varint
 
@@ -245,6 +246,21 @@ def test_names_and_paths_of_any_bytes(name, form, tmp_path):
         assert Path(model).read_bytes().count(name) >= 6  # as BVLC writes them: its nets find their layers by them
     fresh = caffe.Net(os.fsdecode(net_file), caffe.TEST, weights=model)
     np.testing.assert_array_equal(weights(fresh)[0], weights(made.net)[0])
+
+
+def test_commands_take_paths_of_any_bytes(tmp_path):
+    folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), GBK)))
+    folder.mkdir()
+    (folder / "net.prototxt").write_bytes(NAMED % {b"n": GBK})
+    (folder / "solver.prototxt").write_bytes(
+        b'net: "%s/net.prototxt" max_iter: 1 base_lr: 0.1 lr_policy: "fixed" solver_mode: CPU' % os.fsencode(folder)
+    )
+    assert main(["train", "-solver", str(folder / "solver.prototxt")]) == 0  # the solver's name is the snapshots'
+    model = str(folder / "solver_iter_1.caffemodel")
+    assert main(["train", "-solver", str(folder / "solver.prototxt"), "-weights", model]) == 0
+    assert main(["test", "-model", str(folder / "net.prototxt"), "-weights", model, "-iterations", "1"]) == 0
+    state = str(folder / "solver_iter_1.solverstate")
+    assert main(["train", "-solver", str(folder / "solver.prototxt"), "-snapshot", state]) == 0
 
 
 def test_a_database_and_a_list_at_paths_of_any_bytes(tmp_path):

@@ -14,7 +14,7 @@ from caffe.cli import flags
 from caffe.cli.signals import SignalActions
 from caffe.net import Net
 from caffe.precision import set_precision
-from caffe.proto import caffe_pb2, text
+from caffe.proto import byte_strings, caffe_pb2, text
 from caffe.solver import get_solver
 
 FLAGS = flags.Flags(
@@ -131,7 +131,7 @@ def train(args) -> None:
         device.set_mode_cpu()
     set_precision(args.precision)
     if args.weights:
-        param.weights.append(args.weights)
+        param.weights.append(byte_strings.from_path(args.weights))
     solver = get_solver(param)
     solver.requested_action = actions
     with actions:
