@@ -22,6 +22,7 @@ works() {
 get_tests() {
     target=$1/usr/src/caffe
     [ -d "$target" ] && return
+    [ "$(id -u)" = 0 ] || fail "getting BVLC's own tests into $target needs root: sudo make reference"
     work=/var/tmp/caffe-source
     rm -rf "$1$work" && mkdir -p "$1$work/lists/partial" "$1$work/caffe"
     sed -n 's/^deb /deb-src /p' "$1/etc/apt/sources.list" | head -n 1 > "$1$work/sources.list"
