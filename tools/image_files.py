@@ -13,10 +13,11 @@ import cv2
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff",
             ".webp", ".gif", ".jp2"}  # fmt: skip
 KINDS = {
-    "hidden": "names that begin with a dot, and __MACOSX",
-    "not_images": "files that are not images",
-    "outside_classes": "images that are in no class folder",
-    "broken_links": "links that lead nowhere",
+    "hidden": "names that begin with a dot, or __MACOSX",
+    "not_images": "not an image that OpenCV can read",
+    "outside_classes": "in no class folder",
+    "broken_links": "a link that leads nowhere",
+    "repeated": "a link to an image that is taken already",
 }
 
 
@@ -36,7 +37,7 @@ class LeftOut:
     def sentences(self, folder: object) -> list[str]:
         """One line a kind."""
         return [
-            f"{folder}: left out {entry['count']:,} {KINDS[kind]}; the first is {entry['first']}"
+            f"{folder}: left out {entry['count']:,} ({KINDS[kind]}); the first is {entry['first']}"
             for kind, entry in self.kinds.items()
         ]
 
@@ -85,11 +86,12 @@ def walk(root: str | os.PathLike, skip: Callable[[str], bool] = lambda path: Fal
 
 
 def is_image(path: str | os.PathLike) -> bool:
-    """True for a file whose suffix is one of SUFFIXES, or whose first bytes OpenCV recognizes."""
+    """True for a regular file whose suffix is one of SUFFIXES, or whose first bytes OpenCV recognizes."""
     name = os.fspath(path)
-    if os.path.splitext(name)[1].lower() in SUFFIXES:
-        return True
-    return os.path.isfile(name) and bool(cv2.haveImageReader(os.fsencode(name)))  # bytes: any name, not only UTF-8
+    if not os.path.isfile(name):
+        return False
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in SUFFIXES or bool(cv2.haveImageReader(os.fsencode(name)))  # bytes: any name, not only UTF-8
 
 
 def images_below(root: str | os.PathLike, left_out: LeftOut) -> Iterator[str]:

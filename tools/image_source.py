@@ -238,18 +238,27 @@ def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[str]]:
     with os.scandir(folder) as entries:
         found = [entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name)]
     classes: dict[str, list[str]] = {name: [] for name in found}
+    files: dict[tuple[int, int], str] = {}
     for path in images_below(folder, left_out):
         name, _, below = path.partition("/")
-        if below:
-            classes[name].append(path)
-        else:
+        if not below:
             left_out.add("outside_classes", path)
+            continue
+        facts = os.stat(folder / path)
+        first = files.setdefault((facts.st_dev, facts.st_ino), path)
+        if first == path:
+            classes[name].append(path)
+        elif first.partition("/")[0] == name:
+            left_out.add("repeated", path)
+        else:
+            raise SourceError(f"{folder}: {first} and {path} are links to one file, in two classes. Remove one "
+                              "of them, or write a list with label vectors")  # fmt: skip
     remedy = "Name the folder that holds the class folders, or write a list of the images (a recipe of kind `lists`)"
     if not classes:
         raise SourceError(f"{folder}: expected a folder per class, found none")
     for name, found in classes.items():
         if not found:
-            raise SourceError(f"{folder / name}: expected the images of a class, found none")
+            raise SourceError(f"{folder / name}: expected the images of a class, found none that OpenCV can read")
         if all(path.count("/") > 1 for path in found):
             raise SourceError(f"{folder / name}: expected the images of a class, found only folders, which hold "
                               f"{found[0]} and others. {remedy}")  # fmt: skip

@@ -108,6 +108,9 @@ def write_lists(
     images = dataset_sources.read(split.source, base or recipe.path.parent, folder)
     if split.labels is not None:
         images.keep_labels(split.labels)
+    if images.labels.ndim == 2 and images.labels.shape[1] == 1:
+        raise RecipeError(f"{recipe.path}, split {split.name!r}: expected at least 2 labels, found one, "
+                          f"{images.label_names[0]!r}: all that carry it would be relevant to each other")  # fmt: skip
     wanted = _wanted(images, split)
     missing = [images.names[row] for row in np.flatnonzero(wanted & ~images.present)]
     _report_missing(missing, images, folder, allowed.missing)

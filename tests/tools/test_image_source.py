@@ -33,19 +33,20 @@ def test_a_folder_takes_every_image_and_counts_what_it_leaves_out(tmp_path, caps
             "README.md": b"x", "stray.png": PNG, "dog/empty": b"", "dog/\udce9 [red]": b""}  # fmt: skip
     root = tree(tmp_path / "photos", {**taken, **left})
     (root / "dog" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    os.mkfifo(root / "dog" / "pipe.jpg")
     source = from_folder(root)
     assert sorted(source.names) == sorted(taken) and source.classes == 2
     assert [name for name, label in zip(source.names, source.labels, strict=True) if label == 0] == [
         "cat/1.JPG", "cat/2.gif", "cat/3.jfif", "cat/5.dat", "cat/no suffix"]  # fmt: skip
     counts = {kind: (entry["count"], entry["first"]) for kind, entry in source.left_out.kinds.items()}
-    assert counts == {"hidden": (5, ".DS_Store"), "not_images": (5, "README.md"), "outside_classes": (1, "stray.png"),
+    assert counts == {"hidden": (5, ".DS_Store"), "not_images": (6, "README.md"), "outside_classes": (1, "stray.png"),
                       "broken_links": (1, "dog/gone.jpg")}  # fmt: skip
     assert create_lmdb.main([str(root), str(tmp_path / "lmdb"), "--resize", "4", "6"]) == 0
     printed = capsys.readouterr().out
-    for line in ("5 names that begin with a dot, and __MACOSX; the first is .DS_Store",
-                 "5 files that are not images; the first is README.md",
-                 "1 images that are in no class folder; the first is stray.png",
-                 "1 links that lead nowhere; the first is dog/gone.jpg"):  # fmt: skip
+    for line in ("5 (names that begin with a dot, or __MACOSX); the first is .DS_Store",
+                 "6 (not an image that OpenCV can read); the first is README.md",
+                 "1 (in no class folder); the first is stray.png",
+                 "1 (a link that leads nowhere); the first is dog/gone.jpg"):  # fmt: skip
         assert f"{root}: left out {line}\n" in printed
     assert create_lmdb.json.loads((tmp_path / "lmdb" / "source.json").read_text())["left_out"] == source.left_out.kinds
 
@@ -58,19 +59,23 @@ def test_a_gif_is_read(tmp_path):
 
 
 def test_links_are_followed_and_loops_end(tmp_path):
-    tree(tmp_path / "store", {"many/1.jpg": JPEG, "many/in/2.jpg": JPEG, "one.jpg": JPEG})
+    tree(tmp_path / "store", {"many/1.jpg": JPEG, "many/in/2.jpg": JPEG, "one.jpg": JPEG, "more/1.jpg": JPEG})
     root = tree(tmp_path / "photos", {"cat/a.jpg": JPEG})
     (root / "dog").symlink_to(tmp_path / "store" / "many")
     (root / "cat" / "b.jpg").symlink_to(tmp_path / "store" / "one.jpg")
-    (root / "cat" / "more").symlink_to(tmp_path / "store" / "many")
+    (root / "cat" / "more").symlink_to(tmp_path / "store" / "more")
+    (root / "cat" / "z.jpg").symlink_to("a.jpg")
     (root / "cat" / "up").symlink_to(root)
     (root / "cat" / "self").symlink_to(root / "cat" / "self")
     (tmp_path / "linked").symlink_to(root)
     source = from_folder(tmp_path / "linked")
-    cats, dogs = ["cat/a.jpg", "cat/b.jpg", "cat/more/1.jpg", "cat/more/in/2.jpg"], ["dog/1.jpg", "dog/in/2.jpg"]
-    assert source.names == cats + dogs
-    assert source.labels.tolist() == [0, 0, 0, 0, 1, 1]
-    assert source.left_out.kinds == {"broken_links": {"count": 1, "first": "cat/self"}}
+    assert source.names == ["cat/a.jpg", "cat/b.jpg", "cat/more/1.jpg", "dog/1.jpg", "dog/in/2.jpg"]
+    assert source.labels.tolist() == [0, 0, 0, 1, 1]
+    assert source.left_out.kinds == {"broken_links": {"count": 1, "first": "cat/self"},
+                                     "repeated": {"count": 1, "first": "cat/z.jpg"}}  # fmt: skip
+    (root / "pet").symlink_to(root / "cat")
+    with pytest.raises(SourceError, match=r"cat/a.jpg and pet/a.jpg are links to one file, in two classes"):
+        from_folder(root)
 
 
 @pytest.mark.parametrize(

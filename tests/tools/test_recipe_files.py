@@ -39,7 +39,7 @@ def test_a_folder_says_what_it_leaves_out(tmp_path, capsys):
     assert facts["left_out"] == {"hidden": {"count": 2, "first": ".ipynb_checkpoints"},
                                  "not_images": {"count": 1, "first": "crow/notes.txt"}}  # fmt: skip
     printed = capsys.readouterr().out
-    assert "left out 2 names that begin with a dot, and __MACOSX; the first is .ipynb_checkpoints" in printed
+    assert "left out 2 (names that begin with a dot, or __MACOSX); the first is .ipynb_checkpoints" in printed
     assert json.loads((tmp_path / "out" / "split.json").read_text()) == facts
 
 

@@ -124,3 +124,11 @@ def test_a_published_split_that_leaks_runs_knowingly_and_marked(tmp_path, capsys
     (out / "split.json").write_text(json.dumps(record))
     with pytest.raises(splits.SplitError, match="stands in"):
         splits.verify(out)
+
+
+@pytest.mark.parametrize("labels", [1, ["0"]])
+def test_a_split_of_one_label_is_refused(tmp_path, labels):
+    """Its list would read as class numbers, and all images would be relevant to all."""
+    recipe = flickr_lists(tmp_path, labels=labels)
+    with pytest.raises(recipes.RecipeError, match=r"birds.json, split 'mine': expected at least 2 labels, found one"):
+        recipe_data.write_lists(recipe, recipe.split(None), 0, tmp_path / "out")
