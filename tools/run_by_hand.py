@@ -63,8 +63,12 @@ class HandRun(Run):
         """The command that makes what is missing."""
         if target in ("score", "report"):
             tool = {"score": "score_run", "report": "report"}[target]
-            return f"run: python tools/{tool}.py --run {shlex.quote(self.name)}"
-        return f"run: caffe train -solver {shlex.quote(self.name)}/solver.prototxt"
+            return f"run: python tools/{tool}.py --run {self.quoted()}"
+        return f"run: caffe train -solver {self.quoted('solver.prototxt')}"
+
+    def quoted(self, name: str = "") -> str:
+        """The folder, or a file in it, as a word of a command."""
+        return shlex.quote(self.shown(self.path / name))
 
     @cached_property
     def settings(self) -> caffe_pb2.SolverParameter | None:
@@ -160,17 +164,21 @@ def is_finished(run: Run) -> bool:
 def trained_net(run: HandRun) -> Path | None:
     """The net that was trained: train_val.prototxt, else what the solver names; None where neither is there."""
     paths = [run.path / "train_val.prototxt"]
-    if run.settings is not None and run.settings.net:
-        paths.append(run.root / run.settings.net)
+    if run.settings is not None:
+        paths += [run.root / name for name in (run.settings.net, run.settings.train_net) if name]
     return next((path for path in paths if path.is_file()), None)
 
 
 def data_folder(path: Path, root: Path) -> Path | None:
-    """The folder of the LMDBs or lists (LMDBS) that a net's data layers read; None for a net that reads others."""
+    """The folder of the LMDBs or lists (LMDBS) that a net's data layers read; None for a net that reads others.
+
+    Their paths are those that `caffe train` took, in the repository's root or in the folder of the net.
+    """
     for source in sources(read_net(path)):
-        images = absolute(root / source, root)
-        if images.name in LMDBS and images.parent.is_dir():
-            return images.parent
+        for base in (root, path.parent):
+            images = absolute(base / source, root)
+            if images.name in LMDBS and images.exists():
+                return images.parent
     return None
 
 

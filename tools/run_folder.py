@@ -39,9 +39,10 @@ def write_json(path: Path, facts: dict) -> None:
 def read_json(path: Path) -> dict:
     """The object in a JSON file; {} where there is none, or none that is whole."""
     try:
-        return json.loads(path.read_text())
+        facts = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def overlap(split: Mapping | None) -> str:

@@ -16,6 +16,7 @@ what they are.
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 from run_by_hand import HandRun, parser_of_scored_runs, run_named, trained_net
-from run_folder import Run, RunError, caveats
+from run_folder import Run, RunError, caveats, read_json
 from score_map import score_files, write_metrics
 from train import net
 
@@ -105,14 +106,14 @@ def missing_for_codes(run: HandRun, weights: Path | None, side: str) -> str | No
         return f"there is no .caffemodel; {run.how('train')}"
     if not (run.folder / "deploy.prototxt").exists():
         return (
-            "there is no deploy.prototxt, the net from image to codes; write it, or one with all three prototxt files: "
-            f"python prototxt/net.py {run.dataset or 'DATASET'} --bits {run.bits or 'K'} --out {run.name}"
+            "there is no deploy.prototxt, the net from image to codes; copy the one that goes with train_val.prototxt "
+            f"into it: python prototxt/net.py {run.dataset or 'DATASET'} --bits {run.bits or 'K'} --out ELSEWHERE"
         )
     if run.data is None:
-        words = f"--model {run.name}/deploy.prototxt --weights {run.shown(weights)} --out {run.name}/{side}.npz"
+        words = f"--model {run.quoted('deploy.prototxt')} --weights {shlex.quote(run.shown(weights))}"
         return (
-            f"its train_val.prototxt names no data set's LMDBs (query_lmdb and database_lmdb in one folder); extract "
-            f"them by hand: python tools/extract_codes.py {words} --source LMDB"
+            "there is no net that names a data set's LMDBs (query_lmdb and database_lmdb in one folder); extract them "
+            f"by hand: python tools/extract_codes.py {words} --source LMDB --out {run.quoted(f'{side}.npz')}"
         )
     source = run.data / f"{side}_lmdb"
     if not (source / "data.mdb").exists():
@@ -250,9 +251,15 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
     """
     split = split_of(run)
     if isinstance(run, HandRun):
+        if "baseline" in read_json(run.folder / "metrics.json"):
+            raise RunError(f"{run.name} holds the codes of a baseline, which tools/baselines.py scores")
         bring_codes(run, gpu)
     elif not run.is_trained():
-        raise RunError(f"{run.shown(run.folder)} holds no finished training of this recipe; {run.how('train')}")
+        folder = run.shown(run.folder)
+        raise RunError(
+            f"{folder} holds no finished training of this recipe; {run.how('train')}; or score what was trained there "
+            f"by hand: python tools/score_run.py --run {folder}"
+        )
     else:
         extract(run, gpu)
     out = run.folder / "metrics.json"

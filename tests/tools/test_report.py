@@ -177,6 +177,24 @@ def test_a_run_that_is_not_scored_is_refused(tmp_path):
     assert report.main(["fashion_mnist", "--bits", "3"]) == 1
 
 
+def test_metrics_of_an_older_version_have_a_report_too(tmp_path, run):
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    path = run.folder / "metrics.json"
+    whole = path.read_bytes()
+    try:
+        old = ("read_as", "notes", "classes", "queries_unlabelled", "database_unlabelled", "recall_radius_2")
+        write_json(path, {key: value for key, value in metrics.items() if key not in old})
+        text = report.write(run).read_text()
+        assert f"{metrics['map']:.4f}" in text and "Distinct codes" in text
+        for broken in ([metrics], {"map": 0.5}):
+            write_json(path, broken)
+            with pytest.raises(RunError, match=r"is not scored .*run: make score"):
+                report.write(run)
+    finally:
+        path.write_bytes(whole)
+        report.write(run)
+
+
 def test_what_is_not_there_is_said(tmp_path):
     run = make(tmp_path)
     (run.data / "query_lmdb" / "data.mdb").unlink()
@@ -186,6 +204,32 @@ def test_what_is_not_there_is_said(tmp_path):
     text = report.write(run).read_text()
     assert "query_lmdb is missing; run: make data DATASET=fashion_mnist" in text and "<img" not in text
     assert "There is no train.log in this folder" in text and "not in this folder" in text
+
+
+def collapse(run: Run) -> None:
+    """The run's database has one code, its lists overlap; scored anew."""
+    for side in ("query", "database"):
+        values, labels = codes.load(run.folder / f"{side}.npz")
+        order = labels.argmax(1).argsort(kind="stable") if side == "database" else np.arange(len(labels))
+        codes.save(run.folder / f"{side}.npz", values if side == "query" else np.full_like(values, 0.9), labels[order])
+    files = [str(run.folder / f"{side}.npz") for side in ("query", "database")]
+    scores = score_files(*files, ["standard", "hashnet"], codes_are="sign")
+    split = {"overlap": {"query_in_database": 7, "train_in_database": 1}}
+    write_metrics(run.folder / "metrics.json", scores, weights=run.weights(), dataset=run.dataset, split=split)
+
+
+def test_the_page_of_collapsed_codes_says_that_the_map_is_worthless(tmp_path, shown):
+    run = make(tmp_path)
+    collapse(run)
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    text = " ".join(report.write(run).read_text().split())
+    begin = text[: text.index("<h2>MAP")]
+    assert "7 query images are also in the database set, 1 train image is also in the database set" in begin
+    assert "collapsed codes: all 200 database items have the same code" in begin
+    assert f"MAP, standard, expected over ties</dt><dd>{metrics['map_expected']:.3f}</dd>" in begin
+    assert "<dt>Distinct codes</dt><dd>1</dd>" in begin and 'class="first map_expected"' in text
+    for seen in shown(run.folder / "report.html"):
+        assert seen["drawings"] == 7
 
 
 def test_a_browser_shows_it(run, tmp_path, shown):

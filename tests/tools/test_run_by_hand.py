@@ -20,7 +20,7 @@ import score_run
 import splits
 from download import sha256
 from image_source import from_arrays
-from run_by_hand import HandRun, open_run
+from run_by_hand import LMDBS, HandRun, open_run
 from run_folder import Run, RunError, write_json
 
 COUNTS = {"train": 20, "query": 10, "database": 40}
@@ -202,7 +202,7 @@ def _made(folder: Path) -> Path:
         (["dhn_q_iter_500.caffemodel"], "runs/mine: it holds no query.npz, and to extract the codes there is no "
          ".caffemodel; run: caffe train -solver runs/mine/solver.prototxt"),
         (["deploy.prototxt"], "there is no deploy.prototxt, .*: python prototxt/net.py fashion_mnist --bits 12 --out"),
-        (["train_val.prototxt", "solver.prototxt"], "its train_val.prototxt names no data set's LMDBs .*; extract them "
+        (["train_val.prototxt", "solver.prototxt"], "there is no net that names a data set's LMDBs .*; extract them "
          "by hand: python tools/extract_codes.py --model runs/mine/deploy.prototxt --weights runs/mine/dhn_q_iter_500"),
     ],
 )  # fmt: skip
@@ -296,9 +296,30 @@ def test_a_query_image_in_the_database_stops_a_run_by_hand_too(folder, data, mon
         score_run.score(opened(folder))
 
 
+def test_a_training_in_the_folder_itself_and_its_log(folder):
+    """cd runs/mine; caffe train -solver solver.prototxt 2> train.log, with paths from there."""
+    path = folder / "train_val.prototxt"
+    path.write_text(path.read_text().replace('"data/', '"../../data/'))
+    (folder / "solver.prototxt").write_text('train_net: "train_val.prototxt" snapshot_prefix: "dhn_q" max_iter: 500')
+    (folder / "train.log").write_text(
+        "I1124 03:48:02.483288 32346 solver.cpp:239] Iteration 50 (4 iter/s, 12.5s/50 iters), loss = 0.5\n"
+    )
+    run = opened(folder)
+    assert (run.dataset, run.seed, run.weights().name) == ("fashion_mnist", None, "dhn_q_iter_500.caffemodel")
+    facts = score_run.score(run)
+    assert (facts["seconds_per_step"], facts["iterations"], facts["seed"]) == (0.25, 500, None)
+
+
+def test_a_baselines_folder_is_left_as_it_is(tmp_path):
+    write_json(_made(tmp_path / "runs" / "x") / "metrics.json", {"baseline": {"method": "lsh"}})
+    with pytest.raises(RunError, match=r"runs/x holds the codes of a baseline, which tools/baselines\.py scores"):
+        score_run.score(open_run(tmp_path / "runs" / "x", tmp_path))
+
+
 def test_stock_layers_name_their_data_too(tmp_path):
     images = tmp_path / "lists"
-    (images / "train_lmdb").mkdir(parents=True)
+    for name in LMDBS:
+        (images / name).mkdir(parents=True)
     path = tmp_path / "net.prototxt"
     for layer in (
         'type: "Data" data_param { source: "lists/train_lmdb" }',
