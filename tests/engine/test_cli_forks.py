@@ -142,6 +142,22 @@ def test_binary_files_are_read_by_a_declared_forks_numbers(tmp_path, messages):
     assert height.type == height.TYPE_INT32  # another kind of field than the engine's layer reads: that stays
 
 
+@pytest.mark.parametrize("number", [10001, 8266711, 418360000])
+def test_a_file_of_another_fork_is_read_beside_a_declared_one(number, tmp_path, messages):
+    """Its field under a number of the declared one, or of the engine's, is a string, and no message."""
+    (tmp_path / "fork.proto").write_text(NUMBERED)
+    forks.add(tmp_path / "fork.proto")
+    saved = caffe_pb2.NetParameter(layer=[{"name": "ip", "blobs": [{"data": [1, 2], "shape": {"dim": [2]}}]}])
+    saved.layer[0].top.append("t")
+    layer = saved.layer[0].SerializeToString() + wire.header(number, 3) + b"\xff\xff\xff"
+    path = tmp_path / "other.caffemodel"
+    path.write_bytes(wire.header(100, len(layer)) + layer)
+    assert text.read_binary(path, caffe_pb2.NetParameter()) == saved
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="truncated"):
+        text.read_binary(path, caffe_pb2.NetParameter())
+
+
 def test_what_cannot_be_added(tmp_path, messages, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"expected a fork.s \.proto file"):
         forks.add(tmp_path / "none.proto")

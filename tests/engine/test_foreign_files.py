@@ -245,6 +245,8 @@ def test_names_and_paths_of_any_bytes(name, form, tmp_path):
     if form == "BINARYPROTO":
         assert Path(model).read_bytes().count(name) >= 6  # as BVLC writes them: its nets find their layers by them
     fresh = caffe.Net(os.fsdecode(net_file), caffe.TEST, weights=model)
+    assert kinds.kind(os.fsdecode(net_file)) == "a net prototxt"
+    assert kinds.kind(solver_file) == "a solver prototxt"
     np.testing.assert_array_equal(weights(fresh)[0], weights(made.net)[0])
 
 

@@ -40,7 +40,12 @@ def _descriptors(path: str, messages: dict, enums: dict) -> Iterator[tuple[str, 
         yield from _descriptors(f"{path}_{name.upper()}", message.nested_types_by_name, message.enum_types_by_name)
 
 
-define(descriptor_pb2.FileDescriptorProto.FromString((Path(__file__).parent / "caffe.desc").read_bytes()))
+def shipped() -> descriptor_pb2.FileDescriptorProto:
+    """The messages of caffe.proto, without what `forks.add` added."""
+    return descriptor_pb2.FileDescriptorProto.FromString((Path(__file__).parent / "caffe.desc").read_bytes())
+
+
+define(shipped())
 
 
 def __getattr__(name: str):

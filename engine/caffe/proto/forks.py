@@ -7,8 +7,9 @@ import functools
 import tempfile
 from pathlib import Path
 
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
+from google.protobuf.message import Message
 
 from caffe.proto import caffe_pb2
 
@@ -143,6 +144,24 @@ def add(path: str | Path) -> None:
         caffe_pb2.define(ours)
     except TypeError as error:
         raise ValueError(f"{path}: its messages do not fit beside BVLC Caffe's: {error}") from None
+
+
+def parse_by_bvlc(message: Message, data: bytes) -> None:
+    """Parse binary `data` by BVLC Caffe's own fields alone, where a field of another fork has a number of ours.
+
+    Raises:
+        DecodeError: it is no such message.
+    """
+    file = caffe_pb2.shipped()
+    for each in file.message_type:
+        fields = [field for field in each.field if field.number < _FIRST_OWN]
+        del each.field[:]
+        each.field.extend(fields)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    plain = message_factory.GetMessageClass(pool.FindMessageTypeByName(message.DESCRIPTOR.full_name)).FromString(data)
+    plain.DiscardUnknownFields()
+    message.ParseFromString(plain.SerializePartialToString())
 
 
 def compile_proto(path: str | Path) -> list[descriptor_pb2.FileDescriptorProto]:

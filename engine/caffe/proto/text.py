@@ -12,7 +12,7 @@ from typing import TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from caffe.proto import byte_strings, caffe_pb2, kinds, text_parser
+from caffe.proto import byte_strings, caffe_pb2, forks, kinds, text_parser
 
 _OWN_KINDS = {
     "NetParameter": ("a caffemodel",),
@@ -92,7 +92,10 @@ def read_binary(path: str | Path, message: M) -> M:
     except OSError as error:
         raise FileNotFoundError(f"Cannot read {path}, expected a binary {name} there: {error.strerror}") from None
     try:
-        message.ParseFromString(data)
+        try:
+            message.ParseFromString(data)
+        except DecodeError:
+            forks.parse_by_bvlc(message, data)
     except DecodeError:
         found = kinds.misplaced(path, *_OWN_KINDS.get(name, ()))
         raise ValueError(
