@@ -95,7 +95,8 @@ def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
                 members.append(member)
             yield members
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
-        raise ArchiveError(f"{archive}: is not a whole zip or tar archive ({error}); get it again") from None
+        reason = str(error).split("\n")[0].removesuffix(":")
+        raise ArchiveError(f"{archive}: is not a whole zip or tar archive ({reason}); get it again") from None
 
 
 def read(archive: str | os.PathLike, names: Iterable[str], limit: int) -> dict[str, bytes]:

@@ -98,8 +98,11 @@ def _matching(base: Path, pattern: str) -> list[Path]:
         return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", path.name)]
 
     start = Path(pattern).anchor
-    paths = Path(start).glob(pattern[len(start) :]) if start else base.glob(pattern)
-    paths = sorted((path for path in paths if not is_hidden(path.name)), key=order)
+    try:
+        paths = list(Path(start).glob(pattern[len(start) :]) if start else base.glob(pattern))
+    except (ValueError, NotImplementedError, IndexError) as error:
+        raise SourceError(f"{pattern}: expected a path or a pattern of paths ({error})") from None
+    paths = sorted((path for path in paths if path.is_file() and not is_hidden(path.name)), key=order)
     if not paths:
         raise AbsentError(f"{base / pattern}: expected an image list, found none; put it there")
     return paths

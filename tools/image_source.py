@@ -184,12 +184,14 @@ def _load_arrays(path: Path, **how) -> dict[str, np.ndarray]:
             return {"images": loaded}
         with loaded as arrays:
             return {name: arrays[name] for name in ("images", "labels") if name in arrays.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise SourceError(f"{path}: expected arrays of numbers that numpy can read, found none ({error})") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):  # numpy's message tells how to load it unsafely
+        raise SourceError(f"{path}: expected arrays of numbers as numpy saves them (.npy, .npz), found another file, "
+                          "one that is cut short, or arrays of objects") from None  # fmt: skip
 
 
 def _check_images(images: np.ndarray, path: Path) -> np.ndarray:
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+    fits = images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3)))
+    if not fits or not images.size:
         found = f"{images.dtype} {images.shape}"
         raise SourceError(f"{path}: expected uint8 images (N, H, W), (N, H, W, 1) or (N, H, W, 3), found {found}")
     return images

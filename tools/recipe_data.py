@@ -284,7 +284,8 @@ def prepare(
             if not more:
                 return facts
     except AbsentError as error:
-        if not _is_whole(folder, chosen, seed):
+        same = all(before.get(key) == value for key, value in chosen.facts().items())
+        if not same or not _is_whole(folder, chosen, seed):
             raise
         say(f"{folder}: {error}. The lists and LMDBs made from it are complete and taken as they are")
         return before

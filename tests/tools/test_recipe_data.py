@@ -226,6 +226,10 @@ def test_what_was_made_is_enough(tmp_path, capsys):
     )
     with pytest.raises(SourceError, match="expected the folder of the images, found none"):
         recipe_data.prepare(recipe, folder, "paper")
+    recipe.split("released").source["root"] = "photos"  # what is there was made from other images
+    with pytest.raises(SourceError, match="expected the folder of the images, found none"):
+        recipe_data.prepare(recipe, folder)
+    recipe.split("released").source["root"] = "images"
     create_lmdb.shutil.rmtree(folder / "train_lmdb")
     with pytest.raises(SourceError, match="expected the folder of the images, found none"):
         recipe_data.prepare(recipe, folder)

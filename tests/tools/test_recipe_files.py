@@ -236,6 +236,17 @@ def test_annotations_that_are_no_image_numbers(tmp_path, text):
         recipe_data.write_lists(recipe, recipe.split(None), 0, tmp_path / "data")
 
 
+@pytest.mark.parametrize("pattern", ["**", "/", "a**b", "[z", "..", "lists"])
+def test_patterns_of_no_list(tmp_path, pattern):
+    names = miniatures.photos(tmp_path / "photos")
+    (tmp_path / "lists").mkdir()
+    for part in splits.LISTS:
+        (tmp_path / "lists" / f"{part}.txt").write_text(f"{names[0]} 0\n")
+    source = {**miniatures.LISTS, "root": "photos", "query": pattern}
+    with pytest.raises(SourceError, match=r"expected an image list, found none|expected a path or a pattern"):
+        recipe_data.prepare(miniatures.own(tmp_path, source, **miniatures.LISTED), tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
