@@ -43,7 +43,7 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 def is_cut_short(data: bytes) -> bool:
     """Whether a JPEG ends before its end-of-image marker: OpenCV 4 fills what is missing, and says nothing."""
-    return _is_jpeg(data) and data.find(_END_OF_IMAGE, _jpeg_header(data)[1]) < 0
+    return _is_jpeg(data) and data.rfind(_END_OF_IMAGE, _jpeg_header(data)[1]) < 0
 
 
 def _is_jpeg(data: bytes) -> bool:
@@ -54,13 +54,20 @@ def _block(data: bytes) -> bytes:
     """The EXIF block, in the format of a TIFF file; empty where there is none."""
     if _is_jpeg(data):
         return _jpeg_header(data)[0]
-    if data.startswith(b"\x89PNG"):
-        place = data.find(b"eXIf")  # a chunk: length, name, content
-        return data[place + 4 :] if place >= 0 else b""
-    if data.startswith(b"RIFF"):
-        place = data.rfind(b"EXIF")  # a chunk: name, length, content
-        block = data[place + 8 :] if place >= 0 else b""
-        return block.removeprefix(_EXIF)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _chunk(data, b"eXIf", 8, ">4x4s", ">I4x", 4)  # length, name, content, checksum
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _chunk(data, b"EXIF", 12, "<4s4x", "<4xI", 0).removeprefix(_EXIF)  # name, length, content
+    return b""
+
+
+def _chunk(data: bytes, wanted: bytes, place: int, name: str, length: str, checksum: int) -> bytes:
+    """The content of the first chunk of a name; empty where there is none. name, length: formats of a chunk's head."""
+    while place + 8 <= len(data):
+        (size,) = struct.unpack_from(length, data, place)
+        if struct.unpack_from(name, data, place)[0] == wanted:
+            return data[place + 8 : place + 8 + size]
+        place += 8 + size + (checksum or size % 2)  # RIFF pads to two bytes
     return b""
 
 

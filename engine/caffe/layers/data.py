@@ -107,6 +107,9 @@ class DataLayer(RecordLayer):
     A Datum's image is its `data` (encoded, or raw uint8), or its `float_data` where `data` is empty; its label is
     `label`. A net that goes from one forward to the next goes on where it was. Solvers that train side by side share
     the records out (see caffe.parallel).
+
+    An encoded image is seen as it is stored, as in BVLC: alpha is a fourth channel, and EXIF's orientation is not
+    applied, which is warned of. transform_param's force_color and force_gray decode it as ImageData does a file.
     """
 
     top_count = (1, 2)
@@ -138,6 +141,8 @@ class DataLayer(RecordLayer):
 @register("ImageData")
 class ImageDataLayer(RecordLayer):
     """The images of a list file with lines of `path label`, optionally resized, optionally shuffled each epoch.
+
+    They are 8 bits a channel, BGR or grey, without alpha, and upright as EXIF says. One that is cut short is refused.
 
     With `label_dim: L` (a field that BVLC Caffe has not), the lines are `path label_1 ... label_L` and the label top is
     (N, L).
