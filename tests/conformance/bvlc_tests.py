@@ -60,8 +60,8 @@ def main() -> int:
         sys.path[:0] = [str(tests), folder, str(reference.REPOSITORY / "engine")]
         if not hasattr(unittest.TestCase, "assertRaisesRegexp"):  # Python 3.12 has its new name alone
             unittest.TestCase.assertRaisesRegexp = unittest.TestCase.assertRaisesRegex
-        found = [path.stem for path in sorted(tests.glob("test_*.py"))]
-        names = sys.argv[1:] or [name for name in found if name != DRAW or has_dot()]
+        modules = [path.stem for path in sorted(tests.glob("test_*.py"))]
+        names = sys.argv[1:] or [name for name in modules if name != DRAW or has_dot()]
         suite = unittest.defaultTestLoader.loadTestsFromNames(names)
         return 0 if unittest.TextTestRunner(verbosity=1).run(suite).wasSuccessful() else 1
 

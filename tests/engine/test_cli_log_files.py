@@ -173,9 +173,9 @@ def test_mail_is_not_sent_and_said(folder, capfd):
 
 @pytest.fixture
 def files(folder):
-    made = log_files.LogFiles("p", SimpleNamespace(**{**glog.defaults(), "max_log_size": 0, "logfile_mode": 0o600}))
-    yield made
-    made.close()
+    log = log_files.LogFiles("p", SimpleNamespace(**{**glog.defaults(), "max_log_size": 0, "logfile_mode": 0o600}))
+    yield log
+    log.close()
 
 
 def test_any_text_can_be_written(folder, files):

@@ -121,14 +121,14 @@ def _file_flags(path: str) -> list[str]:
 
 def _from_environment(names: str, required: bool) -> list[str]:
     """-flag=value of each of the flags that FLAGS_flag in the environment sets."""
-    found = []
+    words = []
     for name in filter(None, names.split(",")):
         text = os.environ.get(f"FLAGS_{name}")
         if text is not None:
-            found.append(f"-{name}={text}")
+            words.append(f"-{name}={text}")
         elif required:
             raise FlagError(f"FLAGS_{name} not found in environment")
-    return found
+    return words
 
 
 def _value(name: str, kind: type, text: str):
