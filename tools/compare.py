@@ -29,6 +29,7 @@ from scored_runs import Scored, Setting, read_runs
 from train import net
 
 ORDER = ["DHN", "DHN-B", "DHN-Q", "DHN-E", "ITQ-CCA", "ITQ", "SH", "LSH"]  # of methods that can be run here
+ABREAST = 4  # lengths that a terminal has room for beside each other
 
 
 @dataclass
@@ -243,8 +244,12 @@ def write(
     )
     differences, lengths = sentences(rows, near), [f"{length} bits" for length in bits]
     caveats = [line for row in rows for length in bits for line in row.caveats.get(length, ())]
-    lines = [[row.source, row.setting.method, *values(row, bits)] for row in rows]
-    console.print(terminal(title, caption, ["MAP", "method", *lengths], lines))
+    for start in range(0, len(bits), ABREAST):
+        part = bits[start : start + ABREAST]
+        chosen = [row for row in rows if set(row.maps) & set(part) or not (row.maps or start)]
+        lines = [[row.source, row.setting.method, *values(row, part)] for row in chosen]
+        columns = ["MAP", "method", *lengths[start : start + ABREAST]]
+        console.print(terminal(title, "" if start + ABREAST < len(bits) else caption, columns, lines))
     lists = {"Caveats": caveats, "Settings": settings(rows), "What differs": differences}
     for line in (line for lines in lists.values() for line in lines):
         console.print(f"- {line}", markup=False)
