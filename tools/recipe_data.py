@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,22 @@ def _describe(images: Images, split: Split, rows: dict[str, np.ndarray], unlabel
     return sentences
 
 
+def _unreadable(names: Iterable[str], root: Path | str | None) -> dict[str, str]:
+    """Those of the images that are there and cannot be read, and what is wrong with each."""
+    bad = {}
+    for name in names:
+        path = Path(root or "") / name
+        try:
+            pictures.decode(path.read_bytes(), None, str(path))
+        except FileNotFoundError:
+            pass  # it is missing, not bad
+        except OSError as error:
+            bad[name] = f"{path}: cannot be read ({error.strerror})"
+        except pictures.PictureError as error:
+            bad[name] = str(error)
+    return bad
+
+
 def write_lists(
     recipe: Recipe,
     split: Split,
@@ -95,14 +112,14 @@ def write_lists(
     folder: Path,
     base: Path | None = None,
     allowed: Allowed = Allowed(),
-    bad: dict[str, str] | None = None,
+    suspects: Collection[str] = (),
 ) -> dict:
     """Write query.txt, train.txt, database.txt and split.json into `folder`. Returns what split.json holds.
 
-    base: the folder that the source's paths start from; default: the recipe's. bad: images that cannot be read, and
-    what is wrong with each; they are left out before anything is drawn, as missing ones are. Lists that are there and
-    the same are left alone. Raises RecipeError, SourceError, SplitError, and RecipeError where more images are missing
-    than `allowed` (missing.txt then names them).
+    base: the folder that the source's paths start from; default: the recipe's. suspects: images of which some could not
+    be read the last time; those that still cannot are left out before anything is drawn, as missing ones are. Lists
+    that are there and the same are left alone. Raises RecipeError, SourceError, SplitError, and RecipeError where more
+    images are missing than `allowed` (missing.txt then names them).
     """
     folder.mkdir(parents=True, exist_ok=True)
     images = dataset_sources.read(split.source, base or recipe.path.parent, folder)
@@ -114,7 +131,8 @@ def write_lists(
     wanted = _wanted(images, split)
     missing = [images.names[row] for row in np.flatnonzero(wanted & ~images.present)]
     _report_missing(missing, images, folder, allowed.missing)
-    unreadable = np.array([name in (bad or {}) for name in images.names], bool) & images.present
+    bad = _unreadable({*suspects} & {*images.names}, images.root)
+    unreadable = np.array([name in bad for name in images.names], bool) & images.present
     images.present &= ~unreadable
     rows = draw(images, split, seed)
     texts = {}
@@ -213,22 +231,12 @@ def _is_whole(folder: Path, split: Split, seed: int) -> bool:
     return built and (facts["split"], facts["seed"]) == (split.name, seed)
 
 
-def _still_bad(folder: Path, root: str | None) -> dict[str, str]:
-    """The images that bad_images.txt names and that still cannot be read."""
+def _read_names(path: Path) -> set[str]:
+    """The lines of a file; none where it is missing."""
     try:
-        names = (folder / "bad_images.txt").read_text("utf-8", "surrogateescape").split("\n")
+        return {*filter(None, path.read_text("utf-8", "surrogateescape").split("\n"))}
     except OSError:
-        return {}
-    bad = {}
-    for name in filter(None, names):
-        path = Path(root or "") / name
-        try:
-            pictures.decode(path.read_bytes(), None, str(path))
-        except OSError:
-            pass  # it is missing, not bad
-        except pictures.PictureError as error:
-            bad[name] = str(error)
-    return bad
+        return set()
 
 
 def _report_bad(bad: dict[str, str], total: int, folder: Path, allowed: int) -> None:
@@ -272,13 +280,14 @@ def prepare(
         before.get("bad", 0) if skip_bad is None else skip_bad,
         allow_overlap,
     )
-    bad = _still_bad(folder, before.get("images", {}).get("root"))
+    suspects = _read_names(folder / "bad_images.txt")
     try:
         while True:
-            facts = write_lists(recipe, chosen, seed, folder, base, allowed, bad)
+            facts = write_lists(recipe, chosen, seed, folder, base, allowed, suspects)
             more = build_lmdbs(folder)
-            bad |= more
+            bad = dict(sorted({**_unreadable(suspects, facts["images"]["root"]), **more}.items()))
             counts = facts["counts"]
+            suspects |= more.keys()
             total = sum(counts.values()) - counts["train"] * (facts["database"] in ("rest and train", "train"))
             _report_bad(bad, total + facts["bad"], folder, allowed.bad)
             if not more:

@@ -106,5 +106,14 @@ def test_a_damaged_archive_leaves_nothing(tmp_path, make):
         archives.unpack(tmp_path / "archive", tmp_path / "out", everything, 10**6)
     assert not (tmp_path / "out").exists()
     (tmp_path / "archive").write_bytes(b"neither")
-    with pytest.raises(archives.ArchiveError, match="not a whole zip or tar archive"):
+    with pytest.raises(archives.ArchiveError, match="not a whole zip or tar archive") as caught:
         archives.read(tmp_path / "archive", ["x"], 10**6)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_what_macos_adds_is_not_there(tmp_path, make):
+    added = {"__MACOSX/top/._a.txt": b"x", "top/._c.bin": b"x", "__MACOSX/a.txt": b"another"}
+    archive = make(tmp_path / "archive", {**added, **MEMBERS})
+    assert archives.unpack(archive, tmp_path / "out", everything, 2000) == 3
+    assert archives.read(archive, ["a.txt"], 2000) == {"a.txt": b"first"}
