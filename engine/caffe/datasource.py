@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -13,6 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import lmdb
+
+try:
+    from lmdb import _envid  # where py-lmdb asks by what it knows the files that are open
+except ImportError:  # before its version 3
+    _envid = None
 
 from caffe import glog
 from caffe.proto import byte_strings, caffe_pb2
@@ -31,16 +35,15 @@ def open_lmdb(folder: str, **options) -> lmdb.Environment:
     it is left out of py-lmdb's list of open files. Without locks a reader does not keep its records from being
     overwritten: nobody may write into the LMDB meanwhile.
     """
-    identity = sys.modules.get("lmdb._envid")
     with _lock:
-        listed = getattr(identity, "env_keys", None)
+        listed = getattr(_envid, "env_keys", None)
         try:
             if listed is not None:
-                identity.env_keys = lambda path, subdir: ()
+                _envid.env_keys = lambda path, subdir: ()
             return lmdb.open(os.fsencode(folder), readonly=True, lock=False, create=False, **options)
         finally:
             if listed is not None:
-                identity.env_keys = listed
+                _envid.env_keys = listed
 
 
 class _Environment:

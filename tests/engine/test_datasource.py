@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -48,6 +49,31 @@ def test_lmdb_is_released(tmp_path):
     del databases
     gc.collect()
     lmdb.open(folder).close()
+
+
+OPENED_FIRST = """
+import sys
+import lmdb
+from caffe.datasource import Database
+from caffe.proto.caffe_pb2 import DataParameter
+database = Database(sys.argv[1], DataParameter.LMDB)
+environment = lmdb.open(sys.argv[1])
+print(environment.stat()["entries"], database.take())
+try:
+    lmdb.open(sys.argv[1])
+except lmdb.Error as error:
+    print(error)
+"""
+
+
+def test_a_script_opens_the_lmdb_after_the_engine_has(tmp_path):
+    """In a process in which nothing else has opened one; py-lmdb goes on refusing what the script itself has open."""
+    folder = write_lmdb(tmp_path / "db", [(b"a", b"1")])
+    done = subprocess.run([sys.executable, "-c", OPENED_FIRST, folder], capture_output=True, text=True, check=True)
+    first, *guarded = done.stdout.splitlines()
+    assert first == "1 ('a', b'1')"
+    assert not guarded or "already open in this process" in guarded[0]
+    assert bool(guarded) == (int(lmdb.__version__.split(".")[0]) >= 3)
 
 
 def test_lmdb_refuses(tmp_path):
