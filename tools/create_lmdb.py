@@ -47,6 +47,7 @@ FIRST_MAP = 4 * BATCH_BYTES  # the file takes what it holds; doubled whenever it
 CHUNK = 32  # images a worker thread takes at a time
 SHOWN = 10  # bad images named on the screen; a file names them all
 FIRST_BYTES = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG"}
+SUFFIXES = {"jpg": {".jpg", ".jpeg", ".jpe", ".jfif"}, "png": {".png"}}
 
 
 class BadImages(ValueError):
@@ -69,6 +70,10 @@ def describe_bad(bad: Sequence[tuple[str, str]], total: int, where: object, more
     return "\n".join(lines)
 
 
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
 def _record(source: Source, index: int, resize: tuple[int, int] | None, gray: bool, encode: str) -> tuple[bytes, bool]:
     """The record of an image, and whether a file of the wanted encoding had to be encoded again for its content."""
     pixels, data = source.read(index, gray)
@@ -76,10 +81,12 @@ def _record(source: Source, index: int, resize: tuple[int, int] | None, gray: bo
     if resize is not None and pixels.shape[:2] != tuple(resize):
         pixels = cv2.resize(pixels, (resize[1], resize[0])).reshape(*resize, -1)  # bilinear, as convert_imageset
         data = None
-    if data is not None and not (encode in FIRST_BYTES and data.startswith(FIRST_BYTES[encode])):
-        data = None
-    if data is not None and not is_plain(data, pixels):
-        data, changed = None, not gray
+    if data is not None:
+        content = next((kind for kind, first in FIRST_BYTES.items() if data.startswith(first)), None)
+        # a file of the wanted encoding by content or by name: many a .jpg of the web is a PNG
+        wanted = encode in (content, *(kind for kind in SUFFIXES if _suffix(source.names[index]) in SUFFIXES[kind]))
+        if not wanted or content is None or not is_plain(data, pixels):
+            data, changed = None, wanted and not gray
     encode = "png" if changed else encode  # a second JPEG of a JPEG would be another image
     return make_datum(pixels, data, source.vector(index), source.first(index), encode), changed
 

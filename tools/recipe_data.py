@@ -19,8 +19,6 @@ from progress import say
 from recipes import Recipe, RecipeError, Split
 from splits import LISTS, SplitError, check_disjoint, differences, draw, list_text, verify
 
-JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
-
 
 @dataclass(frozen=True)
 class Allowed:
@@ -67,7 +65,7 @@ def _encoding(images: Images) -> str:
     if images.array is not None:
         return "raw"
     suffixes = {Path(name).suffix.lower() for name in images.names}
-    return "jpg" if suffixes <= JPEG_SUFFIXES else "png"
+    return "jpg" if suffixes <= create_lmdb.SUFFIXES["jpg"] else "png"
 
 
 def _describe(images: Images, split: Split, rows: dict[str, np.ndarray], unlabelled: int) -> list[str]:

@@ -68,6 +68,12 @@ def test_plain_files_keep_their_bytes_and_others_are_counted(tmp_path, capsys):
     assert json.loads((tmp_path / "lmdb" / "source.json").read_text())["encoded_again"] == 3
     found = records(tmp_path / "lmdb")
     assert {name for name, datum in found.items() if datum.data == table[name]} == set(plain)
+    names = {"a PNG.jpg": table["color.png"], "a BMP.jpg": table["color.bmp"], "a JPEG.png": table["color.jpg"]}
+    source_of_names = from_list(write(tmp_path / "names", names), tmp_path / "names")
+    create_lmdb.build(source_of_names, tmp_path / "by name", encode="jpg")
+    found = records(tmp_path / "by name")
+    assert found["a PNG.jpg"].data == names["a PNG.jpg"] and found["a JPEG.png"].data == names["a JPEG.png"]
+    assert found["a BMP.jpg"].data.startswith(create_lmdb.FIRST_BYTES["png"])  # without loss
     create_lmdb.build(source, tmp_path / "gray", encode="jpg", gray=True)
     gray = records(tmp_path / "gray")
     assert gray["gray.jpg"].data == table["gray.jpg"] and gray["orientation 6 <.jpg"].height == 24
