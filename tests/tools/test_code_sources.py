@@ -130,7 +130,7 @@ def test_training_and_extraction_see_the_same_picture(folder, channels):
     assert create_lmdb.main([str(folder / "list.txt"), str(folder / "lmdb"), "--root", pictures, "--encode", "jpg",
                              "--resize", "14", "11", *(["--gray"] if channels == 1 else [])]) == 0  # fmt: skip
     image = f'image_data_param {{ source: "{folder}/classes.txt" root_folder: "{pictures}/" batch_size: {count} '
-    image += f'new_height: 14 new_width: 11 is_color: {"false" if channels == 1 else "true"} }}'
+    image += f"new_height: 14 new_width: 11 is_color: {'false' if channels == 1 else 'true'} }}"
     data = f'data_param {{ source: "{folder}/lmdb" backend: LMDB batch_size: {count} }}'
     for layer, source in (
         (MULTI % (folder / "list.txt", pictures, count, f', "gray": {gray}'), "list.txt"),
@@ -180,7 +180,7 @@ def test_pictures_without_labels(folder, capsys):
     (folder / "pictures" / "notes.txt").write_text("none")
     assert len(run(folder, *resize, source="pictures")[0]) == len(PICTURES)
     said = capsys.readouterr().out
-    assert "left out 1 names that begin with a dot" in said and "left out 1 files that are not images" in said
+    assert "left out 1 (names that begin with a dot" in said and "left out 1 (not an image" in said
     with np.load(folder / "x.npz") as arrays:
         assert arrays["names"].tolist() == sorted(PICTURES)
     assert run(folder, *resize, "--root", str(folder / "pictures"), source="paths.txt")[1].shape == (len(PICTURES), 1)
