@@ -142,7 +142,7 @@ def resize(
 
     Args:
         output_shape: the new shape; the last axis may be left out and is then kept.
-        order: 0 nearest, 1 linear, 3 cubic, else splines of order 2, 4, 5; None: 1, or 0 of a bool image.
+        order: 0 nearest (where two pixels are equally near, scikit-image takes either), 1 linear, 3 cubic, else splines of order 2, 4, 5; None: 1, or 0 of a bool image.
         mode, cval: what lies outside: "constant" (cval), "edge", "symmetric", "reflect" or "wrap".
         clip: keep to the range of the image's values.
         preserve_range: leave the values as they are; otherwise whole numbers become [0, 1].
@@ -190,32 +190,39 @@ def _floats(image: np.ndarray) -> np.ndarray:
     return image if image.dtype in (np.float32, np.float64) else image.astype(float)
 
 
-def _resize_plane(image: np.ndarray, size: tuple[int, int], order: int, mode: str, cval: float) -> np.ndarray:
-    """The first two axes of `image` at the centres of the new pixels, by matrices of weights; in its own precision."""
-    outside = {"constant_values": cval} if mode == "constant" else {}
-    margin = [(_MARGIN, _MARGIN)] * 2 + [(0, 0)] * (image.ndim - 2)
-    rows, columns = (
-        _weights(new, old, order, image.dtype.type) for new, old in zip(size, image.shape[:2], strict=True)
-    )
-    padded = np.pad(image, margin, mode, **outside)
-    return np.einsum("ri,ij...,cj->rc...", rows, padded, columns, optimize=True).astype(image.dtype)
-
-
 _MARGIN = 2  # pixels around an image that a cubic reaches
 
 
-def _weights(new: int, old: int, order: int, kind: type) -> np.ndarray:
-    """(new, old + 2 * _MARGIN): how much each old pixel, and those around the image, give to each new one."""
-    factor = old / new
-    places = kind(factor) * np.arange(new, dtype=kind) + kind(factor / 2 - 0.5)
-    distance = np.abs(places[:, np.newaxis].astype(float) - np.arange(-_MARGIN, old + _MARGIN))
+def _resize_plane(image: np.ndarray, size: tuple[int, int], order: int, mode: str, cval: float) -> np.ndarray:
+    """The first two axes of `image` at the centres of the new pixels, in its own precision."""
+    outside = {"constant_values": cval} if mode == "constant" else {}
+    image = np.pad(image, [(_MARGIN, _MARGIN)] * 2 + [(0, 0)] * (image.ndim - 2), mode, **outside)
+    for axis, new in enumerate(size):
+        places, weights = _neighbours(new, image.shape[axis] - 2 * _MARGIN, order, image.dtype.type)
+        weights = weights.reshape(len(weights), *(new if each == axis else 1 for each in range(image.ndim)))
+        image = sum(np.take(image, place, axis) * weight for place, weight in zip(places, weights, strict=True))
+    return image
+
+
+def _neighbours(new: int, old: int, order: int, kind: type) -> tuple[np.ndarray, np.ndarray]:
+    """Which old pixels, counted with the margin, give how much to each new one: two arrays (neighbours, new)."""
+    centres = (kind(old / new) * np.arange(new, dtype=kind) + kind(old / new / 2 - 0.5)).astype(float)
     if order == 0:
-        return (np.floor(places.astype(float) + 0.5)[:, np.newaxis] == np.arange(-_MARGIN, old + _MARGIN)).astype(float)
-    if order == 1:
-        return np.maximum(0, 1 - distance)
-    near = (1.5 * distance - 2.5) * distance**2 + 1  # Catmull-Rom: up to one pixel away, up to two
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return np.where(distance < 1, near, np.where(distance < 2, far, 0))
+        first, weights = np.floor(centres + 0.5), [np.ones(new)]
+    else:
+        first = np.floor(centres)
+        at = centres - first  # from the pixel before, 0 to 1
+        weights = [1 - at, at]
+    if order == 3:  # Catmull-Rom
+        first = first - 1
+        weights = [
+            ((1 - at / 2) * at - 0.5) * at,
+            (1.5 * at - 2.5) * at**2 + 1,
+            ((2 - 1.5 * at) * at + 0.5) * at,
+            (at - 1) / 2 * at**2,
+        ]
+    places = first.astype(int) + _MARGIN + np.arange(len(weights))[:, np.newaxis]
+    return places, np.array(weights, kind)
 
 
 # -- the module
