@@ -14,14 +14,16 @@ BIN   := .venv/bin
 READY := .venv/.installed
 RUN    = '$(DATASET)' --variant $(VARIANT) --bits $(BITS) --seed $(SEED) $(call option,net,NET) $(call option,gpu,GPU)
 SPLITS = '$(DATASET)' $(call option,split,SPLIT) $(call option,seed,SPLIT_SEED) $(call option,from,FROM) \
-         $(call option,allow-missing,MISSING)
+         $(call option,allow-missing,MISSING) $(call option,skip-bad,SKIP_BAD) $(call switch,allow-overlap,ALLOW_OVERLAP)
 option = $(if $($(2)),--$(1) '$($(2))')
+# a variable that is 1 or is left out (0 says the same); another value stops make
+switch = $(if $(filter-out 0 1,$($(2))),$(error $(2)=$($(2)): expected 1 or 0))$(if $(filter 1,$($(2))),--$(1))
 # a variable that was typed (make BITS="12 24"), not one that has its default
 given = $(if $(filter-out file undefined default,$(origin $(2))),$(if $(1),--$(1)) $($(2)))
 
 # The variables that each target reads. Any other one that is typed stops make: it would be lost without a word.
 run-reads   := DATASET VARIANT BITS SEED NET GPU
-split-reads := DATASET SPLIT SPLIT_SEED FROM MISSING
+split-reads := DATASET SPLIT SPLIT_SEED FROM MISSING SKIP_BAD ALLOW_OVERLAP
 reads-demo      := $(run-reads)
 reads-data      := $(split-reads)
 reads-weights   := NET MIRROR
@@ -52,7 +54,7 @@ help:  ## list the targets
 	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
 	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench)"
-	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= (data), PYTHON=$(PYTHON)"
+	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
 
 demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
 	@$(BIN)/python tools/demo.py $(RUN)

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "Makefile").read_text()
+SWITCHES = {"ALLOW_OVERLAP": ("1", "--allow-overlap")}  # variable: what is typed, what it becomes
 TARGETS = re.search(r"^\.PHONY: (.*)$", TEXT, re.MULTILINE)[1].split()
 
 
@@ -57,10 +58,17 @@ def test_a_variable_that_a_target_does_not_read_is_refused(words, unread):
 def test_a_target_does_what_is_typed(target):
     """Every variable that a target reads stands in its commands: a table that promised more would lose it."""
     reads = make("--eval", f"show: ; @echo $(reads-{target})", "show").stdout.split()
-    typed = {name: f"typed{name}" for name in reads}
-    said = make("-n", target, "OMP_NUM_THREADS=1", *(f"{name}={value}" for name, value in typed.items()))
+    typed = {name: SWITCHES.get(name, [f"typed{name}"] * 2) for name in reads}
+    said = make("-n", target, "OMP_NUM_THREADS=1", *(f"{name}={value}" for name, (value, _) in typed.items()))
     assert said.returncode == 0, said.stderr
-    assert [name for name, value in typed.items() if value not in said.stdout] == []
+    assert [name for name, (_, shown) in typed.items() if shown not in said.stdout] == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_a_switch_is_1_or_0():
+    assert "--allow-overlap" not in make("-n", "data", "ALLOW_OVERLAP=0").stdout
+    said = make("-n", "data", "ALLOW_OVERLAP=yes")
+    assert said.returncode == 2 and "ALLOW_OVERLAP=yes: expected 1 or 0" in said.stderr
     named = set(re.findall(r"\b[A-Z_]{2,}=", TEXT.split("@echo", 1)[1].split("\ndemo:")[0]))
     assert {f"{name}=" for name in reads} <= named | {"MIRROR="}, "make help names it"
 
