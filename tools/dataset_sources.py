@@ -110,19 +110,22 @@ def _matching(base: Path, pattern: str) -> list[Path]:
 
 def lists(given: dict, base: Path, out: Path) -> Images:
     """The images of ready lists of query, training and database images. An image may stand in several."""
-    encoding = given.get("encoding", "utf-8")
-    row_of: dict[str, int] = {}
+    root, encoding = Folder(base / given.get("root", ".")), given.get("encoding", "utf-8")
+    row_of: dict[str, int] = {}  # by the file, or by the name as listed where there is none
     rows: list[list[int]] = []
     places: list[str] = []
+    present: list[bool] = []
     parts, count = {}, {}
     for part in PARTS:
         listed: list[int] = []
         for path in _matching(base, given[part]):
             for name, row, line in zip(*image_lists.read(_not_ours(path, out), encoding), strict=True):
-                index = row_of.setdefault(name, len(rows))
+                file = root.find(name, encoding)
+                index = row_of.setdefault(name if file is None else file, len(rows))
                 if index == len(rows):
                     rows.append(row)
                     places.append(f"{path}:{line}")
+                    present.append(file is not None)
                 elif rows[index] != row:
                     raise SourceError(f"{path}:{line}: {name} has other labels than in {places[index]}")
                 if len(row) != len(rows[0]):
@@ -130,12 +133,10 @@ def lists(given: dict, base: Path, out: Path) -> Images:
                                       f"found {len(row)}")  # fmt: skip
                 listed.append(index)
         parts[part], count[part] = np.unique(np.array(listed, np.int64)), len(listed)
-    root = Folder(base / given.get("root", "."))
-    names, present = root.find_all(list(row_of), encoding)
     where = lambda row: str(base / given["train"]) if row is None else places[row]  # noqa: E731
     labels, label_names, notes = _labels(given, where, rows)
-    return Images(names, labels, label_names, root=root.root, present=present, parts=parts, listed=count,
-                  notes=notes + root.notes())  # fmt: skip
+    return Images(list(row_of), labels, label_names, root=root.root, present=np.array(present), parts=parts,
+                  listed=count, notes=notes + root.notes())  # fmt: skip
 
 
 KINDS = {

@@ -98,7 +98,7 @@ def test_a_published_split_that_leaks_runs_knowingly_and_marked(tmp_path, capsys
     recipe = flickr_lists(tmp_path)
     leak = (tmp_path / "lists" / "query.txt").read_text().splitlines(keepends=True)
     with open(tmp_path / "lists" / "database.txt", "a") as stream:
-        stream.writelines(leak[:3])
+        stream.writelines([leak[0], f"/home/someone/{leak[1]}", f"D:\\photos\\{leak[2]}"])  # of several machines
     with open(tmp_path / "lists" / "train.txt", "a") as stream:
         stream.writelines(leak[:1])
     out = tmp_path / "out"
