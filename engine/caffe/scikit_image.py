@@ -142,7 +142,8 @@ def resize(
 
     Args:
         output_shape: the new shape; the last axis may be left out and is then kept.
-        order: 0 nearest (where two pixels are equally near, scikit-image takes either), 1 linear, 3 cubic, else splines of order 2, 4, 5; None: 1, or 0 of a bool image.
+        order: 0 nearest (where two pixels are equally near, scikit-image takes either), 1 linear, 3 cubic, else splines
+            of order 2, 4, 5; None: 1, or 0 of a bool image.
         mode, cval: what lies outside: "constant" (cval), "edge", "symmetric", "reflect" or "wrap".
         clip: keep to the range of the image's values.
         preserve_range: leave the values as they are; otherwise whole numbers become [0, 1].
