@@ -257,3 +257,7 @@ def __getattr__(name: str):
 
         return zoom
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "skimage", "zoom"]

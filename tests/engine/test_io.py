@@ -167,7 +167,7 @@ def test_resize_refuses():
 def test_what_scripts_find_in_the_module(tmp_path, monkeypatch):
     """The names of pycaffe's module, skimage's parts also where scikit-image is not installed."""
     names = "np caffe_pb2 resize zoom skimage Transformer load_image resize_image oversample datum_to_array"
-    assert all(hasattr(io, name) for name in names.split())
+    assert all(hasattr(io, name) for name in names.split()) and set(names.split()) <= set(dir(io))
     assert io.zoom(np.eye(2), 2, order=0).shape == (4, 4)
     with pytest.raises(AttributeError, match=r"module 'caffe.io' has no attribute 'nonsense'"):
         _ = io.nonsense
