@@ -174,12 +174,11 @@ def data_folder(path: Path, root: Path) -> Path | None:
 
     Their paths are those that `caffe train` took, in the repository's root or in the folder of the net.
     """
-    for source in sources(read_net(path)):
-        for base in (root, path.parent):
-            images = absolute(base / source, root)
-            if images.name in LMDBS and images.exists():
-                return images.parent
-    return None
+    bases = (root, path.parent)
+    paths = [absolute(base / source, root) for source in sources(read_net(path)) for base in bases]
+    paths = [images for images in paths if images.name in LMDBS and images.parent.is_dir()]
+    # `make clean` removes LMDBs, but not the folder that they were in
+    return max(paths, key=Path.exists).parent if paths else None
 
 
 def sources(message: caffe_pb2.NetParameter) -> list[str]:
@@ -201,18 +200,27 @@ def sources(message: caffe_pb2.NetParameter) -> list[str]:
 
 def written_by(path: Path) -> dict:
     """Dataset, variant, bits, net and seed of a train_val.prototxt that still is what the command of its first line
-    writes; {} for any other."""
+    writes, as the deploy.prototxt beside it is but for its input's shape; {} for any other."""
     with open(path, encoding="utf-8", errors="replace") as stream:
         match = COMMAND.match(stream.readline())
     if match is None or match["bits"] is None:
         return {}
     words = {"dataset": match["dataset"], "variant": match["variant"], "bits": int(match["bits"]), "net": match["net"]}
     words["seed"] = int(match["seed"] or 1)
+    beside = path.with_name("deploy.prototxt")
     try:
         same = net.train_val(**words) == read_net(path)
+        if same and beside.exists():
+            expected = net.deploy(words["dataset"], words["bits"], words["net"])
+            same = behind_input(expected) == behind_input(read_net(beside))
     except (ValueError, KeyError):  # a data set, net or variant that is not known here
         return {}
     return words if same else {}
+
+
+def behind_input(message: caffe_pb2.NetParameter) -> list[caffe_pb2.LayerParameter]:
+    """The layers of a deploy net that compute something."""
+    return [layer for layer in message.layer if layer.type != "Input"]
 
 
 def parser_of_scored_runs(description: str) -> argparse.ArgumentParser:

@@ -133,6 +133,33 @@ def test_a_net_that_was_changed_has_no_known_variant(folder):
     assert "Run runs/mine on Fashion-MNIST, 12 bits" in page and "<dt>variant</dt><dd>unknown</dd>" in page
 
 
+def test_codes_of_another_deploy_net_are_not_taken_for_ours(folder):
+    """Sigmoid in the place of TanH: no code is negative, and nobody said what they are."""
+    path = folder / "deploy.prototxt"
+    ours = path.read_text()
+    path.write_text(ours.replace("dim: 100", "dim: 7"))
+    assert ours != path.read_text() and opened(folder).variant == "dhn_q"
+    path.write_text(ours.replace('type: "TanH"', 'type: "Sigmoid"'))
+    run = opened(folder)
+    assert ours != path.read_text() and run.variant is None
+    with pytest.raises(codes.CodesError, match=r"no code is negative .*--codes sign"):
+        score_run.score(run)
+    assert score_run.score(opened(folder), codes_are="threshold=0.5")["read_as"]["codes"] == "threshold=0.5"
+
+
+def test_after_make_clean_the_codes_are_still_of_the_data_set(folder, data):
+    score_run.score(opened(folder))
+    for side in COUNTS:
+        (data / f"{side}_lmdb").rename(data / f"{side}_away")
+    try:
+        run = opened(folder)
+        assert (run.dataset, run.variant) == ("fashion_mnist", "dhn_q")
+        assert score_run.score(run)["split"]["split"] == "paper"
+    finally:
+        for side in COUNTS:
+            (data / f"{side}_away").rename(data / f"{side}_lmdb")
+
+
 def test_a_renamed_data_set_is_not_taken_for_that_of_the_header(folder):
     """The first line says fashion_mnist; the images are others'."""
     path = folder / "train_val.prototxt"
