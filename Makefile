@@ -9,6 +9,9 @@ FEATURES ?= pixels
 # torch's threads wait asleep, not spinning: many times faster where other programs share the cores
 OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
+# the log of `caffe` goes to stderr, and so into train.log, and not into files in /tmp too
+GLOG_logtostderr ?= 1
+export GLOG_logtostderr
 
 BIN   := .venv/bin
 READY := .venv/.installed
