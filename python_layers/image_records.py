@@ -6,6 +6,7 @@ labels.py, image_lists.py and pictures.py.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -27,13 +28,29 @@ class _Lmdb:
 
     def __init__(self, path: str):
         self.path = path
-        self.env = _open_lmdb(path, readahead=False)
-        with self.env.begin() as txn:
-            self.keys = list(txn.cursor().iternext(values=False))
+        with _naming(path):
+            self.env = _open_lmdb(path, readahead=False)
+            with self.env.begin() as txn:
+                self.keys = list(txn.cursor().iternext(values=False))
+
+    def get(self, index: int) -> bytes:
+        """The value of record `index`."""
+        with _naming(self.path), self.env.begin() as txn:
+            return txn.get(self.keys[index])
 
     def __del__(self):
         if hasattr(self, "env"):
             self.env.close()
+
+
+@contextlib.contextmanager
+def _naming(path: str):
+    """An error of LMDB's own, of a damaged file, as a ValueError that names the LMDB."""
+    import lmdb
+    try:
+        yield
+    except lmdb.Error as error:
+        raise ValueError(f"LMDB {path!r} cannot be read: {error}; build it again with tools/create_lmdb.py") from None
 
 
 def _open_lmdb(path: str, **options):
@@ -95,7 +112,7 @@ class LmdbSource(_Source):
 
     labels: C, None to take it from the first record. gray, resize: see `pictures.decode`; (height, width). optional:
     records without a label count as unknown, a row of -1 (one column where labels is None). Raises FileNotFoundError
-    without an LMDB at `path`, ValueError (naming the key) for a record that does not fit.
+    without an LMDB at `path`, ValueError for one that is damaged or, naming the key, a record that does not fit.
     """
 
     def __init__(self, path: str, labels: int | None, gray: bool | None, resize: tuple | None,
@@ -126,8 +143,7 @@ class LmdbSource(_Source):
         return f"LMDB {self.path!r}, key {self._lmdb.keys[index].decode(errors='replace')!r}"
 
     def _parse(self, index: int):
-        with self._lmdb.env.begin() as txn:
-            value = txn.get(self._lmdb.keys[index])
+        value = self._lmdb.get(index)
         datum = self._datum()
         try:
             datum.ParseFromString(value)

@@ -248,6 +248,18 @@ def test_a_picture_is_the_same_from_a_list_and_from_an_lmdb(tmp_path):
             np.testing.assert_array_equal(listed.read(index)[0], expected)
 
 
+@pytest.mark.parametrize(("place", "content", "reason"), [(0, bytes(8192), "not an LMDB"), (8202, b"\x04", "MDB_CORR")])
+def test_a_damaged_lmdb_is_named(tmp_path, place, content, reason):
+    folder = tmp_path / "damaged"
+    with lmdb.open(str(folder)) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"0", bytes(9))
+    with (folder / "data.mdb").open("r+b") as file:
+        file.seek(place)  # both meta pages, or the flags of the leaf after them
+        file.write(content)
+    with pytest.raises(ValueError, match=f"LMDB .*damaged' cannot be read: .*{reason}.* build it again"):
+        LmdbSource(str(folder), 1, None, None)
+
+
 def test_a_picture_that_is_cut_short_is_named(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(table.broken()["cut jpeg 4"] + b"\0" * 40)
     (tmp_path / "list.txt").write_text("\ncut.jpg 1 0\n")
