@@ -150,7 +150,7 @@ def test_prelu_takes_as_many_channels_as_slopes(one, normal):
         ('type: "Exp" exp_param { base: -3 }', "base must be strictly positive, or -1 for e; found -3"),
         ('type: "Log" log_param { base: 0 }', "base must be strictly positive"),
         ('type: "Log" log_param { base: 1 }', "expected a base other than 1"),
-        ('type: "Clip" clip_param { max: 1 }', "missing required field clip_param.min"),
+        ('type: "Clip" clip_param { max: 1 }', "Message missing required fields: clip_param.min"),
         ('type: "PReLU"', "Number of axes of bottom blob must be >=2; found 2"),
     ],
 )
