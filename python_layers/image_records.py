@@ -19,12 +19,13 @@ import image_lists
 import labels as label_rule
 import pictures
 
+_opening = threading.Lock()
 _CACHE_BYTES = 256 << 20  # decoded images kept by one source: a data set of this size is decoded once
 _open_lmdbs: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 class _Lmdb:
-    """One open LMDB, shared by all layers of the process that read it."""
+    """An open LMDB and the keys of its records."""
 
     def __init__(self, path: str):
         self.path = path
@@ -54,14 +55,24 @@ def _naming(path: str):
 
 
 def _open_lmdb(path: str, **options):
-    """An LMDB for reading, also where a script of the same process has it open: the engine knows how. The py-lmdb of
-    stock Caffe's time lets a file be opened twice."""
+    """An LMDB for reading, also where a script of the same process has it open or opens it later.
+
+    From version 3 on, py-lmdb refuses to open the same files twice, for the sake of the locks on them. This takes none,
+    so it is left out of the list of open files, which py-lmdb keeps by what lmdb._envid says (caffe.datasource does
+    the same).
+    """
+    import lmdb
     try:
-        from caffe.datasource import open_lmdb
-    except ImportError:
-        import lmdb
+        from lmdb import _envid
+    except ImportError:  # before version 3
         return lmdb.open(path, readonly=True, lock=False, create=False, **options)
-    return open_lmdb(path, **options)
+    with _opening:
+        listed = _envid.env_keys
+        try:
+            _envid.env_keys = lambda path, subdir: ()
+            return lmdb.open(path, readonly=True, lock=False, create=False, **options)
+        finally:
+            _envid.env_keys = listed
 
 
 def _to_channels(image: np.ndarray, gray: bool | None) -> np.ndarray:
@@ -124,8 +135,7 @@ class LmdbSource(_Source):
             raise FileNotFoundError(f"source {path!r} must be an LMDB folder (one with a data.mdb) or a list file; "
                                     f"build it with tools/create_lmdb.py")
         self.path = os.path.realpath(path)
-        self._lmdb = _open_lmdbs.get(self.path) or _Lmdb(self.path)
-        _open_lmdbs[self.path] = self._lmdb
+        self._lmdb = _Lmdb(self.path)
         if not self._lmdb.keys:
             raise ValueError(f"LMDB {path!r} must hold at least one record; found none")
         self.labels, self._optional = labels, optional

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import re
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -22,8 +21,6 @@ from caffe import glog
 from caffe.proto import byte_strings, caffe_pb2
 
 T = TypeVar("T")
-_environments: weakref.WeakValueDictionary[str, _Environment] = weakref.WeakValueDictionary()
-_environments_lock = threading.Lock()
 _lock = threading.Lock()  # held while py-lmdb's list of open files is put aside
 
 
@@ -46,28 +43,15 @@ def open_lmdb(folder: str, **options) -> lmdb.Environment:
                 _envid.env_keys = listed
 
 
-class _Environment:
-    """An open LMDB environment, which the nets of a process share."""
-
-    def __init__(self, folder: str):
-        self.lmdb = open_lmdb(folder)
-        needed = (self.lmdb.info()["last_pgno"] + 1) * self.lmdb.stat()["psize"]
-        found = os.path.getsize(os.path.join(folder, "data.mdb"))
-        if found < needed:
-            glog.warning(
-                "db_lmdb.cpp:35",
-                f"{folder}/data.mdb looks truncated: it speaks of {needed} bytes and has {found}. Where a record lies "
-                "in the missing part, the process dies of a bus error: copy or build the LMDB again",
-            )
-
-
-def _environment(folder: str) -> _Environment:
-    with _environments_lock:
-        key = os.path.realpath(folder)
-        found = _environments.get(key)
-        if found is None:
-            _environments[key] = found = _Environment(folder)
-        return found
+def _warn_if_truncated(folder: str, environment: lmdb.Environment) -> None:
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    found = os.path.getsize(os.path.join(folder, "data.mdb"))
+    if found < needed:
+        glog.warning(
+            "db_lmdb.cpp:35",
+            f"{folder}/data.mdb looks truncated: it speaks of {needed} bytes and has {found}. Where a record lies "
+            "in the missing part, the process dies of a bus error: copy or build the LMDB again",
+        )
 
 
 class _Lmdb:
@@ -81,8 +65,9 @@ class _Lmdb:
                 f"found {found if os.path.exists(folder) else 'nothing there'} (seen from {os.getcwd()})"
             )
         self.folder = folder
-        self._environment = self._checked(_environment, folder)
-        self._cursor = self._checked(lambda: self._environment.lmdb.begin().cursor())
+        self._environment = self._checked(open_lmdb, folder)
+        self._checked(_warn_if_truncated, folder, self._environment)
+        self._cursor = self._checked(lambda: self._environment.begin().cursor())
         glog.info("db_lmdb.cpp:35", f"Opened lmdb {folder}")
 
     def _checked(self, call: Callable[..., T], *arguments) -> T:

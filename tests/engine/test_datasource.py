@@ -64,6 +64,20 @@ def test_a_script_opens_the_lmdb_after_the_engine_has(tmp_path):
                 lmdb.open(folder)
 
 
+def test_an_lmdb_that_grew_or_was_built_again_is_read_as_it_is_now(tmp_path):
+    """Whatever an older net still holds."""
+    folder = write_lmdb(tmp_path / "db", [(b"a", b"1")])
+    older = [Database(folder, LMDB)]
+    with lmdb.open(folder, map_size=1 << 27) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"b", bytes(1 << 25))
+    assert [key for key, _ in Database(folder, LMDB)] == ["a", "b"]
+    older.append(Database(folder, LMDB))
+    os.rename(folder, folder + "_old")
+    write_lmdb(folder, [(b"c", b"3")])
+    assert Database(folder, LMDB).take() == ("c", b"3")
+    assert [database.take() for database in older] == [("a", b"1")] * 2
+
+
 def test_lmdb_refuses(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"Cannot open LMDB .*none: No such file .* nothing there \(seen from"):
         Database(str(tmp_path / "none"), LMDB)
@@ -82,7 +96,7 @@ def test_lmdb_refuses(tmp_path):
 def test_a_truncated_lmdb_is_warned_of(tmp_path, capsys):
     folder = write_lmdb(tmp_path / "db", [(b"%03d" % i, bytes(5000)) for i in range(100)])
     os.truncate(os.path.join(folder, "data.mdb"), os.path.getsize(os.path.join(folder, "data.mdb")) - 4096)
-    datasource._Environment(folder)
+    Database(folder, LMDB)
     assert "looks truncated" in capsys.readouterr().err
 
 
