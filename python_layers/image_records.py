@@ -19,7 +19,6 @@ import image_lists
 import labels as label_rule
 import pictures
 
-_opening = threading.Lock()
 _CACHE_BYTES = 256 << 20  # decoded images kept by one source: a data set of this size is decoded once
 _open_lmdbs: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
@@ -58,15 +57,15 @@ def _open_lmdb(path: str, **options):
     """An LMDB for reading, also where a script of the same process has it open or opens it later.
 
     From version 3 on, py-lmdb refuses to open the same files twice, for the sake of the locks on them. This takes none,
-    so it is left out of the list of open files, which py-lmdb keeps by what lmdb._envid says (caffe.datasource does
-    the same).
+    so it is left out of the list of open files, which py-lmdb keeps by what lmdb._envid says. The engine's
+    caffe.datasource does the same.
     """
     import lmdb
     try:
         from lmdb import _envid
     except ImportError:  # before version 3
         return lmdb.open(path, readonly=True, lock=False, create=False, **options)
-    with _opening:
+    with vars(_envid).setdefault("opening", threading.Lock()):  # one lock with caffe.datasource
         listed = _envid.env_keys
         try:
             _envid.env_keys = lambda path, subdir: ()

@@ -21,7 +21,6 @@ from caffe import glog
 from caffe.proto import byte_strings, caffe_pb2
 
 T = TypeVar("T")
-_lock = threading.Lock()  # held while py-lmdb's list of open files is put aside
 
 
 def open_lmdb(folder: str, **options) -> lmdb.Environment:
@@ -32,15 +31,15 @@ def open_lmdb(folder: str, **options) -> lmdb.Environment:
     it is left out of py-lmdb's list of open files. Without locks a reader does not keep its records from being
     overwritten: nobody may write into the LMDB meanwhile.
     """
-    with _lock:
-        listed = getattr(_envid, "env_keys", None)
+    if _envid is None:
+        return lmdb.open(os.fsencode(folder), readonly=True, lock=False, create=False, **options)
+    with vars(_envid).setdefault("opening", threading.Lock()):  # one lock with python_layers/image_records.py
+        listed = _envid.env_keys
         try:
-            if listed is not None:
-                _envid.env_keys = lambda path, subdir: ()
+            _envid.env_keys = lambda path, subdir: ()
             return lmdb.open(os.fsencode(folder), readonly=True, lock=False, create=False, **options)
         finally:
-            if listed is not None:
-                _envid.env_keys = listed
+            _envid.env_keys = listed
 
 
 def _warn_if_truncated(folder: str, environment: lmdb.Environment) -> None:
