@@ -123,9 +123,9 @@ clean:  ## remove what is quickly made again: the LMDBs and the caches
 distclean: clean  ## also remove the runs, what was downloaded and drawn, .venv and .reference
 	find data/fashion_mnist data/cifar10 -mindepth 1 ! -name README.md ! -name recipe.json ! -name label_names.txt -delete
 	rm -f $(foreach name,query.txt train.txt database.txt missing.txt bad_images.txt split.json,data/*/$(name))
-	rm -rf runs weights .venv .reference engine/caffe/kernels-*
+	rm -rf runs weights .venv .reference engine/caffe/cpu/kernels-*
 
-$(READY): requirements.txt pyproject.toml hatch_build.py engine/caffe/kernels.c
+$(READY): requirements.txt pyproject.toml hatch_build.py engine/caffe/cpu/kernels.c
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "expected Python 3.10 to 3.13, found $$($(PYTHON) --version 2>&1 || echo none) ($(PYTHON));" \
 	    "name another: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -133,6 +133,6 @@ $(READY): requirements.txt pyproject.toml hatch_build.py engine/caffe/kernels.c
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install --requirement requirements.txt
 	$(BIN)/pip install --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -c 'import sys; from caffe import kernels; sys.exit(kernels.LIBRARY is None)' || \
+	@$(BIN)/python -c 'import sys; from caffe.cpu import kernels; sys.exit(kernels.LIBRARY is None)' || \
 	  echo "kernels.c was not compiled (pip install -v says why): nets will train more slowly on a CPU" >&2
 	@touch $@

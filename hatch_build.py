@@ -1,4 +1,4 @@
-"""Build hook: compile engine/caffe/kernels.c, where there is a C compiler (CC, by default cc).
+"""Build hook: compile engine/caffe/cpu/kernels.c, where there is a C compiler (CC, by default cc).
 
 Without one, or where it fails, the package is installed all the same and computes by torch alone, more slowly.
 """
@@ -20,17 +20,17 @@ FLAGS = ["-O3", "-std=c11", "-fno-math-errno", "-fno-trapping-math", "-fopenmp",
 
 class CustomBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict) -> None:
-        source = Path(self.root, "engine", "caffe", "kernels.c")
+        source = Path(self.root, "engine", "caffe", "cpu", "kernels.c")
         library = compiled(source, self.app.display_warning)
         if library is not None:
-            build_data["artifacts"].append(f"/engine/caffe/{library.name}")
+            build_data["artifacts"].append(f"/engine/caffe/cpu/{library.name}")
             build_data["pure_python"] = False
             build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
 def compiled(source: Path, warn) -> Path | None:
     """Build `source` into the file that kernels.py looks for, and remove what older sources were built into."""
-    library = runpy.run_path(str(source.with_name("kernels_file.py")))["library_file"](source)
+    library = runpy.run_path(str(source.with_name("library_file.py")))["library_file"](source)
     compiler = shlex.split(os.environ.get("CC") or "cc")
     partial = library.with_suffix(".partial")
     try:

@@ -58,14 +58,14 @@ def _open_lmdb(path: str, **options):
 
     From version 3 on, py-lmdb refuses to open the same files twice, for the sake of the locks on them. This takes none,
     so it is left out of the list of open files, which py-lmdb keeps by what lmdb._envid says. The engine's
-    caffe.datasource does the same.
+    caffe.data.databases does the same.
     """
     import lmdb
     try:
         from lmdb import _envid
     except ImportError:  # before version 3
         return lmdb.open(path, readonly=True, lock=False, create=False, **options)
-    with vars(_envid).setdefault("opening", threading.Lock()):  # one lock with caffe.datasource
+    with vars(_envid).setdefault("opening", threading.Lock()):  # one lock with caffe.data.databases
         listed = _envid.env_keys
         try:
             _envid.env_keys = lambda path, subdir: ()

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from caffe import layers as L
 from caffe import params as P
-from caffe.export import save_onnx, save_state_dict
+from caffe.atomic_files import write_atomic
+from caffe.export import save_state_dict
 from caffe.proto import caffe_pb2
 from caffe.proto.text import to_text
-from caffe.weight_files import write_whole
 from progress import console
 from weights_report import quiet, show
 
@@ -49,6 +49,13 @@ TORCHVISION = {
 }
 MEAN_RGB, STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's transforms, for pixels of 0 to 1
 MEAN_VALUES = tuple(round(255 * value, 3) for value in reversed(MEAN_RGB))  # B, G, R, of 0 to 255
+
+
+def save_onnx(net, path):
+    from caffe.onnx_export import save_onnx as save  # here, as it needs the package onnx
+
+    save(net, path)
+
 
 EXPORTS = {".pt": save_state_dict, ".pth": save_state_dict, ".onnx": save_onnx}
 
@@ -134,7 +141,7 @@ def convert_torchvision(source: Path, target: Path) -> Path:
         f"# transform_param {{\n#   crop_size: 224\n{means}# }}\n"
     )
     net.save(target)
-    write_whole(prototxt, (header + to_text(torchvision_alexnet(net.blobs["fc8"].shape[1]))).encode())
+    write_atomic(prototxt, (header + to_text(torchvision_alexnet(net.blobs["fc8"].shape[1]))).encode())
     return prototxt
 
 

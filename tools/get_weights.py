@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from caffe.atomic_files import write_atomic
 from caffe.io import array_to_blobproto, blobproto_to_array
 from caffe.proto import caffe_pb2
-from caffe.weight_files import write_whole
 from download import DownloadError, download
 from google.protobuf.message import DecodeError
 from progress import console
@@ -125,10 +125,10 @@ def get_mean(folder: Path, mirror: str | None = None) -> None:
         return
     mean = means[0] if means else _download_mean(folder, mirror)
     blob = array_to_blobproto(mean[None])
-    write_whole(outputs[0], blob.SerializeToString())
+    write_atomic(outputs[0], blob.SerializeToString())
     stream = io.BytesIO()
     np.save(stream, mean)
-    write_whole(outputs[1], stream.getvalue())
+    write_atomic(outputs[1], stream.getvalue())
     (folder / ARCHIVE).unlink(missing_ok=True)
     console.print(f"{outputs[0]} and {outputs[1].name}: written (known by their contents)")
 

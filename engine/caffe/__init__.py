@@ -1,5 +1,7 @@
 """Caffe on PyTorch: BVLC Caffe 1.0's files, Python interface and command line, on any machine that has torch."""
 
+import sys
+
 from caffe import _caffe, io, net_spec, pycaffe
 from caffe._caffe import (
     NCCL,
@@ -33,6 +35,8 @@ from caffe.classifier import Classifier
 from caffe.detector import Detector
 from caffe.net_spec import NetSpec, layers, params, to_proto
 from caffe.proto.caffe_pb2 import TEST, TRAIN
+
+sys.modules["caffe.layers"] = layers  # so that `import caffe.layers as L` gives it too
 
 __all__ = [
     "NCCL",

@@ -4,7 +4,7 @@ from caffe.blob import Blob, BlobVec
 from caffe.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffe.glog import init_log, log
 from caffe.layer import layer_type_list
-from caffe.layers.python import PythonLayer as Layer
+from caffe.layer_types.python import PythonLayer as Layer
 from caffe.net import Net
 from caffe.parallel import (
     NCCL,

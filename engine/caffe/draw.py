@@ -10,8 +10,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from caffe.atomic_files import write_atomic
 from caffe.proto import caffe_pb2
-from caffe.weight_files import write_whole
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
@@ -205,4 +205,4 @@ def draw_net_to_file(
     display_lrm: bool = False,
 ) -> None:
     """Write the picture of a net to a file of the type its name ends in; see `draw_net`."""
-    write_whole(filename, draw_net(caffe_net, rankdir, file_type(filename), phase, display_lrm))
+    write_atomic(filename, draw_net(caffe_net, rankdir, file_type(filename), phase, display_lrm))

@@ -1,4 +1,4 @@
-"""A net's parameters as a torch state dict, and a net as an ONNX model, for programs that do not read Caffe's files."""
+"""A net's parameters as a torch state dict, for programs that do not read Caffe's files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from caffe.weight_files import write_whole
+from caffe.atomic_files import write_atomic
 
 if TYPE_CHECKING:
     from caffe.net import Net
@@ -65,16 +65,4 @@ def save_state_dict(net: Net, path: str | Path) -> None:
     """Write `state_dict(net)` for torch.load(path, weights_only=True), whole or not at all."""
     buffer = io.BytesIO()
     torch.save(state_dict(net), buffer)
-    write_whole(path, buffer.getbuffer())
-
-
-def save_onnx(net: Net, path: str | Path) -> None:
-    """Write `net` as an ONNX model, whole or not at all; see onnx_export.model.
-
-    Raises:
-        ImportError: the package onnx is not installed.
-        ValueError: a layer has no ONNX form; the message names it.
-    """
-    from caffe.onnx_export import model
-
-    write_whole(path, model(net).SerializeToString())
+    write_atomic(path, buffer.getbuffer())

@@ -9,9 +9,9 @@ import numpy as np
 
 from caffe import scikit_image
 from caffe.blob import floats, proto_shape
+from caffe.data.transformer import decode
 from caffe.proto import caffe_pb2
 from caffe.scikit_image import Source, img_as_float, resize, rgb2gray
-from caffe.transformer import decode
 
 # -- arrays and messages
 

@@ -289,8 +289,6 @@ def register(name: str):
 
 def layer_type_list() -> list[str]:
     """The registered layer types, sorted."""
-    import caffe.layers  # noqa: F401  (its modules register their types)
-
     return sorted(_registry)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from caffe import glog, net_debug, value_checks, weight_files
 from caffe.blob import Blob, BlobVec
-from caffe.layers.python import beside
+from caffe.layer_types.python import beside
 from caffe.proto import caffe_pb2, text
 from caffe.wiring import Wiring
 
@@ -158,16 +158,6 @@ class Net(Wiring):
         return OrderedDict(
             (name, made.blobs) for name, made in zip(self._layer_names, self._layers, strict=True) if made.blobs
         )
-
-    @cached_property
-    def layers(self) -> list:
-        """The layers in order; a user's Python layer is the user's own object."""
-        return [made.public for made in self._layers]
-
-    @cached_property
-    def layer_dict(self) -> OrderedDict:
-        """The layers by name."""
-        return OrderedDict(zip(self._layer_names, self.layers, strict=True))
 
     @cached_property
     def blob_loss_weights(self) -> OrderedDict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +21,13 @@ except ImportError as error:
         f"exporting to ONNX needs the package onnx: pip install 'dhn-caffe-toolkit[export]' ({error})"
     ) from None
 
+from caffe.atomic_files import write_atomic
 from caffe.export import blob_names, state_dict
-from caffe.layers.normalization import WITHIN_CHANNEL
-from caffe.layers.pooling import AVE, MAX
-from caffe.layers.selection import ASUM, MEAN, SUM, SUMSQ
-from caffe.layers.shape import PROD
-from caffe.layers.shape import SUM as ELTWISE_SUM
+from caffe.layer_types.normalization import WITHIN_CHANNEL
+from caffe.layer_types.pooling import AVE, MAX
+from caffe.layer_types.selection import ASUM, MEAN, SUM, SUMSQ
+from caffe.layer_types.shape import PROD
+from caffe.layer_types.shape import SUM as ELTWISE_SUM
 from caffe.proto import caffe_pb2
 from caffe.weight_files import _PROTOBUF_LIMIT
 
@@ -98,6 +100,16 @@ class Graph:
             for names in (node.input, node.output):
                 names[:] = [new if name == old else name for name in names]
         return new
+
+
+def save_onnx(net: Net, path: str | Path) -> None:
+    """Write `net` as an ONNX model, whole or not at all; see `model`.
+
+    Raises:
+        ImportError: the package onnx is not installed.
+        ValueError: a layer has no ONNX form; the message names it.
+    """
+    write_atomic(path, model(net).SerializeToString())
 
 
 def model(net: Net) -> onnx.ModelProto:

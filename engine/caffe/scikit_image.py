@@ -11,8 +11,8 @@ from typing import IO
 import cv2
 import numpy as np
 
-from caffe import exif
-from caffe.transformer import decode
+from caffe.data import exif
+from caffe.data.transformer import decode
 
 Source = str | os.PathLike | IO[bytes]  # an image: a path, an address, a file object
 _ADDRESSES = ("http://", "https://", "ftp://", "file://")

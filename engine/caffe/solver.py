@@ -11,7 +11,7 @@ import torch
 
 from caffe import device, glog, parallel, solver_state, value_checks
 from caffe.blob import Blob
-from caffe.layers.python import beside
+from caffe.layer_types.python import beside
 from caffe.net import Net
 from caffe.proto import caffe_pb2, text
 from caffe.smoothed_loss import SmoothedLoss

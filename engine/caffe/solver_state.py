@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from caffe import device, glog, weight_files
+from caffe import atomic_files, device, glog, weight_files
 from caffe.layer import Layer
 from caffe.proto import byte_strings, caffe_pb2, kinds, text, wire
 
@@ -57,7 +57,7 @@ def snapshot(solver: Solver, resume: caffe_pb2.ResumeState | None = None) -> Pat
         glog.info("solver.cpp:474", f"Snapshotting to HDF5 file {model}")
         weight_files.save_hdf5(solver.net, model, solver.param.snapshot_diff)
         glog.info("sgd_solver.cpp:296", f"Snapshotting solver state to HDF5 file {state}")
-        weight_files.write_whole_hdf5(state, lambda file: _fill_hdf5(solver, file, model, resume))
+        atomic_files.write_atomic_hdf5(state, lambda file: _fill_hdf5(solver, file, model, resume))
     else:
         model, state = Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate")
         glog.info("solver.cpp:464", f"Snapshotting to binary proto file {model}")
@@ -69,7 +69,7 @@ def snapshot(solver: Solver, resume: caffe_pb2.ResumeState | None = None) -> Pat
             blob.to_proto(message.history.add())
         content = _MARK + resume.SerializeToString()
         field = wire.header(_RESUME, len(content)) + content
-        weight_files.write_whole(state, byte_strings.serialize(message) + field)
+        atomic_files.write_atomic(state, byte_strings.serialize(message) + field)
     return state
 
 

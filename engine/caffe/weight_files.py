@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffe import glog
+from caffe.atomic_files import check_folder, write_atomic, write_atomic_hdf5
 from caffe.blob import proto_shape
 from caffe.proto import byte_strings, caffe_pb2, kinds, text
 from caffe.proto.upgrade import upgrade_net
@@ -17,49 +15,12 @@ from caffe.proto.upgrade import upgrade_net
 if TYPE_CHECKING:
     import h5py  # functions import it where they need it: it takes 0.1 s, and few trainings have to do with HDF5
 
-    from caffe.net import Net
+    from caffe.wiring import Wiring
 
 _PROTOBUF_LIMIT = 2**31 - 1
 
 
-def check_folder(path: str | Path) -> None:
-    """Raise FileNotFoundError now, before the work, where there is no folder to write `path` into."""
-    folder = Path(byte_strings.path(path)).absolute().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {folder}; make it first")
-
-
-@contextmanager
-def _whole(path: str | Path) -> Iterator[Path]:
-    """A temporary file to write; it takes the place of `path` once it is on the disk, or goes if writing fails."""
-    path = Path(byte_strings.path(path))
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: a folder is there; take another name")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old one or the whole new one, whatever happens meanwhile."""
-    with _whole(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def write_whole_hdf5(path: str | Path, fill: Callable[[h5py.File], None]) -> None:
-    """Write an HDF5 file, made by `fill(h5py.File)`, as `write_whole` does."""
-    import h5py
-
-    with _whole(path) as temporary, h5py.File(temporary, "w") as file:
-        fill(file)
-
-
-def copy_trained(net: Net, path: str | Path) -> None:
+def copy_trained(net: Wiring, path: str | Path) -> None:
     """Copy the parameters of the layers that net and caffemodel name alike (Net::CopyTrainedLayersFrom).
 
     Raises:
@@ -105,7 +66,7 @@ def _mismatch(path: str | Path, j: int, name: str, found: tuple[int, ...], blob)
     )
 
 
-def share_trained(net: Net, other: Net) -> None:
+def share_trained(net: Wiring, other: Wiring) -> None:
     """Use the parameter memory of `other`'s layers of the same names (Net::ShareTrainedLayersWith)."""
     targets = dict(zip(net._layer_names, net._layers, strict=True))
     for name, source in zip(other._layer_names, other._layers, strict=True):
@@ -126,7 +87,7 @@ def share_trained(net: Net, other: Net) -> None:
             blob.share_data(shared)
 
 
-def to_proto(net: Net, write_diff: bool = False) -> caffe_pb2.NetParameter:
+def to_proto(net: Wiring, write_diff: bool = False) -> caffe_pb2.NetParameter:
     """The NetParameter of the net with its parameters in it."""
     param = caffe_pb2.NetParameter(name=net.name)
     for made in net._layers:
@@ -138,7 +99,7 @@ def to_proto(net: Net, write_diff: bool = False) -> caffe_pb2.NetParameter:
     return param
 
 
-def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
+def save(net: Wiring, path: str | Path, write_diff: bool = False) -> None:
     """Write a binary caffemodel, whole or not at all.
 
     Raises:
@@ -152,10 +113,10 @@ def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
             f"{_PROTOBUF_LIMIT}; use HDF5 (save_hdf5, or snapshot_format: HDF5)"
         )
     check_folder(path)
-    write_whole(path, byte_strings.serialize(to_proto(net, write_diff)))
+    write_atomic(path, byte_strings.serialize(to_proto(net, write_diff)))
 
 
-def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
+def save_hdf5(net: Wiring, path: str | Path, write_diff: bool = False) -> None:
     """Write an HDF5 caffemodel: /data/<layer>/<param index>, shared parameters under their owner only.
 
     Raises:
@@ -183,10 +144,10 @@ def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
                         layer.create_dataset(str(j), data=getattr(blob, side))
                 param_id += 1
 
-    write_whole_hdf5(path, fill)
+    write_atomic_hdf5(path, fill)
 
 
-def copy_hdf5(net: Net, path: str | Path) -> None:
+def copy_hdf5(net: Wiring, path: str | Path) -> None:
     """Copy the parameters of the layers that net and HDF5 caffemodel name alike.
 
     Raises:
@@ -229,7 +190,7 @@ def copy_hdf5(net: Net, path: str | Path) -> None:
                 blob.data[...] = values[...]
 
 
-def _owners(net: Net) -> dict[str, list[bool]]:
+def _owners(net: Wiring) -> dict[str, list[bool]]:
     """For each layer, which of its parameters are its own (not shared from another layer)."""
     flags = iter(net._param_owner)
     return {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from functools import cached_property
+
 from caffe import glog, layer
 from caffe.blob import AxisError, Blob
 from caffe.net_param import filter_net, insert_splits
@@ -52,6 +55,16 @@ class Wiring:
             glog.info("net.cpp:244", f"This network produces output {name}")
         self._share_params()
         glog.info("net.cpp:257", "Network initialization done.")
+
+    @cached_property
+    def layers(self) -> list:
+        """The layers in order; a user's Python layer is the user's own object."""
+        return [made.public for made in self._layers]
+
+    @cached_property
+    def layer_dict(self) -> OrderedDict:
+        """The layers by name."""
+        return OrderedDict(zip(self._layer_names, self.layers, strict=True))
 
     def _add_layer(self, index, layer_param, available, by_name) -> int:
         """Make one layer, wire and set it up; returns how many values its tops hold."""

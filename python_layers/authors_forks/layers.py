@@ -1,9 +1,9 @@
 """The layer types that dhn-caffe, hash-caffe and HashNet add to Caffe, as a plug-in of the embedded engine.
 
 pyproject.toml declares them in the entry-point group `caffe.layer_types`; so the prototxts that the authors released
-run unchanged on it. (BVLC Caffe cannot parse those files. On it, and on the engine alike, the Python layers beside this
-module do the same work: pairwise_loss, quantization_loss, multilabel_data.) The released layers exist as CUDA code
-only: those forks train with zero loss and no gradient on a CPU. Here CPU and GPU compute the same: see fork_losses.
+run unchanged on it. (BVLC Caffe cannot parse those files. On it, and on the engine alike, the Python layers of the
+folder above do the same work: pairwise_loss, quantization_loss, multilabel_data.) The released layers exist as CUDA
+code only: those forks train with zero loss and no gradient on a CPU. Here CPU and GPU compute the same: see losses.py.
 
 `ImageData` with `label_dim`, a field of dhn-caffe and HashNet, is the engine's own.
 """
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from caffe import glog
 from caffe.layer import Layer, LossLayer
-from caffe.layers.data import ImageDataLayer
+from caffe.layer_types.data import ImageDataLayer
 
-import fork_losses
+from authors_forks import losses
 
 # The fields of pairwise_param that tell which fork's layer a file means.
 DHN_CAFFE = ("l_threshold", "q_threshold", "l_lambda", "q_gamma", "axis")
@@ -28,11 +28,11 @@ _LABEL_VECTORS = ("write list lines `path label_1 ... label_C` of 0 and 1, and l
 class PairwiseLoss(LossLayer):
     """The pairwise cross-entropy loss, in the form of the fork whose bottoms and fields the layer has:
 
-    - 4 bottoms: HashNet (`fork_losses.hashnet`). q_threshold and q_gamma may be written, as its released nets do, and
+    - 4 bottoms: HashNet (`losses.hashnet`). q_threshold and q_gamma may be written, as its released nets do, and
       have no effect.
     - 2 bottoms and one of l_threshold, q_threshold, l_lambda, q_gamma, axis: dhn-caffe, with the quantization loss in
-      it (`fork_losses.dhn_caffe`).
-    - 2 bottoms and threshold: hash-caffe (`fork_losses.hash_caffe_pairwise`).
+      it (`losses.dhn_caffe`).
+    - 2 bottoms and threshold: hash-caffe (`losses.hash_caffe_pairwise`).
 
     2 bottoms and no field is refused: dhn-caffe would add the quantization loss and hash-caffe would not. So are fields
     of different forms, and an axis other than 1, with which the released code reads outside its buffers.
@@ -112,26 +112,26 @@ class PairwiseLoss(LossLayer):
 
     def _dhn_caffe(self, codes, labels):
         p = self.param
-        pairwise, quantization, gradient = fork_losses.dhn_caffe(
+        pairwise, quantization, gradient = losses.dhn_caffe(
             codes, labels, p.l_threshold, p.q_threshold, p.l_lambda, p.q_gamma)
         glog.info("pairwise_loss_layer.cu:89", f"L loss:{pairwise:g}")
         glog.info("pairwise_loss_layer.cu:100", f"Q loss:{quantization:g}")
         return pairwise * (p.l_lambda > 0) + quantization * (p.q_gamma > 0), [gradient]
 
     def _hash_caffe(self, codes, labels):
-        loss, gradient = fork_losses.hash_caffe_pairwise(codes, labels, self.param.threshold)
+        loss, gradient = losses.hash_caffe_pairwise(codes, labels, self.param.threshold)
         return loss, [_loss_weight(self) * gradient]
 
     def _hashnet(self, codes, labels, second, second_labels):
         p = self.param
-        loss, *gradients = fork_losses.hashnet(codes, labels, second, second_labels, p.class_num, p.l_threshold,
+        loss, *gradients = losses.hashnet(codes, labels, second, second_labels, p.class_num, p.l_threshold,
                                                p.l_lambda, p.sigmoid_param, p.continous_similarity)
         glog.info("pairwise_loss_layer.cu:121", f"L loss:{loss:g}")
         return loss * (p.l_lambda > 0), gradients
 
 
 class QuantizationLoss(LossLayer):
-    """hash-caffe's quantization loss, `fork_losses.hash_caffe_quantization`, with `quantization_param { threshold }`.
+    """hash-caffe's quantization loss, `losses.hash_caffe_quantization`, with `quantization_param { threshold }`.
 
     bottom[0]: codes (B, K), receive a gradient. top[0]: the loss, a scalar. The gradient is multiplied by the layer's
     loss_weight, not by top[0].diff, and is K times that of the printed mean, both as released.
@@ -146,7 +146,7 @@ class QuantizationLoss(LossLayer):
     def forward(self, bottom, top):
         codes = bottom[0].data.reshape(bottom[0].shape[0], -1)
         threshold = self.layer_param.quantization_param.threshold
-        top[0].data[...], self.gradient = fork_losses.hash_caffe_quantization(codes, threshold)
+        top[0].data[...], self.gradient = losses.hash_caffe_quantization(codes, threshold)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:

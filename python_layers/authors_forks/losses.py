@@ -15,8 +15,6 @@ import math
 
 import numpy as np
 
-from hashing_losses import log_cosh_quantization
-
 
 def dhn_caffe(codes: np.ndarray, labels: np.ndarray, l_threshold: float = -1, q_threshold: float = -1,
               l_lambda: float = 1, q_gamma: float = 1) -> tuple[float, float, np.ndarray]:
@@ -56,13 +54,13 @@ def hash_caffe_quantization(codes: np.ndarray, threshold: float = -1) -> tuple[f
     - the gradient sign(z) tanh(|z| - 1) / B is K times that of the printed mean, and knows no threshold;
     - the values are summed by magnitude: with a threshold below log 2, |z| - 1 - log 2 < 0 counts as positive.
     """
-    loss, gradient = log_cosh_quantization(codes, "authors")
     distance = np.abs(codes) - 1
+    magnitude = np.abs(distance)
+    values = magnitude + np.log1p(np.exp(-2 * magnitude)) - math.log(2)  # log cosh, without overflow
     if threshold > 0 and (distance > threshold).any():
-        magnitude = np.abs(distance)
-        values = magnitude + np.log1p(np.exp(-2 * magnitude)) - math.log(2)
-        loss = float(np.abs(np.where(distance > threshold, distance - math.log(2), values)).sum() / codes.size)
-    return loss, gradient
+        values = np.abs(np.where(distance > threshold, distance - math.log(2), values))
+    sign = np.where(codes >= 0, 1, -1).astype(codes.dtype)  # sign(0) = +1
+    return float(values.sum() / codes.size), sign * np.tanh(distance) / codes.dtype.type(len(codes))
 
 
 def hashnet(first: np.ndarray, first_labels: np.ndarray, second: np.ndarray, second_labels: np.ndarray,

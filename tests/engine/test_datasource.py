@@ -10,9 +10,9 @@ import types
 
 import lmdb
 import pytest
-from caffe import datasource
-from caffe.datasource import Database, read_list
-from caffe.prefetch import Prefetcher
+from caffe.data import databases
+from caffe.data.databases import Database, read_list
+from caffe.data.prefetch import Prefetcher
 from caffe.proto.caffe_pb2 import DataParameter
 
 LMDB, LEVELDB = DataParameter.LMDB, DataParameter.LEVELDB
@@ -55,7 +55,7 @@ def test_a_script_opens_the_lmdb_after_the_engine_has(tmp_path):
     before. py-lmdb goes on refusing what the script itself has open."""
     folder = write_lmdb(tmp_path / "db", [(b"a", b"1")])
     guarded = int(lmdb.__version__.split(".")[0]) >= 3
-    assert datasource._envid is (sys.modules["lmdb._envid"] if guarded else None)
+    assert databases._envid is (sys.modules["lmdb._envid"] if guarded else None)
     database = Database(folder, LMDB)
     with lmdb.open(folder) as environment:
         assert environment.stat()["entries"] == 1 and database.take() == ("a", b"1")
@@ -101,7 +101,7 @@ def test_a_truncated_lmdb_is_warned_of(tmp_path, capsys):
 
 
 def test_leveldb_without_plyvel(monkeypatch):
-    monkeypatch.setattr(datasource.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(databases.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"package plyvel is not installed\. Install it"):
         Database("db", LEVELDB)
 

@@ -8,7 +8,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from caffe.export import save_onnx, save_state_dict, state_dict
+from caffe.export import save_state_dict, state_dict
+from caffe.onnx_export import save_onnx
 from caffe.proto import caffe_pb2, text
 
 GAUSS = 'weight_filler { type: "gaussian" std: 0.5 } bias_filler { type: "gaussian" std: 0.5 }'

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from caffe import image_convolution, kernels, winograd
+from caffe.cpu import convolution, kernels, winograd
 
 COMPILED = pytest.mark.skipif(kernels.LIBRARY is None and shutil.which("cc") is None, reason="no C compiler: cc")
 
@@ -42,10 +42,10 @@ class Asked(types.SimpleNamespace):
 
 
 @pytest.mark.parametrize("name", [*CASES, *(pytest.param(name, marks=COMPILED) for name in TILED)])
-@pytest.mark.parametrize("copied", [image_convolution.COPIED, 300], ids=["whole", "by parts"])
+@pytest.mark.parametrize("copied", [convolution.COPIED, 300], ids=["whole", "by parts"])
 @pytest.mark.parametrize("down", [True, False], ids=["to the bottom", "parameters alone"])
 def test_top_and_gradients(name, copied, down, monkeypatch):
-    monkeypatch.setattr(image_convolution, "COPIED", copied)
+    monkeypatch.setattr(convolution, "COPIED", copied)
     if name in TILED:
         monkeypatch.setattr(winograd, "WORKED", copied * 10)
         for least in ("CHANNELS", "MAP", "TILES"):
@@ -66,7 +66,7 @@ def test_top_and_gradients(name, copied, down, monkeypatch):
     layer = Asked(kernel=kernel, stride=stride, pad=pad, dilation=dilation, group=group, sizes=expected.shape[2:])
     assert winograd.serves(layer, x.float(), weight.float()) == (name in TILED)
     single = [leaf.detach().float().requires_grad_(leaf.requires_grad) for leaf in leaves]
-    top = image_convolution.Convolve.apply(*single[:2], single[2] if has_bias else None, layer)
+    top = convolution.Convolve.apply(*single[:2], single[2] if has_bias else None, layer)
     found = torch.autograd.grad(top, single[not down :], dy.float())
     for one, other in zip((expected, *gradients), (top, *found), strict=True):
         torch.testing.assert_close(other.double(), one, rtol=0, atol=2e-6 * float(one.detach().abs().max()))
@@ -78,7 +78,7 @@ def test_a_bias_learns_beside_a_weight_that_does_not(channels, size):
     top = 10 - size
     layer = Asked(kernel=(size, size), stride=(1, 1), pad=(0, 0), dilation=(1, 1), group=1, sizes=(top, top))
     dy = torch.randn(2, 3, top, top)
-    y = image_convolution.Convolve.apply(x, weight, bias.requires_grad_(), layer)
+    y = convolution.Convolve.apply(x, weight, bias.requires_grad_(), layer)
     (found,) = torch.autograd.grad(y, [bias], dy)
     torch.testing.assert_close(found, dy.sum((0, 2, 3)), rtol=0, atol=1e-4)
 
@@ -87,7 +87,7 @@ def test_which_are_products_of_matrices():
     def layer(sizes, kernel=(1, 1), stride=(1, 1), pad=(0, 0), group=1):
         return Asked(kernel=kernel, stride=stride, pad=pad, group=group, sizes=sizes)
 
-    assert image_convolution._pointwise(layer((8, 8)))
+    assert convolution._pointwise(layer((8, 8)))
     for other in (
         layer((7, 7)),
         layer((8, 8), (1, 2)),
@@ -95,7 +95,7 @@ def test_which_are_products_of_matrices():
         layer((8, 8), pad=(0, 1)),
         layer((8, 8), group=2),
     ):
-        assert not image_convolution._pointwise(other)
+        assert not convolution._pointwise(other)
 
 
 @COMPILED

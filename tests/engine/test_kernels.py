@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from caffe import kernels, kernels_file
-from caffe.layers import normalization, pooling
+from caffe.cpu import kernels, library_file
+from caffe.layer_types import normalization, pooling
 
 REPOSITORY = Path(__file__).parents[2]
 COMPILED = pytest.mark.skipif(kernels.LIBRARY is None and shutil.which("cc") is None, reason="no C compiler: cc")
@@ -38,7 +38,7 @@ def test_the_library_is_there():
     """`make` builds it wherever there is a compiler."""
     if shutil.which("cc") is None:
         pytest.skip("no C compiler: cc")
-    assert kernels.LIBRARY is not None, f"{kernels_file.library_file()} is missing: make"
+    assert kernels.LIBRARY is not None, f"{library_file.library_file()} is missing: make"
 
 
 @COMPILED
@@ -105,9 +105,9 @@ def test_what_the_kernels_are_not_for():
 def test_a_library_of_another_source_is_not_loaded(tmp_path):
     source = tmp_path / "kernels.c"
     source.write_text("one")
-    first = kernels_file.library_file(source)
+    first = library_file.library_file(source)
     source.write_text("another")
-    assert first.parent == tmp_path and kernels_file.library_file(source) != first
+    assert first.parent == tmp_path and library_file.library_file(source) != first
     assert kernels.load(first) is None
     first.write_bytes(b"not a library")
     assert kernels.load(first) is None
@@ -121,7 +121,7 @@ def hook():
 def test_without_a_compiler_a_line_says_so(hook, tmp_path, monkeypatch):
     source, said = tmp_path / "kernels.c", []
     source.write_text("int f(void) { return 1; }")
-    shutil.copy(kernels_file.__file__, tmp_path)
+    shutil.copy(library_file.__file__, tmp_path)
     monkeypatch.setenv("CC", "no-such-compiler -m64")
     assert hook(source, said.append) is None
     assert "kernels.c was not compiled by 'no-such-compiler'" in said[0] and "more slowly" in said[0]
@@ -131,7 +131,7 @@ def test_without_a_compiler_a_line_says_so(hook, tmp_path, monkeypatch):
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: cc")
 def test_a_build_replaces_an_older_one(hook, tmp_path, monkeypatch):
     source, said = tmp_path / "kernels.c", []
-    shutil.copy(kernels_file.__file__, tmp_path)
+    shutil.copy(library_file.__file__, tmp_path)
     monkeypatch.delenv("CC", raising=False)
     source.write_text("int f(void) { return 1; }")
     first = hook(source, said.append)

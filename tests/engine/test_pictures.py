@@ -8,9 +8,9 @@ import lmdb
 import numpy as np
 import pictures
 import pytest
-from caffe import exif
 from caffe.cli import compute_image_mean, convert_imageset
-from caffe.datasource import Database
+from caffe.data import exif
+from caffe.data.databases import Database
 from caffe.proto import caffe_pb2
 
 HERE = Path(__file__).resolve().parent

@@ -4,8 +4,8 @@ import caffe
 import cv2
 import numpy as np
 import pytest
+from caffe.data.transformer import DataTransformer, datum_image, decode
 from caffe.proto import caffe_pb2, text
-from caffe.transformer import DataTransformer, datum_image, decode
 
 
 def transformer(prototxt, phase=caffe.TRAIN):

@@ -10,7 +10,8 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from caffe import device, upload
+from caffe import device
+from caffe.data import upload
 from caffe.proto import caffe_pb2
 
 CUDA = torch.device("cuda", 1)

@@ -321,15 +321,17 @@ def test_a_wheel_brings_the_plug_in(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=root, check=True, capture_output=True)
     zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(tmp_path / "installed")
+    assert {path.name for path in (tmp_path / "installed").iterdir() if path.suffix != ".dist-info"} == {
+        "caffe", "authors_forks"}  # fmt: skip
     program = """if True:
-        import caffe, caffe.layer, fork_layers, fork_losses, hashing_losses
-        for module in caffe, fork_layers, fork_losses, hashing_losses:
+        import caffe, caffe.layer, authors_forks.layers, authors_forks.losses
+        for module in caffe, authors_forks.layers, authors_forks.losses:
             print(module.__file__)
         caffe.layer.create(caffe.proto.caffe_pb2.LayerParameter(name="it", type="ScaleTanH"))"""
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True,
                           capture_output=True, text=True)  # fmt: skip
-    assert len(done.stdout.splitlines()) == 4
+    assert len(done.stdout.splitlines()) == 3
     assert all(line.startswith(str(tmp_path / "installed")) for line in done.stdout.splitlines())
 
 

@@ -3,9 +3,9 @@
 import importlib.util
 from pathlib import Path
 
-import fork_losses
 import numpy as np
 import pytest
+from authors_forks import losses as fork_losses
 from hashing_losses import log_cosh_quantization, pairwise_cross_entropy
 
 spec = importlib.util.spec_from_file_location("authors_formulas", Path(__file__).with_name("authors_formulas.py"))

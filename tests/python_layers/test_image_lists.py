@@ -4,7 +4,7 @@ from pathlib import Path
 
 import image_lists
 import pytest
-from caffe.datasource import read_list
+from caffe.data.databases import read_list
 from image_lists import ImageList, ListError
 
 

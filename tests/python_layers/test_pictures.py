@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pictures
 import pytest
-from caffe import transformer
+from caffe.data import transformer
 from pictures import PictureError
 
 spec = importlib.util.spec_from_file_location("picture_table", Path(__file__).with_name("picture_table.py"))

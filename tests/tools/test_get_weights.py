@@ -13,9 +13,9 @@ import download as download_module
 import get_weights
 import numpy as np
 import pytest
+from caffe.data.transformer import DataTransformer
 from caffe.io import array_to_blobproto
 from caffe.proto import caffe_pb2, text
-from caffe.transformer import DataTransformer
 
 WEIGHTS = bytes(range(256)) * 1000
 

@@ -12,9 +12,9 @@ import torch
 from caffe import device
 from caffe.cli.flags import Flags, run
 from caffe.cli.images import read_mean
+from caffe.data.transformer import decode
 from caffe.net import Net
 from caffe.proto import caffe_pb2
-from caffe.transformer import decode
 
 FLAGS = Flags(
     "classification",

@@ -15,9 +15,9 @@ import time
 import numpy as np
 
 import caffe
+from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import run
 from caffe.cli.images import add_flags, check_files, pair, steps, use_device
-from caffe.weight_files import check_folder, write_whole
 
 
 def _inputs(path: str, ext: str) -> list[np.ndarray]:
@@ -52,7 +52,7 @@ def _classify(args: argparse.Namespace) -> None:
     print(f"Saving results into {output}")
     content = io.BytesIO()
     np.save(content, predictions)
-    write_whole(output, content.getvalue())
+    write_atomic(output, content.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> int:

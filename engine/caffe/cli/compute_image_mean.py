@@ -7,12 +7,12 @@ import sys
 import numpy as np
 
 from caffe import glog
+from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
-from caffe.datasource import Database
+from caffe.data.databases import Database
+from caffe.data.transformer import datum_image, parse_datum, size
 from caffe.proto import caffe_pb2
-from caffe.transformer import datum_image, parse_datum, size
-from caffe.weight_files import check_folder, write_whole
 
 FLAGS = Flags(
     "compute_image_mean",
@@ -70,7 +70,7 @@ def compute(words: list[str], values) -> int:
         channels, height, width = mean.shape
         blob = caffe_pb2.BlobProto(num=1, channels=channels, height=height, width=width, data=mean.ravel())
         glog.info("compute_image_mean.cpp:108", f"Write to {words[1]}")
-        write_whole(words[1], blob.SerializeToString())
+        write_atomic(words[1], blob.SerializeToString())
     glog.info("compute_image_mean.cpp:114", f"Number of channels: {len(mean)}")
     for channel, value in enumerate(mean.mean((1, 2))):
         glog.info("compute_image_mean.cpp:119", f"mean_value channel [{channel}]: {value:g}")

@@ -13,13 +13,14 @@ from itertools import chain, islice
 import cv2
 import numpy as np
 
-from caffe import exif, glog
+from caffe import glog
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
-from caffe.datasource import read_list
-from caffe.prefetch import workers
+from caffe.data import exif
+from caffe.data.databases import read_list
+from caffe.data.prefetch import workers
+from caffe.data.transformer import DECODE_FLAGS, channels_first, decode
 from caffe.proto import caffe_pb2
-from caffe.transformer import DECODE_FLAGS, channels_first, decode
 
 FLAGS = Flags(
     "convert_imageset",

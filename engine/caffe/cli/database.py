@@ -11,8 +11,8 @@ from pathlib import Path
 import lmdb
 
 from caffe import glog
+from caffe.atomic_files import check_folder
 from caffe.proto import caffe_pb2
-from caffe.weight_files import check_folder
 
 BATCH = 1000  # records of one transaction, as BVLC's tools
 _FIRST_MAP = 10 << 20  # bytes; doubled whenever it is full

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 import caffe
+from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import run
 from caffe.cli.images import add_flags, check_files, steps, use_device
-from caffe.weight_files import check_folder, write_whole
 
 COORD_COLS = ["ymin", "xmin", "ymax", "xmax"]
 
@@ -54,7 +54,7 @@ def _save(path: str, detections: list[dict]) -> None:
         writer.writerow(["filename", *COORD_COLS, *classes])
         for one in detections:
             writer.writerow([one["filename"], *one["window"], *np.ravel(one["prediction"]).tolist()])
-        write_whole(path, text.getvalue().encode())
+        write_atomic(path, text.getvalue().encode())
         return
     import pandas
 

@@ -134,7 +134,7 @@ def _torch() -> list[str]:
 
 
 def _kernels() -> str:
-    from caffe import kernels
+    from caffe.cpu import kernels
 
     built = kernels.library_file().name if kernels.LIBRARY is not None else "not built: slower"
     return f"  {'kernels.c':24} {built:32} convolution, pooling and LRN on a CPU"

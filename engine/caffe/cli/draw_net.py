@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from caffe import draw
+from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import add_proto, run
 from caffe.proto import caffe_pb2, text
-from caffe.weight_files import check_folder, write_whole
 
 PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST, "ALL": None}
 
@@ -19,7 +19,7 @@ def _draw(args: argparse.Namespace) -> None:
     ext = draw.file_type(args.output_image_file)
     picture = draw.draw_net(net, args.rankdir, ext, PHASES[args.phase], args.display_lrm)
     print(f"Drawing net to {args.output_image_file}")
-    write_whole(args.output_image_file, picture)
+    write_atomic(args.output_image_file, picture)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import show_errors
 from caffe.cli.training_log import LOSS, Log, timed_lines
-from caffe.weight_files import check_folder, write_whole
 
 TEST_HEADER = "#Iters Seconds TestAccuracy TestLoss"
 TRAIN_HEADER = "#Iters Seconds TrainingLoss LearningRate"
@@ -47,7 +47,7 @@ def _parse(words: list[str]) -> int:
         return 0
     name = Path(words[0]).name
     for header, rows, kind in zip((TEST_HEADER, TRAIN_HEADER), tables(Log(words[0])), ("test", "train"), strict=True):
-        write_whole(f"{name}.{kind}", _aligned(header, rows))
+        write_atomic(f"{name}.{kind}", _aligned(header, rows))
     return 0
 
 
@@ -57,7 +57,7 @@ def _extract(words: list[str]) -> int:
         return 1
     check_folder(words[1])
     lines = [f"{seconds:f}\n" for seconds, line in timed_lines(words[0]) if seconds is not None and "Iteration" in line]
-    write_whole(words[1], "".join(lines).encode())
+    write_atomic(words[1], "".join(lines).encode())
     return 0
 
 

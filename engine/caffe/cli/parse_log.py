@@ -8,9 +8,9 @@ import io
 import sys
 from pathlib import Path
 
+from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import run
 from caffe.cli.training_log import Log, Row
-from caffe.weight_files import check_folder, write_whole
 
 
 def write_csv(path: Path, rows: list[Row], delimiter: str, verbose: bool) -> None:
@@ -23,7 +23,7 @@ def write_csv(path: Path, rows: list[Row], delimiter: str, verbose: bool) -> Non
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), delimiter=delimiter)
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    write_atomic(path, text.getvalue().encode())
     if verbose:
         print(f"Wrote {path}")
 

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from caffe.atomic_files import check_folder
 from caffe.cli.arguments import run
 from caffe.cli.training_log import LOSS, Log, Row
-from caffe.weight_files import check_folder
 
 # BVLC's chart types
 CHARTS = [

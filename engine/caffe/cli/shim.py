@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from caffe.atomic_files import write_atomic
 from caffe.cli.commands import COMMANDS, SCRIPTS
-from caffe.weight_files import write_whole
 
 MARK = "# written by `caffe shim`"
 MEAN = Path("python", "caffe", "imagenet", "ilsvrc_2012_mean.npy")
@@ -77,7 +77,7 @@ def write(root: Path, mean: str | None = None) -> Result:
             result.left.append((path, reason))
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        write_atomic(path, content)
         path.chmod(0o755 if content.startswith(b"#!") else 0o644)
         result.written.append(path)
     if mean is None and not (root / MEAN).exists():

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from google.protobuf.message import Message
 
 from caffe import glog
+from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.flags import Flags, run
 from caffe.proto import byte_strings, caffe_pb2, text
 from caffe.proto.upgrade import net_needs_upgrade, upgrade_net_fully, upgrade_solver_type
-from caffe.weight_files import check_folder, write_whole
 
 
 def _solver_needs_upgrade(param: caffe_pb2.SolverParameter) -> bool:
@@ -53,7 +53,7 @@ def _command(
         glog.error(f"{name}.cpp:43", f"File already in latest proto format: {source}")
     written = byte_strings.serialize(message) if binary else text.to_text(message).encode()
     check_folder(target)
-    write_whole(target, written)
+    write_atomic(target, written)
     glog.info(f"{name}.cpp:{line}", f"Wrote upgraded {noun} {form} proto to {target}")
     return status
 

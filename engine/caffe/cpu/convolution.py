@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from caffe import kernels, winograd
-from caffe.batch_parts import COPIED, parts
+from caffe.cpu import kernels, winograd
+from caffe.cpu.parts import COPIED, parts
 
 POSITIONS = 64  # of a top, below which its matrices are too narrow to be faster than oneDNN
 

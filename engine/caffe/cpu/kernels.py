@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch  # first: it brings the OpenMP library whose threads the kernels use
 
-from caffe.kernels_file import library_file
+from caffe.cpu.library_file import library_file
 
 WIDEST = 1024  # values in a row, its padding included, that the kernels have room for
 MOST_CHANNELS = 4096  # of LRN

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from caffe import kernels
+from caffe.cpu import kernels
 
 # What was measured on 2 cores (Zen 3): with fewer channels, smaller maps or fewer tiles the transforms cost as much as
 # the products that they save.

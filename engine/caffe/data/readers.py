@@ -10,10 +10,19 @@ import cv2
 import numpy as np
 import torch
 
-from caffe import device, exif, glog
-from caffe.datasource import Database, read_list
+from caffe import device, glog
+from caffe.data import exif
+from caffe.data.databases import Database, read_list
+from caffe.data.transformer import (
+    DECODE_FLAGS,
+    DataTransformer,
+    Source,
+    channels_first,
+    datum_image,
+    decode,
+    parse_datum,
+)
 from caffe.proto import byte_strings, caffe_pb2
-from caffe.transformer import DECODE_FLAGS, DataTransformer, Source, channels_first, datum_image, decode, parse_datum
 
 _turned: set[str] = set()  # databases of which a turned picture has been reported
 Label = int | list[int]  # of one image: a class, or a vector

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from google.protobuf.message import DecodeError
 
-from caffe import device, exif, glog, upload
+from caffe import device, glog
 from caffe.blob import floats, proto_shape
-from caffe.prefetch import workers
+from caffe.data import exif, upload
+from caffe.data.prefetch import workers
 from caffe.proto import caffe_pb2, kinds
 from caffe.proto.text import read_binary
 

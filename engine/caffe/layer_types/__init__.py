@@ -1,4 +1,7 @@
-"""Caffe's layer types, one module a family. Importing this package registers them all."""
+"""Caffe's layer types, one module a family. Importing this package registers them all.
+
+The name `caffe.layers` is pycaffe's: NetSpec's factory of layers.
+"""
 
 import importlib
 import pkgutil

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from caffe import device, fillers, glog, precision
 from caffe.blob import Blob
-from caffe.image_convolution import Convolve
+from caffe.cpu.convolution import Convolve
 from caffe.layer import Layer, register
 
 

@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from caffe import fillers, glog, parallel, upload
+from caffe import fillers, glog, parallel
 from caffe.blob import Blob
-from caffe.datasource import Database
+from caffe.data import upload
+from caffe.data.databases import Database
+from caffe.data.prefetch import Prefetcher
+from caffe.data.readers import Batches, DatumReader, ListReader, Reader
+from caffe.data.transformer import DataTransformer, size
 from caffe.layer import Layer, register
-from caffe.prefetch import Prefetcher
 from caffe.proto import caffe_pb2
-from caffe.readers import Batches, DatumReader, ListReader, Reader
-from caffe.transformer import DataTransformer, size
 
 
 class SourceLayer(Layer):

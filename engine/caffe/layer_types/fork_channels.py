@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffe.layer import Layer, register
-from caffe.layers.convolution import Convolution
+from caffe.layer_types.convolution import Convolution
 
 
 @register("DepthwiseConvolution")

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe import device, glog, parallel, upload
+from caffe import device, glog, parallel
+from caffe.atomic_files import write_atomic_hdf5
 from caffe.blob import Blob
+from caffe.data import upload
 from caffe.layer import Layer, register
-from caffe.layers.data import SourceLayer
+from caffe.layer_types.data import SourceLayer
 from caffe.proto import byte_strings, caffe_pb2
-from caffe.weight_files import write_whole_hdf5
 
 if TYPE_CHECKING:
     import h5py
@@ -189,7 +190,7 @@ class HDF5Output(Layer):
 
     def _write(self, fill) -> None:
         try:
-            write_whole_hdf5(self.path, fill)
+            write_atomic_hdf5(self.path, fill)
         except OSError as error:
             self.check(False, f"Failed to open HDF5 file {self.path!r} for writing: {_reason(error)}")
 

@@ -8,7 +8,7 @@ import torch
 
 from caffe.blob import Blob
 from caffe.layer import LossLayer, register
-from caffe.layers.loss import check_label_count, classes_of, normalizer
+from caffe.layer_types.loss import check_label_count, classes_of, normalizer
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_binary
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from caffe.layer import LossLayer, register
-from caffe.layers.loss import classes_of
+from caffe.layer_types.loss import classes_of
 from caffe.proto import caffe_pb2
 
 L2 = caffe_pb2.HingeLossParameter.Norm.Value("L2")

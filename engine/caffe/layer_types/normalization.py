@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from caffe import fillers, glog, kernels
-from caffe.batch_parts import by_parts
+from caffe import fillers, glog
 from caffe.blob import Blob
+from caffe.cpu import kernels
+from caffe.cpu.parts import by_parts
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 

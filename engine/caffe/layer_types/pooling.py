@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import caffe.device
-from caffe import kernels
-from caffe.batch_parts import by_parts, parts
+from caffe.cpu import kernels
+from caffe.cpu.parts import by_parts, parts
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 

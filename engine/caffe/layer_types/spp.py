@@ -6,7 +6,7 @@ import torch
 
 from caffe.blob import Blob
 from caffe.layer import Layer, register
-from caffe.layers.pooling import Pooling
+from caffe.layer_types.pooling import Pooling
 from caffe.proto import caffe_pb2
 
 

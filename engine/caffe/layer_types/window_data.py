@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import torch
 
-from caffe import device, glog, upload
+from caffe import device, glog
 from caffe.blob import Blob
+from caffe.data import upload
+from caffe.data.prefetch import workers
+from caffe.data.transformer import DataTransformer, decode
 from caffe.layer import register
-from caffe.layers.data import PrefetchingLayer
-from caffe.prefetch import workers
+from caffe.layer_types.data import PrefetchingLayer
 from caffe.proto import byte_strings, caffe_pb2
-from caffe.transformer import DataTransformer, decode
 
 FIELDS = ("class", "overlap", "x1", "y1", "x2", "y2")  # of a window
 

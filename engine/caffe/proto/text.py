@@ -13,6 +13,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
 from caffe.proto import byte_strings, caffe_pb2, forks, kinds, text_parser
+from caffe.proto.upgrade import upgrade_net, upgrade_solver
 
 _OWN_KINDS = {
     "NetParameter": ("a caffemodel",),
@@ -68,15 +69,11 @@ def read(path: str | Path, message: M) -> M:
 
 def read_net(path: str | Path) -> caffe_pb2.NetParameter:
     """The NetParameter of a net prototxt, upgraded to the current form."""
-    from caffe.proto.upgrade import upgrade_net
-
     return upgrade_net(read(path, caffe_pb2.NetParameter()), str(path))
 
 
 def read_solver(path: str | Path) -> caffe_pb2.SolverParameter:
     """The SolverParameter of a solver prototxt, upgraded to the current form."""
-    from caffe.proto.upgrade import upgrade_solver
-
     return upgrade_solver(read(path, caffe_pb2.SolverParameter()), str(path))
 
 

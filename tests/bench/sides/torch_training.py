@@ -54,7 +54,7 @@ class EngineConvolution(nn.Conv2d):
     def forward(self, x):
         from types import SimpleNamespace
 
-        from caffe.image_convolution import Convolve
+        from caffe.cpu.convolution import Convolve
 
         spaces = zip(x.shape[2:], self.kernel_size, self.stride, self.padding, strict=True)
         layer = SimpleNamespace(

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from caffe import batch_parts, image_convolution, kernels
-from caffe.layers import pooling
+from caffe.cpu import convolution, kernels, parts
+from caffe.layer_types import pooling
 
 LAYERS = {
     "convolution": 'type: "Convolution" convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad: 1 group: 2 }',
@@ -43,17 +43,17 @@ def test_parts_are_the_whole(name, rounds, monkeypatch):
     monkeypatch.setattr(kernels, "LIBRARY", None)  # it has parts of its own
     whole = run(LAYERS[name], rounds)
     seen = []
-    original = batch_parts.parts
+    original = parts.parts
 
-    def counted(batch, values=batch_parts.CACHED):
+    def counted(batch, values=parts.CACHED):
         found = list(original(batch, 2 * 4 * 9 * 8))  # two images
         seen.append(len(found))
         return iter(found)
 
-    monkeypatch.setattr(batch_parts, "parts", counted)
-    for module in (image_convolution, pooling):
+    monkeypatch.setattr(parts, "parts", counted)
+    for module in (convolution, pooling):
         monkeypatch.setattr(module, "parts", counted)
-    monkeypatch.setattr(image_convolution, "COPIED", 1)
+    monkeypatch.setattr(convolution, "COPIED", 1)
     parted = run(LAYERS[name], rounds)
     assert seen and max(seen) == 4, "seven images, two at a time"
     for one, other in zip(whole, parted, strict=True):
