@@ -22,31 +22,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, pairwise, product
 from pathlib import Path
 
-import baselines
 import matplotlib
-import report_plots
-import score_run
-import train
-from codes import write_whole
-from experiment import (
-    LENGTHS,
-    MEASURED,
-    markdown,
-    mean_and_spread,
-    measure,
-    quoted,
-    ranks,
-    terminal,
-    write_csv,
-    write_page,
-    write_text,
-)
+import net
+from dhn.experiments import baselines, scored_run
+from dhn.experiments.measure import LENGTHS, MEASURED, mean_and_spread, measure, quoted, ranks
+from dhn.files import read_json, write_csv, write_json, write_text, write_whole
+from dhn.pages import plots as report_plots
+from dhn.pages.page import markdown, terminal, write_page
+from dhn.progress import console
+from dhn.published import method, title
+from dhn.runs import command_line, training
+from dhn.runs.folder import ROOT, Run, RunError, overlap
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from progress import console
-from published import method, title
-from run_folder import ROOT, Run, RunError, overlap, read_json, write_json
-from train import net
 
 ORDER = ("DHN-B", "DHN", "DHN-Q", "DHN-E", "ITQ")  # the paper's, best first; the first two may be equal
 SEEDS = (1, 2, 3)
@@ -62,8 +50,8 @@ def cell(run: Run, weights: str | None, gpu: int | None, folder: Path) -> dict:
     """
     real = run.variant == "dhn_b"
     trained = Run(run.dataset, "dhn" if real else run.variant, run.bits, run.root, run.net, run.seed)
-    train.train(trained, weights=weights, gpu=gpu)
-    score_run.score(trained, gpu)
+    training.train(trained, weights=weights, gpu=gpu)
+    scored_run.score(trained, gpu)
     made = {"weights": trained.record()["weights_sha256"], "split": trained.record()["split"], "real": real}
     kept = folder / "cells" / f"{run.name}.json"
     try:
@@ -261,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.variant, options.seed = "dhn", 1
-        first = train.run_of(argparse.Namespace(**{**vars(options), "bits": options.bits[0]}))
+        first = command_line.run_of(argparse.Namespace(**{**vars(options), "bits": options.bits[0]}))
         chosen = product(options.seeds, options.bits, options.variants)  # a whole table of one seed comes first
         runs = [Run(first.dataset, variant, bits, ROOT, first.net, seed) for seed, bits, variant in chosen]
         folder = ROOT / "runs" / (f"{first.dataset}-ablation" + (f"-{first.net}" if first.net else ""))

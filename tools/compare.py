@@ -21,12 +21,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import published
-from experiment import LENGTHS, terminal, write_csv, write_page
-from progress import console
-from run_folder import ROOT, write_json
-from scored_runs import Scored, Setting, read_runs
-from train import net
+import net
+from dhn import published
+from dhn.experiments.measure import LENGTHS
+from dhn.experiments.run_table import Scored, Setting, read_runs
+from dhn.files import write_csv, write_json
+from dhn.pages.page import terminal, write_page
+from dhn.progress import console
+from dhn.runs.folder import ROOT
 
 ORDER = ["DHN", "DHN-B", "DHN-Q", "DHN-E", "ITQ-CCA", "ITQ", "SH", "LSH"]  # of methods that can be run here
 ABREAST = 4  # lengths that a terminal has room for beside each other

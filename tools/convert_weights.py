@@ -33,8 +33,8 @@ from caffe.atomic_files import write_atomic
 from caffe.export import save_state_dict
 from caffe.proto import caffe_pb2
 from caffe.proto.text import to_text
-from progress import console
-from weights_report import quiet, show
+from dhn.progress import console
+from dhn.weights.report import quiet, show
 
 # torchvision's names -> ours, and the shapes: of the last one the number of outputs is free
 TORCHVISION = {

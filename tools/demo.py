@@ -12,18 +12,18 @@ import sys
 import time
 
 import get_data
-import score_run
-import splits
-import train
-from progress import console
+from dhn.datasets import splits
+from dhn.experiments import scored_run
+from dhn.progress import console
+from dhn.runs import command_line, training
+from dhn.runs.folder import RunError
 from rich import box
 from rich.table import Table
-from run_folder import RunError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = train.run_parser("Everything once: data, training, codes, scores.").parse_args(arguments)
+    options = command_line.run_parser("Everything once: data, training, codes, scores.").parse_args(arguments)
     seconds = Table("step", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
     seconds.add_column("seconds", justify="right")
 
@@ -37,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     if status := timed("data", lambda: get_data.main([options.dataset])):
         return status
     try:
-        run = train.run_of(options)
-        timed("training", lambda: train.train(run, gpu=options.gpu))
-        timed("codes and scores", lambda: score_run.score(run, options.gpu))
+        run = command_line.run_of(options)
+        timed("training", lambda: training.train(run, gpu=options.gpu))
+        timed("codes and scores", lambda: scored_run.score(run, options.gpu))
     except (RunError, splits.SplitError, ValueError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -9,7 +9,7 @@ the test data layer of the net that was trained does it: its settings are read f
 deploy net (or from --like), and an option given here goes before them. Number of channels, height and width are those
 of the deploy net's input: grey or colour follows from the channels, larger images are cropped in their centre.
 
---classifier prepares the images as the authors' prediction scripts do instead (tools/classifier_codes.py): resized to
+--classifier prepares the images as the authors' prediction scripts do instead (tools/dhn/codes/classifier.py): resized to
 256x256, per-channel mean of --mean-file (BVLC's ilsvrc_2012_mean.npy) or --mean-value, the centre crop or the mean over
 ten crops, in --workers processes.
 
@@ -29,9 +29,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))  # to read data as training does
 
-import classifier_codes
-import code_sources
-import codes
+from dhn.codes import classifier as classifier_codes
+from dhn.codes import files as codes
+from dhn.codes import sources as code_sources
 
 # what a test data layer says of an image, besides its crop; upright: False where it does not look at the orientation
 PREPARED = ("resize", "gray", "upright", "mean_value", "mean_file", "scale")
@@ -202,7 +202,7 @@ def main(arguments: list | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     import caffe  # after GLOG_minloglevel is set
-    from progress import console
+    from dhn.progress import console
 
     if options.gpu is None:
         caffe.set_mode_cpu()
@@ -246,7 +246,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_classifier(options: argparse.Namespace) -> int:
-    from progress import console
+    from dhn.progress import console
 
     workers = options.workers or 1
     mean = options.mean_value or classifier_codes.channel_mean(options.mean_file)
@@ -263,7 +263,7 @@ def _run_classifier(options: argparse.Namespace) -> int:
 
 def _save(options: argparse.Namespace, source, work) -> int:
     """Run work(advance) under a progress bar and save the codes and labels it gives."""
-    from progress import console, counter
+    from dhn.progress import console, counter
 
     began = time.monotonic()
     with counter() as bar:

@@ -22,10 +22,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))
 
 import image_lists
-from codes import write_whole
-from image_set import Folder
-from progress import printable
-from splits import list_text
+from dhn.datasets.image_set import Folder
+from dhn.datasets.splits import list_text
+from dhn.files import write_whole
+from dhn.progress import printable
 
 Lines = tuple[list[str], list[list[int]]]  # paths, labels
 

@@ -7,7 +7,7 @@
 A codes file is an .npz (as tools/extract_codes.py writes it), .mat or .h5 with the arrays codes and labels, an array
 of it (FILE:VARIABLE), an .npy, or a .txt or .csv with a row a line; codes and labels may be in files of their own.
 Codes are signs around 0 unless --codes says what they are; labels are label vectors of 0 and 1, or class numbers
-where that is unambiguous or --labels says so, -1 for unknown (tools/codes.py, python_layers/labels.py).
+where that is unambiguous or --labels says so, -1 for unknown (tools/dhn/codes/files.py, python_layers/labels.py).
 
 With --json the scores are printed as JSON, with --metrics they are also written to a file, of this form: the scores
 of the first protocol, then `variant`, `seed`, `weights_sha256` (each null if not given) and `versions`, and under
@@ -25,10 +25,12 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-import codes
 import numpy as np
-from download import sha256
-from retrieval import PROTOCOLS, score
+from dhn import files
+from dhn.codes import array_files
+from dhn.codes import files as codes
+from dhn.files import sha256
+from dhn.scoring.retrieval import PROTOCOLS, score
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -55,7 +57,7 @@ def score_files(
     codes_are, labels_are: what they are declared to be, see codes.read.
 
     Each result also has `read_as`: {codes, labels}, what they were taken for, and among its `notes` a sentence on each
-    file that was not read plainly. Raises codes.CodesError for files that cannot be used or do not fit each other.
+    file that was not read plainly. Raises array_files.CodesError for files that cannot be used or do not fit each other.
     """
     sides = (
         codes.read(query, query_labels, codes_are, labels_are),
@@ -94,7 +96,7 @@ def metrics(scores: Sequence[dict], weights: str | os.PathLike | None = None, **
 def write_metrics(path: str | os.PathLike, scores: Sequence[dict], **extra) -> None:
     """Write `metrics(scores, **extra)` as JSON, whole or not at all."""
     text = json.dumps(metrics(scores, **extra), indent=2, allow_nan=False) + "\n"
-    codes.write_whole(path, lambda stream: stream.write(text.encode()))
+    files.write_whole(path, lambda stream: stream.write(text.encode()))
 
 
 def tables(scores: Sequence[dict]) -> list[Table]:

@@ -28,18 +28,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import lmdb
+import net
 import numpy as np
-import splits
-import train
 from caffe.proto import caffe_pb2
-from create_lmdb import LmdbError
-from download import sha256
-from experiment import MEASURED, measure, quoted, terminal, write_csv, write_text
+from dhn.codes.of_run import extract
+from dhn.datasets import splits
+from dhn.datasets.lmdb_records import LmdbError
+from dhn.experiments.measure import MEASURED, measure, quoted
+from dhn.files import sha256, write_csv, write_json, write_text
+from dhn.pages.page import terminal
+from dhn.progress import console
+from dhn.runs import training
+from dhn.runs.command_line import run_of, run_parser
+from dhn.runs.folder import Run, RunError
 from google.protobuf import text_format
-from progress import console
-from run_folder import Run, RunError, write_json
-from score_run import extract
-from train import net, run_of, run_parser
 
 HELD_OUT = 0.1  # of the training images, for each of validation queries and their database
 GRIDS = {
@@ -137,7 +139,7 @@ def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) 
 
 def trial_texts(trial: Trial) -> dict[str, str]:
     """A cell's prototxt files: those of the recipe, with the cell's data, learning rate and lambda."""
-    texts = train.net_texts(trial)
+    texts = training.net_texts(trial)
     counts = json.loads((trial.data / "split.json").read_text())["counts"]
     message = text_format.Parse(texts["train_val.prototxt"], caffe_pb2.NetParameter())
     for layer in message.layer:
@@ -168,7 +170,7 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
     """
     kept = trial.folder / "trial.json"
     trial.folder.mkdir(parents=True, exist_ok=True)
-    train.write_nets(trial, trial_texts(trial))
+    training.write_nets(trial, trial_texts(trial))
     recipe = trial.recipe(sha256(Path(weights)) if weights else None)
     try:
         facts = json.loads(kept.read_text())
@@ -177,7 +179,7 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
             return {key: facts[key] for key in MEASURED}
     except (OSError, ValueError, KeyError):
         pass
-    train.train(trial, weights=weights, gpu=gpu, texts=trial_texts)
+    training.train(trial, weights=weights, gpu=gpu, texts=trial_texts)
     extract(trial, gpu)
     facts = measure(trial.folder, trial.variant == "dhn_b", None)
     write_json(kept, {**facts, "recipe": recipe})
@@ -245,7 +247,7 @@ def tune(
     hold_out(run, trial_of(rate, penalty).data)
     if weights is None and net.recipe(run.dataset, run.net).pretraining:
         first = Trial(variant=net.PRETRAINING, bits=0, **shared)  # it sees no held-out image either
-        train.train(first, gpu=gpu, texts=trial_texts)
+        training.train(first, gpu=gpu, texts=trial_texts)
         weights = str(first.weights())
 
     def once(trial: Trial) -> dict:

@@ -195,7 +195,7 @@ def test_a_net_has_its_batch_and_loses_nothing_but_its_losses():
 
 
 def test_the_authors_computation_agrees_with_the_scorer():
-    import retrieval
+    from dhn.scoring import retrieval
 
     (codes, labels), (database, database_labels) = scoring.draw(20, 12, 5, 1), scoring.draw(400, 12, 5, 2)
     real = [each.astype(np.float64) for each in (codes, database)]

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import splits
-from download import sha256
-from run_folder import write_json
+from dhn.datasets import splits
+from dhn.files import sha256, write_json
 
 spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
 browser = importlib.util.module_from_spec(spec)

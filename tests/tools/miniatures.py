@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import recipes
+from dhn.datasets import recipes
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 import ablation
-import codes
 import numpy as np
 import pytest
-from experiment import MEASURED, measure, quoted
-from run_folder import Run, RunError, write_json
+from dhn.codes import files as codes
+from dhn.experiments.measure import MEASURED, measure, quoted
+from dhn.files import write_json
+from dhn.runs.folder import Run, RunError
 
 
 def row(variant: str, bits: int, value: float | None, seed: int = 1) -> dict:

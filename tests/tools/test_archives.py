@@ -6,8 +6,8 @@ import io
 import tarfile
 import zipfile
 
-import archives
 import pytest
+from dhn.datasets import archives
 
 MEMBERS = {"top/a.txt": b"first", "top/deep/b.txt": b"second", "top/c.bin": bytes(1000)}
 

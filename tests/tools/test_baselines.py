@@ -6,18 +6,19 @@ import csv
 import json
 from pathlib import Path
 
-import baselines
+import baselines as baselines_command
 import caffe
-import codes
 import lmdb
 import numpy as np
 import pytest
-import splits
 from caffe.proto import caffe_pb2
-from classic_hashing import METHODS, BitsError
-from download import sha256
-from experiment import measure
-from run_folder import Run, RunError, write_json
+from dhn.codes import files as codes
+from dhn.datasets import splits
+from dhn.experiments import baselines
+from dhn.experiments.classic_hashing import METHODS, BitsError
+from dhn.experiments.measure import measure
+from dhn.files import sha256, write_json
+from dhn.runs.folder import Run, RunError
 
 COUNTS = {"train": 60, "query": 12, "database": 80}
 NET = """
@@ -147,7 +148,7 @@ def test_what_is_missing_is_named(root, capsys):
     (root / "data/shapes/database.txt").write_text("60 0\n")
     with pytest.raises(splits.SplitError):
         baselines.opened("shapes", root=root)
-    assert baselines.main(["nowhere"]) == 1
+    assert baselines_command.main(["nowhere"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("baselines: there is no data set 'nowhere'") and said.count("\n") == 1
 
@@ -163,7 +164,7 @@ def test_the_command_writes_a_table(root, monkeypatch, capsys):
     split = {"overlap": {"query_in_database": 7}}
     monkeypatch.setattr(baselines, "opened", lambda *_: (None, {"split": split}))
     monkeypatch.setattr(baselines, "baselines", lambda *_: rows)
-    assert baselines.main(["fashion_mnist"]) == 0
+    assert baselines_command.main(["fashion_mnist"]) == 0
     with open(root / "runs/fashion_mnist-baselines-pixels.csv", newline="") as stream:
         assert [row["map"] for row in csv.DictReader(stream)] == ["0.5", "0.9"]
     text = capsys.readouterr().out

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import classic_hashing as hashing
 import numpy as np
 import pytest
+from dhn.experiments import classic_hashing as hashing
 
 BITS = 6
 

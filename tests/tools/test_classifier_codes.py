@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import caffe
-import classifier_codes
-import codes
 import cv2
 import extract_codes
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
+from dhn.codes import classifier as classifier_codes
+from dhn.codes import files as codes
 
 DEPLOY = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 10 dim: 3 dim: 227 dim: 227 } } }

@@ -10,11 +10,11 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-import retrieval
 import scipy.io
 import scipy.sparse
-import score_map
-from code_files import CodesError
+from dhn.codes.array_files import CodesError
+from dhn.experiments import metrics
+from dhn.scoring import retrieval
 
 CLASSES, BITS = 4, 16
 
@@ -74,7 +74,7 @@ def test_codes_and_labels_in_one_file(tmp_path, write, suffix):
     for side, (values, classes) in SIDES.items():
         files.append(str(tmp_path / f"{side}.{suffix}"))
         write(files[-1], codes=values, labels=(classes + 1)[:, None])
-    scores = score_map.score_files(*files)[0]
+    scores = metrics.score_files(*files)[0]
     assert scores["map"] == TRUTH
     assert scores["read_as"] == {"codes": "sign", "labels": f"class numbers, {CLASSES} classes"}
 
@@ -88,16 +88,16 @@ def test_arrays_of_any_name_in_one_file(tmp_path, write):
     (query, _), (database, _) = SIDES.values()
     logical = VECTORS["query"] == 1  # MATLAB has logical arrays
     write(path, qB=query >= 0, rB=database >= 0, qL=logical, rL=VECTORS["database"], **more)
-    scores = score_map.score_files(
+    scores = metrics.score_files(
         f"{path}:qB", f"{path}:rB", query_labels=f"{path}:qL", database_labels=f"{path}:rL", codes_are="01"
     )[0]
     assert scores["map"] == TRUTH
     with pytest.raises(CodesError, match=r"expected the array B, found .*qL.*"):
-        score_map.score_files(f"{path}:B", path, query_labels=f"{path}:qL")
+        metrics.score_files(f"{path}:B", path, query_labels=f"{path}:qL")
     with pytest.raises(CodesError, match="found qB alone; name the file of its labels with --query-labels"):
-        score_map.score_files(f"{path}:qB", f"{path}:rB")
+        metrics.score_files(f"{path}:qB", f"{path}:rB")
     with pytest.raises(CodesError, match="name others as FILE:VARIABLE"):
-        score_map.score_files(path, path)
+        metrics.score_files(path, path)
 
 
 def test_codes_and_labels_in_files_of_their_own(tmp_path):
@@ -118,19 +118,19 @@ def test_codes_and_labels_in_files_of_their_own(tmp_path):
     for codes_file in codes_of:
         for labels_file in labels_of:
             query, query_labels = (str(path).replace("database", "query") for path in (codes_file, labels_file))
-            scores = score_map.score_files(
+            scores = metrics.score_files(
                 query, str(codes_file), query_labels=query_labels, database_labels=str(labels_file)
             )[0]
             assert scores["map"] == TRUTH, (codes_file.name, labels_file.name)
             classes = labels_file.suffix in (".txt", ".mat")
             assert scores["read_as"]["labels"] == (f"class numbers, {CLASSES} classes" if classes else "label vectors")
     with pytest.raises(CodesError, match=r"query.npy: expected the arrays codes and labels, found a single array"):
-        score_map.score_files(str(tmp_path / "query.npy"), str(tmp_path / "database.npy"))
+        metrics.score_files(str(tmp_path / "query.npy"), str(tmp_path / "database.npy"))
 
 
 def refusal(path, labels=None):
     with pytest.raises(CodesError) as error:
-        score_map.score_files(str(path), str(path), query_labels=labels, database_labels=labels)
+        metrics.score_files(str(path), str(path), query_labels=labels, database_labels=labels)
     message = str(error.value)
     assert message.count("\n") == 0 and "pickle=" not in message and "header_size" not in message
     return message
@@ -276,4 +276,4 @@ def test_paths_that_are_no_files(tmp_path):
     )
     values, labels = SIDES["query"][0], VECTORS["query"]
     np.savez(tmp_path / "a:b.npz", codes=values, labels=labels)  # a colon in a file's name
-    assert score_map.score_files(*[str(tmp_path / "a:b.npz")] * 2)[0]["queries"] == len(values)
+    assert metrics.score_files(*[str(tmp_path / "a:b.npz")] * 2)[0]["queries"] == len(values)

@@ -6,8 +6,6 @@ import importlib.util
 from pathlib import Path
 
 import caffe
-import classifier_codes
-import codes
 import create_lmdb
 import cv2
 import extract_codes
@@ -15,6 +13,8 @@ import lmdb
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
+from dhn.codes import classifier as classifier_codes
+from dhn.codes import files as codes
 
 spec = importlib.util.spec_from_file_location(
     "picture_table", Path(__file__).resolve().parents[1] / "python_layers" / "picture_table.py"

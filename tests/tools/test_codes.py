@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import codes
 import numpy as np
 import pytest
-import retrieval
-import score_map
+from dhn.codes import array_files
+from dhn.codes import files as codes
+from dhn.experiments import metrics
+from dhn.scoring import retrieval
 
 CLASSES, BITS = 10, 24
 COUNTS = {"query": 20, "database": 150}
@@ -37,7 +38,7 @@ def score(folder, codes_of=lambda values: values, labels_of=one_hot, **declared)
     """Scores of both sides, each stored as `codes_of` and `labels_of` make it."""
     for side, (values, classes) in SIDES.items():
         np.savez(folder / f"{side}.npz", codes=codes_of(values), labels=labels_of(classes))
-    return score_map.score_files(*(str(folder / f"{side}.npz") for side in SIDES), **declared)[0]
+    return metrics.score_files(*(str(folder / f"{side}.npz") for side in SIDES), **declared)[0]
 
 
 @pytest.mark.parametrize(
@@ -85,13 +86,13 @@ def test_a_column_of_0_and_1_is_what_it_is_declared_to_be(tmp_path):
     def column(classes):
         return classes[:, None] % 2
 
-    with pytest.raises(codes.CodesError, match="declare `classes` or `vectors` with --labels"):
+    with pytest.raises(array_files.CodesError, match="declare `classes` or `vectors` with --labels"):
         score(tmp_path, labels_of=column)
     arrays = {side: (values, classes % 2) for side, (values, classes) in SIDES.items()}
     for declared, vectors in (("classes", lambda c: np.eye(2)[c]), ("vectors", lambda c: c[:, None])):
         expected = retrieval.score(*(part for v, c in arrays.values() for part in (v, vectors(c))))["map"]
         assert score(tmp_path, labels_of=column, labels_are=declared)["map"] == expected
-    with pytest.raises(codes.CodesError, match="labels are declared vectors or classes, found 'numbers'"):
+    with pytest.raises(array_files.CodesError, match="labels are declared vectors or classes, found 'numbers'"):
         score(tmp_path, labels_are="numbers")
 
 
@@ -118,7 +119,7 @@ def test_class_numbers_of_both_sides_get_the_same_columns(tmp_path):
     few[3] = -1
     np.savez(tmp_path / "query.npz", codes=values, labels=few)
     np.savez(tmp_path / "database.npz", codes=SIDES["database"][0], labels=SIDES["database"][1])
-    scores = score_map.score_files(*(str(tmp_path / f"{side}.npz") for side in SIDES))[0]
+    scores = metrics.score_files(*(str(tmp_path / f"{side}.npz") for side in SIDES))[0]
     kept = np.arange(len(few)) != 3
     expected = retrieval.score(values[kept], one_hot(few[kept]), SIDES["database"][0], one_hot(SIDES["database"][1]))
     assert (scores["map"], scores["queries_unlabelled"]) == (expected["map"], 1)
@@ -144,7 +145,7 @@ def bits(values):
     ids=["bool", "uint8", "float", "sigmoid", "shifted", "1 and 2", "packed", "packed int8", "packed float"],
 )
 def test_codes_that_are_no_signs_are_refused_and_read_rightly_once_declared(tmp_path, codes_of, codes_are):
-    with pytest.raises(codes.CodesError) as error:
+    with pytest.raises(array_files.CodesError) as error:
         score(tmp_path, codes_of)
     assert "query.npz" in str(error.value) and "--codes sign, 01, packed or threshold=T" in str(error.value)
     scores = score(tmp_path, codes_of, codes_are=codes_are)
@@ -165,7 +166,7 @@ def test_codes_that_are_no_signs_are_refused_and_read_rightly_once_declared(tmp_
     ids=["bits", "wrapped uint8", "wrapped uint16", "packed", "sigmoid"],
 )
 def test_the_refusal_says_what_the_codes_may_be(tmp_path, codes_of, hint):
-    with pytest.raises(codes.CodesError) as error:
+    with pytest.raises(array_files.CodesError) as error:
         score(tmp_path, codes_of)
     assert hint in str(error.value)
 
@@ -201,7 +202,7 @@ def test_signs_in_any_type_are_plain(tmp_path, codes_of):
     ],
 )
 def test_declarations_that_do_not_fit_are_refused(tmp_path, codes_of, codes_are, message):
-    with pytest.raises(codes.CodesError) as error:
+    with pytest.raises(array_files.CodesError) as error:
         score(tmp_path, codes_of, codes_are=codes_are)
     assert message in str(error.value)
 
@@ -210,7 +211,7 @@ def test_one_side_without_a_negative_code_is_refused_unless_declared(tmp_path):
     def one_sided(values):
         return np.abs(values) if len(values) == COUNTS["database"] else values
 
-    with pytest.raises(codes.CodesError, match=r"database.npz: no code is negative \(float32 \(150, 24\) of "):
+    with pytest.raises(array_files.CodesError, match=r"database.npz: no code is negative \(float32 \(150, 24\) of "):
         score(tmp_path, one_sided)
     scores = score(tmp_path, one_sided, codes_are="sign")
     assert scores["codes"]["database"]["positive_least"] == 1

@@ -7,8 +7,8 @@ import json
 
 import compare
 import pytest
-from run_folder import write_json
-from scored_runs import Setting, nearest, read_runs
+from dhn.experiments.run_table import Setting, nearest, read_runs
+from dhn.files import write_json
 
 SPLIT = {"split": "paper", "R": "all"}
 

@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-import weights_report
 from caffe.blob import Blob
 from caffe.cli.main import main as caffe_command
 from caffe.proto import caffe_pb2, text
-from get_weights import NETS
+from dhn.weights import report as weights_report
+from dhn.weights.releases import NETS
 
 
 class Size(NamedTuple):

@@ -17,7 +17,9 @@ import lmdb
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
-from image_source import SourceError, from_arrays, from_folder, from_list
+from dhn.datasets import lmdb_build, lmdb_records
+from dhn.datasets.image_files import SourceError
+from dhn.datasets.labelled_images import from_arrays, from_folder, from_list
 
 TOOLS = Path(create_lmdb.__file__).parent
 
@@ -46,7 +48,7 @@ def images(tmp_path) -> Path:
 
 def test_list_of_label_vectors(images, tmp_path, capsys):
     source = from_list(tmp_path / "list.txt", root=images)
-    assert create_lmdb.build(source, tmp_path / "lmdb") == (5, 0)
+    assert lmdb_build.build(source, tmp_path / "lmdb") == (5, 0)
     found = records(tmp_path / "lmdb")
     assert [key for key, _ in found] == [f"{i:08d}_{name}" for i, name in enumerate(source.names)]
     assert source.names[1] == "b c.png"
@@ -56,12 +58,12 @@ def test_list_of_label_vectors(images, tmp_path, capsys):
         assert (datum.channels, datum.height, datum.width, datum.encoded) == (3, 12, 16, False)
         assert datum.data == picture(index).transpose(2, 0, 1).tobytes()  # CHW, BGR
     assert "wrote 5 records" in capsys.readouterr().out
-    assert create_lmdb.check(tmp_path / "lmdb") == {"records": 5, "shapes": {(3, 12, 16): 5}, "labels": 3}
+    assert lmdb_records.check(tmp_path / "lmdb") == {"records": 5, "shapes": {(3, 12, 16): 5}, "labels": 3}
 
 
 def test_class_indices_become_one_hot(images, tmp_path):
     (tmp_path / "list.txt").write_text("a.png 2\n\nd.png 0\ne.png -1\n")
-    create_lmdb.build(from_list(tmp_path / "list.txt", root=images, classes=4), tmp_path / "lmdb")
+    lmdb_build.build(from_list(tmp_path / "list.txt", root=images, classes=4), tmp_path / "lmdb")
     found = [(datum.label, list(datum.float_data)) for _, datum in records(tmp_path / "lmdb")]
     assert found == [(2, [0, 0, 1, 0]), (0, [1, 0, 0, 0]), (-1, [-1, -1, -1, -1])]
 
@@ -70,8 +72,8 @@ def test_resize_gray_and_encodings(images, tmp_path):
     source = from_list(tmp_path / "list.txt", root=images)
     how = {"resize": (6, 8), "gray": True}
     for encode in ("raw", "png", "jpg"):
-        create_lmdb.build(source, tmp_path / encode, encode=encode, **how)
-        assert create_lmdb.check(tmp_path / encode)["shapes"] == {(1, 6, 8): 5}
+        lmdb_build.build(source, tmp_path / encode, encode=encode, **how)
+        assert lmdb_records.check(tmp_path / encode)["shapes"] == {(1, 6, 8): 5}
     expected = cv2.resize(cv2.imread(str(images / "a.png"), cv2.IMREAD_GRAYSCALE), (8, 6))
     assert records(tmp_path / "raw")[0][1].data == expected.tobytes()
     for encode, tolerance in (("png", 0), ("jpg", 60)):
@@ -82,14 +84,14 @@ def test_resize_gray_and_encodings(images, tmp_path):
 
 
 def test_a_file_of_the_wanted_encoding_is_stored_as_it_is(images, tmp_path):
-    create_lmdb.build(from_list(tmp_path / "list.txt", root=images), tmp_path / "lmdb", encode="png")
+    lmdb_build.build(from_list(tmp_path / "list.txt", root=images), tmp_path / "lmdb", encode="png")
     assert records(tmp_path / "lmdb")[0][1].data == (images / "a.png").read_bytes()
 
 
 def test_shuffle_is_seeded_and_keys_stay_in_order(images, tmp_path):
     source = from_list(tmp_path / "list.txt", root=images)
     for name, seed in (("one", 1), ("again", 1), ("two", 2)):
-        create_lmdb.build(source, tmp_path / name, shuffle=True, seed=seed)
+        lmdb_build.build(source, tmp_path / name, shuffle=True, seed=seed)
     one, again, two = (records(tmp_path / name) for name in ("one", "again", "two"))
     assert one == again and [key for key, _ in one] != [key for key, _ in two]
     assert [key[:8] for key, _ in one] == [f"{i:08d}" for i in range(5)]
@@ -100,7 +102,7 @@ def test_folder_per_class(tmp_path):
     for index, name in enumerate(("cat/1.png", "cat/2.png", "bird/x.png")):
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / "tree" / name), picture(index))
-    create_lmdb.build(from_folder(tmp_path / "tree"), tmp_path / "lmdb")
+    lmdb_build.build(from_folder(tmp_path / "tree"), tmp_path / "lmdb")
     found = [(key, list(datum.float_data)) for key, datum in records(tmp_path / "lmdb")]
     assert found == [("00000000_bird/x.png", [1, 0]), ("00000001_cat/1.png", [0, 1]), ("00000002_cat/2.png", [0, 1])]
     (tmp_path / "tree" / "dog").mkdir()
@@ -111,10 +113,10 @@ def test_folder_per_class(tmp_path):
 def test_arrays(tmp_path):
     colour = np.stack([picture(i) for i in range(3)])
     np.savez(tmp_path / "a.npz", images=colour, labels=np.array([1, 0, 1]))
-    create_lmdb.build(from_arrays(tmp_path / "a.npz"), tmp_path / "colour")
+    lmdb_build.build(from_arrays(tmp_path / "a.npz"), tmp_path / "colour")
     assert records(tmp_path / "colour")[0][1].data == colour[0, :, :, ::-1].transpose(2, 0, 1).tobytes()  # RGB to BGR
     np.savez(tmp_path / "g.npz", images=colour[..., 0], labels=np.eye(3, dtype=int))
-    create_lmdb.build(from_arrays(tmp_path / "g.npz"), tmp_path / "gray")
+    lmdb_build.build(from_arrays(tmp_path / "g.npz"), tmp_path / "gray")
     key, datum = records(tmp_path / "gray")[2]
     assert (key, datum.channels, datum.label, list(datum.float_data)) == ("00000002_2", 1, 2, [0, 0, 1])
     assert datum.data == colour[2, :, :, 0].tobytes()
@@ -123,7 +125,7 @@ def test_arrays(tmp_path):
 def test_list_of_rows_of_an_array(tmp_path):
     np.save(tmp_path / "images.npy", np.arange(4 * 6, dtype=np.uint8).reshape(4, 2, 3))
     (tmp_path / "list.txt").write_text("3 1\n0 0\n")
-    create_lmdb.build(from_list(tmp_path / "list.txt", images=tmp_path / "images.npy"), tmp_path / "lmdb")
+    lmdb_build.build(from_list(tmp_path / "list.txt", images=tmp_path / "images.npy"), tmp_path / "lmdb")
     assert [(key, list(datum.data)) for key, datum in records(tmp_path / "lmdb")] == [
         ("00000000_3", list(range(18, 24))),
         ("00000001_0", list(range(6))),
@@ -204,9 +206,9 @@ def test_the_map_grows(tmp_path, monkeypatch):
     monkeypatch.setattr(create_lmdb, "FIRST_MAP", 1 << 16)
     rng = np.random.RandomState(0)
     np.savez(tmp_path / "a.npz", images=rng.randint(0, 256, (300, 40, 40)).astype(np.uint8), labels=np.arange(300) % 7)
-    create_lmdb.build(from_arrays(tmp_path / "a.npz"), tmp_path / "lmdb")
+    lmdb_build.build(from_arrays(tmp_path / "a.npz"), tmp_path / "lmdb")
     assert (tmp_path / "lmdb" / "data.mdb").stat().st_size > 1 << 18
-    assert create_lmdb.check(tmp_path / "lmdb")["records"] == 300
+    assert lmdb_records.check(tmp_path / "lmdb")["records"] == 300
 
 
 def test_the_same_inputs_are_not_built_twice_and_others_are(images, tmp_path, capsys):
@@ -227,7 +229,7 @@ def test_the_same_inputs_are_not_built_twice_and_others_are(images, tmp_path, ca
     written.write_bytes(written.read_bytes()[:8192])  # cut short: built anew
     text, _ = run()
     assert "wrote 5 records" in text
-    assert create_lmdb.check(tmp_path / "lmdb")["records"] == 5
+    assert lmdb_records.check(tmp_path / "lmdb")["records"] == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "list.txt", "lmdb"]
 
 
@@ -240,16 +242,16 @@ def test_a_foreign_folder_is_left_alone(images, tmp_path, capsys):
 
 
 def test_check_finds_what_is_wrong(images, tmp_path):
-    create_lmdb.build(from_list(tmp_path / "list.txt", root=images), tmp_path / "lmdb")
+    lmdb_build.build(from_list(tmp_path / "list.txt", root=images), tmp_path / "lmdb")
     datum = records(tmp_path / "lmdb")[0][1]
 
     def with_record(key: bytes, value: bytes, message: str) -> None:
         with lmdb.open(str(tmp_path / "lmdb"), map_size=1 << 20) as environment:
             with environment.begin(write=True) as transaction:
                 transaction.put(key, value)
-            with pytest.raises(create_lmdb.LmdbError, match=message):
+            with pytest.raises(lmdb_records.LmdbError, match=message):
                 environment.close()
-                create_lmdb.check(tmp_path / "lmdb")
+                lmdb_records.check(tmp_path / "lmdb")
         with lmdb.open(str(tmp_path / "lmdb"), map_size=1 << 20) as environment, environment.begin(write=True) as t:
             t.delete(key)
 
@@ -265,8 +267,8 @@ def test_check_finds_what_is_wrong(images, tmp_path):
     bad = caffe_pb2.Datum.FromString(datum.SerializeToString())
     del bad.float_data[:]
     with_record(b"00000009_x", bad.SerializeToString(), "expected 3 labels as in the first record, found 0")
-    with pytest.raises(create_lmdb.LmdbError, match="expected an LMDB"):
-        create_lmdb.check(tmp_path / "images")
+    with pytest.raises(lmdb_records.LmdbError, match="expected an LMDB"):
+        lmdb_records.check(tmp_path / "images")
 
 
 def test_kill_9_leaves_no_lmdb_and_the_next_build_clears_up(tmp_path):
@@ -280,14 +282,14 @@ def test_kill_9_leaves_no_lmdb_and_the_next_build_clears_up(tmp_path):
         while not (partial / "data.mdb").exists() or (partial / "data.mdb").stat().st_size < 1 << 20:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.001)
-        with pytest.raises(create_lmdb.LmdbError, match="being built by another process"):
-            create_lmdb.build(from_arrays(tmp_path / "a.npz"), tmp_path / "lmdb")
+        with pytest.raises(lmdb_records.LmdbError, match="being built by another process"):
+            lmdb_build.build(from_arrays(tmp_path / "a.npz"), tmp_path / "lmdb")
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert partial.exists() and not (tmp_path / "lmdb").exists()
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     assert not partial.exists()
-    assert create_lmdb.check(tmp_path / "lmdb")["records"] == count
+    assert lmdb_records.check(tmp_path / "lmdb")["records"] == count
 
 
 def test_command_line_refuses_what_does_not_fit(images, tmp_path, capsys):
@@ -302,6 +304,6 @@ def test_command_line_refuses_what_does_not_fit(images, tmp_path, capsys):
 
 
 def test_source_json_says_what_it_was_made_from(images, tmp_path):
-    create_lmdb.build(from_list(tmp_path / "list.txt", root=images), tmp_path / "lmdb", resize=(6, 8))
+    lmdb_build.build(from_list(tmp_path / "list.txt", root=images), tmp_path / "lmdb", resize=(6, 8))
     facts = json.loads((tmp_path / "lmdb" / "source.json").read_text())
     assert facts["records"] == 5 and facts["recipe"]["resize"] == [6, 8] and facts["recipe"]["classes"] == 3

@@ -13,7 +13,8 @@ import numpy as np
 import pictures
 import pytest
 from caffe.proto import caffe_pb2
-from image_source import from_list
+from dhn.datasets import lmdb_build, lmdb_records
+from dhn.datasets.labelled_images import from_list
 
 path = Path(__file__).resolve().parents[1] / "python_layers" / "picture_table.py"
 spec = importlib.util.spec_from_file_location("picture_table", path)
@@ -42,7 +43,7 @@ def test_every_reader_sees_the_same_image(tmp_path, encode):
     """Caffe 1.0's Data layer read the LMDBs of this table as the same pixels."""
     table = picture_table.pictures()
     source = from_list(write(tmp_path / "in", {name: data for name, (data, _, _) in table.items()}), tmp_path / "in")
-    create_lmdb.build(source, tmp_path / "lmdb", encode=encode)
+    lmdb_build.build(source, tmp_path / "lmdb", encode=encode)
     for name, datum in records(tmp_path / "lmdb").items():
         expected = pictures.decode(table[name][0], False, name)
         shape = expected.shape
@@ -55,7 +56,7 @@ def test_every_reader_sees_the_same_image(tmp_path, encode):
         for pixels in seen:
             assert pixels.shape == shape and pixels.dtype == np.uint8, name
             assert np.abs(pixels.astype(int) - expected).max() <= (80 if lossy else 0), name
-    assert create_lmdb.check(tmp_path / "lmdb")["records"] == len(table)
+    assert lmdb_records.check(tmp_path / "lmdb")["records"] == len(table)
 
 
 def test_plain_files_keep_their_bytes_and_others_are_counted(tmp_path, capsys):
@@ -63,21 +64,21 @@ def test_plain_files_keep_their_bytes_and_others_are_counted(tmp_path, capsys):
     plain = {name: table[name] for name in ("color.jpg", "orientation 1 <.jpg", "orientation 9.jpg")}
     others = {name: table[name] for name in ("orientation 6 <.jpg", "orientation 3 >.jpg", "gray.jpg")}
     source = from_list(write(tmp_path / "in", {**plain, **others}), tmp_path / "in")
-    create_lmdb.build(source, tmp_path / "lmdb", encode="jpg")
+    lmdb_build.build(source, tmp_path / "lmdb", encode="jpg")
     assert "3 stored as PNG" in capsys.readouterr().out
     assert json.loads((tmp_path / "lmdb" / "source.json").read_text())["encoded_again"] == 3
     found = records(tmp_path / "lmdb")
     assert {name for name, datum in found.items() if datum.data == table[name]} == set(plain)
     names = {"a PNG.jpg": table["color.png"], "a BMP.jpg": table["color.bmp"], "a JPEG.png": table["color.jpg"]}
     source_of_names = from_list(write(tmp_path / "names", names), tmp_path / "names")
-    create_lmdb.build(source_of_names, tmp_path / "by name", encode="jpg")
+    lmdb_build.build(source_of_names, tmp_path / "by name", encode="jpg")
     found = records(tmp_path / "by name")
     assert found["a PNG.jpg"].data == names["a PNG.jpg"] and found["a JPEG.png"].data == names["a JPEG.png"]
-    assert found["a BMP.jpg"].data.startswith(create_lmdb.FIRST_BYTES["png"])  # without loss
-    create_lmdb.build(source, tmp_path / "gray", encode="jpg", gray=True)
+    assert found["a BMP.jpg"].data.startswith(lmdb_build.FIRST_BYTES["png"])  # without loss
+    lmdb_build.build(source, tmp_path / "gray", encode="jpg", gray=True)
     gray = records(tmp_path / "gray")
     assert gray["gray.jpg"].data == table["gray.jpg"] and gray["orientation 6 <.jpg"].height == 24
-    create_lmdb.build(source, tmp_path / "small", encode="jpg", resize=(4, 6))
+    lmdb_build.build(source, tmp_path / "small", encode="jpg", resize=(4, 6))
     assert {(datum.height, datum.width) for datum in records(tmp_path / "small").values()} == {(4, 6)}
 
 
@@ -86,8 +87,8 @@ def test_check_refuses_an_image_that_readers_see_differently(tmp_path):
     datum = caffe_pb2.Datum(channels=3, height=16, width=24, encoded=True, data=data, label=0)
     with lmdb.open(str(tmp_path / "lmdb"), map_size=1 << 20) as environment, environment.begin(write=True) as writing:
         writing.put(b"00000000_x.jpg", datum.SerializeToString())
-    with pytest.raises(create_lmdb.LmdbError, match=r"x.jpg: its image has the EXIF orientation 6, which Caffe's Data"):
-        create_lmdb.check(tmp_path / "lmdb")
+    with pytest.raises(lmdb_records.LmdbError, match=r"x.jpg: its image has the EXIF orientation 6, which Caffe's Data"):
+        lmdb_records.check(tmp_path / "lmdb")
 
 
 def test_bad_images_are_all_named_in_one_run(tmp_path, capsys):

@@ -8,8 +8,9 @@ import sys
 import types
 from pathlib import Path
 
-import curves
+import curves as curves_command
 import pytest
+from dhn.runs import curves
 
 RECORDED = Path(__file__).resolve().parents[1] / "conformance" / "recorded" / "logs"
 HEAD = "I1124 03:48:02.483288 32346 "
@@ -59,12 +60,12 @@ def test_every_line_of_the_log_has_its_place():
 def test_csv_has_a_line_an_iteration(tmp_path):
     log = tmp_path / "train.log"
     log.write_text("\n".join(LOG + END))
-    assert curves.main([str(log)]) == 0
+    assert curves_command.main([str(log)]) == 0
     first, *rows = csv.reader((tmp_path / "train.csv").read_text().splitlines())
     assert first[:3] == ["iteration", "loss", "lr"] and [row[0] for row in rows] == ["0", "50", "60"]
     assert dict(zip(first, rows[0], strict=True))["share [1]"] == "0.125"
     assert dict(zip(first, rows[2], strict=True))["lr"] == ""
-    assert curves.main([str(tmp_path / "none.log")]) == 1
+    assert curves_command.main([str(tmp_path / "none.log")]) == 1
 
 
 def test_a_training_that_went_on_from_a_snapshot_replaces_what_it_did_again():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 
-import divergence
 import pytest
-import train
-from divergence import Divergence, LossWatch
-from run_folder import Run
+from dhn.runs import divergence, training
+from dhn.runs.divergence import Divergence, LossWatch
+from dhn.runs.folder import Run
 
 WARNING = "Iteration 20: the loss is inf; the first blob that is not finite is 'fc8' of layer 'fc8 last' (InnerProduct)"
 FC8 = "blob 'fc8' of layer 'fc8 last' (InnerProduct)"
@@ -59,7 +58,7 @@ def test_caffe_itself_is_stopped_before_it_saves_what_is_not_finite(tmp_path):
     (folder / "solver.prototxt").write_text(SOLVER.replace('"dhn"', f'"{folder}/dhn"'))
     run = Run("x", "dhn", 8, tmp_path)
     with run.lock() as lock:
-        status, diverged = train.launch(run, None, lock)
+        status, diverged = training.launch(run, None, lock)
     assert status == -signal.SIGTERM
     assert diverged.iteration <= 6 and diverged.loss.lstrip("-") in ("nan", "inf") and diverged.place
     assert "Optimization Done" not in run.log.read_text()

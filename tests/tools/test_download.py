@@ -7,9 +7,9 @@ import hashlib
 import http.server
 import threading
 
-import download as module
 import pytest
-from download import DownloadError, download, is_whole
+from dhn import download as module
+from dhn.download import DownloadError, download, is_whole
 
 BODY = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(BODY).hexdigest()

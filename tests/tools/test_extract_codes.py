@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import caffe
-import codes
 import cv2
 import extract_codes
 import lmdb
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
+from dhn.codes import extraction
+from dhn.codes import files as codes
 
 DEPLOY = """
 name: "small"
@@ -126,19 +127,19 @@ def test_settings_of_stock_data_layers(tmp_path):
     layer = 'layer { name: "d" type: "%s" top: "data" top: "label" include { phase: TEST } transform_param { %s } %s }'
     net = tmp_path / "net.prototxt"
     net.write_text(layer % ("Data", "mean_value: 104 mean_value: 117 mean_value: 123 crop_size: 227", ""))
-    assert extract_codes.settings_of(net) == {"upright": False, "mean_value": [104, 117, 123]}
+    assert extraction.settings_of(net) == {"upright": False, "mean_value": [104, 117, 123]}
     size = "image_data_param { new_height: 256 new_width: 240 }"
     net.write_text(layer % ("ImageData", 'mean_file: "m.binaryproto" scale: 0.5', size))
     imaged = {"gray": False, "mean_file": "m.binaryproto", "scale": 0.5, "resize": [256, 240]}
-    assert extract_codes.settings_of(net) == imaged
+    assert extraction.settings_of(net) == imaged
     net.write_text(layer % ("ImageData", "", "image_data_param { is_color: false }"))
-    assert extract_codes.settings_of(net) == {"gray": True}
+    assert extraction.settings_of(net) == {"gray": True}
     for kind in ("color", "gray"):
         net.write_text(layer % ("Data", f"force_{kind}: true", ""))
-        assert extract_codes.settings_of(net) == {"gray": kind == "gray"}
+        assert extraction.settings_of(net) == {"gray": kind == "gray"}
     net.write_text('layer { name: "d" type: "DummyData" top: "data" }')
     with pytest.raises(ValueError, match=r"net.prototxt: expected a test data layer .* found none"):
-        extract_codes.settings_of(net)
+        extraction.settings_of(net)
 
 
 def test_resize_and_mean_image(folder):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 
-import create_lmdb
 import cv2
-import gallery
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
-from image_source import from_arrays
+from dhn.datasets import lmdb_build
+from dhn.datasets.labelled_images import from_arrays
+from dhn.pages import gallery
 
 
 def lmdb_of(path, images, labels, **how):
     np.savez(path.with_suffix(".npz"), images=images, labels=labels)
-    create_lmdb.build(from_arrays(path.with_suffix(".npz")), path, **how)
+    lmdb_build.build(from_arrays(path.with_suffix(".npz")), path, **how)
     return path
 
 

@@ -10,7 +10,8 @@ import struct
 import get_data
 import numpy as np
 import pytest
-from download import DownloadError
+from dhn.datasets import fashion_mnist
+from dhn.download import DownloadError
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -27,45 +28,45 @@ def small(monkeypatch):
         contents[f"{part}-labels-idx1-ubyte.gz"] = idx((np.arange(count) % 2).astype(np.uint8))
     digests = {name: hashlib.sha256(raw).hexdigest() for name, raw in contents.items()}
     monkeypatch.setattr(get_data, "FILES", digests)
-    monkeypatch.setattr(get_data, "split", lambda labels, seed, real=get_data.split: real(labels, seed, 3, 5))
+    monkeypatch.setattr(get_data, "split", lambda labels, seed, real=fashion_mnist.split: real(labels, seed, 3, 5))
     return contents
 
 
 def test_split_is_disjoint_complete_and_seeded():
     labels = np.random.RandomState(1).randint(0, 4, 2000)
-    rows = get_data.split(labels, 7, query=10, train=50)
+    rows = fashion_mnist.split(labels, 7, query=10, train=50)
     for name, count in (("query", 10), ("train", 50)):
         assert np.bincount(labels[rows[name]]).tolist() == [count] * 4
         assert (np.diff(rows[name]) > 0).all()
     assert np.array_equal(np.sort(np.concatenate(list(rows.values()))), np.arange(2000))
-    again, other = get_data.split(labels, 7, 10, 50), get_data.split(labels, 8, 10, 50)
+    again, other = fashion_mnist.split(labels, 7, 10, 50), fashion_mnist.split(labels, 8, 10, 50)
     assert np.array_equal(rows["query"], again["query"])
     assert not np.array_equal(rows["query"], other["query"])
 
 
 def test_split_refuses_a_class_that_is_too_small():
     with pytest.raises(ValueError, match=r"class 1: .*more than 2 \+ 3 images, found 5"):
-        get_data.split(np.array([0] * 9 + [1] * 5), 0, query=2, train=3)
+        fashion_mnist.split(np.array([0] * 9 + [1] * 5), 0, query=2, train=3)
 
 
 def test_read_idx_checks_its_file(tmp_path):
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(idx(array)))
-    assert np.array_equal(get_data.read_idx(path), array)
+    assert np.array_equal(fashion_mnist.read_idx(path), array)
     path.write_bytes(gzip.compress(idx(array)[:-1]))
     with pytest.raises(ValueError, match="expected 24 values"):
-        get_data.read_idx(path)
+        fashion_mnist.read_idx(path)
     path.write_bytes(gzip.compress(b"GIF89a"))
     with pytest.raises(ValueError, match="expected an idx file"):
-        get_data.read_idx(path)
+        fashion_mnist.read_idx(path)
 
 
 def test_files_already_there_come_first(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(get_data, "from_debian", lambda folder: pytest.fail("the files are already there"))
     for name, raw in small.items():
         (tmp_path / name).write_bytes(gzip.compress(raw, 1))
-    get_data.fashion_mnist(tmp_path, seed=3)
+    fashion_mnist.fashion_mnist(tmp_path, seed=3)
     assert "seed 3" in capsys.readouterr().out
     images, labels = np.load(tmp_path / "images.npy"), np.load(tmp_path / "labels.npy")
     assert images.shape == (50, 4, 4) and labels.shape == (50,)
@@ -78,14 +79,14 @@ def test_files_already_there_come_first(small, tmp_path, monkeypatch, capsys):
     assert sorted(seen) == list(range(50))
 
     before = (tmp_path / "query.txt").stat().st_mtime_ns
-    get_data.fashion_mnist(tmp_path, seed=3)
+    fashion_mnist.fashion_mnist(tmp_path, seed=3)
     assert "already there and whole" in capsys.readouterr().out
     assert (tmp_path / "query.txt").stat().st_mtime_ns == before
 
     (tmp_path / "query.txt").write_text("0 0\n")  # damaged: written anew
-    get_data.fashion_mnist(tmp_path, seed=3)
+    fashion_mnist.fashion_mnist(tmp_path, seed=3)
     assert len((tmp_path / "query.txt").read_text().splitlines()) == 6
-    get_data.fashion_mnist(tmp_path, seed=4)
+    fashion_mnist.fashion_mnist(tmp_path, seed=4)
     assert json.loads((tmp_path / "split.json").read_text())["seed"] == 4
 
 
@@ -100,7 +101,7 @@ def test_debian_then_upstream(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(get_data, "download", fetch)
     first, *others = small
     (tmp_path / first).write_bytes(gzip.compress(small[first]))
-    get_data.fetch_fashion_mnist(tmp_path)
+    fashion_mnist.fetch_fashion_mnist(tmp_path)
     assert tried == others
     assert "no network" in capsys.readouterr().out
 
@@ -109,7 +110,7 @@ def test_offline_says_which_files_to_put_where(small, tmp_path, monkeypatch):
     monkeypatch.setattr(get_data, "from_debian", lambda folder: "apt-get is not installed")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(DownloadError) as caught:
-        get_data.fetch_fashion_mnist(tmp_path, sources=("http://127.0.0.1:9/",))
+        fashion_mnist.fetch_fashion_mnist(tmp_path, sources=("http://127.0.0.1:9/",))
     for name in small:
         assert str(tmp_path / name) in str(caught.value)
 
@@ -124,7 +125,7 @@ def test_debian_package_is_fetched_and_unpacked_without_root(small, tmp_path, mo
     apt = f"""#!/bin/sh
 echo "$@" >> {tmp_path}/calls
 case "$*" in
-"download {get_data.PACKAGE}") echo "E: Unable to locate package {get_data.PACKAGE}" >&2; exit 100;;
+"download {fashion_mnist.PACKAGE}") echo "E: Unable to locate package {fashion_mnist.PACKAGE}" >&2; exit 100;;
 download*) : > package.deb;;
 esac
 """
@@ -135,16 +136,16 @@ esac
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     folder = tmp_path / "data"
     folder.mkdir()
-    assert get_data.from_debian(folder) is None
-    assert get_data.missing_files(folder) == []
+    assert fashion_mnist.from_debian(folder) is None
+    assert fashion_mnist.missing_files(folder) == []
     assert sorted(path.name for path in folder.iterdir()) == sorted(small)
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [call.split()[0] for call in calls] == ["download", "update", "download"]
 
     (files / "t10k-labels-idx1-ubyte").write_bytes(b"something else")
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
-    assert "does not hold what was expected" in get_data.from_debian(folder)
-    assert get_data.missing_files(folder) == ["t10k-labels-idx1-ubyte.gz"]
+    assert "does not hold what was expected" in fashion_mnist.from_debian(folder)
+    assert fashion_mnist.missing_files(folder) == ["t10k-labels-idx1-ubyte.gz"]
 
 
 def test_options_that_do_not_go_together(tmp_path, capsys):
@@ -158,4 +159,4 @@ def test_options_that_do_not_go_together(tmp_path, capsys):
 
 def test_debian_needs_its_tools(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert get_data.from_debian(tmp_path) == "apt-get is not installed"
+    assert fashion_mnist.from_debian(tmp_path) == "apt-get is not installed"

@@ -9,13 +9,14 @@ import io
 import tarfile
 import threading
 
-import download as download_module
 import get_weights
 import numpy as np
 import pytest
 from caffe.data.transformer import DataTransformer
 from caffe.io import array_to_blobproto
 from caffe.proto import caffe_pb2, text
+from dhn import download as download_module
+from dhn.weights import releases
 
 WEIGHTS = bytes(range(256)) * 1000
 
@@ -24,7 +25,7 @@ def mean_image() -> np.ndarray:
     """An image whose channels average what the mean of ILSVRC 2012 does."""
     noise = np.random.default_rng(0).normal(size=(3, 256, 256))
     noise -= noise.mean(axis=(1, 2), keepdims=True)
-    return np.float32(noise + np.reshape(get_weights.MEAN_BGR, (3, 1, 1))).astype(np.float64)
+    return np.float32(noise + np.reshape(releases.MEAN_BGR, (3, 1, 1))).astype(np.float64)
 
 
 def archive(image: np.ndarray) -> bytes:
@@ -55,9 +56,9 @@ def server(tmp_path, monkeypatch):
     threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{httpd.server_port}/"
     monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
-    release = get_weights.Release(hashlib.sha1(WEIGHTS).hexdigest(), (address + "bvlc_alexnet.caffemodel",), "norm")
-    monkeypatch.setitem(get_weights.NETS, "bvlc_alexnet", release)
-    monkeypatch.setattr(get_weights, "MEANS", {name: (address + name,) for name in get_weights.MEANS})
+    release = releases.Release(hashlib.sha1(WEIGHTS).hexdigest(), (address + "bvlc_alexnet.caffemodel",), "norm")
+    monkeypatch.setitem(releases.NETS, "bvlc_alexnet", release)
+    monkeypatch.setattr(get_weights, "MEANS", {name: (address + name,) for name in releases.MEANS})
     yield folder, address
     httpd.shutdown()
     httpd.server_close()
@@ -70,7 +71,7 @@ def run(folder, *more: str, net: str = "bvlc_alexnet") -> int:
 def test_weights_and_mean_are_brought_and_checked(server, tmp_path, capsys):
     served, _ = server
     (served / "bvlc_alexnet.caffemodel").write_bytes(WEIGHTS)
-    (served / get_weights.ARCHIVE).write_bytes(archive(mean_image()))
+    (served / releases.ARCHIVE).write_bytes(archive(mean_image()))
     folder = tmp_path / "weights"
     assert run(folder) == 0
     names = ["bvlc_alexnet.caffemodel", "ilsvrc_2012_mean.npy", "imagenet_mean.binaryproto"]
@@ -88,12 +89,12 @@ def test_weights_and_mean_are_brought_and_checked(server, tmp_path, capsys):
 def test_the_mean_comes_from_the_npy_where_the_archive_cannot_be_had(server, tmp_path):
     served, _ = server
     (served / "bvlc_alexnet.caffemodel").write_bytes(WEIGHTS)
-    np.save(served / get_weights.NPY, mean_image())
+    np.save(served / releases.NPY, mean_image())
     assert run(tmp_path / "weights") == 0
-    np.testing.assert_array_equal(get_weights.read_mean(tmp_path / "weights" / get_weights.BINARYPROTO), mean_image())
+    np.testing.assert_array_equal(releases.read_mean(tmp_path / "weights" / releases.BINARYPROTO), mean_image())
 
 
-@pytest.mark.parametrize("name", [get_weights.BINARYPROTO, get_weights.NPY, get_weights.ARCHIVE])
+@pytest.mark.parametrize("name", [releases.BINARYPROTO, releases.NPY, releases.ARCHIVE])
 def test_what_was_put_there_by_hand_is_taken(server, tmp_path, name):
     folder = tmp_path / "weights"
     folder.mkdir()
@@ -101,14 +102,14 @@ def test_what_was_put_there_by_hand_is_taken(server, tmp_path, name):
     buffer = io.BytesIO()
     np.save(buffer, mean_image())
     data = {
-        get_weights.BINARYPROTO: array_to_blobproto(mean_image()).SerializeToString(),
-        get_weights.NPY: buffer.getvalue(),
-        get_weights.ARCHIVE: archive(mean_image()),
+        releases.BINARYPROTO: array_to_blobproto(mean_image()).SerializeToString(),
+        releases.NPY: buffer.getvalue(),
+        releases.ARCHIVE: archive(mean_image()),
     }
     (folder / name).write_bytes(data[name])
     assert run(folder) == 0
-    for name in (get_weights.BINARYPROTO, get_weights.NPY):
-        np.testing.assert_array_equal(get_weights.read_mean(folder / name), mean_image())
+    for name in (releases.BINARYPROTO, releases.NPY):
+        np.testing.assert_array_equal(releases.read_mean(folder / name), mean_image())
 
 
 def test_a_mirror_of_ones_own_is_asked_first(server, tmp_path):
@@ -116,7 +117,7 @@ def test_a_mirror_of_ones_own_is_asked_first(server, tmp_path):
     (served / "mine").mkdir()
     (served / "bvlc_alexnet.caffemodel").write_bytes(b"not the weights")
     (served / "mine" / "bvlc_alexnet.caffemodel").write_bytes(WEIGHTS)
-    (served / "mine" / get_weights.ARCHIVE).write_bytes(archive(mean_image()))
+    (served / "mine" / releases.ARCHIVE).write_bytes(archive(mean_image()))
     assert run(tmp_path / "weights") == 1
     assert run(tmp_path / "weights", "--mirror", address + "mine") == 0
 
@@ -125,9 +126,9 @@ def test_offline_it_says_which_files_to_put_where(server, tmp_path, capsys):
     folder = tmp_path / "weights"
     assert run(folder) == 1
     said = capsys.readouterr().err
-    digest = get_weights.NETS["bvlc_alexnet"].sha1
+    digest = releases.NETS["bvlc_alexnet"].sha1
     for part in (str(folder / "bvlc_alexnet.caffemodel"), f"SHA-1: {digest}", "HTTP 404", server[1],
-                 str(folder / get_weights.ARCHIVE), str(folder / get_weights.NPY), "is enough"):  # fmt: skip
+                 str(folder / releases.ARCHIVE), str(folder / releases.NPY), "is enough"):  # fmt: skip
         assert part in said
     assert list(folder.iterdir()) == []
 
@@ -141,10 +142,10 @@ def test_another_mean_is_refused(tmp_path):
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match=words):
-            get_weights.read_mean(tmp_path / name)
+            releases.read_mean(tmp_path / name)
 
 
 def test_the_releases_are_those_of_bvlc():
-    for name, release in get_weights.NETS.items():
+    for name, release in releases.NETS.items():
         assert release.urls[0] == f"http://dl.caffe.berkeleyvision.org/{name}.caffemodel"
         assert len(release.sha1) == 40

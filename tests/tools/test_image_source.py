@@ -7,13 +7,13 @@ from pathlib import Path
 
 import create_lmdb
 import cv2
-import image_files
 import image_lists
 import labels
 import numpy as np
 import pytest
-from image_files import SourceError
-from image_source import from_arrays, from_folder, from_list
+from dhn.datasets import image_files
+from dhn.datasets.image_files import SourceError
+from dhn.datasets.labelled_images import from_arrays, from_folder, from_list
 
 JPEG, PNG = (cv2.imencode(suffix, np.zeros((4, 6, 3), np.uint8))[1].tobytes() for suffix in (".jpg", ".png"))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-import published
 import pytest
+from dhn import published
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "nus_wide", "flickr25k"])

@@ -8,18 +8,16 @@ import json
 import zipfile
 from pathlib import Path
 
-import benchmark_sources
-import create_lmdb
 import image_lists
 import lmdb
 import numpy as np
 import pictures
 import pytest
-import recipe_data
-import recipes
-import splits
 from caffe.proto import caffe_pb2
-from image_files import SourceError
+from dhn.datasets import benchmarks as benchmark_sources
+from dhn.datasets import lmdb_build, lmdb_records, recipes, splits
+from dhn.datasets import prepare as recipe_data
+from dhn.datasets.image_files import SourceError
 
 spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
 miniatures = importlib.util.module_from_spec(spec)
@@ -174,7 +172,7 @@ def test_flickr25k(tmp_path, archives):
             assert any(row) or name == "database"
     again = recipe_data.prepare(recipe, folder)
     assert again == facts
-    assert create_lmdb.check(folder / "query_lmdb")["labels"] == 38
+    assert lmdb_records.check(folder / "query_lmdb")["labels"] == 38
 
 
 def test_flickr25k_is_downloaded_and_checked(tmp_path, monkeypatch):
@@ -198,7 +196,7 @@ def test_flickr25k_is_downloaded_and_checked(tmp_path, monkeypatch):
     assert recipe_data.prepare(recipe, folder)["counts"]["query"] == 10
     assert asked[0] == "http://127.0.0.1:9/mirflickr25k_annotations_v080.zip"
     for path in folder.glob("mirflickr25k*"):
-        create_lmdb.shutil.rmtree(path) if path.is_dir() else path.unlink()
+        lmdb_build.shutil.rmtree(path) if path.is_dir() else path.unlink()
     with zipfile.ZipFile(elsewhere / "mirflickr25k_annotations_v080.zip", "w") as archive:
         archive.writestr("animals.txt", "1\n")
     with pytest.raises(SourceError, match="expected 38 annotation files, found 1"):
@@ -230,7 +228,7 @@ def test_what_was_made_is_enough(tmp_path, capsys):
     with pytest.raises(SourceError, match="expected the folder of the images, found none"):
         recipe_data.prepare(recipe, folder)
     recipe.split("released").source["root"] = "images"
-    create_lmdb.shutil.rmtree(folder / "train_lmdb")
+    lmdb_build.shutil.rmtree(folder / "train_lmdb")
     with pytest.raises(SourceError, match="expected the folder of the images, found none"):
         recipe_data.prepare(recipe, folder)
 
@@ -309,6 +307,6 @@ def test_lists_changed_or_overlapping_are_refused(tmp_path):
     (folder / "split.json").write_text(json.dumps(record))
     with pytest.raises(splits.SplitError, match="database_lmdb was not made from"):
         splits.verify(folder)
-    create_lmdb.shutil.rmtree(folder / "database_lmdb")
+    lmdb_build.shutil.rmtree(folder / "database_lmdb")
     with pytest.raises(splits.SplitError, match=rf"^{query.split()[0]} stands in .*query.txt and in .*database.txt"):
         splits.verify(folder)

@@ -9,15 +9,13 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import create_lmdb
 import get_data
 import image_lists
 import numpy as np
 import pytest
-import recipe_data
-import recipes
-import splits
-from image_files import SourceError
+from dhn.datasets import lmdb_build, lmdb_records, recipes, splits
+from dhn.datasets import prepare as recipe_data
+from dhn.datasets.image_files import SourceError
 from image_records import ListSource, LmdbSource
 
 spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
@@ -70,7 +68,7 @@ def test_linked_images(tmp_path, kind, linked):
     split = miniatures.LISTED if kind == "lists" else {}
     facts = recipe_data.prepare(miniatures.own(tmp_path, source, **split), tmp_path / "out")
     assert facts["missing"] == 0 and facts["counts"]["query"] == 2
-    assert create_lmdb.check(tmp_path / "out" / "query_lmdb")["records"] == 2
+    assert lmdb_records.check(tmp_path / "out" / "query_lmdb")["records"] == 2
 
 
 @pytest.mark.parametrize("dataset", ["flickr25k", "nus_wide"])
@@ -126,7 +124,7 @@ def test_bad_images_of_a_recipe_are_named_at_once_skipped_and_taken_again(tmp_pa
     assert "12 of 20 images cannot be read" in capsys.readouterr().out
     assert splits.verify(out)["bad"] == 12
     for name, count in facts["counts"].items():
-        assert create_lmdb.check(out / f"{name}_lmdb")["records"] == count
+        assert lmdb_records.check(out / f"{name}_lmdb")["records"] == count
     assert recipe_data.prepare(recipe, out) == facts  # as the last time
     miniatures.photos(tmp_path / "elsewhere" / "photos", count=10)  # FROM= names a folder where they are whole
     moved = recipe_data.prepare(recipe, out, base=tmp_path / "elsewhere")
@@ -189,14 +187,14 @@ def test_a_list_of_one_class_is_that_class_everywhere(tmp_path):
 def test_a_list_in_another_encoding(tmp_path, on_disk):
     for name in miniatures.photos(tmp_path / "photos"):
         target = tmp_path / "photos" / name.replace(".jpg", "é ü.jpg")
-        (tmp_path / "photos" / name).rename(create_lmdb.os.fsdecode(str(target).encode(on_disk)))
+        (tmp_path / "photos" / name).rename(lmdb_build.os.fsdecode(str(target).encode(on_disk)))
     lines = [f"D:\\photos\\{name}\\{index}é ü.jpg {label}\r\n" for label, name in enumerate(("crow", "tit"))
              for index in range(6)]  # fmt: skip
     (tmp_path / "all.txt").write_bytes("".join(lines).encode("latin-1"))
     source = {"kind": "list", "path": "all.txt", "root": "photos", "encoding": "latin-1"}
     facts = recipe_data.prepare(miniatures.own(tmp_path, source), tmp_path / "out")
     assert facts["missing"] == 0 and facts["counts"]["database"] == 6
-    assert create_lmdb.check(tmp_path / "out" / "database_lmdb")["records"] == 6
+    assert lmdb_records.check(tmp_path / "out" / "database_lmdb")["records"] == 6
 
 
 def test_cifar10_as_an_unpacked_folder(tmp_path, capsys):

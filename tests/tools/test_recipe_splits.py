@@ -8,11 +8,10 @@ from pathlib import Path
 
 import image_lists
 import pytest
-import recipe_data
-import recipes
-import splits
-from image_files import SourceError
-from recipe_data import Allowed
+from dhn.datasets import prepare as recipe_data
+from dhn.datasets import recipes, splits
+from dhn.datasets.image_files import SourceError
+from dhn.datasets.prepare import Allowed
 
 spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
 miniatures = importlib.util.module_from_spec(spec)

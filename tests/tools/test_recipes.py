@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import dataset_sources
 import pytest
-import recipes
-from image_source import SourceError
+from dhn.datasets import recipes
+from dhn.datasets import sources as dataset_sources
+from dhn.datasets.image_files import SourceError
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {

@@ -7,15 +7,17 @@ import json
 import re
 from pathlib import Path
 
-import codes
-import create_lmdb
 import numpy as np
 import pytest
-import report
+import report as report_command
 from caffe.proto import caffe_pb2
-from image_source import from_arrays
-from run_folder import Run, RunError, write_json
-from score_map import score_files, write_metrics
+from dhn.codes import files as codes
+from dhn.datasets import lmdb_build
+from dhn.datasets.labelled_images import from_arrays
+from dhn.experiments.metrics import score_files, write_metrics
+from dhn.files import write_json
+from dhn.pages import report
+from dhn.runs.folder import Run, RunError
 
 BITS, CLASSES, COUNTS = 8, 10, {"train": 20, "query": 30, "database": 200}
 HEAD = "I1124 03:48:02.483288 32346 "
@@ -46,7 +48,7 @@ def make(root: Path, dataset: str = "fashion_mnist", variant: str = "dhn", colou
         labels = np.eye(CLASSES, dtype=np.uint8)[np.arange(count) % CLASSES]
         images = random.randint(0, 256, (count, 90, 120, 3) if colour else (count, 28, 28)).astype(np.uint8)
         np.savez(root / f"{side}.npz", images=images, labels=labels)
-        create_lmdb.build(from_arrays(root / f"{side}.npz"), run.data / f"{side}_lmdb")
+        lmdb_build.build(from_arrays(root / f"{side}.npz"), run.data / f"{side}_lmdb")
         centres = np.random.RandomState(1).randn(CLASSES, BITS)
         if side != "train":
             values = np.tanh(centres[labels.argmax(1)] + random.randn(count, BITS))
@@ -174,7 +176,7 @@ def test_a_run_that_is_not_scored_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"is not scored .*run: make score"):
         report.write(run)
     assert not (run.folder / "report.html").exists()
-    assert report.main(["fashion_mnist", "--bits", "3"]) == 1
+    assert report_command.main(["fashion_mnist", "--bits", "3"]) == 1
 
 
 def test_metrics_of_an_older_version_have_a_report_too(tmp_path, run):

@@ -6,10 +6,8 @@ import itertools
 import json
 
 import numpy as np
-import packed_bits
 import pytest
-import retrieval
-import retrieval_kernels as kernels
+from dhn.scoring import kernels, packed_bits, retrieval
 
 PUBLISHED = ["dhn-caffe", "hash-caffe", "hashnet", "deephash-pytorch"]
 

@@ -8,20 +8,22 @@ import subprocess
 from pathlib import Path
 
 import caffe
-import codes
-import create_lmdb
 import extract_codes
 import net
 import numpy as np
 import pytest
-import report
-import run_by_hand
+import report as report_command
 import score_run
-import splits
-from download import sha256
-from image_source import from_arrays
-from run_by_hand import LMDBS, HandRun, open_run
-from run_folder import Run, RunError, write_json
+from dhn.codes import array_files, of_run
+from dhn.codes import files as codes
+from dhn.datasets import lmdb_build, splits
+from dhn.datasets.labelled_images import from_arrays
+from dhn.experiments import scored_run
+from dhn.files import sha256, write_json
+from dhn.pages import report
+from dhn.runs import by_hand as run_by_hand
+from dhn.runs.by_hand import LMDBS, HandRun, open_run
+from dhn.runs.folder import Run, RunError
 
 COUNTS = {"train": 20, "query": 10, "database": 40}
 BITS = 12
@@ -32,7 +34,7 @@ def build_lmdb(out: Path, count: int) -> None:
     images = np.random.RandomState(count).randint(0, 256, (count, 28, 28)).astype(np.uint8)
     arrays = out.parent / "arrays.npz"
     np.savez(arrays, images=images, labels=np.eye(10, dtype=np.uint8)[np.arange(count) % 10])
-    create_lmdb.build(from_arrays(arrays), out)
+    lmdb_build.build(from_arrays(arrays), out)
     arrays.unlink()
 
 
@@ -76,7 +78,7 @@ def folder(data, tmp_path, monkeypatch) -> Path:
             patch.setenv("GLOG_minloglevel", "2")
             return subprocess.CompletedProcess(command, extract_codes.main(command[2:]))
 
-    monkeypatch.setattr(score_run.subprocess, "run", run)
+    monkeypatch.setattr(of_run.subprocess, "run", run)
     return folder
 
 
@@ -105,7 +107,7 @@ def opened(folder: Path) -> HandRun:
 def test_what_the_readmes_commands_make_is_extracted_and_scored(folder, capsys):
     run = opened(folder)
     assert (run.dataset, run.variant, run.bits, run.seed) == ("fashion_mnist", "dhn_q", BITS, 3)
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     assert facts == json.loads((folder / "metrics.json").read_text())
     expected = {"dataset": "fashion_mnist", "variant": "dhn_q", "seed": 3, "bits": BITS, "net": "small_alexnet"}
     assert {key: facts[key] for key in expected} == expected
@@ -117,7 +119,7 @@ def test_what_the_readmes_commands_make_is_extracted_and_scored(folder, capsys):
     assert "Distinct codes: " in " ".join(text.split())
     page = page_of(run)
     assert "DHN-Q on Fashion-MNIST, 12 bits" in page and page.count("<svg") == 5  # all but the log's curves
-    score_run.score(opened(folder))
+    scored_run.score(opened(folder))
     text = capsys.readouterr().out
     assert "query.npz: already there" in text and "metrics.json: already there" in text
 
@@ -127,7 +129,7 @@ def test_a_net_that_was_changed_has_no_known_variant(folder):
     path.write_text(path.read_text().replace('"batch_size": 64', '"batch_size": 32'))
     run = opened(folder)
     assert (run.dataset, run.variant, run.bits, run.net, run.seed) == ("fashion_mnist", None, None, None, 3)
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     assert facts["variant"] is None and facts["net"] is None and facts["bits"] == BITS
     page = page_of(run)
     assert "Run runs/mine on Fashion-MNIST, 12 bits" in page and "<dt>variant</dt><dd>unknown</dd>" in page
@@ -142,19 +144,19 @@ def test_codes_of_another_deploy_net_are_not_taken_for_ours(folder):
     path.write_text(ours.replace('type: "TanH"', 'type: "Sigmoid"'))
     run = opened(folder)
     assert ours != path.read_text() and run.variant is None
-    with pytest.raises(codes.CodesError, match=r"no code is negative .*--codes sign"):
-        score_run.score(run)
-    assert score_run.score(opened(folder), codes_are="threshold=0.5")["read_as"]["codes"] == "threshold=0.5"
+    with pytest.raises(array_files.CodesError, match=r"no code is negative .*--codes sign"):
+        scored_run.score(run)
+    assert scored_run.score(opened(folder), codes_are="threshold=0.5")["read_as"]["codes"] == "threshold=0.5"
 
 
 def test_after_make_clean_the_codes_are_still_of_the_data_set(folder, data):
-    score_run.score(opened(folder))
+    scored_run.score(opened(folder))
     for side in COUNTS:
         (data / f"{side}_lmdb").rename(data / f"{side}_away")
     try:
         run = opened(folder)
         assert (run.dataset, run.variant) == ("fashion_mnist", "dhn_q")
-        assert score_run.score(run)["split"]["split"] == "paper"
+        assert scored_run.score(run)["split"]["split"] == "paper"
     finally:
         for side in COUNTS:
             (data / f"{side}_away").rename(data / f"{side}_lmdb")
@@ -198,7 +200,7 @@ def test_codes_alone_are_scored_and_everything_else_is_unknown(tmp_path, capsys,
         labels = np.eye(3, dtype=np.uint8)[np.arange(count) % 3]
         codes.save(_made(folder) / f"{side}.npz", random.randn(count, 16), labels)
     run = open_run(folder, tmp_path)
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     unknown = ("dataset", "variant", "seed", "net", "split", "weights_sha256", "iterations", "seconds_per_step")
     assert {facts[key] for key in unknown} == {None}
     text = capsys.readouterr().out
@@ -211,9 +213,9 @@ def test_codes_alone_are_scored_and_everything_else_is_unknown(tmp_path, capsys,
     ):
         assert words in page, words
     monkeypatch.setattr(report, "write", WRITE)
-    assert report.main(["--run", str(folder)]) == 0
+    assert report_command.main(["--run", str(folder)]) == 0
     (folder / "metrics.json").unlink()
-    assert report.main(["--run", str(folder)]) == 1
+    assert report_command.main(["--run", str(folder)]) == 1
     said = capsys.readouterr().err
     assert said.endswith(f"run: python tools/score_run.py --run '{folder}'\n") and said.count("\n") == 1
 
@@ -237,7 +239,7 @@ def test_what_a_folder_lacks_is_one_sentence_with_the_remedy(folder, gone, expec
     for name in gone:
         (folder / name).unlink()
     with pytest.raises(RunError, match=expected) as raised:
-        score_run.score(opened(folder))
+        scored_run.score(opened(folder))
     assert "\n" not in str(raised.value)
 
 
@@ -262,13 +264,13 @@ def test_missing_images_are_named(folder, data):
     (data / "database_lmdb").rename(data / "away")
     try:
         with pytest.raises(RunError, match="database_lmdb is missing; run: make data DATASET=fashion_mnist"):
-            score_run.score(opened(folder))
+            scored_run.score(opened(folder))
     finally:
         (data / "away").rename(data / "database_lmdb")
 
 
 def test_codes_older_than_the_weights_are_extracted_again(folder, capsys):
-    score_run.score(opened(folder))
+    scored_run.score(opened(folder))
     before = (folder / "query.npz").read_bytes()
     later = (folder / "database.npz").stat().st_mtime + 10
     weights = folder / "dhn_q_iter_600.caffemodel"
@@ -278,30 +280,30 @@ def test_codes_older_than_the_weights_are_extracted_again(folder, capsys):
     os.utime(weights, (later, later))
     (folder / "deploy.prototxt").rename(folder / "away")
     with pytest.raises(RunError, match=r"query.npz is older than dhn_q_iter_600.caffemodel, and to extract the codes"):
-        score_run.score(opened(folder))
+        scored_run.score(opened(folder))
     (folder / "away").rename(folder / "deploy.prototxt")
     os.utime(weights, (later - 10, later - 10))
     for side in ("query", "database"):
         os.utime(folder / f"{side}.npz", (later - 20, later - 20))
-    assert score_run.score(opened(folder))["weights_sha256"] == sha256(weights)
+    assert scored_run.score(opened(folder))["weights_sha256"] == sha256(weights)
     assert (folder / "query.npz").read_bytes() != before
 
 
 def test_codes_in_the_folder_are_read_by_the_rule(folder, capsys):
     """0 and 1 from a script of the user's: refused, until it is said what they are; then as the signs are scored."""
-    score_run.score(opened(folder))
+    scored_run.score(opened(folder))
     signs = {side: codes.load(folder / f"{side}.npz") for side in ("query", "database")}
-    expected = score_run.score(opened(folder))["map"]
+    expected = scored_run.score(opened(folder))["map"]
     for side, (values, labels) in signs.items():
         np.savez(folder / f"{side}.npz", codes=(values >= 0).astype(np.float32), labels=labels)
-    with pytest.raises(codes.CodesError, match=r"query.npz: no code is negative .*--codes sign, 01, packed"):
-        score_run.score(opened(folder))
-    facts = score_run.score(opened(folder), codes_are="01")
+    with pytest.raises(array_files.CodesError, match=r"query.npz: no code is negative .*--codes sign, 01, packed"):
+        scored_run.score(opened(folder))
+    facts = scored_run.score(opened(folder), codes_are="01")
     assert facts["map"] == expected and facts["read_as"]["codes"] == "01"
     assert "read as bits" in page_of(opened(folder))
     for side, (values, labels) in signs.items():  # class numbers (N, 1), as MATLAB has them
         np.savez(folder / f"{side}.npz", codes=values, labels=labels.argmax(1)[:, None] + 1)
-    facts = score_run.score(opened(folder))
+    facts = scored_run.score(opened(folder))
     assert facts["map"] == expected and "class numbers" in facts["read_as"]["labels"]
 
 
@@ -310,7 +312,7 @@ def test_codes_of_other_images_are_refused(folder):
         labels = np.eye(10)[np.arange(count) % 10]
         codes.save(folder / f"{side}.npz", np.random.RandomState(0).randn(count, BITS), labels)
     with pytest.raises(RunError, match=r"database.npz holds 39 codes and data/fashion_mnist/database_lmdb 40 images"):
-        score_run.score(opened(folder))
+        scored_run.score(opened(folder))
     assert not (folder / "metrics.json").exists()
 
 
@@ -320,7 +322,7 @@ def test_a_query_image_in_the_database_stops_a_run_by_hand_too(folder, data, mon
 
     monkeypatch.setattr(splits, "verify", fail)
     with pytest.raises(splits.SplitError):
-        score_run.score(opened(folder))
+        scored_run.score(opened(folder))
 
 
 def test_a_training_in_the_folder_itself_and_its_log(folder):
@@ -333,14 +335,14 @@ def test_a_training_in_the_folder_itself_and_its_log(folder):
     )
     run = opened(folder)
     assert (run.dataset, run.seed, run.weights().name) == ("fashion_mnist", None, "dhn_q_iter_500.caffemodel")
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     assert (facts["seconds_per_step"], facts["iterations"], facts["seed"]) == (0.25, 500, None)
 
 
 def test_a_baselines_folder_is_left_as_it_is(tmp_path):
     write_json(_made(tmp_path / "runs" / "x") / "metrics.json", {"baseline": {"method": "lsh"}})
     with pytest.raises(RunError, match=r"runs/x holds the codes of a baseline, which tools/baselines\.py scores"):
-        score_run.score(open_run(tmp_path / "runs" / "x", tmp_path))
+        scored_run.score(open_run(tmp_path / "runs" / "x", tmp_path))
 
 
 def test_stock_layers_name_their_data_too(tmp_path):

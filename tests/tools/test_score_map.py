@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 
-import codes
 import numpy as np
 import pytest
-import retrieval
 import score_map
+from dhn import files
+from dhn.codes import files as codes
+from dhn.experiments import metrics
+from dhn.scoring import retrieval
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        codes.write_whole(path, fail)
+        files.write_whole(path, fail)
     assert path.read_bytes() == before
     codes.save(path, np.zeros((2, 2)), np.ones((2, 2)))  # over the .partial that was left
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.npz"]
@@ -90,7 +92,7 @@ def test_metrics_file(files, capsys):
     assert list(found["protocols"]) == ["standard", "hash-caffe"]
     assert found["protocols"]["standard"]["map"] == found["map"]
     assert not (files / "metrics.json.partial").exists()
-    score_map.write_metrics(files / "again.json", score_map.score_files(files / "query.npz", files / "database.npz"),
+    metrics.write_metrics(files / "again.json", metrics.score_files(files / "query.npz", files / "database.npz"),
                             seconds={"train": 1.5})  # fmt: skip
     assert json.loads((files / "again.json").read_text())["seconds"] == {"train": 1.5}
 

@@ -6,15 +6,16 @@ import json
 import os
 import stat
 
-import codes
 import numpy as np
 import pytest
-import report
-import score_run
-import splits
 from caffe.proto import caffe_pb2
-from download import sha256
-from run_folder import Run, RunError, write_json
+from dhn.codes import files as codes
+from dhn.codes import of_run
+from dhn.datasets import splits
+from dhn.experiments import scored_run
+from dhn.files import sha256, write_json
+from dhn.pages import report
+from dhn.runs.folder import Run, RunError
 
 # In the place of extract_codes.py: random codes, the query's for query_lmdb; counts its calls.
 EXTRACT = """
@@ -63,82 +64,82 @@ def page_of(run: Run) -> str:
 
 
 def test_scores_and_writes_metrics(run, capsys):
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     assert facts == json.loads((run.folder / "metrics.json").read_text())
     assert facts["protocol"] == "standard" and facts["weights_sha256"] == sha256(run.weights())
     assert (facts["queries"], facts["database"], facts["bits"]) == (20, 60, 8)
     assert (facts["dataset"], facts["variant"], facts["seed"]) == ("fashion_mnist", "dhn", 3)
     assert (facts["seconds_per_step"], facts["resumed_at"], facts["iterations"]) == (0.25, [2], 5)
-    assert list(facts["protocols"]) == score_run.protocols("dhn")
+    assert list(facts["protocols"]) == scored_run.protocols("dhn")
     assert facts["map_low"] <= facts["map_expected"] <= facts["map_high"]
     text = capsys.readouterr().out
     assert "…" not in text and all(len(line) <= 80 for line in text.splitlines())
-    for word in (*score_run.protocols("dhn"), f"{facts['map']:.4f}", f"{facts['map_low']:.4f}", "0.250", "P@r2"):
+    for word in (*scored_run.protocols("dhn"), f"{facts['map']:.4f}", f"{facts['map_low']:.4f}", "0.250", "P@r2"):
         assert word in text
     assert text.rstrip().endswith("run folder: runs/fashion_mnist-dhn-8/")
 
 
 def test_the_report_is_written_once_unless_older_than_the_scores(run, capsys):
-    score_run.score(run)
+    scored_run.score(run)
     page = run.folder / "report.html"
     stamp = page.stat().st_mtime_ns
     assert "wrote runs/fashion_mnist-dhn-8/report.html" in capsys.readouterr().out
-    score_run.score(run)
+    scored_run.score(run)
     assert "report.html: already there" in capsys.readouterr().out and page.stat().st_mtime_ns == stamp
     os.utime(page, (1, 1))
-    score_run.score(run)
+    scored_run.score(run)
     assert page.stat().st_mtime_ns >= stamp
 
 
 def test_codes_are_extracted_once_unless_older_or_damaged(run, capsys):
     calls = run.root / "calls"
-    score_run.score(run)
+    scored_run.score(run)
     assert calls.read_text().split() == ["data/fashion_mnist/query_lmdb", "data/fashion_mnist/database_lmdb"]
-    score_run.score(run)
+    scored_run.score(run)
     assert "query.npz: already there and whole" in capsys.readouterr().out
     assert len(calls.read_text().split()) == 2
 
     raw = (run.folder / "query.npz").read_bytes()
     (run.folder / "query.npz").write_bytes(raw[: len(raw) // 2])  # cut short
-    score_run.extract(run)
+    of_run.extract(run)
     assert calls.read_text().split()[2:] == ["data/fashion_mnist/query_lmdb"]
 
     codes.save(run.folder / "query.npz", np.ones((19, 8)), np.ones((19, 4)))  # of other images
-    score_run.extract(run)
+    of_run.extract(run)
     assert calls.read_text().split()[3:] == ["data/fashion_mnist/query_lmdb"]
 
     later = (run.folder / "query.npz").stat()[stat.ST_MTIME] + 10
     os.utime(run.weights(), (later, later))  # trained anew
-    score_run.extract(run)
+    of_run.extract(run)
     assert len(calls.read_text().split()) == 6
 
 
 def test_metrics_are_written_once_unless_older_or_of_other_weights(run, capsys):
     out = run.folder / "metrics.json"
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     stamp = out.stat().st_mtime_ns
     capsys.readouterr()
-    assert score_run.score(run) == facts and out.stat().st_mtime_ns == stamp
+    assert scored_run.score(run) == facts and out.stat().st_mtime_ns == stamp
     text = capsys.readouterr().out
     assert "metrics.json: already there and whole" in text and f"{facts['map']:.4f}" in text
     for other in ({"weights_sha256": "0"}, {"protocols": {}}, {"split": {}}):
         write_json(out, facts | other)
-        assert score_run.saved_metrics(run, facts["split"]) is None
+        assert scored_run.saved_metrics(run, facts["split"]) is None
     out.write_text("{")
-    assert score_run.score(run)["map"] == facts["map"]
+    assert scored_run.score(run)["map"] == facts["map"]
     os.utime(out, (1, 1))
-    assert score_run.saved_metrics(run, facts["split"]) is None
+    assert scored_run.saved_metrics(run, facts["split"]) is None
 
 
 def test_dhn_b_is_scored_without_binarization():
-    assert score_run.protocols("dhn_b") and set(score_run.protocols("dhn_b")) < set(score_run.protocols("dhn"))
-    assert all(score_run.PROTOCOLS[name].real for name in score_run.protocols("dhn_b"))
+    assert scored_run.protocols("dhn_b") and set(scored_run.protocols("dhn_b")) < set(scored_run.protocols("dhn"))
+    assert all(scored_run.PROTOCOLS[name].real for name in scored_run.protocols("dhn_b"))
 
 
 def test_the_split_and_its_r_stand_in_metrics(run):
     record = json.loads((run.data / "split.json").read_text())
     write_json(run.data / "split.json", record | {"split": "mine", "R": 7, "missing": 3})
-    score_run.score(run)
+    scored_run.score(run)
     facts = json.loads((run.folder / "metrics.json").read_text())
     assert facts["split"]["sha256"]["query"] == sha256(run.data / "query.txt")
     assert (facts["split"]["split"], facts["split"]["R"], facts["split"]["missing"]) == ("mine", 7, 3)
@@ -157,15 +158,15 @@ def test_a_query_image_in_the_database_stops_the_scoring(run):
     facts["recipe"]["inputs"]["list"] = record["sha256"]["database.txt"]
     write_json(run.data / "database_lmdb" / "source.json", facts)
     with pytest.raises(splits.SplitError, match=r"^0 stands in .*query\.txt and in .*database\.txt"):
-        score_run.score(run)
+        scored_run.score(run)
 
 
 def test_an_untrained_run_is_refused(run):
     run.weights().write_bytes(b"other")
     with pytest.raises(RunError, match="no finished training of this recipe; run: make train DATASET=fashion_mnist"):
-        score_run.score(run)
+        scored_run.score(run)
     with pytest.raises(RunError, match=r"holds no training \(no solver.prototxt\)"):
-        score_run.score(Run("fashion_mnist", "dhn", 16, run.root))
+        scored_run.score(Run("fashion_mnist", "dhn", 16, run.root))
 
 
 def test_missing_images_and_a_failed_extraction_are_named(run):
@@ -173,11 +174,11 @@ def test_missing_images_and_a_failed_extraction_are_named(run):
     facts = json.loads(built.read_text())
     built.unlink()
     with pytest.raises(RunError, match="query_lmdb is missing; run: make data"):
-        score_run.score(run)
+        scored_run.score(run)
     write_json(built, facts)
     (run.root / "extract.py").write_text("raise SystemExit(2)")
     with pytest.raises(RunError, match="cannot extract the codes of data/fashion_mnist/query_lmdb"):
-        score_run.score(run)
+        scored_run.score(run)
 
 
 def collapse(run, value: float = 0.9) -> None:
@@ -191,7 +192,7 @@ def collapse(run, value: float = 0.9) -> None:
 
 def test_collapsed_codes_are_said_and_the_headline_is_the_expected_value(run, capsys):
     collapse(run)
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     assert facts["codes"]["database"]["distinct"] == 1 and facts["codes"]["query"]["distinct"] == 2
     assert facts["map_low"] + 0.1 < facts["map_expected"] < facts["map_high"] - 0.3
     assert any("all 60 database items have the same code" in note for note in facts["notes"])
@@ -210,7 +211,7 @@ def test_collapsed_codes_are_said_and_the_headline_is_the_expected_value(run, ca
 def test_a_dead_or_saturated_net_is_scored_with_words(run, capsys, value):
     """Codes that are all 0, or all 1: of our own net, so signs, though none is negative."""
     collapse(run, value)
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     words = ", 0 in every bit" if value == 0 else ""
     note = f"collapsed codes: all 60 database items have the same code{words}, so they all tie"
     assert note in " ".join(capsys.readouterr().out.split())
@@ -221,24 +222,24 @@ def test_signs_that_collapsed_do_not_count_where_real_values_rank(run):
     for side, count in (("query", 20), ("database", 60)):
         labels = np.eye(4, dtype=np.uint8)[np.arange(count) % 4]
         codes.save(run.folder / f"{side}.npz", np.random.RandomState(count).rand(count, 8) + 0.1, labels)
-    scores = score_run.score_files(*(str(run.folder / f"{side}.npz") for side in score_run.SIDES), ["dhn-caffe"],
+    scores = scored_run.score_files(*(str(run.folder / f"{side}.npz") for side in of_run.SIDES), ["dhn-caffe"],
                                    codes_are="sign")  # fmt: skip
     assert scores[0]["codes"]["database"]["distinct"] == 1 and scores[0]["notes"] == []
 
 
 def test_codes_that_tell_the_classes_apart_are_not_called_collapsed(run, capsys):
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     page = page_of(run)
     assert not any("collapsed" in note for note in facts["notes"]) and "ollapsed" not in page
     assert "collapsed" not in capsys.readouterr().out
 
 
 def test_metrics_of_an_older_version_are_made_again(run):
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     for older in ({key: facts[key] for key in facts if key not in ("read_as", "notes")}, [facts]):
         write_json(run.folder / "metrics.json", older)
-        assert score_run.saved_metrics(run, facts["split"]) is None
-        assert score_run.score(run) == facts
+        assert scored_run.saved_metrics(run, facts["split"]) is None
+        assert scored_run.score(run) == facts
 
 
 def test_images_without_labels_are_left_out_and_counted(run, capsys):
@@ -246,7 +247,7 @@ def test_images_without_labels_are_left_out_and_counted(run, capsys):
         labels = np.eye(4, dtype=np.int8)[np.arange(count) % 4]
         labels[::5] = -1
         codes.save(run.folder / f"{side}.npz", np.random.RandomState(count).randn(count, 8), labels)
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     assert (facts["queries"], facts["queries_unlabelled"]) == (16, 4)
     assert (facts["database"], facts["database_unlabelled"]) == (48, 12)
     assert "Left out, their labels being unknown: 4 queries, 12 database images." in " ".join(
@@ -260,7 +261,7 @@ def test_a_leaking_split_is_marked_in_every_output(run, capsys, monkeypatch):
     """As `make data --allow-overlap` makes and splits.verify reports it."""
     kept = splits.verify(run.data) | {"overlap": {"query_in_database": 7}}
     monkeypatch.setattr(splits, "verify", lambda folder: kept)
-    facts = score_run.score(run)
+    facts = scored_run.score(run)
     assert facts["split"]["overlap"] == {"query_in_database": 7}
     words = "7 query images are also in the database set"
     assert words in " ".join(capsys.readouterr().out.split())

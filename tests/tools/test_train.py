@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 
+import net
 import pytest
-import splits
-import train
-import weights_report
 from caffe.proto import caffe_pb2
-from download import sha256
-from run_folder import Run, RunError, write_json
-from train_log import Display, follow, parse_display, seconds_per_step
+from dhn.datasets import splits
+from dhn.files import sha256, write_json
+from dhn.runs import command_line, training
+from dhn.runs.folder import Run, RunError
+from dhn.runs.log import Display, follow, parse_display, seconds_per_step
+from dhn.weights import report as weights_report
 
 STEP, STEPS = 10, 4  # iterations between snapshots, snapshots of a training
 
@@ -71,7 +72,7 @@ if __name__ == "__main__":
             if mode == "hang" and iteration == {2 * STEP}:
                 time.sleep(600)
 """
-FROM_SCRATCH = train.net.DATASETS["fashion_mnist"]._replace(pretraining=())
+FROM_SCRATCH = net.DATASETS["fashion_mnist"]._replace(pretraining=())
 NET = caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="ip")]).SerializeToString()
 SPOILED = caffe_pb2.NetParameter(
     layer=[caffe_pb2.LayerParameter(name="ip", blobs=[caffe_pb2.BlobProto(data=[1, float("nan")])])]
@@ -85,10 +86,10 @@ def behave(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "stand_in", raising=False)
     stand_in = importlib.import_module("stand_in")
-    monkeypatch.setattr(train.net, "texts", stand_in.texts)
-    monkeypatch.setitem(train.net.DATASETS, "fashion_mnist", FROM_SCRATCH)
+    monkeypatch.setattr(net, "texts", stand_in.texts)
+    monkeypatch.setitem(net.DATASETS, "fashion_mnist", FROM_SCRATCH)
     empty = weights_report.Report("weights", "net")
-    monkeypatch.setattr(train.weights_report, "show", lambda weights, net: empty)
+    monkeypatch.setattr(training.weights_report, "show", lambda weights, net: empty)
     return lambda mode: monkeypatch.setattr(train, "command", stand_in.command(mode))
 
 
@@ -104,7 +105,7 @@ def run(tmp_path, behave, make_lists):
 
 
 def test_trains_once_and_says_so(run, capsys):
-    train.train(run)
+    training.train(run)
     text = capsys.readouterr().out
     assert "the whole log goes to runs/fashion_mnist-dhn-12/train.log" in text and "iteration" in text
     for name in ("train_val.prototxt", "deploy.prototxt", "solver.prototxt"):
@@ -115,48 +116,48 @@ def test_trains_once_and_says_so(run, capsys):
     lines = (run.folder / "train.csv").read_text().splitlines()
     assert lines[0] == "iteration,loss,lr" and len(lines) == STEPS + 2 and lines[1] == "0,1.0,"
     log = run.log.read_text()
-    train.train(run)
+    training.train(run)
     assert "already there and whole" in capsys.readouterr().out
     assert run.log.read_text() == log
 
 
 def test_damaged_weights_are_trained_again(run):
-    train.train(run)
+    training.train(run)
     run.weights().write_bytes(b"damaged")
     assert not run.is_trained()
-    train.train(run)
+    training.train(run)
     assert run.is_trained() and run.record()["resumed_at"] == [STEP * 3]
 
 
 def test_a_stopped_training_goes_on_from_its_newest_whole_snapshot(run, behave, capsys):
     behave("stop")
     with pytest.raises(RunError, match="stopped before its end; run: make resume DATASET=fashion_mnist VARIANT=dhn"):
-        train.train(run)
+        training.train(run)
     assert not run.is_trained()
     newest = run.folder / f"dhn_iter_{2 * STEP}.solverstate"
     assert run.newest_snapshot() == (2 * STEP, newest)
     newest.with_suffix(".caffemodel").write_bytes(NET[:-1])  # only the one before it is whole now
     behave("run")
-    train.train(run, resume=True)
+    training.train(run, resume=True)
     assert run.is_trained() and run.record()["resumed_at"] == [STEP]
     assert f"going on from runs/fashion_mnist-dhn-12/dhn_iter_{STEP}.solverstate" in capsys.readouterr().out
 
 
 def test_resume_needs_a_snapshot(run):
     with pytest.raises(RunError, match="no whole snapshot to resume from; run: make train"):
-        train.train(run, resume=True)
+        training.train(run, resume=True)
 
 
 def test_a_failed_training_shows_the_end_of_its_log(run, behave):
     behave("fail")
     with pytest.raises(RunError, match=r"(?s)ended with status 1; .*train.log ends with.*Check failed: something"):
-        train.train(run)
+        training.train(run)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_good_snapshot(run, behave, capsys):
     behave("diverge")
     with pytest.raises(RunError) as raised:
-        train.train(run)
+        training.train(run)
     said = str(raised.value)
     assert "the loss is nan at iteration 30, first in the net's output 'p_loss'; the training was stopped" in said
     assert "The last good snapshot is runs/fashion_mnist-dhn-12/dhn_iter_10.solverstate." in said
@@ -168,65 +169,65 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_good_sn
     assert run.record()["diverged"]["iteration"] == 30 and not run.is_trained()
     log = run.log.read_text()
     with pytest.raises(RunError) as again:
-        train.train(run)
+        training.train(run)
     assert str(again.value) == said and run.log.read_text() == log, "the same training would go the same way"
     behave("run")
-    train.train(run, resume=True)
+    training.train(run, resume=True)
     assert run.is_trained() and run.record()["resumed_at"] == [STEP] and "diverged" not in run.record()
 
 
 def test_weights_that_are_not_finite_are_no_result_though_no_display_said_so(run, behave):
     behave("unseen")
     with pytest.raises(RunError, match="not displayed, but the weights are not finite at iteration 40") as raised:
-        train.train(run)
+        training.train(run)
     assert "The last good snapshot is runs/fashion_mnist-dhn-12/dhn_iter_10.solverstate" in str(raised.value)
     assert not run.is_trained() and not run.weights().exists()
 
 
 def test_an_edited_prototxt_is_never_overwritten(run, capsys):
-    train.train(run)
+    training.train(run)
     solver = run.folder / "solver.prototxt"
     text, log = solver.read_text(), run.log.read_text()
     for edited in (text.replace("0.5", "0.25"), text + "clip_gradients: 1\n", text.replace("\n", "\r\n")):
         solver.write_bytes(edited.encode())
         with pytest.raises(RunError, match=r"^runs/.*/solver.prototxt was edited by hand .*: line \d+ is ") as said:
-            train.train(run)
+            training.train(run)
         assert solver.read_bytes() == edited.encode() and run.log.read_text() == log
         assert "caffe train -solver runs/fashion_mnist-dhn-12/solver.prototxt" in str(said.value)
     solver.write_text(text.replace("0.5", "0.25"))
     with pytest.raises(RunError, match=r"line 2 is 'base_lr: 0.25', where prototxt/net.py writes 'base_lr: 0.5'\. To"):
-        train.train(run)
+        training.train(run)
     solver.unlink()
     (run.folder / "train_val.prototxt").write_text("mine")
     with pytest.raises(RunError, match=r"train_val.prototxt was edited by hand"):
-        train.train(run)
+        training.train(run)
     assert not solver.exists(), "nothing is written where something was edited"
 
 
 def test_a_prototxt_of_an_earlier_recipe_is_no_edit(run, monkeypatch, capsys):
-    train.train(run)
-    before = train.net.texts
+    training.train(run)
+    before = net.texts
 
     def slower(*words):
         return {name: text.replace("0.5", "0.1") for name, text in before(*words).items()}
 
-    monkeypatch.setattr(train.net, "texts", slower)
-    train.train(run)
+    monkeypatch.setattr(net, "texts", slower)
+    training.train(run)
     assert "moved to runs/fashion_mnist-dhn-12/earlier-1" in capsys.readouterr().out
     assert "base_lr: 0.1" in (run.folder / "solver.prototxt").read_text()
-    (run.folder / train.WRITTEN).unlink()  # nobody knows who wrote them
-    monkeypatch.setattr(train.net, "texts", before)
+    (run.folder / training.WRITTEN).unlink()  # nobody knows who wrote them
+    monkeypatch.setattr(net, "texts", before)
     with pytest.raises(RunError, match="was edited by hand"):
-        train.train(run)
+        training.train(run)
 
 
 def test_another_recipe_never_overwrites_or_resumes(run, capsys):
-    train.train(run)
+    training.train(run)
     before = run.weights().read_bytes()
     built = run.data / "train_lmdb" / "source.json"
     write_json(built, {**json.loads(built.read_text()), "other": "images"})
     assert not run.is_trained()
-    train.train(run)
+    training.train(run)
     assert "moved to runs/fashion_mnist-dhn-12/earlier-1" in capsys.readouterr().out
     assert (run.folder / "earlier-1" / run.weights().name).read_bytes() == before
     assert run.is_trained() and run.record()["resumed_at"] == []
@@ -237,17 +238,17 @@ def test_the_run_s_folder_tells_net_and_seed_where_they_are_not_the_default(tmp_
     other = Run("cifar10", "dhn_q", 12, tmp_path, net="caffenet", seed=2)
     assert other.name == "cifar10-dhn_q-12-caffenet-seed2"
     assert other.how("score") == "run: make score DATASET=cifar10 VARIANT=dhn_q BITS=12 NET=caffenet SEED=2"
-    options = train.run_parser("").parse_args(["cifar10", "--net", "alexnet", "--seed", "1"])
-    assert train.run_of(options) == Run("cifar10", "dhn", 48)
+    options = command_line.run_parser("").parse_args(["cifar10", "--net", "alexnet", "--seed", "1"])
+    assert command_line.run_of(options) == Run("cifar10", "dhn", 48)
 
 
 def test_the_command_starts_from_weights_or_a_snapshot_on_the_gpu_that_is_named(run, monkeypatch):
     (run.folder).mkdir(parents=True)
     monkeypatch.undo()
-    tail = train.command(run, None, "w.caffemodel", 2)[4:]
+    tail = training.command(run, None, "w.caffemodel", 2)[4:]
     assert tail == ["-solver", "runs/fashion_mnist-dhn-12/solver.prototxt", "-weights", "w.caffemodel", "-gpu", "2"]
-    assert train.command(run, "s.solverstate", "w.caffemodel")[-2:] == ["-snapshot", "s.solverstate"]
-    assert train.command(run, None)[4:] == tail[:2]
+    assert training.command(run, "s.solverstate", "w.caffemodel")[-2:] == ["-snapshot", "s.solverstate"]
+    assert training.command(run, None)[4:] == tail[:2]
 
 
 def test_fine_tuning_keeps_the_weights_it_began_with(run, behave, tmp_path, capsys):
@@ -255,43 +256,43 @@ def test_fine_tuning_keeps_the_weights_it_began_with(run, behave, tmp_path, caps
     weights.write_bytes(NET)
     behave("stop")
     with pytest.raises(RunError, match="stopped before its end"):
-        train.train(run, weights=str(weights), gpu=0)
+        training.train(run, weights=str(weights), gpu=0)
     assert (tmp_path / "given").read_text() == f"{weights} 0"
     assert "fine-tuning from pretrained.caffemodel" in capsys.readouterr().out
     behave("run")
-    train.train(run, resume=True)  # WEIGHTS need not be named again
+    training.train(run, resume=True)  # WEIGHTS need not be named again
     assert run.is_trained() and run.record()["resumed_at"] == [2 * STEP]
     assert run.record()["initial_weights_sha256"] == sha256(weights)
-    train.train(run, weights=str(weights))
+    training.train(run, weights=str(weights))
     assert "already there and whole" in capsys.readouterr().out
     weights.write_bytes(NET + NET)  # other weights: another recipe
-    train.train(run, weights=str(weights))
+    training.train(run, weights=str(weights))
     assert "earlier-1" in capsys.readouterr().out and run.record()["resumed_at"] == []
     with pytest.raises(RunError, match="WEIGHTS=nowhere: there is no such file"):
-        train.train(run, weights="nowhere")
+        training.train(run, weights="nowhere")
 
 
 def test_a_data_sets_pretraining_is_trained_first_and_once(run, behave, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(train.net.DATASETS, "fashion_mnist", FROM_SCRATCH._replace(pretraining=(("max_iter", 9, ""),)))
+    monkeypatch.setitem(net.DATASETS, "fashion_mnist", FROM_SCRATCH._replace(pretraining=(("max_iter", 9, ""),)))
     behave("stop")
     with pytest.raises(RunError, match=r"stopped before its end; run: make train DATASET=fashion_mnist$"):
-        train.train(run)
+        training.train(run)
     assert not run.folder.exists(), "the variant waits for the weights it starts from"
     behave("run")
-    train.train(run)
+    training.train(run)
     first = tmp_path / "runs/fashion_mnist-pretraining"
     assert (tmp_path / "given").read_text() == f"{first}/pretraining_iter_{STEP * STEPS}.caffemodel "
     assert run.is_trained()
     capsys.readouterr()
     other = Run("fashion_mnist", "dhn_q", 24, tmp_path)
-    train.train(other)
+    training.train(other)
     assert "pretraining_iter_40.caffemodel: already there and whole" in capsys.readouterr().out
     assert other.record()["initial_weights_sha256"] == run.record()["initial_weights_sha256"]
     mine = tmp_path / "mine.caffemodel"
     mine.write_bytes(NET + NET)
     third = Run("fashion_mnist", "dhn", 32, tmp_path)
-    train.train(third, weights=str(mine))
-    train.train(third)
+    training.train(third, weights=str(mine))
+    training.train(third)
     assert third.record()["initial_weights"] == str(mine), "weights that were named stay"
 
 
@@ -299,22 +300,22 @@ def test_weights_that_do_not_fit_stop_before_the_training(run, tmp_path, monkeyp
     weights = tmp_path / "other.caffemodel"
     weights.write_bytes(NET)
     row = weights_report.Row("fc6", weights_report.MISMATCHED, ((2, 3),), ((4, 3),))
-    monkeypatch.setattr(train.weights_report, "show", lambda *where: weights_report.Report("w", "n", [row]))
+    monkeypatch.setattr(training.weights_report, "show", lambda *where: weights_report.Report("w", "n", [row]))
     with pytest.raises(RunError, match="does not fit the net in fc6"):
-        train.train(run, weights=str(weights))
+        training.train(run, weights=str(weights))
     assert not run.log.exists()
 
 
 def test_weights_that_are_gone_are_named(run, behave, tmp_path):
     weights = tmp_path / "pretrained.caffemodel"
     weights.write_bytes(NET)
-    train.train(run, weights=str(weights))
+    training.train(run, weights=str(weights))
     run.weights().unlink()
     for snapshot in run.folder.glob("*.solverstate"):
         snapshot.unlink()
     weights.unlink()
     with pytest.raises(RunError, match=r"starts from .*pretrained.caffemodel, which is not there any more; run: make"):
-        train.train(run)
+        training.train(run)
 
 
 def test_lists_are_checked_before_anything_is_trained(run):
@@ -322,21 +323,21 @@ def test_lists_are_checked_before_anything_is_trained(run):
     digests = {f"{name}.txt": sha256(run.data / f"{name}.txt") for name in splits.LISTS}
     write_json(run.data / "split.json", {"seed": 0, "sha256": digests})
     with pytest.raises(splits.SplitError, match=r"0 stands in .*query.txt and in .*database.txt"):
-        train.train(run)
+        training.train(run)
     assert not run.folder.exists()
 
 
 def test_missing_data_is_named(run):
     (run.data / "train_lmdb" / "source.json").unlink()
     with pytest.raises(RunError, match="is missing; run: make data DATASET=fashion_mnist"):
-        train.train(run)
+        training.train(run)
 
 
 def test_a_driver_killed_leaves_the_folder_to_its_trainer(run, tmp_path):
     """kill -9 of the driver: `caffe train` still holds the folder, nobody trains beside it; later its work is used."""
     script = (
         "import stand_in, train\nfrom pathlib import Path\nfrom run_folder import Run\n"
-        "train.net.texts, train.command = stand_in.texts, stand_in.command('hang')\n"
+        "train.net.texts, training.command = stand_in.texts, stand_in.command('hang')\n"
         "train._pretrained = lambda run, gpu: None\n"
         f"train.train(Run('fashion_mnist', 'dhn', 12, Path({str(tmp_path)!r})))\n"
     )
@@ -349,11 +350,11 @@ def test_a_driver_killed_leaves_the_folder_to_its_trainer(run, tmp_path):
     driver.kill()
     driver.wait()
     with pytest.raises(RunError, match="being trained by another process"):
-        train.train(run)
+        training.train(run)
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     while True:
         try:
-            train.train(run)
+            training.train(run)
             break
         except RunError:  # the killed trainer has not let go of the folder yet
             assert time.monotonic() < deadline
@@ -402,7 +403,7 @@ def test_follow_gives_whole_lines_and_the_rest(tmp_path):
 
 
 def test_a_record_cut_short_counts_for_nothing(run):
-    train.train(run)
+    training.train(run)
     text = (run.folder / "training.json").read_text()
     assert json.loads(text)["weights"] == run.weights().name
     (run.folder / "training.json").write_text(text[: len(text) // 2])

@@ -9,13 +9,14 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-import splits
 import tune
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net, read_solver
-from create_lmdb import LmdbError, check
-from experiment import MEASURED
-from run_folder import Run, RunError, write_json
+from dhn.datasets import splits
+from dhn.datasets.lmdb_records import LmdbError, check
+from dhn.experiments.measure import MEASURED
+from dhn.files import write_json
+from dhn.runs.folder import Run, RunError
 
 COUNT = 50
 

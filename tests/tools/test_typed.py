@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
-from experiment import quoted
-from scored_runs import SCORES
+from dhn.experiments.measure import quoted
+from dhn.experiments.run_table import SCORES
 
 SMALLER = {'("max_iter", 10000,': '("max_iter", 2,', '"batch_size": 64, "mirror": True, "threads"':
            '"batch_size": 8, "mirror": True, "threads"', '("test_iter", batches,': '("test_iter", 1,',

@@ -1,4 +1,4 @@
-"""A sample: MAP of a drawn database's codes, by tools/retrieval.py or as the authors' scripts compute it."""
+"""A sample: MAP of a drawn database's codes, by tools/dhn/scoring/retrieval.py or as the authors' scripts compute it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def setup(folder: str, items: int, queries: int, bits: int, classes: int, top: i
             return {"map": float(authors_map(*given, top)), "grown": peak_memory() - held}
 
         return sample
-    import retrieval
+    from dhn.scoring import retrieval
 
     retrieval.score(*few, *few, "hash-caffe", 10)  # compiles
     held = peak_memory()

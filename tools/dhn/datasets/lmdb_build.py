@@ -1,0 +1,362 @@
+"""Build an LMDB of labelled images that Caffe's Data layer reads, with the whole label vector in each record.
+
+    python tools/create_lmdb.py LIST OUT [--root DIR] [--images IMAGES.npy]   lines `path l1 ... lC` or `path label`
+    python tools/create_lmdb.py FOLDER OUT                                    one folder per class
+    python tools/create_lmdb.py ARRAYS.npz OUT                                arrays `images` and `labels`
+    python tools/create_lmdb.py OUT --check                                   read an LMDB through and verify it
+
+Labels are read by the rule of python_layers/labels.py: label vectors of 0 and 1, or class numbers, of which the first
+is 0 unless --first-class says otherwise. Of a folder every file that is an image is taken, links are followed, and
+what is left out is counted.
+
+Images are read by the rule of python_layers/pictures.py: upright, 8 bits a channel. --encode jpg or png stores a file's
+own bytes where each reader sees the same image in them, and otherwise a PNG of the image (or a JPEG, if --resize or
+--gray changed it). lmdb_records.py says what a record holds.
+
+The LMDB is built in `OUT.partial` and renamed when it is complete: a build that is killed leaves nothing that could be
+taken for one, and the next build clears it away. `OUT/source.json` says what it was built from; an output built
+from the same inputs is left as it is. Images that cannot be read are all named in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))
+
+from dhn.datasets.image_files import SourceError
+from dhn.datasets.labelled_images import Source, from_arrays, from_folder, from_list, is_plain
+from dhn.datasets.lmdb_records import BATCH_BYTES, LmdbError, check, make_datum, make_key, write_records
+from dhn.progress import counter, printable, say
+from pictures import PictureError
+
+FIRST_MAP = 4 * BATCH_BYTES  # the file takes what it holds; doubled whenever it is full
+CHUNK = 32  # images a worker thread takes at a time
+SHOWN = 10  # bad images named on the screen; a file names them all
+FIRST_BYTES = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG"}
+SUFFIXES = {"jpg": {".jpg", ".jpeg", ".jpe", ".jfif"}, "png": {".png"}}
+
+
+class BadImages(ValueError):
+    """Images that cannot be read, more than may be skipped. `bad`: (name, what is wrong) of each."""
+
+    def __init__(self, message: str, bad: list[tuple[str, str]]):
+        super().__init__(message)
+        self.bad = bad
+
+
+def describe_bad(bad: Sequence[tuple[str, str]], total: int, where: object, more: object) -> str:
+    """What is wrong with which images, one a line, as many as can be read on a screen; the file `more` names them all.
+
+    bad: (name, what is wrong) of each; total: images there are.
+    """
+    lines = [f"{where}: {len(bad):,} of {total:,} images cannot be read:"]
+    lines += [f"  {message}" for _, message in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        lines.append(f"  and {len(bad) - SHOWN:,} more; {more} names them all")
+    return "\n".join(lines)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _record(source: Source, index: int, resize: tuple[int, int] | None, gray: bool, encode: str) -> tuple[bytes, bool]:
+    """The record of an image, and whether a file of the wanted encoding had to be encoded again for its content."""
+    pixels, data = source.read(index, gray)
+    changed = False
+    if resize is not None and pixels.shape[:2] != tuple(resize):
+        pixels = cv2.resize(pixels, (resize[1], resize[0])).reshape(*resize, -1)  # bilinear, as convert_imageset
+        data = None
+    if data is not None:
+        content = next((kind for kind, first in FIRST_BYTES.items() if data.startswith(first)), None)
+        # a file of the wanted encoding by content or by name: many a .jpg of the web is a PNG
+        wanted = encode in (content, *(kind for kind in SUFFIXES if _suffix(source.names[index]) in SUFFIXES[kind]))
+        if not wanted or content is None or not is_plain(data, pixels):
+            data, changed = None, wanted and not gray
+    encode = "png" if changed else encode  # a second JPEG of a JPEG would be another image
+    return make_datum(pixels, data, source.vector(index), source.first(index), encode), changed
+
+
+def _records(source: Source, order: np.ndarray, **how) -> Iterator[tuple[int, tuple[bytes, bool] | PictureError]]:
+    """(place, record or what is wrong with the image) in the given order, made by parallel threads."""
+
+    def make(start: int) -> list[tuple[int, tuple[bytes, bool] | PictureError]]:
+        made: list[tuple[int, tuple[bytes, bool] | PictureError]] = []
+        for place in range(start, min(start + CHUNK, len(order))):
+            try:
+                made.append((place, _record(source, int(order[place]), **how)))
+            except PictureError as error:
+                made.append((place, error))
+        return made
+
+    threads = os.cpu_count() or 1
+    waiting: collections.deque = collections.deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for start in range(0, len(order), CHUNK):
+                waiting.append(pool.submit(make, start))
+                if len(waiting) > 2 * threads:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextlib.contextmanager
+def partial_folder(out: Path) -> Iterator[Path]:
+    """An empty `out.partial`, held by this process alone; what a killed build left there is cleared first."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    partial.mkdir(exist_ok=True)
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LmdbError(f"{out} is being built by another process; wait for it or stop it") from None
+        try:
+            for left in partial.iterdir():
+                left.unlink()
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    finally:
+        os.close(handle)
+
+
+def publish(partial: Path, out: Path) -> None:
+    """Put the finished folder in its place; one that is there gives way only now."""
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.rename(out, old)
+    os.rename(partial, out)
+    handle = os.open(out.parent, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_facts(out: Path, recipe: dict) -> dict | None:
+    """What source.json says of an LMDB that was built from this recipe and is complete; else None."""
+    try:
+        facts = json.loads((out / "source.json").read_text())
+        if facts["recipe"] != recipe or (out / "data.mdb").stat().st_size != facts["bytes"]:
+            return None
+        with lmdb.open(str(out), readonly=True, lock=False) as environment:
+            return facts if environment.stat()["entries"] == facts["records"] else None
+    except (OSError, ValueError, KeyError, TypeError, lmdb.Error):
+        return None
+
+
+def build(
+    source: Source,
+    out: str | os.PathLike,
+    *,
+    resize: tuple[int, int] | None = None,
+    gray: bool = False,
+    encode: str = "raw",
+    shuffle: bool = False,
+    seed: int = 0,
+    skip_bad: float = 0,
+) -> tuple[int, int]:
+    """Write the LMDB folder `out` from a source. Returns (records, images skipped as bad).
+
+    resize: (height, width). skip_bad: how many images may be skipped because they cannot be read. Raises BadImages
+    where there are more, when all have been read; LmdbError where `out` exists and was not built by this tool, where no
+    image can be read, or where the disk is full. Leaves an output built from the same inputs as it is.
+    """
+    out = Path(out)
+    recipe = {
+        "inputs": source.identity,
+        "classes": source.classes,
+        "resize": resize and list(resize),
+        "gray": gray,
+        "encode": encode,
+        "shuffle": shuffle,
+        "seed": seed if shuffle else None,
+        "upright": True,
+    }
+    for sentence in (*source.notes, *source.left_out.sentences(source.where(None))):
+        say(sentence)
+    facts = _read_facts(out, recipe)
+    if facts is not None and facts["skipped"] <= skip_bad:
+        say(f"{out}: already there and complete ({facts['records']:,} records)")
+        return facts["records"], facts["skipped"]
+    if out.exists() and not (out / "source.json").exists():
+        raise LmdbError(f"{out} exists and was not built by this tool (no source.json): remove it or name another")
+    order = np.random.RandomState(seed).permutation(len(source)) if shuffle else np.arange(len(source))
+    bad: list[tuple[str, str]] = []
+    encoded_again = 0
+    named = out.with_name(out.name + ".bad.txt")  # names the bad images of a build that was refused
+    with partial_folder(out) as partial, counter() as progress:
+        task = progress.add_task(out.name, total=len(order))
+
+        def records() -> Iterator[tuple[bytes, bytes]]:
+            nonlocal encoded_again
+            for place, record in _records(source, order, resize=resize, gray=gray, encode=encode):
+                progress.advance(task)
+                name = source.names[order[place]]
+                if isinstance(record, PictureError):
+                    bad.append((name, str(record)))
+                elif len(bad) <= skip_bad:  # else the rest is only looked through for bad ones
+                    encoded_again += record[1]
+                    yield make_key(place, name), record[0]
+
+        try:
+            with lmdb.open(str(partial), map_size=FIRST_MAP, sync=False) as environment:
+                written = write_records(environment, records())
+                environment.sync(True)
+        except lmdb.Error as error:
+            raise LmdbError(f"{out}: cannot write the LMDB ({error}); is the disk full?") from None
+        text = "".join(f"{message}\n" for _, message in bad).encode(errors="surrogateescape")
+        if len(bad) > skip_bad:
+            if len(bad) > SHOWN:
+                named.write_bytes(text)
+            remedy = f"\nReplace them, or leave them out: --skip-bad {len(bad)}"
+            raise BadImages(describe_bad(bad, len(order), out, named) + remedy, bad)
+        if not written:
+            raise LmdbError(f"{out}: none of the {len(order):,} images can be read; the first: {bad[0][1]}")
+        if bad:
+            (partial / "skipped.txt").write_bytes(text)
+        facts = {
+            "recipe": recipe,
+            "records": written,
+            "skipped": len(bad),
+            "encoded_again": encoded_again,
+            "left_out": source.left_out.kinds,
+            "bytes": (partial / "data.mdb").stat().st_size,
+        }
+        with open(partial / "source.json", "w") as stream:
+            json.dump(facts, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        publish(partial, out)
+    named.unlink(missing_ok=True)
+    note = f", {len(bad):,} skipped as bad (skipped.txt names them)" if bad else ""
+    if encoded_again:
+        note += f", {encoded_again:,} stored as PNG (not every reader sees the same image in the file's own bytes)"
+    say(f"{out}: wrote {written:,} records, {facts['bytes'] / 1e6:.1f} MB{note}")
+    return written, len(bad)
+
+
+def open_source(path: str, options: argparse.Namespace) -> Source:
+    """The source a command line names: a folder, an .npz file, or a list file."""
+    first = {"classes": options.classes, "first_class": options.first_class}
+    listed = {"root": options.root, "images": options.images, "encoding": options.encoding}
+    if os.path.isdir(path):
+        kind, unused = "a folder per class", {**listed, **first, "labels": options.labels}
+    elif path.endswith(".npz"):
+        kind, unused = "an .npz file", listed
+    else:
+        kind, unused = "a list file", {"labels": options.labels}
+    for option, value in unused.items():
+        if value is not None:
+            raise SourceError(f"--{option.replace('_', '-')} does not go with {kind} ({path})")
+    if os.path.isdir(path):
+        return from_folder(path)
+    if path.endswith(".npz"):
+        return from_arrays(path, declared=options.labels, **first)
+    return from_list(path, options.root or "", options.images, encoding=options.encoding or "utf-8", **first)
+
+
+def _spell_out_skip_bad(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a number behind each --skip-bad: without one it means any number."""
+    spelled = list(arguments)
+    for place, argument in enumerate(arguments):
+        following = arguments[place + 1 : place + 2]
+        if argument == "--skip-bad" and not (following and following[0].isdigit()):
+            spelled[place] = "--skip-bad=inf"
+    return spelled
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type for argparse: a whole number of at least `least`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected at least {least}, found {text}")
+        return value
+
+    return number
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Build an LMDB of labelled images for Caffe, or check one.")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="SOURCE OUT, or only OUT with --check; SOURCE is a "
+        "list file, a folder with a folder per class, or an .npz file (images, labels)",
+    )
+    parser.add_argument("--root", help="folder that a list's paths start from")
+    parser.add_argument("--images", help=".npy file of images; a list's paths are then its row numbers")
+    parser.add_argument("--encoding", help="of a list: latin-1, gbk, ... (default: utf-8)")
+    parser.add_argument("--classes", type=at_least(1), help="number of classes (default: the highest class number + 1)")
+    parser.add_argument("--first-class", type=at_least(0), metavar="N", help="number of the first class (default: 0)")
+    parser.add_argument("--labels", choices=("classes", "vectors"), help="what an array of labels (N, 1) holds")
+    parser.add_argument("--resize", type=at_least(1), nargs=2, metavar=("H", "W"), help="resize every image to H x W")
+    parser.add_argument("--gray", action="store_true", help="store one grey channel")
+    parser.add_argument("--encode", choices=("jpg", "png", "raw"), default="raw", help="default: raw pixels")
+    parser.add_argument("--shuffle", action="store_true", help="shuffle the order of the list")
+    parser.add_argument("--seed", type=int, default=0, help="seed of --shuffle (default: 0)")
+    parser.add_argument(
+        "--skip-bad",
+        type=lambda text: float(text) if text == "inf" else at_least(0)(text),
+        default=0,
+        metavar="[N]",
+        help="leave out images that cannot be read, at most N (without N: any number), and count them",
+    )
+    parser.add_argument("--check", action="store_true", help="read OUT through and verify every record")
+    options = parser.parse_args(_spell_out_skip_bad(sys.argv[1:] if arguments is None else arguments))
+    if len(options.paths) > 2 or (len(options.paths) == 1 and not options.check):
+        parser.error("expected SOURCE OUT, or OUT --check")
+    out = options.paths[-1]
+    try:
+        if len(options.paths) == 2:
+            build(
+                open_source(options.paths[0], options),
+                out,
+                resize=options.resize and tuple(options.resize),
+                gray=options.gray,
+                encode=options.encode,
+                shuffle=options.shuffle,
+                seed=options.seed,
+                skip_bad=options.skip_bad,
+            )
+        if options.check:
+            facts = check(out)
+            shapes = ", ".join(f"{count:,} of {shape}" for shape, count in facts["shapes"].items())
+            say(
+                f"{out}: {facts['records']:,} records are complete; images (C, H, W): {shapes}; "
+                f"{facts['labels']} labels each"
+            )
+    except (LmdbError, OSError, ValueError) as error:
+        print(printable(f"create_lmdb: {error}"), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

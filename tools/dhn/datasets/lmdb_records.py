@@ -1,0 +1,170 @@
+"""Records of an LMDB of labelled images: how they are made, written, and checked.
+
+A record is a Datum: the image in `data` (raw pixels CHW, BGR; or an encoded jpg or png), the label vector in
+`float_data`, and the index of the first label in `label` (-1 for none). Its key is `%08d_path`, the place in the list
+and the path, as convert_imageset writes it.
+"""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pictures
+from dhn.progress import counter
+
+BATCH_RECORDS, BATCH_BYTES = 1024, 32 << 20  # one transaction
+KEY_BYTES = 511  # LMDB's limit; a longer path is cut, the number in front keeps the key unique
+
+
+class LmdbError(RuntimeError):
+    """An LMDB that cannot be written, or is not what it should be."""
+
+
+def _messages():
+    """Caffe's messages without the rest of Caffe: `import caffe` takes two seconds, as long as 2,000 images."""
+    caffe = importlib.util.find_spec("caffe")
+    if caffe is None:
+        raise ModuleNotFoundError("the package caffe is not installed: run `pip install -e .` in the project's folder")
+    path = Path(caffe.origin).parent / "proto" / "caffe_pb2.py"
+    spec = importlib.util.spec_from_file_location("caffe_messages", path)
+    messages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(messages)
+    return messages
+
+
+Datum = _messages().Datum
+
+
+def make_datum(pixels: np.ndarray, data: bytes | None, labels: np.ndarray, first: int, encode: str) -> bytes:
+    """A serialised Datum of an image, BGR (H, W, 3) or grey (H, W, 1) uint8, and its label vector (C,).
+
+    `encode`: raw, jpg or png; `data`: an image file's own bytes where they are stored as they are.
+    """
+    datum = Datum(label=first)
+    datum.height, datum.width, datum.channels = pixels.shape
+    datum.float_data.extend(labels.tolist())
+    if encode == "raw":
+        datum.data = pixels.transpose(2, 0, 1).tobytes()
+    else:
+        datum.encoded = True
+        datum.data = data if data is not None else cv2.imencode("." + encode, pixels)[1].tobytes()
+    return datum.SerializeToString()
+
+
+def make_key(place: int, name: str) -> bytes:
+    """The key of the record at a place of its list."""
+    return f"{place:08d}_{name}".encode(errors="surrogateescape")[:KEY_BYTES]
+
+
+def write_records(environment: lmdb.Environment, records: Iterable[tuple[bytes, bytes]]) -> int:
+    """Append (key, value) records, keys ascending, in transactions; the map doubles whenever it is full.
+
+    Returns how many were written.
+    """
+    batch: list[tuple[bytes, bytes]] = []
+    size = written = 0
+
+    def commit() -> None:
+        while batch:
+            try:
+                with environment.begin(write=True) as transaction:
+                    for key, value in batch:
+                        if not transaction.put(key, value, append=True):
+                            raise LmdbError(f"the key {key!r} stands twice")
+                return
+            except lmdb.MapFullError:
+                environment.set_mapsize(environment.info()["map_size"] * 2)
+
+    for record in records:
+        batch.append(record)
+        size += len(record[1])
+        written += 1
+        if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
+            commit()
+            batch.clear()
+            size = 0
+    commit()
+    return written
+
+
+def check(out: str | os.PathLike) -> dict:
+    """Read an LMDB through: keys in order, each record a Datum, images decodable, label vectors of one length.
+
+    Returns {"records", "shapes": {(C, H, W): count}, "labels": C}. Raises LmdbError naming the first record that
+    is wrong, or if the number of records is not the one it was built with.
+    """
+    out = Path(out)
+    if not (out / "data.mdb").exists():
+        raise LmdbError(f"{out}: expected an LMDB (a folder with data.mdb), found none")
+    shapes: collections.Counter = collections.Counter()
+    length, found, last = None, 0, -1
+    try:
+        with (
+            lmdb.open(str(out), readonly=True, lock=False) as environment,
+            environment.begin() as transaction,
+            counter() as progress,
+        ):
+            entries = environment.stat()["entries"]
+            task = progress.add_task(f"check {out.name}", total=entries)
+            for key, value in transaction.cursor():
+                last = _check_key(out, key, last)
+                shape, labels = _check_datum(f"{out}: record {key.decode(errors='replace')}", value)
+                shapes[shape] += 1
+                found += 1
+                progress.advance(task)
+                length = labels if length is None else length
+                if labels != length:
+                    raise LmdbError(
+                        f"{out}: record {key.decode(errors='replace')}: expected {length} labels as in "
+                        f"the first record, found {labels}"
+                    )
+    except lmdb.Error as error:
+        raise LmdbError(f"{out}: not a whole LMDB ({error}); build it again") from None
+    facts = json.loads((out / "source.json").read_text()) if (out / "source.json").exists() else {}
+    expected = facts.get("records", entries)
+    if found != expected or not expected:
+        raise LmdbError(f"{out}: expected {expected or 'at least one'} records, found {found}; build it again")
+    return {"records": found, "shapes": dict(shapes), "labels": length}
+
+
+def _check_key(out: Path, key: bytes, last: int) -> int:
+    digits, bar, _ = key.partition(b"_")
+    if not bar or len(digits) < 8 or not digits.isdigit():
+        raise LmdbError(f"{out}: expected keys such as 00000000_path, found {key!r}")
+    if int(digits) <= last:
+        raise LmdbError(f"{out}: key {key!r} follows number {last}: keys must ascend")
+    return int(digits)
+
+
+def _check_datum(name: str, value: bytes) -> tuple[tuple[int, int, int], int]:
+    """The shape (C, H, W) and number of labels of a serialised Datum."""
+    datum = Datum()
+    try:
+        datum.ParseFromString(value)
+    except Exception as error:  # protobuf's DecodeError lives in a different module from version to version
+        raise LmdbError(f"{name}: not a Datum ({error})") from None
+    shape = (datum.channels, datum.height, datum.width)
+    if datum.encoded:
+        turned = pictures.orientation(datum.data)
+        if turned != 1:
+            raise LmdbError(f"{name}: its image has the EXIF orientation {turned}, which Caffe's Data layer does not "
+                            "apply; build the LMDB again")  # fmt: skip
+        try:
+            pixels = pictures.decode(datum.data, datum.channels == 1, name)
+        except pictures.PictureError as error:
+            raise LmdbError(str(error)) from None
+        found = (pixels.shape[2], *pixels.shape[:2])
+        if shape not in (found, (0, 0, 0)):
+            raise LmdbError(f"{name}: its image is {found}, the Datum says {shape}")
+        shape = found
+    elif len(datum.data) != np.prod(shape) or not datum.data:
+        raise LmdbError(f"{name}: expected {np.prod(shape)} bytes for an image of {shape}, found {len(datum.data)}")
+    return shape, len(datum.float_data)

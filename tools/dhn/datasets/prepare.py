@@ -1,0 +1,298 @@
+"""Carry out a recipe: read its source, draw its split, write the lists and split.json, build the three LMDBs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pictures
+from dhn.datasets import lmdb_build, lmdb_records
+from dhn.datasets import sources as dataset_sources
+from dhn.datasets.image_set import AbsentError, Images
+from dhn.datasets.labelled_images import from_list
+from dhn.datasets.recipes import Recipe, RecipeError, Split
+from dhn.datasets.splits import LISTS, SplitError, check_disjoint, differences, draw, list_text, verify
+from dhn.files import write_whole
+from dhn.progress import say
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What `make data` goes on with: images that are not there, images that cannot be read, lists that overlap."""
+
+    missing: int = 0
+    bad: int = 0
+    overlap: bool = False
+
+
+def _write(path: Path, text: str) -> None:
+    write_whole(path, lambda stream: stream.write(text.encode("utf-8", "surrogateescape")))
+
+
+def _wanted(images: Images, split: Split) -> np.ndarray:
+    """Which images the split could use, had they been there, (N,) bool."""
+    wanted = images.carries().any(1) | split.keep_unlabelled
+    if images.parts is not None:
+        listed = np.zeros(len(images.names), bool)
+        listed[np.concatenate([*images.parts.values()])] = True
+        wanted &= listed
+    return wanted
+
+
+def _report_missing(missing: list[str], images: Images, folder: Path, allowed: int) -> None:
+    path = folder / "missing.txt"
+    if not missing:
+        path.unlink(missing_ok=True)
+        return
+    _write(path, "".join(f"{name}\n" for name in missing))
+    count, total = f"{len(missing):,}", f"{len(images.names):,}"
+    if len(missing) > allowed:
+        unreadable = "".join(f"; {sentence}" for sentence in images.notes if "cannot be read" in sentence)
+        raise RecipeError(
+            f"{count} of {total} images are not under {images.root}, the first of them {missing[0]} ({path} names them "
+            f"all{unreadable}); put them there, or go on without them: --allow-missing {len(missing)} "
+            f"(make data ... MISSING={len(missing)})"
+        )
+    say(f"{folder}: {count} of {total} images are missing and left out; {path} names them")
+
+
+def _encoding(images: Images) -> str:
+    """How an LMDB stores the images: arrays raw, JPEG files as they are, anything else without loss as PNG."""
+    if images.array is not None:
+        return "raw"
+    suffixes = {Path(name).suffix.lower() for name in images.names}
+    return "jpg" if suffixes <= lmdb_build.SUFFIXES["jpg"] else "png"
+
+
+def _describe(images: Images, split: Split, rows: dict[str, np.ndarray], unlabelled: int) -> list[str]:
+    """What a user should know of the split's sets, in sentences."""
+    sentences = [*images.notes, *images.left_out.sentences(images.root)]
+    if images.parts is not None:
+        for name, facts in differences(images, split, rows).items():
+            if reasons := ", ".join(f"{count:,} {reason}" for reason, count in facts["left_out"].items()):
+                sentences.append(f"{name}: listed {facts['listed']:,}, kept {facts['kept']:,}: left out {reasons}")
+            if facts["unlabelled"] and split.keep_unlabelled:
+                count = f"{facts['unlabelled']:,} of {facts['kept']:,}"
+                sentences.append(f"{name}: {count} images carry none of the labels; they are kept, as listed")
+    elif unlabelled:
+        fate = "kept in the database" if split.keep_unlabelled else "left out"
+        sentences.append(f"{unlabelled:,} of {len(images.names):,} images carry none of the labels: {fate}")
+    if empty := [name for name, any_ in zip(images.label_names, images.carries().any(0), strict=True) if not any_]:
+        shown = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
+        sentences.append(f"labels that no image carries: {shown} ({len(empty):,} of {len(images.label_names):,})")
+    return sentences
+
+
+def _unreadable(names: Iterable[str], root: Path | str | None) -> dict[str, str]:
+    """Those of the images that are there and cannot be read, and what is wrong with each."""
+    bad = {}
+    for name in names:
+        path = Path(root or "") / name
+        try:
+            pictures.decode(path.read_bytes(), None, str(path))
+        except FileNotFoundError:
+            pass  # it is missing, not bad
+        except OSError as error:
+            bad[name] = f"{path}: cannot be read ({error.strerror})"
+        except pictures.PictureError as error:
+            bad[name] = str(error)
+    return bad
+
+
+def write_lists(
+    recipe: Recipe,
+    split: Split,
+    seed: int,
+    folder: Path,
+    base: Path | None = None,
+    allowed: Allowed = Allowed(),
+    suspects: Collection[str] = (),
+) -> dict:
+    """Write query.txt, train.txt, database.txt and split.json into `folder`. Returns what split.json holds.
+
+    base: the folder that the source's paths start from; default: the recipe's. suspects: images of which some could not
+    be read the last time; those that still cannot are left out before anything is drawn, as missing ones are. Lists
+    that are there and the same are left alone. Raises RecipeError, SourceError, SplitError, and RecipeError where more
+    images are missing than `allowed` (missing.txt then names them).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    images = dataset_sources.read(split.source, base or recipe.path.parent, folder)
+    if split.labels is not None:
+        images.keep_labels(split.labels)
+    if images.labels.ndim == 2 and images.labels.shape[1] == 1:
+        raise RecipeError(f"{recipe.path}, split {split.name!r}: expected at least 2 labels, found one, "
+                          f"{images.label_names[0]!r}: all that carry it would be relevant to each other")  # fmt: skip
+    wanted = _wanted(images, split)
+    missing = [images.names[row] for row in np.flatnonzero(wanted & ~images.present)]
+    _report_missing(missing, images, folder, allowed.missing)
+    bad = _unreadable({*suspects} & {*images.names}, images.root)
+    unreadable = np.array([name in bad for name in images.names], bool) & images.present
+    images.present &= ~unreadable
+    rows = draw(images, split, seed)
+    texts = {}
+    for name in LISTS:
+        names = [images.names[row] for row in rows[name]]
+        texts[f"{name}.txt"] = list_text(names, images.labels[rows[name]].reshape(len(names), -1).tolist())
+    encoded = {name: text.encode("utf-8", "surrogateescape") for name, text in texts.items()}
+    unlabelled = int((~images.carries().any(1) & images.present).sum())
+    facts = {
+        "recipe": None if recipe.is_built_in() else str(recipe.path.resolve()),
+        **split.facts(),
+        "seed": seed,
+        "from": None if base is None else str(base.resolve()),
+        "missing": len(missing),
+        "bad": int((unreadable & wanted).sum()),
+        "left_out": images.left_out.kinds,
+        "unlabelled": unlabelled,
+        "counts": {name: len(rows[name]) for name in LISTS},
+        "label_names": images.label_names,
+        "facts": images.facts,
+        "images": {
+            "root": None if images.root is None else str(images.root.resolve()),
+            "array": None if images.array is None else images.array.name,
+            "classes": len(images.label_names),
+            "encode": _encoding(images),
+        },
+        "sha256": {name: hashlib.sha256(raw).hexdigest() for name, raw in encoded.items()},
+    }
+    if images.parts is not None:
+        facts["listed"] = differences(images, split, rows)
+    record, before = folder / "split.json", _recorded(folder)
+    for sentence in _describe(images, split, rows, unlabelled):
+        say(f"  {sentence}")
+    same = all((folder / name).exists() and (folder / name).read_bytes() == raw for name, raw in encoded.items())
+    if same and {key: value for key, value in before.items() if key != "overlap"} == facts:
+        facts = before
+        say(f"{folder}: the lists are already there and complete")
+    else:
+        record.unlink(missing_ok=True)
+        for name, text in texts.items():
+            _write(folder / name, text)
+        _write(folder / "label_names.txt", "".join(f"{name}\n" for name in images.label_names))
+        known = before.get("overlap") or {} if before.get("split") == split.name else {}
+        paths = {name: folder / f"{name}.txt" for name in LISTS}
+        _, overlap = check_disjoint(paths, split.database != "rest", None if allowed.overlap else known)
+        facts |= {"overlap": overlap} if overlap else {}
+        _write(record, json.dumps(facts, indent=1) + "\n")
+        say(f"{folder}: wrote query.txt, train.txt, database.txt and split.json")
+    for pair, count in facts.get("overlap", {}).items():
+        one, _, other = pair.partition("_in_")
+        say(f"  LEAK: {count:,} {one} images are {other} images too; scores of this split are inflated")
+    counts = ", ".join(f"{len(rows[name]):,} {name}" for name in LISTS)
+    how = "as listed" if split.database == "listed" else f"drawn with seed {seed}"
+    if left_out := sum(each["listed"] - each["kept"] for each in facts.get("listed", {}).values()):
+        how += f" but for {left_out:,}"
+    say(f"  split {split.name!r}: {counts} images, {len(images.label_names)} labels, {how}; R {split.R}")
+    return facts
+
+
+def build_lmdbs(folder: Path) -> dict[str, str]:
+    """Build train_lmdb, query_lmdb and database_lmdb from the lists that split.json describes.
+
+    Returns the images that cannot be read, and what is wrong with each; an LMDB that would hold one is not written.
+    Raises lmdb_records.LmdbError, SourceError.
+    """
+    how = json.loads((folder / "split.json").read_text())["images"]
+    array = None if how["array"] is None else folder / how["array"]
+    bad: dict[str, str] = {}
+    for name in ("train", "query", "database"):
+        source = from_list(folder / f"{name}.txt", how["root"] or "", array, how["classes"])
+        try:
+            lmdb_build.build(source, folder / f"{name}_lmdb", encode=how["encode"])
+        except lmdb_build.BadImages as error:
+            bad |= error.bad
+            (folder / f"{name}_lmdb.bad.txt").unlink(missing_ok=True)  # bad_images.txt names them
+    return bad
+
+
+def _recorded(folder: Path) -> dict:
+    """What split.json says, {} where there is none or it is damaged."""
+    try:
+        facts = json.loads((folder / "split.json").read_text())
+        whole = isinstance(facts["split"], str) and isinstance(facts["images"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return facts if whole else {}
+
+
+def _is_whole(folder: Path, split: Split, seed: int) -> bool:
+    """True if the lists and LMDBs of this split are there, complete and fit each other."""
+    try:
+        facts = verify(folder)
+    except SplitError:
+        return False
+    built = all((folder / f"{name}_lmdb" / "source.json").exists() for name in LISTS)
+    return built and (facts["split"], facts["seed"]) == (split.name, seed)
+
+
+def _read_names(path: Path) -> set[str]:
+    """The lines of a file; none where it is missing."""
+    try:
+        return {*filter(None, path.read_text("utf-8", "surrogateescape").split("\n"))}
+    except OSError:
+        return set()
+
+
+def _report_bad(bad: dict[str, str], total: int, folder: Path, allowed: int) -> None:
+    """Write bad_images.txt. Raises RecipeError where more images cannot be read than are allowed."""
+    path = folder / "bad_images.txt"
+    if not bad:
+        path.unlink(missing_ok=True)
+        return
+    _write(path, "".join(f"{name}\n" for name in bad))
+    message = lmdb_build.describe_bad([*bad.items()], total, folder, path)
+    if len(bad) > allowed:
+        raise RecipeError(f"{message}\nReplace them, or go on without them: --skip-bad {len(bad)} "
+                          f"(make data ... SKIP_BAD={len(bad)})")  # fmt: skip
+    say(f"{message}\nThey are left out; {path} names them")
+
+
+def prepare(
+    recipe: Recipe,
+    folder: Path,
+    split: str | None = None,
+    seed: int | None = None,
+    base: Path | None = None,
+    allow_missing: int | None = None,
+    skip_bad: int | None = None,
+    allow_overlap: bool = False,
+) -> dict:
+    """Everything a training needs of a recipe's data set, in `folder`.
+
+    What is None is as it was the last time (split.json); the first time it is the recipe's first split, seed 0, the
+    recipe's folder, and no image missing or bad. Images that cannot be read show when the LMDBs are built: they are
+    then all named, or, if as many may be skipped, left out, and the split is drawn again without them. Where the source
+    is not there any more, but what was made from it is complete, that is taken as it is. Returns what split.json holds.
+    """
+    before = _recorded(folder)
+    chosen = recipe.split(before.get("split") if split is None and before.get("split") in recipe.splits else split)
+    seed = before.get("seed", 0) if seed is None else seed
+    if base is None and before.get("from") is not None:
+        base = Path(before["from"])
+    allowed = Allowed(
+        before.get("missing", 0) if allow_missing is None else allow_missing,
+        before.get("bad", 0) if skip_bad is None else skip_bad,
+        allow_overlap,
+    )
+    suspects = _read_names(folder / "bad_images.txt")
+    try:
+        while True:
+            facts = write_lists(recipe, chosen, seed, folder, base, allowed, suspects)
+            more = build_lmdbs(folder)
+            bad = dict(sorted({**_unreadable(suspects, facts["images"]["root"]), **more}.items()))
+            counts = facts["counts"]
+            suspects |= more.keys()
+            total = sum(counts.values()) - counts["train"] * (facts["database"] in ("rest and train", "train"))
+            _report_bad(bad, total + facts["bad"], folder, allowed.bad)
+            if not more:
+                return facts
+    except AbsentError as error:
+        same = all(before.get(key) == value for key, value in chosen.facts().items())
+        if not same or not _is_whole(folder, chosen, seed):
+            raise
+        say(f"{folder}: {error}. The lists and LMDBs made from it are complete and taken as they are")
+        return before

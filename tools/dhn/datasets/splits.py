@@ -1,0 +1,194 @@
+"""Query, training and database images: drawn by a recipe's rule, written as lists, checked before they are used.
+
+A data set's folder holds query.txt, train.txt and database.txt, the lists that create_lmdb.py reads, and split.json:
+the rule, the seed, and the lists' SHA-256.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import posixpath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import image_lists
+import numpy as np
+from dhn.datasets.image_set import Images
+from dhn.datasets.recipes import RecipeError, Split
+from dhn.files import sha256
+
+LISTS = ("query", "train", "database")
+
+
+class SplitError(ValueError):
+    """Lists that are missing, were changed, or overlap. Names the file, and the image."""
+
+
+def _draw(carried: np.ndarray, free: np.ndarray, amount: int | dict, random, what: str, names: list) -> np.ndarray:
+    """Rows drawn from those that are free: `amount` among all, or for each label, rarest label first."""
+    if isinstance(amount, int):
+        rows = np.flatnonzero(free)
+        if len(rows) < amount:
+            raise RecipeError(f"the split needs {amount} {what} images, found {len(rows)} labelled ones left")
+        return random.permutation(rows)[:amount]
+    free = free.copy()
+    drawn = []
+    for label in np.argsort(carried.sum(0), kind="stable"):
+        rows = np.flatnonzero(carried[:, label] & free)
+        if len(rows) < amount["per_label"]:
+            raise RecipeError(
+                f"label {names[label]!r}: the split needs {amount['per_label']} {what} images of it, found {len(rows)} "
+                "left"
+            )
+        drawn.append(random.permutation(rows)[: amount["per_label"]])
+        free[drawn[-1]] = False
+    return np.concatenate(drawn)
+
+
+def draw(images: Images, split: Split, seed: int) -> dict[str, np.ndarray]:
+    """The rows of query, train and database, each sorted, of the images that are there.
+
+    Where a number is drawn for each label, the rarest label comes first, and an image is drawn once. Raises
+    RecipeError where there are too few images.
+    """
+    carried = images.carries()
+    labelled = carried.any(1)
+    there = images.present & (labelled | split.keep_unlabelled)
+    if split.database == "listed":
+        if images.parts is None:
+            raise RecipeError(f"split {split.name!r} takes the sets as listed, but its source does not list them")
+        return {name: rows[there[rows]] for name, rows in images.parts.items()}
+    random = np.random.RandomState(seed)  # its stream is the same in every numpy version
+    free = there & labelled
+    query = _draw(carried, free, split.query, random, "query", images.label_names)
+    free[query] = False
+    train = _draw(carried, free, split.train, random, "training", images.label_names)
+    rest = there.copy()
+    rest[query] = False
+    if split.database != "rest and train":
+        rest[train] = False
+    database = train if split.database == "train" else np.flatnonzero(rest)
+    return {"query": np.sort(query), "train": np.sort(train), "database": np.sort(database)}
+
+
+def differences(images: Images, split: Split, rows: Mapping[str, np.ndarray]) -> dict[str, dict]:
+    """What became of the images of a "listed" split, for each list: its lines, the images kept, those that carry none
+    of the labels, and how many were left out for which reason."""
+    labelled = images.carries().any(1)
+    found = {}
+    for name, listed in images.parts.items():
+        there = images.present[listed]
+        unlabelled = int((there & ~labelled[listed]).sum())
+        left_out = {
+            "listed twice": images.listed.get(name, len(listed)) - len(listed),
+            "missing or unreadable": int((~there).sum()),
+            "without any of the labels": 0 if split.keep_unlabelled else unlabelled,
+        }
+        found[name] = {
+            "listed": images.listed.get(name, len(listed)),
+            "kept": len(rows[name]),
+            "unlabelled": unlabelled,
+            "left_out": {reason: count for reason, count in left_out.items() if count},
+        }
+    return found
+
+
+def list_text(names: Sequence[str], labels: Sequence[Sequence[int]]) -> str:
+    """A list as create_lmdb.py reads it: `path label`, or `path l1 ... lC`, a line.
+
+    Raises RecipeError for a name that would be read as another one.
+    """
+    for name in names:
+        if not image_lists.can_hold(name):
+            raise RecipeError(
+                f"{name!r}: a line of a list cannot hold the name of this image, which ends in a blank or in a number "
+                "after a blank, or has a line break; rename the file"
+            )
+    return "".join(f"{name} {' '.join(map(str, row))}\n" for name, row in zip(names, labels, strict=True))
+
+
+def _names(path: Path) -> list[str]:
+    """The images of a list that create_lmdb.py reads."""
+    try:
+        return [posixpath.normpath(name) for name in image_lists.read(path).names]
+    except image_lists.ListError as error:
+        raise SplitError(str(error)) from None
+
+
+def check_disjoint(
+    paths: Mapping[str, Path], trains_on_database: bool = False, allowed: Mapping[str, int] | None = None
+) -> tuple[dict[str, int], dict[str, int]]:
+    """How many images each list has, and how many stand in two lists, such as {"query_in_database": 12}.
+
+    paths: the lists by the names of LISTS. A query image may be in neither of the other two; a training image may be
+    in the database only where the protocol says so. Raises SplitError with the name of one that stands where it must
+    not, unless their numbers are those `allowed`; None allows any number.
+    """
+    names = {name: _names(path) for name, path in paths.items()}
+    for name, found in names.items():
+        if not found:
+            raise SplitError(f"{paths[name]}: expected images, found none")
+        if len(set(found)) < len(found):
+            twice = collections.Counter(found).most_common(1)[0][0]
+            raise SplitError(f"{paths[name]}: {twice} is listed twice")
+    pairs = [("query", "train"), ("query", "database"), *([] if trains_on_database else [("train", "database")])]
+    overlap = {}
+    for one, other in pairs:
+        both = set(names[one]) & set(names[other])
+        pair = f"{one}_in_{other}"
+        if both:
+            overlap[pair] = len(both)
+        if allowed is not None and len(both) != allowed.get(pair, 0):
+            if not both:
+                raise SplitError(f"{paths[one]}: expected {allowed[pair]:,} images that {paths[other]} lists too, as "
+                                 "split.json says, found none; make the lists again")  # fmt: skip
+            more = f" and {len(both) - 1} others" if len(both) > 1 else ""
+            raise SplitError(
+                f"{min(both)}{more} stands in {paths[one]} and in {paths[other]}: the {one} images must not be in the "
+                f"{other} set; make the lists again, or use a published split as it is and have this recorded: "
+                "--allow-overlap (make data ... ALLOW_OVERLAP=1)"
+            )
+    return {name: len(found) for name, found in names.items()}, overlap
+
+
+def verify(folder: Path) -> dict:
+    """Check a data set's lists, and what its LMDBs were made from, before training or scoring.
+
+    Returns what metrics.json keeps of the split: {"split", "seed", "R", "counts", "missing", "sha256"}, "bad"
+    where images were left out that cannot be read, and "overlap" where a published split was knowingly taken whose
+    lists overlap. Raises SplitError where a list or split.json is
+    missing, a list was changed since, the lists overlap otherwise than recorded, or an LMDB was made from another list.
+    """
+    again = f"run: make data DATASET={folder.name}"
+    record = folder / "split.json"
+    paths = {name: folder / f"{name}.txt" for name in LISTS}
+    try:
+        facts = json.loads(record.read_text())
+        noted = {name: facts["sha256"][path.name] for name, path in paths.items()}
+        allowed = dict(facts.get("overlap") or {})
+    except OSError:
+        raise SplitError(f"{record} is missing; {again}") from None
+    except (ValueError, KeyError, TypeError):
+        raise SplitError(f"{record} does not say what the lists were; {again}") from None
+    for name, path in paths.items():
+        if not path.exists():
+            raise SplitError(f"{path} is missing; {again}")
+        found = sha256(path)
+        if found != noted[name]:
+            raise SplitError(f"{path} is not the list that was drawn (SHA-256 {noted[name]}, found {found}); {again}")
+        built = folder / f"{name}_lmdb" / "source.json"
+        if built.exists() and _listed_in(built) != found:
+            raise SplitError(f"{built.parent} was not made from {path}; {again}")
+    counts, overlap = check_disjoint(paths, facts.get("database") in ("rest and train", "train", "listed"), allowed)
+    kept = {key: facts.get(key) for key in ("split", "seed", "R", "missing")}
+    further = {"bad": facts.get("bad"), "overlap": overlap}
+    return {**kept, "counts": counts, "sha256": noted, **{key: value for key, value in further.items() if value}}
+
+
+def _listed_in(source: Path) -> str | None:
+    """The SHA-256 of the list that an LMDB's source.json names."""
+    try:
+        return json.loads(source.read_text())["recipe"]["inputs"]["list"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

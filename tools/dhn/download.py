@@ -1,0 +1,170 @@
+"""Download one file from a list of mirrors: resumed where it stopped, checked by its digest, never left half.
+
+The bytes go to `<target>.part`; only a file whose digest is right is renamed to its final name. A transfer
+that breaks off is taken up again with an HTTP Range request, a server that ignores the range is read from
+the start, a file with a wrong digest is thrown away, and the next mirror is tried. When none is left, the
+error says what each of them answered, and which file to put where by hand.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.progress import Progress
+
+from dhn.progress import transfer
+
+CHUNK = 1 << 18
+TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
+TRIES = 3  # transfers per mirror, each resuming the one before
+USER_AGENT = "dhn-caffe-toolkit"
+ALGORITHMS = {40: ("sha1", "SHA-1"), 64: ("sha256", "SHA-256")}  # by the length of a digest in hex
+
+# a digest in hex, or a function that raises ValueError or OSError for a file that is not the one
+Expected = str | Callable[[Path], object]
+
+
+class DownloadError(RuntimeError):
+    """No mirror gave the file. The message lists what each answered and what to put where by hand."""
+
+
+def _digest(path: str | os.PathLike, name: str, gunzip: bool) -> str:
+    digest = hashlib.new(name, usedforsecurity=False)
+    with (gzip.open if gunzip else open)(path, "rb") as stream:
+        while block := stream.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256(path: str | os.PathLike, gunzip: bool = False) -> str:
+    """SHA-256 of a file in hex; with `gunzip`, of what the .gz holds (equal however it was compressed).
+
+    Raises OSError or EOFError where the file is missing, is not gzip or is cut short.
+    """
+    return _digest(path, "sha256", gunzip)
+
+
+def sha1(path: str | os.PathLike) -> str:
+    """SHA-1 of a file in hex: what old releases of weights are known by. Raises OSError where it is missing."""
+    return _digest(path, "sha1", False)
+
+
+def is_whole(path: str | os.PathLike, expected: Expected, gunzip: bool = False) -> bool:
+    """True if the file exists and is what `expected` says: its SHA-256 or SHA-1 in hex, or a check of its contents."""
+    try:
+        if callable(expected):
+            expected(Path(path))
+            return True
+        return _digest(path, ALGORITHMS[len(expected)][0], gunzip) == expected
+    except (OSError, EOFError, ValueError, zlib.error):
+        return False
+
+
+def _what(expected: Expected, gunzip: bool) -> str:
+    """What the file is known by, for messages."""
+    if callable(expected):
+        return "known by its contents"
+    name = ALGORITHMS[len(expected)][1]
+    return f"{name} of its decompressed contents: {expected}" if gunzip else f"{name}: {expected}"
+
+
+def _size_of(response: http.client.HTTPResponse, start: int) -> int | None:
+    length = response.headers.get("Content-Length")
+    return start + int(length) if length is not None and length.isdigit() else None
+
+
+def _transfer(url: str, part: Path, progress: Progress, label: str) -> None:
+    """One request: append to `part` what is missing (or write it anew). Raises OSError when it breaks off."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and have:  # nothing lies beyond what we have: the digest decides
+            return
+        raise
+    with response:
+        answered = response.headers.get("Content-Range", "")
+        ranged = response.status == 206 and answered.startswith(f"bytes {have}-")
+        start = have if ranged else 0
+        total = _size_of(response, start)
+        task = progress.add_task(label, total=total, completed=start)
+        try:
+            with open(part, "ab" if start else "wb") as out:
+                got = start
+                while block := response.read(CHUNK):
+                    out.write(block)
+                    got += len(block)
+                    progress.update(task, completed=got)
+                out.flush()
+                os.fsync(out.fileno())
+        finally:
+            progress.remove_task(task)
+    if total is not None and got < total:
+        raise OSError(f"the transfer broke off after {got} of {total} bytes")
+
+
+def _from_mirror(url: str, part: Path, expected: Expected, gunzip: bool, progress: Progress, label: str) -> str | None:
+    """Fill `part` from one mirror. Returns None when its digest is right, else what went wrong."""
+    problem = "no answer"
+    for attempt in range(TRIES):
+        resumed = part.exists()
+        try:
+            _transfer(url, part, progress, label)
+        except urllib.error.HTTPError as error:
+            problem = f"HTTP {error.code} {error.reason}"
+            if error.code < 500:
+                return problem
+        except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+            problem = str(getattr(error, "reason", None) or error or type(error).__name__)
+        else:
+            if is_whole(part, expected, gunzip):
+                return None
+            part.unlink(missing_ok=True)
+            problem = f"another file than expected ({_what(expected, gunzip)})"
+            if not resumed:  # a resumed file may have been begun from another mirror: start it afresh once
+                return problem
+            continue
+        if attempt + 1 < TRIES:
+            time.sleep(0.2 * 4**attempt)
+    return problem
+
+
+def download(urls: Sequence[str], target: str | os.PathLike, expected: Expected, gunzip: bool = False) -> bool:
+    """Bring `target` here from the first of `urls` that gives the right contents.
+
+    `expected` is the SHA-256 (or SHA-1) in hex, of the file or (with `gunzip`) of what it holds once decompressed, or
+    a function that raises ValueError for a file whose contents are not the expected ones.
+    Returns False if the file was already there and right, True if it was downloaded.
+    Raises DownloadError when no mirror gave it; what was received stays in `<target>.part` for the next time.
+    """
+    target = Path(target)
+    if is_whole(target, expected, gunzip):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    problems = []
+    with transfer() as progress:
+        for url in urls:
+            problem = _from_mirror(url, part, expected, gunzip, progress, target.name)
+            if problem is None:
+                os.replace(part, target)
+                return True
+            problems.append(f"  {url}\n    {problem}")
+    raise DownloadError(
+        f"cannot download {target.name}. Tried:\n" + "\n".join(problems) + "\nGet the file from any of these "
+        f"addresses on a machine with a network, put it at\n  {target.resolve()}\n({_what(expected, gunzip)})\n"
+        "and run this again."
+    )

@@ -1,0 +1,292 @@
+"""Score LSH, SH, ITQ and ITQ-CCA on a data set, by the split and the measure that DHN is scored with.
+
+    python tools/baselines.py fashion_mnist [--bits 12 24 32 48] [--methods lsh sh itq itq_cca] [--seed 1]
+        [--features pixels | BLOB [--model deploy.prototxt --weights W.caffemodel]]
+
+Each method learns from the training images, as DHN does (ITQ-CCA and DHN with their labels, the others without) and
+hashes query and database images. Features are the pixels (images above 32x32 are resized to that), or a blob of a net:
+of the run <dataset>-dhn-48, or of --model with --weights. A net trained on this data set has seen the training labels,
+and so have features of it.
+
+The codes of each go to runs/<dataset>-<method>_<features>-<bits>/ (query.npz, database.npz, metrics.json), the table to
+runs/<dataset>-baselines-<features>.csv. What is there and of the same features is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from dhn import files
+from dhn.codes import files as codes
+from dhn.codes.of_run import EXTRACT, is_fresh
+from dhn.datasets import splits
+from dhn.experiments.classic_hashing import METHODS, TITLES, BitsError
+from dhn.experiments.measure import LENGTHS, MEASURED, measure, quoted, ranks
+from dhn.experiments.metrics import score_files, write_metrics
+from dhn.files import write_csv
+from dhn.progress import console
+from dhn.runs import command_line
+from dhn.runs.folder import ROOT, Run, RunError, overlap
+from dhn.scoring.retrieval import PROTOCOLS
+from rich import box
+from rich.table import Table
+
+sys.path.insert(0, str(ROOT / "python_layers"))
+
+SIDES = ("train", "query", "database")
+PIXELS = "pixels"
+SIZE = 32  # of images whose pixels are features, at most
+CHUNK = 8192  # images hashed at a time
+Features = Callable[[str], tuple[np.ndarray, np.ndarray]]  # side -> features (N, D), labels (N, C)
+
+
+def source(run: Run, side: str) -> Path:
+    """The LMDB of a side. Raises RunError where it is missing."""
+    found = run.data / f"{side}_lmdb"
+    if not (found / "source.json").exists():
+        raise RunError(f"{run.shown(found)} is missing; run: make data DATASET={run.dataset}")
+    return found
+
+
+def pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels (N, D) uint8 and labels (N, C) int8 of an LMDB's images, in its order; -1 where labels are unknown.
+
+    Raises ValueError for images that are not all of one size, up to SIZE x SIZE.
+    """
+    from image_records import LmdbSource
+
+    records = LmdbSource(str(path), None, None, None)
+    if max(records.read(0)[0].shape[1:]) > SIZE:
+        records = LmdbSource(str(path), None, False, (SIZE, SIZE))
+    first, _ = records.read(0)
+    found = np.empty((len(records), first.size), np.uint8)
+    labels = np.empty((len(records), records.labels), np.int8)
+    for row in range(len(records)):
+        image, carried = records.read(row)
+        if image.shape != first.shape:
+            raise ValueError(f"{records.name(row)}: expected an image of {first.shape}, found {image.shape}")
+        found[row], labels[row] = image.ravel(), carried
+    return found, labels
+
+
+def cut(model: Path, blob: str, out: Path) -> None:
+    """Write the part of a deploy net that a blob needs: weights of what comes later are then not asked for.
+
+    Raises ValueError where the net has no such blob.
+    """
+    from caffe.proto.text import read_net
+    from google.protobuf import text_format
+
+    net = read_net(model)
+    makers = [place for place, layer in enumerate(net.layer) if blob in layer.top]
+    if not makers:
+        tops = list(dict.fromkeys(top for layer in net.layer for top in layer.top))
+        raise ValueError(f"{model} has no blob {blob}; it has {', '.join(tops)}")
+    del net.layer[makers[-1] + 1 :]
+    text = f"# {model.name} up to {blob}\n" + text_format.MessageToString(net)
+    files.write_whole(out, lambda stream: stream.write(text.encode()))
+
+
+def blob_features(run: Run, blob: str, model: Path | None, weights: Path | None) -> tuple[Features, str]:
+    """Features from a blob of a net, kept in runs/<dataset>-features-<blob>/, and the digest of weights and net."""
+    if weights is None:
+        if not run.is_trained():
+            raise RunError(
+                f"features of {blob} need a net: {run.shown(run.folder)} holds no finished training; "
+                f"{run.how('train')}, or name another net with --model and --weights"
+            )
+        model, weights = run.folder / "deploy.prototxt", run.weights()
+    elif model is None:
+        model = run.root / "prototxt" / run.dataset / "deploy.prototxt"
+    for path in (model, weights):
+        if not path.exists():
+            raise ValueError(f"there is no file {path}")
+    digest = hashlib.sha256(blob.encode() + model.read_bytes() + weights.read_bytes()).hexdigest()
+    folder = run.root / "runs" / f"{run.dataset}-features-{blob}-{digest[:12]}"
+    part = folder / "deploy.prototxt"
+    if not part.exists():
+        cut(model, blob, part)
+
+    def features(side: str) -> tuple[np.ndarray, np.ndarray]:
+        out, images = folder / f"{side}.npz", source(run, side)
+        if not is_fresh(out, weights, images):
+            words = ["--model", part, "--weights", weights, "--blob", blob, "--source", images, "--out", out]
+            like = model.with_name("train_val.prototxt")
+            words += ["--like", like] if like.exists() else []
+            command = [sys.executable, str(EXTRACT), *map(str, words)]
+            if subprocess.run(command, cwd=run.root, check=False).returncode:
+                raise RunError(f"cannot extract {blob} of {run.shown(images)}; the reason stands above")
+        return codes.load(out)
+
+    return features, digest
+
+
+def remembered(read: Features) -> Features:
+    """The same, each side read once."""
+    known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def features(side: str) -> tuple[np.ndarray, np.ndarray]:
+        if side not in known:
+            known[side] = read(side)
+        return known[side]
+
+    return features
+
+
+def bring(dataset: str, method: str, bits: int, seed: int, features: Features, about: dict, root: Path = ROOT) -> Run:
+    """The folder of a method's codes and metrics, made unless it is there with the same `about`.
+
+    about: what else determines the codes, `features` naming them; JSON values, kept in metrics.json under `baseline`.
+    Raises classic_hashing.BitsError where the method cannot give that many bits of these features.
+    """
+    run = Run(dataset, f"{method}_{about['features']}", bits, root, seed=seed)
+    out = run.folder / "metrics.json"
+    wanted = {"method": method, "seed": seed, **about}
+    try:
+        facts = json.loads(out.read_text())
+        if facts["baseline"] == wanted and facts["measure"].keys() == set(MEASURED):
+            return run
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    encode = METHODS[method](*features("train"), bits, seed)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    out.unlink(missing_ok=True)
+    for side in SIDES[1:]:
+        values, labels = features(side)
+        hashed = [encode(values[begin : begin + CHUNK]) for begin in range(0, len(values), CHUNK)]
+        codes.save(run.folder / f"{side}.npz", np.concatenate(hashed), labels)
+    binary = [protocol for protocol, rules in PROTOCOLS.items() if not rules.real]
+    scores = score_files(*(str(run.folder / f"{side}.npz") for side in SIDES[1:]), binary, codes_are="sign")
+    write_metrics(
+        out,
+        scores,
+        dataset=dataset,
+        seed=seed,
+        split=about["split"],
+        baseline=wanted,
+        measure=measure(run.folder, False, top(run)),
+    )
+    return run
+
+
+def top(run: Run) -> int | None:
+    """R of the run's split; None for the entire database."""
+    return ranks(run.data)
+
+
+def opened(
+    dataset: str, name: str = PIXELS, model: Path | None = None, weights: Path | None = None, root: Path = ROOT
+) -> tuple[Features, dict]:
+    """Features by name (pixels, or a blob of a net), and what they depend on. Raises RunError where data are missing,
+    splits.SplitError where the lists overlap."""
+    run = Run(dataset, "dhn", LENGTHS[-1], root)
+    split = splits.verify(run.data)
+    if name == PIXELS:
+        read, net = lambda side: pixels(source(run, side)), None
+    else:
+        read, net = blob_features(run, name, model, weights)
+    lists = {side: json.loads((source(run, side) / "source.json").read_text())["recipe"] for side in SIDES}
+    digest = hashlib.sha256(json.dumps(lists, sort_keys=True).encode()).hexdigest()
+    return remembered(read), {"features": name, "net": net, "images": digest, "split": split}
+
+
+def baselines(
+    dataset: str,
+    features: Features,
+    about: dict,
+    methods: Sequence[str] = tuple(METHODS),
+    bits: Sequence[int] = LENGTHS,
+    seed: int = 1,
+    root: Path = ROOT,
+) -> list[dict]:
+    """Bring all methods at all lengths; returns a row each: method, features, bits, seed and the keys of MEASURED.
+
+    features, about: as `opened` gives them. A method that cannot give a length of these features has a row whose
+    numbers are None, and a sentence says why.
+    """
+    rows = []
+    for method in methods:
+        for length in bits:
+            row = {"method": TITLES[method], "features": about["features"], "bits": length, "seed": seed}
+            try:
+                with console.status(f"{TITLES[method]}, {length} bits"):
+                    run = bring(dataset, method, length, seed, features, about, root)
+                row |= json.loads((run.folder / "metrics.json").read_text())["measure"]
+            except BitsError as error:
+                console.print(f"{TITLES[method]}, {length} bits: {error}")
+                row |= dict.fromkeys(MEASURED)
+            rows.append(row)
+    return rows
+
+
+def table(dataset: str, rows: Sequence[dict], caveat: str = "") -> Table:
+    """MAP of each method at each length, with the range that ties leave. caveat: of the split, beside the title."""
+    some = next((row for row in rows if row["map"] is not None), rows[0])
+    found = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
+    found.title = "\n".join(filter(None, [f"{dataset}: MAP of the baselines on {rows[0]['features']}", caveat]))
+    found.caption = (
+        f"Hamming ranking, R = {some['R']}, {some['queries']} queries, {some['database']} database images; ties in "
+        "database order, below it the range over tie orders. *: expected over tie orders, which decide it."
+    )
+    lengths = list(dict.fromkeys(row["bits"] for row in rows))
+    found.add_column("method", no_wrap=True)
+    for length in lengths:
+        found.add_column(f"{length} bits", justify="right", no_wrap=True)
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        found.add_row(
+            method,
+            *(
+                "-" if row["map"] is None else f"{cell(row)}\n{row['map_low']:.3f}..{row['map_high']:.3f}"
+                for row in mine
+            ),
+        )
+    return found
+
+
+def cell(row: dict) -> str:
+    """The MAP to quote, marked where it is the expected value over tie orders."""
+    return f"{quoted(row):.4f}{'' if quoted(row) == row['map'] else '*'}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Score LSH, SH, ITQ and ITQ-CCA on a data set.")
+    parser.add_argument("dataset", help="a data set whose LMDBs are built, or its recipe")
+    parser.add_argument("--features", default=PIXELS, metavar="BLOB", help="pixels (default) or a blob, as fc5 or fc7")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--bits", nargs="+", type=int, default=list(LENGTHS), help="default: 12 24 32 48")
+    parser.add_argument("--seed", type=int, default=1, help="of LSH's hyperplanes and ITQ's first rotation; default 1")
+    parser.add_argument("--model", type=Path, metavar="deploy.prototxt", help="net that has the blob")
+    parser.add_argument("--weights", type=Path, metavar="W.caffemodel", help="its weights")
+    options = parser.parse_args(arguments)
+    if options.features == PIXELS and (options.model or options.weights):
+        parser.error("--model and --weights go with --features BLOB")
+    if options.model and not options.weights:
+        parser.error("--model needs --weights")
+    try:
+        dataset = command_line.run_of(argparse.Namespace(**vars(options), variant="dhn", net=None)).dataset
+        found = opened(dataset, options.features, options.model, options.weights)
+        rows = baselines(dataset, *found, options.methods, options.bits, options.seed)
+        out = ROOT / "runs" / f"{dataset}-baselines-{options.features}.csv"
+        write_csv(out, rows)
+    except (RunError, ValueError, OSError) as error:
+        print(f"baselines: {error}", file=sys.stderr)
+        return 1
+    console.print(table(dataset, rows, overlap(found[1]["split"])))
+    for row in rows:
+        if row["note"]:
+            console.print(f"{row['method']}, {row['bits']} bits: {row['note']}", markup=False)
+    console.print(f"wrote {out.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,307 @@
+"""Write report.html into a scored run's folder: one page that needs nothing else, to be opened from disk.
+
+    python tools/report.py fashion_mnist [--variant dhn] [--bits 48]
+    python tools/report.py --run FOLDER
+
+It shows the run's scores beside the published ones, the curves of its training, what its codes look like, queries with
+their nearest images, and what was run, from the files in the run's folder and the images of its LMDBs. What the files
+of a run made by hand do not say is "unknown" there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from caffe.blob import proto_shape
+from caffe.proto import caffe_pb2
+from caffe.proto.text import read_binary, read_net
+from caffe.proto.upgrade import upgrade_net
+from dhn import files, published
+from dhn.codes import array_files
+from dhn.codes import files as codes
+from dhn.files import read_json
+from dhn.pages import plots
+from dhn.pages.gallery import GalleryError, gallery
+from dhn.progress import console
+from dhn.runs import curves
+from dhn.runs.by_hand import HandRun, trained_net
+from dhn.runs.command_line import parser_of_scored_runs, run_named
+from dhn.runs.folder import Run, RunError, caveats, overlap
+from dhn.scoring import retrieval
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+TEMPLATE = "report_template.html"
+RANKS = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]  # N of precision at N
+FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
+SIDES = ("train", "query", "database")
+PATHS = ("net", "snapshot_prefix")  # of a solver: they say nothing of the training
+SAME = 1e-9  # MAPs of the same codes agree this well
+
+
+def write(run: Run) -> Path:
+    """Write the report of a scored run; returns its path.
+
+    Raises RunError where the run is not scored or its metrics.json is of other codes, array_files.CodesError where its codes
+    cannot be read.
+    """
+    page = environment().get_template(TEMPLATE).render(**facts(run))
+    out = run.folder / "report.html"
+    files.write_whole(out, lambda stream: stream.write(page.encode()))
+    return out
+
+
+def environment() -> Environment:
+    """Templates beside this file; a name that is not given is an error, and text is escaped."""
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["score"] = lambda value, digits=4: "-" if value is None else f"{value:.{digits}f}"
+    found.filters["count"] = lambda value: f"{value:,}"
+    return found
+
+
+def facts(run: Run) -> dict:
+    """What the template shows of a run. Raises as `write`."""
+    metrics = read_json(run.folder / "metrics.json")
+    if not metrics.keys() >= {"protocol", "map", "protocols"}:
+        raise RunError(f"{run.shown(run.folder)} is not scored (no metrics.json); {run.how('score')}")
+    sides = read_sides(run, metrics.get("read_as") or {})
+    scores = retrieval.score(*sides["query"], *sides["database"], metrics["protocol"], at=RANKS)
+    said, found = (np.nan if each["map"] is None else each["map"] for each in (metrics, scores))
+    if not np.isclose(said, found, rtol=0, atol=SAME, equal_nan=True):
+        raise RunError(
+            f"{run.shown(run.folder / 'metrics.json')} says MAP {said:.6f} and its codes give {found:.6f}: they were "
+            f"extracted later; {run.how('score')}"
+        )
+    real, beside = retrieval.PROTOCOLS[metrics["protocol"]].real, comparison(run, metrics)
+    return {
+        "title": published.title(beside["dataset"]) if run.dataset else "an unknown data set",
+        "method": method(run),
+        "run": run,
+        "metrics": metrics,
+        "real": real,
+        "scores": scores,
+        "headline": retrieval.headline(scores)[0],
+        "warnings": caveats({"notes": scores["notes"], **metrics}),
+        "radius": retrieval.RADIUS,
+        "net": net(run),
+        "training": training(run),
+        "setting": setting(run),
+        "comparison": beside,
+        "plots": drawings(curves.read(run.log), beside, scores, sides["database"][0]),
+        "gallery": pictures(run, sides, real),
+    }
+
+
+def read_sides(run: Run, read_as: Mapping[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Codes (N, K) and labels (N, C) of queries and database, taken for what metrics.json says they were taken for."""
+    labels_are = "classes" if read_as.get("labels", "").startswith("class") else "vectors"
+    files = [str(run.folder / f"{side}.npz") for side in SIDES[1:]]
+    sides = codes.join(*(codes.read(file, None, read_as.get("codes", "sign"), labels_are) for file in files), files)
+    return {side: (each.codes, each.labels) for side, each in zip(SIDES[1:], sides, strict=True)}
+
+
+def method(run: Run) -> str:
+    """What the page calls the method: a variant as the paper does, a run whose variant is not known by its folder."""
+    return published.method(run.variant) if run.variant else f"Run {run.name}"
+
+
+def net(run: Run) -> dict | None:
+    """Name and layers of the net that makes the codes, and the losses it was trained with; None if it is not there."""
+    paths = [run.folder / name for name in FILES[:2]]
+    if isinstance(run, HandRun):
+        paths[0] = trained_net(run) or paths[0]
+    if not all(path.exists() for path in paths):
+        return None
+    trained, deployed = map(read_net, paths)
+    return {
+        "name": trained.name,
+        "layers": [layer.name for layer in deployed.layer if layer.type != "Input"],
+        "losses": [
+            {
+                "name": layer.name,
+                "weight": number(layer.loss_weight[0]) if layer.loss_weight else None,
+                "settings": layer.python_param.param_str,
+            }
+            for layer in trained.layer
+            if layer.loss_weight or layer.type.endswith("Loss")
+        ],
+    }
+
+
+def training(run: Run) -> dict:
+    """The training's record, its solver's settings as (name, value), and its weights, blob by blob."""
+    record, solver, weights = run.record(), run.solver(), run.weights()
+    settings = [] if solver is None else [each for each in solver.ListFields() if each[0].name not in PATHS]
+    there = weights is not None and weights.exists()
+    return {
+        "record": {"iterations": None, "seconds_per_step": None, "resumed_at": None} | record,
+        "solver": [(field.name, shown(field, value)) for field, value in settings],
+        "seed": solver.random_seed if solver is not None and solver.random_seed >= 0 else None,
+        "seed_known": solver is not None,
+        "weights": weights.name if there else None,
+        "written": written(weights) if there else None,
+        "layers": layers(weights) if there else [],
+    }
+
+
+def shown(field, value) -> str:
+    """A solver's value as its prototxt has it."""
+    one = (lambda each: field.enum_type.values_by_number[each].name) if field.enum_type else number
+    return ", ".join(map(one, value)) if not isinstance(value, str) and hasattr(value, "__len__") else one(value)
+
+
+def number(value) -> str:
+    """A number in the fewest digits that a float32 needs; text as it is."""
+    return str(np.float32(value)) if isinstance(value, float) else str(value)
+
+
+def written(path: Path) -> str:
+    """When a file was last written, in UTC."""
+    return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def layers(weights: Path) -> list[dict]:
+    """Name, type, shapes of the blobs and number of values of each layer that learned, as a caffemodel has them.
+
+    Empty for a file of another kind, as HDF5 weights.
+    """
+    try:
+        model = upgrade_net(read_binary(weights, caffe_pb2.NetParameter()), str(weights))
+    except ValueError:
+        return []
+    found = []
+    for layer in model.layer:
+        if layer.blobs:
+            shapes = [proto_shape(blob) for blob in layer.blobs]
+            size = sum(int(np.prod(shape)) for shape in shapes)
+            sizes = " + ".join("x".join(map(str, shape)) for shape in shapes)
+            found.append({"name": layer.name, "type": layer.type, "shapes": sizes, "size": size})
+    return found
+
+
+def setting(run: Run) -> dict:
+    """The split (records and list's digest of each side, how it was drawn), the files' digests and texts."""
+    sides = []
+    for side in SIDES if run.data else ():
+        source = read_json(run.data / f"{side}_lmdb" / "source.json")
+        if source:
+            digest = source["recipe"]["inputs"].get("list") if "recipe" in source else None
+            sides.append({"name": side, "records": source["records"], "sha256": digest})
+    names = [*FILES, "train.log", "query.npz", "database.npz", "metrics.json"]
+    present = [run.folder / name for name in names if (run.folder / name).exists()]
+    drawn = read_json(run.data / "split.json") if run.data else {}
+    return {
+        "sides": sides,
+        "drawn": {"split": None, "seed": None, "note": None, "missing": None} | drawn,
+        "overlap": overlap(drawn),
+        "digests": [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in present],
+        "texts": [(path.name, path.read_text()) for path in present if path.name in FILES],
+    }
+
+
+def comparison(run: Run, metrics: dict) -> dict:
+    """The published rows to read beside the run: of its data set, else of the one whose split it follows.
+
+    `theirs`: DHN as the paper and later reruns have it; `others`: the paper's other methods. A row's `value` is the MAP
+    at the run's number of bits, None where its source gives none.
+    """
+    split = read_json(run.data / "split.json").get("split") if run.data else None
+    dataset = published.key(run.dataset, split)
+    rows, near = published.rows(dataset), None
+    if not rows and (near := published.like(dataset)):
+        rows = published.rows(near[0])
+    own = published.VARIANTS.get(run.variant)
+    ordered = sorted(rows, key=lambda row: row.method != own)
+    entries = [
+        {
+            "row": row,
+            "value": row.maps.get(metrics["bits"]),
+            "elsewhere": ", ".join(f"{value:.3f} at {bits}" for bits, value in row.maps.items()),
+        }
+        for row in ordered
+    ]
+    ours = set(published.VARIANTS.values())
+    return {
+        "dataset": dataset,
+        "near": published.title(near[0]) if near else None,
+        "why": near[1] if near else None,
+        "theirs": [entry for entry in entries if entry["row"].method in ours],
+        "others": [entry for entry in entries if entry["row"].method not in ours],
+        "sources": list(dict.fromkeys((row.title, row.cite) for row in ordered)),
+        "here": [(name, found) for name, found in metrics["protocols"].items() if found["map"] is not None],
+    }
+
+
+def drawings(record: curves.Curves, beside: dict, scores: dict, database: np.ndarray) -> dict[str, Markup | None]:
+    """The plots by name; None for one that the run's files hold nothing for."""
+    same = [] if beside["near"] else beside["theirs"]
+    points = [(entry["row"].title, entry["value"]) for entry in same if entry["value"]]
+    found: dict[str, Callable[[], str] | None] = {
+        "map": (lambda: plots.map_ranges(beside["here"], points)) if beside["here"] else None,
+        "precision_recall": lambda: plots.precision_recall(scores["precision_recall"], retrieval.RADIUS),
+        "precision_at": lambda: plots.precision_at(scores["precision_at"]),
+        "loss": (lambda: plots.loss(record)) if record.series("loss")[0] else None,
+        "learning_rate": (lambda: plots.learning_rate(record)) if record.series("lr")[0] else None,
+        "code_values": lambda: plots.code_values(database),
+        "bit_balance": lambda: plots.bit_balance([float(np.mean(bit >= 0)) for bit in database.T]),
+    }
+    return {name: draw and Markup(draw()) for name, draw in found.items()}
+
+
+def pictures(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], real: bool) -> dict:
+    """The gallery's rows, how many neighbours are hits, names of the labels; or the reason why there are none."""
+    if run.data is None:
+        return {"rows": [], "missing": "the run's files do not say where its images are"}
+    path = run.data / "label_names.txt"
+    names = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    columns = sides["query"][1].shape[1]
+    if len(names) != columns:
+        names = [f"label {column}" for column in range(columns)]
+    folders = tuple(run.data / f"{side}_lmdb" for side in sides)
+    try:
+        rows = gallery(sides["query"], sides["database"], folders, real=real)
+    except GalleryError as error:
+        remedy = f"; run: make data DATASET={run.dataset}" if run.dataset else ""
+        return {"rows": [], "missing": f"{error}{remedy}"}
+    hits = sum(each.hit for row in rows for each in row.neighbours)
+    return {
+        "rows": rows,
+        "missing": None,
+        "hits": hits,
+        "shown": sum(len(row.neighbours) for row in rows),
+        "label": lambda labels: label_text(labels, names),
+    }
+
+
+def label_text(labels: np.ndarray, names: list[str]) -> str:
+    """The names of the labels that a vector (C,) carries."""
+    if (labels < 0).all():
+        return "labels unknown"
+    return ", ".join(name for name, label in zip(names, labels, strict=True) if label > 0) or "no label"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    try:
+        _, run = run_named(parser_of_scored_runs("Write the report of a scored run."), arguments)
+        out = write(run)
+    except (RunError, ValueError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    console.print(f"wrote {run.shown(out)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

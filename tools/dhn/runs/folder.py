@@ -1,0 +1,194 @@
+"""A run's folder, runs/<dataset>-<variant>-<bits>/: where its files are, what is whole, which recipe made it.
+
+With another net than the data set's default, or another seed than 1, the folder's name says so:
+runs/cifar10-dhn-48-caffenet-seed2/.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from caffe.proto import caffe_pb2
+from caffe.proto.text import read_solver
+from dhn.files import write_whole
+from dhn.files import sha256
+from google.protobuf.message import DecodeError
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = ("train_val.prototxt", "solver.prototxt")
+WRITTEN = "written.json"  # SHA-256 of the prototxt files as they were written, to tell whether somebody edited them
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on; says what to do."""
+
+
+def write_json(path: Path, facts: dict) -> None:
+    """Write a JSON file as a whole or not at all."""
+    write_whole(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; {} where there is none, or none that is whole."""
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def overlap(split: Mapping | None) -> str:
+    """In words which images of a split stand in two of its sets, as --allow-overlap leaves them; "" where none do."""
+    shared = (split or {}).get("overlap") or {}
+    parts = []
+    for sets, count in shared.items():
+        if count:
+            one, _, other = sets.partition("_in_")
+            parts.append(f"{count:,} {one} image{' is' if count == 1 else 's are'} also in the {other} set")
+    return ", ".join(parts)
+
+
+def caveats(metrics: Mapping) -> list[str]:
+    """What belongs beside every number of a metrics.json, in words: an overlap of its split, collapsed codes, ties."""
+    return [*filter(None, [overlap(metrics.get("split"))]), *(metrics.get("notes") or [])]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a variant of DHN on a data set, with codes of `bits` bits. Paths are absolute.
+
+    net: None for the data set's default net. seed: of weights, dropout, and of the images' order, crops and mirrors.
+    """
+
+    dataset: str
+    variant: str
+    bits: int
+    root: Path = ROOT
+    net: str | None = None
+    seed: int = 1
+
+    @property
+    def name(self) -> str:
+        others = [self.bits] if self.bits else []  # the pretraining has no codes
+        others += [self.net] if self.net else []
+        others += [f"seed{self.seed}"] if self.seed != 1 else []
+        return "-".join(map(str, (self.dataset, self.variant, *others)))
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "runs" / self.name
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data" / self.dataset
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "train.log"
+
+    def shown(self, path: Path) -> str:
+        """A path as a person reads it: from the repository's root where it lies below."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def solver(self) -> caffe_pb2.SolverParameter:
+        """The solver as solver.prototxt has it. Raises RunError where there is none."""
+        path = self.folder / "solver.prototxt"
+        if not path.exists():
+            raise RunError(f"{self.shown(self.folder)} holds no training (no solver.prototxt); {self.how('train')}")
+        return read_solver(path)
+
+    def how(self, target: str) -> str:
+        """The command that makes what is missing. (A training of a variant goes on with the pretraining by itself.)"""
+        others = f" NET={self.net}" if self.net else ""
+        others += f" SEED={self.seed}" if self.seed != 1 else ""
+        if self.bits:
+            return f"run: make {target} DATASET={self.dataset} VARIANT={self.variant} BITS={self.bits}{others}"
+        return f"run: make train DATASET={self.dataset}{others}"
+
+    def weights(self) -> Path:
+        """The caffemodel that the training ends with."""
+        solver = self.solver()
+        return self.root / f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
+
+    def recipe(self, initial: str | None = None) -> str:
+        """A digest of what determines the weights: net, solver, and what the training LMDB was made from.
+
+        initial: SHA-256 of the weights that the training starts from, if any.
+        """
+        digest = hashlib.sha256()
+        for path in (*(self.folder / name for name in RECIPE), self.data / "train_lmdb" / "source.json"):
+            if not path.exists():
+                raise RunError(f"{self.shown(path)} is missing; run: make data DATASET={self.dataset}")
+            digest.update(path.read_bytes())
+        if initial is not None:
+            digest.update(initial.encode())
+        return digest.hexdigest()
+
+    def record(self) -> dict:
+        """training.json: the recipe, and once the training is over, its weights and their SHA-256. {} if none."""
+        return read_json(self.folder / "training.json")
+
+    def is_trained(self) -> bool:
+        """True if the final weights are there, whole, and made by the recipe that stands in the folder."""
+        record = self.record()
+        weights = self.weights()
+        return (
+            "weights_sha256" in record
+            and record["recipe"] == self.recipe(record.get("initial_weights_sha256"))
+            and weights.exists()
+            and sha256(weights) == record["weights_sha256"]
+        )
+
+    def newest_snapshot(self) -> tuple[int, Path] | None:
+        """Iteration and solverstate of the newest snapshot that is whole, its caffemodel included."""
+        pattern = re.compile(r"_iter_(\d+)\.solverstate$")
+        found = [(int(match[1]), path) for path in self.folder.iterdir() if (match := pattern.search(path.name))]
+        for iteration, path in sorted(found, reverse=True):
+            if self._is_whole_snapshot(iteration, path):
+                return iteration, path
+        return None
+
+    def _is_whole_snapshot(self, iteration: int, path: Path) -> bool:
+        try:
+            state = caffe_pb2.SolverState.FromString(path.read_bytes())
+            model = caffe_pb2.NetParameter.FromString(path.with_suffix(".caffemodel").read_bytes())
+        except (OSError, DecodeError):
+            return False
+        return state.iter == iteration and len(model.layer) > 0
+
+    def set_aside(self) -> Path | None:
+        """Move what another recipe left in the folder to `earlier-N/`. Returns that folder, None if none."""
+        keep = (*RECIPE, "deploy.prototxt", WRITTEN)
+        old = [path for path in self.folder.iterdir() if path.name not in keep and not path.is_dir()]
+        if not old:
+            return None
+        number = 1
+        while (target := self.folder / f"earlier-{number}").exists():
+            number += 1
+        target.mkdir()
+        for path in old:
+            os.rename(path, target / path.name)
+        return target
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[int]:
+        """Hold the folder; yields a file descriptor that a child process may inherit, to hold it in its turn."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                where = self.shown(self.folder)
+                raise RunError(f"{where} is being trained by another process; wait for it or stop it") from None
+            yield handle
+        finally:
+            os.close(handle)

@@ -1,0 +1,299 @@
+"""Train a variant of DHN on a data set with `caffe train`, into runs/<dataset>-<variant>-<bits>/.
+
+    python tools/train.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--weights W.caffemodel]
+        [--gpu 0] [--resume]
+
+Writes the nets and the solver (prototxt/net.py), runs `caffe train -solver`, keeps its whole log in train.log and its
+curves in train.csv (in event files too, where tensorboard is installed), and shows where it is. A finished training is
+left as it is; one that was cut off goes on from its newest whole snapshot (--resume insists on one). What another
+recipe left in the folder is moved to `earlier-N/`, not overwritten. A prototxt that was edited in the folder is not
+overwritten either: it stops the run with its name. A loss that is not finite stops the training at its first display,
+and the snapshots that are not good any more are removed; --resume goes on from the last good one all the same.
+
+--weights starts from the weights of the layers that have the same names there (fine-tuning); a training that goes on
+keeps those it began with. Where none are named and the data set has a pretraining, that is trained first, once for all
+variants and bits, into runs/<dataset>-pretraining/. The data set's lists are checked before: a query image that is in
+the database or among the training images stops it. DATASET may be the path of a recipe (tools/dhn/datasets/recipes.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+
+from dhn.runs import divergence
+from dhn.datasets import recipes
+from dhn.datasets import splits
+from dhn.weights import report as weights_report
+from dhn.files import write_whole
+from dhn.runs.curves import Recorder
+from dhn.runs.divergence import Divergence, LossWatch
+from dhn.files import sha256
+from dhn.progress import console, training
+from dhn.runs.folder import ROOT, WRITTEN, Run, RunError
+from dhn.files import read_json, write_json
+from dhn.runs.log import SNAPSHOT, follow, parse_display, seconds_per_step
+
+sys.path.insert(0, str(ROOT / "prototxt"))
+import net
+
+LINES = 10  # progress lines of a training whose output is not a terminal
+
+
+def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: int | None = None) -> list[str]:
+    """The `caffe train` of a run, to be started in the repository's root: from a snapshot, or from weights."""
+    caffe = [sys.executable, "-m", "caffe.cli.main", "train"]
+    return [
+        *caffe,
+        "-solver",
+        run.shown(run.folder / "solver.prototxt"),
+        *(["-snapshot", snapshot] if snapshot else ["-weights", weights] if weights else []),
+        *(["-gpu", str(gpu)] if gpu is not None else []),
+    ]
+
+
+def launch(
+    run: Run, snapshot: str | None, lock: int, weights: str | None = None, gpu: int | None = None
+) -> tuple[int, Divergence | None]:
+    """Run `caffe train`, its output appended to train.log; shows its progress.
+
+    Returns its exit status, and where its loss was no longer finite: it is ended there without another snapshot.
+    """
+    layers = str(run.root / "python_layers")
+    paths = [layers, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    total = run.solver().max_iter
+    curves, watch = Recorder(run.log), LossWatch()  # the recorder knows the lines of before
+    with open(run.log, "ab") as log:
+        start = log.tell()
+        child = subprocess.Popen(
+            command(run, snapshot, weights, gpu),
+            stdout=log,
+            stderr=log,
+            cwd=run.root,
+            env=environment,
+            pass_fds=(lock,),
+        )
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches the child: a snapshot, then it stops
+    try:
+        shown = 0
+        with training(run.name, total) as show, curves:
+            for line in follow(run.log, start, lambda: child.poll() is None):
+                curves.feed(line)
+                if watch.feed(line):
+                    child.terminate()
+                if display := parse_display(line):
+                    show(display.iteration, display.loss)
+                    if not console.is_terminal and display.iteration * LINES // total > shown:
+                        shown = display.iteration * LINES // total
+                        console.print(f"iteration {display.iteration:,} of {total:,}, loss = {display.loss:g}")
+                elif match := SNAPSHOT.search(line):
+                    console.print(f"wrote {match[1]}")
+    finally:
+        signal.signal(signal.SIGINT, interrupted)
+    status = child.wait()
+    for partial in run.folder.glob(f".*.{child.pid}.part"):  # of a snapshot that was being written
+        partial.unlink()
+    return status, watch.divergence
+
+
+def _initial(run: Run, path: str | None) -> dict:
+    """The weights to start from, for training.json: those named, or those that the run began with; {} for none."""
+    record = run.record()
+    if path is None:
+        return {key: record[key] for key in ("initial_weights", "initial_weights_sha256") if key in record}
+    found = Path(path).resolve()
+    if not found.is_file():
+        raise RunError(f"WEIGHTS={path}: there is no such file")
+    return {"initial_weights": str(found), "initial_weights_sha256": sha256(found)}
+
+
+def _readable(run: Run, initial: dict) -> str | None:
+    """The path of the weights to start from, checked to be the same file still; None for none."""
+    if not initial:
+        return None
+    path = Path(initial["initial_weights"])
+    if not path.is_file() or sha256(path) != initial["initial_weights_sha256"]:
+        raise RunError(f"this run starts from {path}, which is not there any more; {run.how('train')} WEIGHTS=...")
+    return str(path)
+
+
+def _pretrained(run: Run, gpu: int | None) -> str | None:
+    """The weights of the data set's pretraining, which is trained first where it is not; None where it has none, or
+    where the run began with other weights."""
+    if run.variant == net.PRETRAINING or not net.recipe(run.dataset, run.net).pretraining:
+        return None
+    first = replace(run, variant=net.PRETRAINING, bits=0)
+    began = run.record().get("initial_weights")
+    if began is not None and Path(began).parent != first.folder:
+        return None
+    train(first, gpu=gpu)
+    return str(first.weights())
+
+
+def net_texts(run: Run) -> dict[str, str]:
+    """A run's prototxt files by name, as prototxt/net.py writes them."""
+    return net.texts(run.dataset, run.variant, run.bits, str(run.folder), run.net, run.seed)
+
+
+def write_nets(run: Run, texts: dict[str, str]) -> None:
+    """Write a run's prototxt files into its folder, and in written.json their SHA-256.
+
+    Raises RunError where one of them is neither what would be written nor what was written the last time: somebody
+    edited it. Nothing is written then.
+    """
+    written = read_json(run.folder / WRITTEN)
+    for name, text in texts.items():
+        path = run.folder / name
+        old = path.read_bytes() if path.exists() else text.encode()
+        if old != text.encode() and hashlib.sha256(old).hexdigest() != written.get(name):
+            raise RunError(_edited(run, name, old.decode(errors="replace"), text))
+    for name, text in texts.items():
+        path = run.folder / name
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_whole(path, lambda stream, text=text: stream.write(text.encode()))
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    if digests != written:
+        write_json(run.folder / WRITTEN, digests)
+
+
+def _edited(run: Run, name: str, old: str, new: str) -> str:
+    """What to say of a prototxt that was edited by hand."""
+    pairs = enumerate(zip_longest(old.splitlines(), new.splitlines(), fillvalue=""), 1)
+    differ = [(number, *lines) for number, lines in pairs if lines[0] != lines[1]]
+    number, line, expected = differ[0] if differ else (1, "other line ends", "\\n")
+    path, solver = run.shown(run.folder / name), run.shown(run.folder / "solver.prototxt")
+    more = f" ({len(differ) - 1} more lines differ)" if len(differ) > 1 else ""
+    return (
+        f"{path} was edited by hand and would be overwritten: line {number} is {line.strip()!r}, where "
+        f"prototxt/net.py writes {expected.strip()!r}{more}. To train it as it stands, run: "
+        f"PYTHONPATH=python_layers caffe train -solver {solver}; to have it written again, remove it; "
+        "a change for every run belongs in prototxt/net.py"
+    )
+
+
+def train(
+    run: Run,
+    resume: bool = False,
+    weights: str | None = None,
+    gpu: int | None = None,
+    texts: Callable[[Run], dict[str, str]] = net_texts,
+) -> None:
+    """Bring a run to its final weights, from the start (from `weights` where they are named) or its newest snapshot.
+
+    texts: the prototxt files of a run.
+    Raises RunError when the training fails, diverges, is stopped, or when `resume` is asked for and there is no
+    snapshot, and splits.SplitError where the lists overlap.
+    """
+    split = splits.verify(run.data)
+    if weights is None:
+        weights = _pretrained(run, gpu)
+    with run.lock() as lock:
+        write_nets(run, texts(run))
+        initial = _initial(run, weights)
+        recipe, record, weights = run.recipe(initial.get("initial_weights_sha256")), run.record(), run.weights()
+        if record.get("recipe") == recipe and run.is_trained():
+            console.print(f"{run.shown(weights)}: already there and whole, trained by this recipe")
+            return
+        if record.get("recipe") != recipe and (aside := run.set_aside()):
+            console.print(f"another recipe's files were moved to {run.shown(aside)}")
+            record = {}
+        snapshot = run.newest_snapshot()
+        if "diverged" in record and not resume:
+            raise RunError(_diverged(run, Divergence(**record["diverged"]), snapshot))
+        if resume and snapshot is None:
+            raise RunError(f"{run.shown(run.folder)} holds no whole snapshot to resume from; {run.how('train')}")
+        start = None if snapshot else _readable(run, initial)
+        record = {"recipe": recipe, "resumed_at": record.get("resumed_at", []), **initial, "split": split}
+        if snapshot is not None:
+            record["resumed_at"].append(snapshot[0])
+            console.print(f"{run.name}: going on from {run.shown(snapshot[1])}")
+        elif start is not None:
+            console.print(f"{run.name}: fine-tuning from {run.shown(Path(start))}")
+            if misfits := weights_report.show(start, run.folder / "deploy.prototxt").layers(weights_report.MISMATCHED):
+                raise RunError(f"{start} does not fit the net in {', '.join(misfits)}; see the table above")
+        elif run.variant != net.PRETRAINING and net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
+            console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
+        write_json(run.folder / "training.json", record)
+        console.print(f"{run.name}: {run.solver().max_iter:,} iterations; the whole log goes to {run.shown(run.log)}")
+        status, diverged = launch(run, run.shown(snapshot[1]) if snapshot else None, lock, start, gpu)
+        if diverged is None and status != 0:
+            last = run.log.read_text(errors="replace").rstrip().splitlines()[-5:]
+            raise RunError(
+                f"caffe train ended with status {status}; {run.shown(run.log)} ends with\n" + "\n".join(last)
+            )
+        if diverged is None and not weights.exists():
+            raise RunError(f"the training was stopped before its end; {run.how('resume')}")
+        if diverged is None and not divergence.is_finite(weights.with_suffix(".solverstate")):
+            diverged = Divergence(run.solver().max_iter, "not displayed, but the weights are not finite")
+        if diverged is not None:
+            record["diverged"] = diverged.facts()
+            write_json(run.folder / "training.json", record)
+            removed = divergence.remove_spoiled(weights.parent / run.variant, diverged.iteration)
+            if removed:
+                console.print(f"removed what is not good any more: {', '.join(map(run.shown, removed))}")
+            raise RunError(_diverged(run, diverged, run.newest_snapshot()))
+        record |= {
+            "weights": weights.name,
+            "weights_sha256": sha256(weights),
+            "iterations": run.solver().max_iter,
+            "seconds_per_step": seconds_per_step(run.log),
+        }
+        write_json(run.folder / "training.json", record)
+
+
+def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None) -> str:
+    """What to say of a training whose loss is not finite."""
+    solver = run.folder / "solver.prototxt"
+    good = f"The last good snapshot is {run.shown(snapshot[1])}. " if snapshot else "There is no good snapshot. "
+    again = f" To go on from the snapshot as it is, {run.how('resume')}." if snapshot else ""
+    return (
+        f"{diverged}; the training was stopped (log: {run.shown(run.log)}). {good}"
+        f"The usual cause is a learning rate that is too high: lower {divergence.rate_line(solver)} "
+        f"{run.shown(solver)}, where it is written: prototxt/net.py; then {run.how('train')}, which begins anew.{again}"
+    )
+
+
+def run_parser(description: str, nargs: str | None = None) -> argparse.ArgumentParser:
+    """A command line that names a run; with nargs "?" the data set may be left out."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("dataset", nargs=nargs, help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
+    parser.add_argument("--variant", choices=list(net.VARIANTS), default="dhn", help="default: dhn")
+    parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
+    parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
+    parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
+    parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says, CPU")
+    return parser
+
+
+def run_of(options: argparse.Namespace) -> Run:
+    """The run that a command line of `run_parser` names. Raises ValueError for a data set that does not exist."""
+    dataset = options.dataset if options.dataset in net.DATASETS else recipes.find(options.dataset).name
+    other = None if options.net == net.nets_of(dataset)[0] else options.net
+    return Run(dataset, options.variant, options.bits, net=other, seed=options.seed)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = run_parser("Train a variant of DHN on a data set.")
+    parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
+    parser.add_argument("--resume", action="store_true", help="insist on a snapshot to go on from")
+    options = parser.parse_args(arguments)
+    try:
+        train(run_of(options), options.resume, options.weights, options.gpu)
+    except (RunError, ValueError, OSError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Get the weights that the paper fine-tunes, and the mean image of the pictures that they were trained on.
+
+    python tools/get_weights.py bvlc_alexnet [--folder weights] [--mirror ADDRESS]
+
+Writes into the folder, each only when it is whole:
+
+    <net>.caffemodel            BVLC's release (233 MB, for unrestricted use), checked by SHA-1
+    imagenet_mean.binaryproto   the mean image of ILSVRC 2012, (1, 3, 256, 256), BGR, for `mean_file`
+    ilsvrc_2012_mean.npy        the same, float64 (3, 256, 256), for scripts
+
+What lies there already is taken. A transfer that breaks off is resumed. `--mirror` names a folder on a server that
+holds the files under their names; it is asked first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from caffe.atomic_files import write_atomic
+from caffe.io import array_to_blobproto, blobproto_to_array
+from caffe.proto import caffe_pb2
+from dhn.download import DownloadError, download
+from google.protobuf.message import DecodeError
+from dhn.progress import console
+
+BVLC = "http://dl.caffe.berkeleyvision.org/"
+
+
+class Release(NamedTuple):
+    """A caffemodel that can be had."""
+
+    sha1: str
+    urls: tuple[str, ...]
+    order: str  # what stands between its convolutions, and so in the nets that it goes into
+
+
+NETS = {
+    "bvlc_alexnet": Release(
+        "9116a64c0fbe4459d18f4bb6b56d647b63920377",
+        (
+            BVLC + "bvlc_alexnet.caffemodel",
+            "https://nvidia.box.com/shared/static/5j264j7mky11q8emy4q14w3r8hl5v6zh.caffemodel",
+        ),
+        "norm before pool",
+    ),
+    "bvlc_reference_caffenet": Release(
+        "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
+        (BVLC + "bvlc_reference_caffenet.caffemodel",),
+        "pool before norm",
+    ),
+}
+# the nets that the releases go into, by the names that `make train` has for them
+GOES_INTO = {"alexnet": "bvlc_alexnet", "caffenet": "bvlc_reference_caffenet"}
+
+BINARYPROTO, NPY, ARCHIVE = "imagenet_mean.binaryproto", "ilsvrc_2012_mean.npy", "caffe_ilsvrc12.tar.gz"
+# file -> where to get it: BVLC's archive of labels and mean, or the mean that its Python package has
+MEANS = {
+    ARCHIVE: (
+        BVLC + ARCHIVE,
+        "https://download.openmmlab.com/mmclassification/datasets/imagenet/meta/" + ARCHIVE,
+    ),
+    NPY: ("https://raw.githubusercontent.com/BVLC/caffe/master/python/caffe/imagenet/" + NPY,),
+}
+MEAN_BGR = (104.007, 116.669, 122.679)  # the mean image's means: what train_val.prototxts round to 104, 117, 123
+
+
+def read_mean(path: str | os.PathLike) -> np.ndarray:
+    """The mean image of ILSVRC 2012, float64 (3, 256, 256), BGR, from a binaryproto, an .npy or BVLC's archive.
+
+    Raises OSError for a file that cannot be read, ValueError for one that holds no such mean.
+    """
+    path = Path(path)
+    if tarfile.is_tarfile(path):
+        try:
+            with tarfile.open(path) as archive:
+                member = next((one for one in archive if Path(one.name).name == BINARYPROTO and one.isfile()), None)
+                data = archive.extractfile(member).read() if member else None
+        except (tarfile.TarError, EOFError) as error:
+            raise ValueError(f"{path}: the archive is damaged: {error}") from None
+        if data is None:
+            raise ValueError(f"{path}: expected an archive that holds {BINARYPROTO}; it does not")
+    else:
+        data = path.read_bytes()
+    if data.startswith(b"\x93NUMPY"):
+        mean = np.load(io.BytesIO(data), allow_pickle=False)
+    else:
+        try:
+            mean = blobproto_to_array(caffe_pb2.BlobProto.FromString(data))
+        except DecodeError:
+            raise ValueError(f"{path}: expected a mean image as binaryproto or .npy, found neither") from None
+    mean = mean[0] if mean.ndim == 4 and len(mean) == 1 else mean
+    if mean.shape != (3, 256, 256):
+        raise ValueError(f"{path}: expected a mean image of shape (3, 256, 256), found {mean.shape}")
+    found = mean.mean(axis=(1, 2))
+    if np.abs(found - MEAN_BGR).max() > 0.01:
+        raise ValueError(
+            f"{path}: expected the mean of ILSVRC 2012, whose channels (B, G, R) average {MEAN_BGR}; "
+            f"found {', '.join(f'{value:.3f}' for value in found)}"
+        )
+    return mean.astype(np.float64)
+
+
+def get_net(name: str, folder: Path, mirror: str | None = None) -> Path:
+    """Bring the caffemodel of `name` into `folder`; returns its path. Raises DownloadError."""
+    release = NETS[name]
+    target = folder / f"{name}.caffemodel"
+    fetched = download(_with_mirror(mirror, target.name, release.urls), target, release.sha1)
+    console.print(f"{target}: {'downloaded' if fetched else 'already there'} (SHA-1 checked)")
+    return target
+
+
+def get_mean(folder: Path, mirror: str | None = None) -> None:
+    """Bring the mean image into `folder`, as binaryproto and as .npy. Raises DownloadError."""
+    outputs = (folder / BINARYPROTO, folder / NPY)
+    means = [mean for path in (*outputs, folder / ARCHIVE) if (mean := _read_if_whole(path)) is not None]
+    if len(means) > 1 and all(path.exists() for path in outputs) and np.allclose(means[0], means[1], atol=1e-3):
+        console.print(f"{outputs[0]} and {outputs[1].name}: already there (known by their contents)")
+        return
+    mean = means[0] if means else _download_mean(folder, mirror)
+    blob = array_to_blobproto(mean[None])
+    write_atomic(outputs[0], blob.SerializeToString())
+    stream = io.BytesIO()
+    np.save(stream, mean)
+    write_atomic(outputs[1], stream.getvalue())
+    (folder / ARCHIVE).unlink(missing_ok=True)
+    console.print(f"{outputs[0]} and {outputs[1].name}: written (known by their contents)")
+
+
+def _download_mean(folder: Path, mirror: str | None) -> np.ndarray:
+    problems = []
+    for name, urls in MEANS.items():
+        try:
+            download(_with_mirror(mirror, name, urls), folder / name, read_mean)
+            return read_mean(folder / name)
+        except DownloadError as error:
+            problems.append(str(error))
+    raise DownloadError("\n".join([*problems, f"One of {', '.join(MEANS)} and {BINARYPROTO} is enough."]))
+
+
+def _with_mirror(mirror: str | None, name: str, urls: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"{mirror.rstrip('/')}/{name}", *urls) if mirror else urls
+
+
+def _read_if_whole(path: Path) -> np.ndarray | None:
+    try:
+        return read_mean(path)
+    except (OSError, ValueError):
+        return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Get BVLC's weights and the mean image they were trained with.")
+    parser.add_argument("net", choices=[*NETS, *GOES_INTO], help="the release, or the net that it goes into")
+    parser.add_argument("--folder", default="weights", help="where the files go (default: weights)")
+    parser.add_argument("--mirror", help="address of a folder that holds the files; asked first")
+    options = parser.parse_args(arguments)
+    folder = Path(options.folder)
+    name = GOES_INTO.get(options.net, options.net)
+    failed = []
+    for get in (lambda: get_net(name, folder, options.mirror), lambda: get_mean(folder, options.mirror)):
+        try:
+            get()
+        except (DownloadError, OSError) as error:
+            failed.append(error)
+            print(f"get_weights: {error}", file=sys.stderr)
+    if not failed:
+        console.print(f"{name} has {NETS[name].order} after its convolutions: use it in nets that do, too")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
