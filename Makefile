@@ -100,8 +100,9 @@ test: $(READY)  ## install what is missing and run the tests
 test-slow: $(READY)  ## the tests that take minutes: full-size nets and weights on miniature data sets
 	$(BIN)/python -m pytest -m slow
 
-lint: $(READY)  ## ruff over the tree
+lint: $(READY)  ## ruff over the tree, and who may import whom
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 reference:  ## put BVLC Caffe 1.0 (Debian 11's packages) under .reference/
 	sh tests/conformance/reference.sh
