@@ -20,8 +20,10 @@ from __future__ import annotations
 import importlib.metadata
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch.autograd.graph import GradientEdge
 
 from caffe import precision
 from caffe.blob import Blob, BlobVec, Memory
@@ -35,6 +37,31 @@ def blobs_of(protos: Iterable[caffe_pb2.BlobProto]) -> BlobVec:
         blobs.append(Blob())
         blobs[-1].from_proto(proto)
     return blobs
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A forward that autograd has recorded.
+
+    Attributes:
+        edges: for each top where backward begins in autograd's graph; None where no gradient flows. They stand for the
+            outputs themselves: an output that is overwritten in place and that no gradient needs is memory for others.
+        inputs: the bottoms' values, leaves of the graph.
+        params: the parameters' values, leaves of the graph.
+    """
+
+    edges: Sequence[GradientEdge | None]
+    inputs: Sequence[torch.Tensor]
+    params: Sequence[torch.Tensor]
+
+    @property
+    def learning(self) -> list[torch.Tensor]:
+        """The leaves that want a gradient."""
+        return [leaf for leaf in (*self.inputs, *self.params) if leaf.requires_grad]
+
+    def reaches(self, propagate_down: Sequence[bool]) -> bool:
+        """Whether each bottom asked for was recorded as one that wants a gradient."""
+        return all(leaf.requires_grad for wanted, leaf in zip(propagate_down, self.inputs, strict=False) if wanted)
 
 
 class Layer:
@@ -67,7 +94,7 @@ class Layer:
         self.param_propagate_down: list[bool] = []
         self.may_overwrite = False
         self._room: list[torch.Tensor] = []
-        self._record: tuple | torch.Tensor | None = None  # what backward needs of the last forward
+        self._record: Recorded | None = None  # what backward needs of the last forward
 
     @property
     def type(self) -> str:
@@ -132,57 +159,78 @@ class Layer:
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Fill the diffs of the bottoms asked for, and add to the diffs of the learned parameters."""
+        self._refuse_gradients(propagate_down)
+        if self._record is None or not self._record.reaches(propagate_down):
+            self._run(bottom, top, propagate_down)
+        gradients = self._gradients(top, propagate_down, bottom)
+        # Autograd may hand out a top's diff itself, or one gradient for several leaves: a blob that takes over
+        # memory which is in use already gets a copy.
+        in_use = {
+            blob.diff_memory.tensor.data_ptr()
+            for edge, blob in zip(self._record.edges, top, strict=True)
+            if edge is not None
+        }
+        self._store_bottom_diffs(gradients, propagate_down, bottom, in_use)
+        self._add_param_diffs(gradients, in_use)
+
+    def _refuse_gradients(self, propagate_down: Sequence[bool]) -> None:
         for index in self.no_gradient:
             if index < len(propagate_down) and propagate_down[index]:
                 raise ValueError(
                     f"{self.type} Layer {self.layer_param.name!r} cannot backpropagate to "
                     f"{'label inputs' if self.is_loss else f'bottom {index}'}"
                 )
-        if self._record is None or any(
-            wanted and not leaf.requires_grad for wanted, leaf in zip(propagate_down, self._record[1], strict=False)
-        ):
-            self._run(bottom, top, propagate_down)
-        edges, inputs, params = self._record
+
+    def _gradients(
+        self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]
+    ) -> dict[int, torch.Tensor | None]:
+        """The gradient of each leaf by the leaf's id; None, or no entry, where no gradient reaches it."""
+        edges, leaves = self._record.edges, self._record.learning
         roots = [(edge, blob) for edge, blob in zip(edges, top, strict=True) if edge is not None]
-        kept = {id(blob.diff_memory) for blob in (*top, *self.blobs)}
+        still_read = {id(blob.diff_memory) for blob in (*top, *self.blobs)}
         self._make_room(blob.diff_memory for blob, wanted in zip(bottom, propagate_down, strict=False)
-                        if wanted and id(blob.diff_memory) not in kept)  # fmt: skip
-        leaves = [leaf for leaf in (*inputs, *params) if leaf.requires_grad]
-        grads: dict[int, torch.Tensor | None] = {}
+                        if wanted and id(blob.diff_memory) not in still_read)  # fmt: skip
+        gradients: Sequence[torch.Tensor | None] = ()
         if roots and leaves:
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 [edge for edge, _ in roots],
                 leaves,
                 [blob.diff_tensor for _, blob in roots],
-                retain_graph=True,
+                retain_graph=True,  # backward may be called again
                 allow_unused=True,
             )
-            grads = {id(leaf): grad for leaf, grad in zip(leaves, found, strict=True)}
         self._room.clear()
-        taken = {blob.diff_memory.tensor.data_ptr() for _, blob in roots}
-        for index, wanted in enumerate(propagate_down):
+        return {id(leaf): gradient for leaf, gradient in zip(leaves, gradients, strict=False)}
+
+    def _store_bottom_diffs(
+        self,
+        gradients: dict[int, torch.Tensor | None],
+        propagate_down: Sequence[bool],
+        bottom: Sequence[Blob],
+        in_use: set[int],
+    ) -> None:
+        """Set the diffs of the bottoms asked for; zeros where no gradient reaches them."""
+        for leaf, blob, wanted in zip(self._record.inputs, bottom, propagate_down, strict=False):
             if not wanted:
                 continue
-            grad = grads.get(id(inputs[index]))
-            if grad is None:
-                bottom[index].fill(diff=0.0)
+            gradient = gradients.get(id(leaf))
+            if gradient is None:
+                blob.fill(diff=0.0)
             else:
-                keep = grad.untyped_storage().data_ptr() not in taken
-                bottom[index].set_diff(grad, keep)
-                taken.add(bottom[index].diff_memory.tensor.data_ptr())
-        for blob, leaf in zip(self.blobs, params, strict=True):
-            grad = grads.get(id(leaf))
-            if grad is not None:
-                blob.add_diff(grad, keep=grad.untyped_storage().data_ptr() not in taken)
-                taken.add(grad.untyped_storage().data_ptr())
+                blob.set_diff(gradient, keep=gradient.untyped_storage().data_ptr() not in in_use)
+                in_use.add(blob.diff_memory.tensor.data_ptr())
+
+    def _add_param_diffs(self, gradients: dict[int, torch.Tensor | None], in_use: set[int]) -> None:
+        """Add to the diffs of the parameters that learn."""
+        for leaf, blob in zip(self._record.params, self.blobs, strict=True):
+            gradient = gradients.get(id(leaf))
+            if gradient is not None:
+                memory = gradient.untyped_storage().data_ptr()
+                blob.add_diff(gradient, keep=memory not in in_use)
+                in_use.add(memory)
 
     def _run(self, bottom: Sequence[Blob], top: Sequence[Blob], propagate_down: Sequence[bool] | None = None):
-        """compute, recorded by autograd; returns the outputs.
-
-        The record holds where backward begins in autograd's graph, an edge for each top or None, not the outputs
-        themselves: one that is overwritten in place and that no gradient needs is memory for others.
-        Then the leaves of the graph: bottoms and parameters.
-        """
+        """compute, recorded by autograd; returns the outputs."""
         wanted = list(self.propagate_down if propagate_down is None else propagate_down)
         wanted += [False] * (len(bottom) - len(wanted))
         inputs = []
@@ -202,7 +250,7 @@ class Layer:
         finally:
             self._leaves = None
         edges = [torch.autograd.graph.get_gradient_edge(value) if value.requires_grad else None for value in outputs]
-        self._record = edges, inputs, params
+        self._record = Recorded(edges, inputs, params)
         return outputs
 
     # -- what a solverstate keeps

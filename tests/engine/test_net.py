@@ -164,7 +164,7 @@ def test_layers_without_a_loss_behind_them_run_without_autograd():
     net = make(DATA + ip() + 'layer { name: "r" type: "ReLU" bottom: "ip" top: "r" }')
     assert needs(net) == []
     net.forward()
-    assert all(layer._record is None for layer in net.layers)
+    assert all(layer._record is None for layer in net.layers) and net.layer_dict["r"]._output is None
 
 
 def test_frozen_layers_at_the_bottom_need_no_backward():

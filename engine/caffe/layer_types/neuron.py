@@ -20,6 +20,8 @@ class ReLU(Layer):
     Without a slope backward needs the top alone, so a layer in place writes over its bottom where the net allows it.
     """
 
+    _output: torch.Tensor | None = None  # of the last forward, for backward
+
     def compute(self, x):
         slope = self.layer_param.relu_param.negative_slope
         return F.leaky_relu(x, slope) if slope else F.relu(x)
@@ -32,16 +34,20 @@ class ReLU(Layer):
         x = bottom[0].data_tensor.data
         y = torch.relu_(x) if self.may_overwrite else F.relu(x)
         top[0].set_data(y)
-        self._record = y if any(self.propagate_down) else None
+        self._output = y if any(self.propagate_down) else None
+
+    def forget_forward(self):
+        super().forget_forward()
+        self._output = None
 
     def backward(self, top, propagate_down, bottom):
         if self.layer_param.relu_param.negative_slope:
             super().backward(top, propagate_down, bottom)
         elif propagate_down[0]:
-            found = F.relu(bottom[0].data_tensor.detach()) if self._record is None else self._record
+            output = F.relu(bottom[0].data_tensor.detach()) if self._output is None else self._output
             diff = top[0].diff_tensor.data
             down = diff if top[0] is bottom[0] else bottom[0].diff_to_overwrite()
-            torch.ops.aten.threshold_backward.grad_input(diff, found, 0, grad_input=down)
+            torch.ops.aten.threshold_backward.grad_input(diff, output, 0, grad_input=down)
             bottom[0].diff_memory.written()
 
 

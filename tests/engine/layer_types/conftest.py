@@ -95,7 +95,7 @@ class OneLayer:
 
     def _flows(self, index: int) -> bool:
         """Whether top `index` has a gradient to give back."""
-        return self.layer._record[0][index] is not None
+        return self.layer._record.edges[index] is not None
 
 
 def differences(objective, value: torch.Tensor) -> np.ndarray:
