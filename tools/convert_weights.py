@@ -168,9 +168,6 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("source", type=Path, help="the state dict, as torchvision offers it")
     command.add_argument("target", type=Path, help="OUT.caffemodel; OUT.prototxt is written beside it")
     options = parser.parse_args(arguments)
-    layers = str(Path(__file__).resolve().parents[1] / "python_layers")
-    if layers not in sys.path:
-        sys.path.append(layers)
     try:
         if options.command == "show":
             return 1 if show(options.weights, options.net).layers("mismatched") else 0

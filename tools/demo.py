@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
-import get_data
-from dhn.datasets import splits
+from dhn.datasets.lmdb_records import LmdbError
+from dhn.datasets.prepare import prepare_dataset
+from dhn.download import DownloadError
 from dhn.experiments import scored_run
-from dhn.progress import console
+from dhn.progress import console, printable
 from dhn.runs import command_line, training
 from dhn.runs.folder import RunError
 from rich import box
@@ -34,14 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
         seconds.add_row(step, f"{time.monotonic() - start:.1f}")
         return result
 
-    if status := timed("data", lambda: get_data.main([options.dataset])):
-        return status
     try:
+        timed("data", lambda: prepare_dataset(options.dataset, Path("data")))
         run = command_line.run_of(options)
         timed("training", lambda: training.train(run, gpu=options.gpu))
         timed("codes and scores", lambda: scored_run.score(run, options.gpu))
-    except (RunError, splits.SplitError, ValueError, OSError) as error:
-        print(f"demo: {error}", file=sys.stderr)
+    except (RunError, LmdbError, DownloadError, ValueError, OSError) as error:
+        print(printable(f"demo: {error}"), file=sys.stderr)
         return 1
     console.print(seconds)
     return 0

@@ -9,9 +9,9 @@ the test data layer of the net that was trained does it: its settings are read f
 deploy net (or from --like), and an option given here goes before them. Number of channels, height and width are those
 of the deploy net's input: grey or colour follows from the channels, larger images are cropped in their centre.
 
---classifier prepares the images as the authors' prediction scripts do instead (tools/dhn/codes/classifier.py): resized to
-256x256, per-channel mean of --mean-file (BVLC's ilsvrc_2012_mean.npy) or --mean-value, the centre crop or the mean over
-ten crops, in --workers processes.
+--classifier prepares the images as the authors' prediction scripts do instead (tools/dhn/codes/classifier.py): resized
+to 256x256, per-channel mean of --mean-file (BVLC's ilsvrc_2012_mean.npy) or --mean-value, the centre crop or the mean
+over ten crops, in --workers processes.
 
 X.npz appears when it is whole, in one step. Needs nothing of Caffe but pycaffe's Net and Classifier.
 """
@@ -19,147 +19,15 @@ X.npz appears when it is whole, in one step. Needs nothing of Caffe but pycaffe'
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))  # to read data as training does
-
 from dhn.codes import classifier as classifier_codes
 from dhn.codes import files as codes
 from dhn.codes import sources as code_sources
-
-# what a test data layer says of an image, besides its crop; upright: False where it does not look at the orientation
-PREPARED = ("resize", "gray", "upright", "mean_value", "mean_file", "scale")
-AHEAD = 4  # batches prepared while the net computes
-
-
-def settings_of(model: str | os.PathLike) -> dict:
-    """How the test data layer of a train_val.prototxt prepares images: those of PREPARED that it sets.
-
-    Knows Data and ImageData layers and Python layers with the keys of multilabel_data.MultiLabelDataLayer.
-    Raises ValueError for a net without such a layer.
-    """
-    import caffe
-    from caffe.proto import caffe_pb2
-    from google.protobuf import text_format
-
-    net = caffe_pb2.NetParameter()
-    with open(model, encoding="utf-8", errors="replace") as stream:  # comments may be in any encoding
-        try:
-            text_format.Merge(stream.read(), net)
-        except text_format.ParseError as error:
-            raise ValueError(f"{model}: is not a net ({error})") from None
-    for layer in net.layer:
-        phases = [rule.phase for rule in layer.include if rule.HasField("phase")]
-        if layer.bottom or (phases and caffe.TEST not in phases):
-            continue
-        if layer.type == "Python" and layer.python_param.module == "multilabel_data":
-            given = json.loads(layer.python_param.param_str)
-            return {key: given[key] for key in PREPARED if given.get(key) is not None}
-        if layer.type in ("Data", "ImageData"):
-            found = {}
-            transform, image = layer.transform_param, layer.image_data_param
-            if transform.mean_value:
-                found["mean_value"] = list(transform.mean_value)
-            if transform.mean_file:
-                found["mean_file"] = transform.mean_file
-            if transform.scale != 1:
-                found["scale"] = transform.scale
-            if layer.type == "ImageData":
-                found["gray"] = not image.is_color
-                if image.new_height:
-                    found["resize"] = [image.new_height, image.new_width]
-            elif transform.force_color or transform.force_gray:
-                found["gray"] = transform.force_gray
-            else:
-                found["upright"] = False
-            return found
-    raise ValueError(
-        f"{model}: expected a test data layer (Data, ImageData, or Python with multilabel_data), found none; "
-        "say how images are prepared with --mean-value, --scale and --resize"
-    )
-
-
-def load_net(model: str, weights: str):
-    """The net of a deploy.prototxt in its TEST phase, every layer that learns having weights.
-
-    Raises ValueError where the file has none for a layer: Caffe itself would leave that layer as it was filled.
-    """
-    import caffe
-
-    for path, what in ((model, "--model"), (weights, "--weights")):
-        if not os.path.isfile(path):
-            raise ValueError(f"{what}: there is no file {path}")
-    net = caffe.Net(model, caffe.TEST, weights=weights)
-    missing = [name for name in net.params if name not in _layers_in(weights)]
-    if missing:
-        raise ValueError(f"{weights} has no weights for {', '.join(missing)} of {model}: is it another net's file?")
-    return net
-
-
-def _layers_in(weights: str) -> set:
-    """Names of the layers that a .caffemodel or .caffemodel.h5 has weights for."""
-    if weights.endswith(".h5"):
-        import h5py
-
-        with h5py.File(weights, "r") as file:
-            return set(file["data"])
-    from caffe.proto import caffe_pb2
-
-    net = caffe_pb2.NetParameter()
-    net.ParseFromString(Path(weights).read_bytes())
-    return {layer.name for layers in (net.layer, net.layers) for layer in layers if layer.blobs}
-
-
-def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, advance=lambda images: None):
-    """Codes (N, K) float32 and labels (N, C) int8 of all N images of a source, in its order.
-
-    net: one with a single image input (B, channels, height, width); it is reshaped to batches of `batch_size`, the
-    last one to what is left. source: what code_sources.open_source gives. mean: a number, or an array that
-    multilabel_data.Batches takes; scale multiplies after its subtraction. advance(n) is called after each n images.
-    Raises ValueError for a blob that holds no codes, and for codes that are not finite, naming the image.
-    """
-    from image_records import Prefetcher
-    from multilabel_data import Batches
-
-    data = net.blobs[net.inputs[0]]
-    _, channels, height, width = data.shape
-    batches = Batches(source, batch_size, train=False, crop=(height, width), mean=mean, scale=scale)
-    count = len(source)
-    plans = [range(begin, min(begin + batch_size, count)) for begin in range(0, count, batch_size)]
-    if batches.shape[1] != channels:
-        raise ValueError(f"{source.name(0)}: the net takes {channels} channels, the image has {batches.shape[1]}")
-
-    def build(plan, map_):
-        return batches.build([(index, 0, 0, False) for index in plan], map_)
-
-    prefetcher = Prefetcher(plans, build, AHEAD, threads=2)
-    found, carried = None, np.empty((count, source.labels), np.float32)
-    for plan in plans:
-        images, labels = prefetcher.next()
-        if len(images) != data.shape[0]:
-            data.reshape(*images.shape)
-            net.reshape()
-        data.data[...] = images
-        net.forward()
-        batch = net.blobs[blob].data
-        if batch.shape[0] != len(images) or batch.size == 0:
-            raise ValueError(f"blob {blob}: expected a row an image, {len(images)} of them, found {batch.shape}")
-        batch = batch.reshape(len(images), -1)
-        if not np.isfinite(batch).all():
-            row = int((~np.isfinite(batch).all(1)).argmax())
-            raise ValueError(f"{source.name(plan[row])}: its codes are not finite; did the training diverge?")
-        if found is None:
-            found = np.empty((count, batch.shape[1]), np.float32)
-        found[plan.start : plan.stop] = batch
-        carried[plan.start : plan.stop] = labels
-        advance(len(images))
-    return found, code_sources.label_rows(carried, source)
+from dhn.codes.extraction import PREPARED, extract, load_net, mean_of, settings_of
 
 
 def main(arguments: list | None = None) -> int:
@@ -240,7 +108,7 @@ def _run(options: argparse.Namespace) -> int:
 
     def work(advance):
         size = options.batch_size or batch_size
-        return extract(net, options.blob, source, size, _mean(settings), settings.get("scale", 1), advance)
+        return extract(net, options.blob, source, size, mean_of(settings), settings.get("scale", 1), advance)
 
     return _save(options, source, work)
 
@@ -284,14 +152,6 @@ def _save(options: argparse.Namespace, source, work) -> int:
     carried += f", unknown for {unknown}" if 0 < unknown < len(labels) else ""
     console.print(f"{options.out}: {len(found)} codes of {found.shape[1]} bits, {carried} ({rate})")
     return 0
-
-
-def _mean(settings: dict):
-    """The mean to subtract, as multilabel_data.Batches takes it: a number, (channels, 1, 1) or an image."""
-    if "mean_file" in settings:
-        return code_sources.read_mean(settings["mean_file"])
-    value = settings.get("mean_value", 0)
-    return np.reshape(value, (-1, 1, 1)) if isinstance(value, list) and len(value) > 1 else np.ravel(value)[0]
 
 
 def _positive(text: str) -> int:

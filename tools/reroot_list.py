@@ -19,8 +19,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))
-
 import image_lists
 from dhn.datasets.image_set import Folder
 from dhn.datasets.splits import list_text

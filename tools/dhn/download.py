@@ -8,8 +8,6 @@ error says what each of them answered, and which file to put where by hand.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import http.client
 import os
 import time
@@ -21,9 +19,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from dhn.files import CHUNK, digest_of
 from dhn.progress import transfer
 
-CHUNK = 1 << 18
 TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
 TRIES = 3  # transfers per mirror, each resuming the one before
 USER_AGENT = "dhn-caffe-toolkit"
@@ -37,34 +35,13 @@ class DownloadError(RuntimeError):
     """No mirror gave the file. The message lists what each answered and what to put where by hand."""
 
 
-def _digest(path: str | os.PathLike, name: str, gunzip: bool) -> str:
-    digest = hashlib.new(name, usedforsecurity=False)
-    with (gzip.open if gunzip else open)(path, "rb") as stream:
-        while block := stream.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def sha256(path: str | os.PathLike, gunzip: bool = False) -> str:
-    """SHA-256 of a file in hex; with `gunzip`, of what the .gz holds (equal however it was compressed).
-
-    Raises OSError or EOFError where the file is missing, is not gzip or is cut short.
-    """
-    return _digest(path, "sha256", gunzip)
-
-
-def sha1(path: str | os.PathLike) -> str:
-    """SHA-1 of a file in hex: what old releases of weights are known by. Raises OSError where it is missing."""
-    return _digest(path, "sha1", False)
-
-
 def is_whole(path: str | os.PathLike, expected: Expected, gunzip: bool = False) -> bool:
     """True if the file exists and is what `expected` says: its SHA-256 or SHA-1 in hex, or a check of its contents."""
     try:
         if callable(expected):
             expected(Path(path))
             return True
-        return _digest(path, ALGORITHMS[len(expected)][0], gunzip) == expected
+        return digest_of(path, ALGORITHMS[len(expected)][0], gunzip) == expected
     except (OSError, EOFError, ValueError, zlib.error):
         return False
 

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+
 from dhn.codes import sources as code_sources
 
 CROPS = {"centre": False, "ten": True}  # name -> oversample

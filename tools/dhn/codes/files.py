@@ -1,7 +1,7 @@
 """Codes files, and the one rule for what codes and labels in a file mean.
 
-The toolkit writes an .npz with `codes` (float32 N x K, real-valued) and `labels` (uint8 N x C). tools/dhn/codes/array_files.py
-reads others too: FILE, FILE:VARIABLE, or codes in one file and labels in another.
+The toolkit writes an .npz with `codes` (float32 N x K, real-valued) and `labels` (uint8 N x C). array_files.py reads
+others too: FILE, FILE:VARIABLE, or codes in one file and labels in another.
 
 Codes are signs around 0: at least 0 is +1. A file in which no code is negative says nothing by its signs, and is
 refused unless it is declared what its codes are:
@@ -18,17 +18,14 @@ declared (`classes`), a row of -1 where the labels of an item are unknown.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from dhn.codes.array_files import ArrayFile, CodesError, open_arrays, split
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "python_layers"))  # every command imports this module
 from labels import DECLARED, LabelError, vectors
+
+from dhn.codes.array_files import ArrayFile, CodesError, open_arrays, split
+from dhn.files import write_whole
 
 MEANINGS = "sign, 01, packed or threshold=T"
 
@@ -286,18 +283,3 @@ def save(path: str | os.PathLike, codes: np.ndarray, labels: np.ndarray, names: 
     if names is not None:
         arrays["names"] = np.array(names, np.str_)
     write_whole(path, lambda stream: np.savez(stream, **arrays))
-
-
-def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill `path` + ".partial", then put it in the place of `path` in one step (an atomic write).
-
-    Killed half-way, it leaves `path` as it was and a .partial that the next write replaces.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)

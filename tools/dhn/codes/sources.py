@@ -13,11 +13,12 @@ import cv2
 import image_lists
 import numpy as np
 import pictures
-from dhn.datasets.image_files import LeftOut, images_below, is_image
-from dhn.progress import console
 from google.protobuf.message import DecodeError
 from image_records import ListSource, LmdbSource, _Source
 from labels import class_numbers, vectors
+
+from dhn.datasets.image_files import LeftOut, images_below, is_image
+from dhn.progress import console
 
 
 class StoredLmdb(LmdbSource):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import image_lists
 import numpy as np
+
 from dhn.datasets import archives
 from dhn.datasets.image_files import SourceError, is_hidden, walk
 from dhn.datasets.image_set import AbsentError, Folder, Images

@@ -1,43 +1,26 @@
-"""Get a data set, cut it into query, training and database images, and build the three LMDBs.
+"""Fashion-MNIST: its four idx files, fetched and checked, its split, and its LMDBs.
 
-    python tools/get_data.py fashion_mnist [--root data] [--seed 0]
-    python tools/get_data.py cifar10|nus_wide|flickr25k [--split NAME] [--seed 0] [--from FOLDER]
-        [--allow-missing N] [--skip-bad N] [--allow-overlap]
-    python tools/get_data.py path/to/recipe.json ...
-
-What a data set but Fashion-MNIST is made of, and how it is cut, stands in its recipe (tools/dhn/datasets/recipes.py); its folder's
-README.md says what to put where. An option that is left out is as it was the last time.
-
-For Fashion-MNIST the four idx files come from, in this order: `data/fashion_mnist/` itself, Debian's
-package `dataset-fashion-mnist` (fetched and unpacked without root), upstream's addresses. Whatever the
-way, the SHA-256 of what the files hold is checked. Written beside them: `images.npy` (uint8, 70000 x 28 x
-28: the 60,000 images of upstream's training file, then the 10,000 of its test file), `labels.npy` (uint8,
-70000), and `query.txt`, `train.txt`, `database.txt`, each line `row label`, which
-`create_lmdb.py --images images.npy` reads. Its protocol is the paper's for CIFAR-10.
+The idx files come from, in this order: the data set's folder itself, Debian's package `dataset-fashion-mnist` (fetched
+and unpacked without root), upstream's addresses. Whatever the way, the SHA-256 of what the files hold is checked.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_layers"))
-
-from dhn.datasets import lmdb_build, lmdb_records, recipes
-from dhn.datasets import prepare as recipe_data
+from dhn.datasets import lmdb_build
 from dhn.datasets.labelled_images import from_list
 from dhn.download import DownloadError, download, is_whole
 from dhn.files import sha256, write_whole
-from dhn.progress import console, printable, say
+from dhn.progress import console, say
 
 PACKAGE = "dataset-fashion-mnist"
 MIRRORS = (
@@ -216,40 +199,3 @@ def prepare_fashion_mnist(folder: Path, seed: int | None) -> None:
     for name in ("train", "query", "database"):
         source = from_list(folder / f"{name}.txt", images=folder / "images.npy", classes=10)
         lmdb_build.build(source, folder / f"{name}_lmdb")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    description = "Get a data set, draw its query, training and database images, and build their LMDBs."
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("dataset", help="fashion_mnist, cifar10, nus_wide, flickr25k, or the path of a recipe")
-    parser.add_argument("--root", default="data", help="folder of the data sets (default: data)")
-    parser.add_argument("--seed", type=int, help="seed of the split (default: 0)")
-    parser.add_argument("--split", help="which of the recipe's splits (default: its first)")
-    parser.add_argument("--from", dest="base", type=Path, metavar="FOLDER", help="where the data set's files lie")
-    parser.add_argument("--allow-missing", type=int, metavar="N", help="go on without N images that are not there")
-    parser.add_argument("--skip-bad", type=int, metavar="N", help="go on without N images that cannot be read")
-    overlap = "take a published split whose query images are in the database too, and have this recorded"
-    parser.add_argument("--allow-overlap", action="store_true", default=None, help=overlap)
-    options = parser.parse_args(arguments)
-    root = Path(options.root)
-    others = {key: getattr(options, key) for key in ("split", "base", "allow_missing", "skip_bad", "allow_overlap")}
-    try:
-        if options.dataset == "fashion_mnist":
-            if given := [key for key, value in others.items() if value is not None]:
-                option = {"base": "from"}.get(given[0], given[0]).replace("_", "-")
-                raise ValueError(f"fashion_mnist has one split and nothing missing; --{option} does not go with it")
-            prepare_fashion_mnist(root / "fashion_mnist", options.seed)
-        else:
-            if options.base is not None and not options.base.is_dir():
-                raise ValueError(f"--from {options.base}: expected the folder of the data set's files, found none")
-            recipe = recipes.find(options.dataset)
-            recipe_data.prepare(recipe, root / recipe.name, seed=options.seed, **others)
-    except (DownloadError, lmdb_records.LmdbError, OSError, ValueError) as error:
-        print(printable(f"get_data: {error}"), file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

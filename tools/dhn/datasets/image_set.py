@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from dhn.datasets.image_files import LeftOut, SourceError
 
 

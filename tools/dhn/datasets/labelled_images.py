@@ -20,6 +20,7 @@ import image_lists
 import labels as label_rule
 import numpy as np
 import pictures
+
 from dhn.datasets.image_files import LeftOut, SourceError, images_below, is_folder, is_hidden
 from dhn.files import sha256
 

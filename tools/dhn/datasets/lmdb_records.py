@@ -18,6 +18,7 @@ import cv2
 import lmdb
 import numpy as np
 import pictures
+
 from dhn.progress import counter
 
 BATCH_RECORDS, BATCH_BYTES = 1024, 32 << 20  # one transaction

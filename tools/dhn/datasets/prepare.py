@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pictures
-from dhn.datasets import lmdb_build, lmdb_records
+
+from dhn.datasets import fashion_mnist, lmdb_build, recipes
 from dhn.datasets import sources as dataset_sources
 from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import from_list
@@ -296,3 +297,22 @@ def prepare(
             raise
         say(f"{folder}: {error}. The lists and LMDBs made from it are complete and taken as they are")
         return before
+
+
+def prepare_dataset(dataset: str, root: Path, seed: int | None = None, base: Path | None = None, **others) -> None:
+    """The lists and LMDBs of a data set, in its folder below `root`: Fashion-MNIST, or what a recipe names.
+
+    base, others: as of `prepare`; None for an option that was not given. Raises DownloadError, lmdb_records.LmdbError,
+    OSError, ValueError.
+    """
+    if dataset == "fashion_mnist":
+        others["base"] = base
+        if given := [key for key, value in others.items() if value is not None]:
+            option = {"base": "from"}.get(given[0], given[0]).replace("_", "-")
+            raise ValueError(f"fashion_mnist has one split and nothing missing; --{option} does not go with it")
+        fashion_mnist.prepare_fashion_mnist(root / "fashion_mnist", seed)
+        return
+    if base is not None and not base.is_dir():
+        raise ValueError(f"--from {base}: expected the folder of the data set's files, found none")
+    recipe = recipes.find(dataset)
+    prepare(recipe, root / recipe.name, seed=seed, base=base, **others)

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import image_lists
 import numpy as np
+
 from dhn.datasets import benchmarks as benchmark_sources
 from dhn.datasets.image_files import SourceError, is_hidden
 from dhn.datasets.image_set import AbsentError, Folder, Images

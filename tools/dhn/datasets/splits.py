@@ -14,6 +14,7 @@ from pathlib import Path
 
 import image_lists
 import numpy as np
+
 from dhn.datasets.image_set import Images
 from dhn.datasets.recipes import RecipeError, Split
 from dhn.files import sha256

@@ -1,21 +1,15 @@
-"""What the paper's experiments share: the lengths of codes, one measure for all methods, tables as files."""
+"""What the paper's experiments share: the lengths of codes, one measure for all methods."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from dhn import files
+
 from dhn.codes import files as codes
-from dhn.pages.page import environment
 from dhn.scoring.retrieval import headline, score
-from markupsafe import Markup
-from rich import box
-from rich.table import Table
 
 LENGTHS = (12, 24, 32, 48)  # bits of the paper's tables
 BINARY, REAL = "hash-caffe", "dhn-caffe"  # protocols that differ in one thing: what ranks, signs or real values
@@ -58,45 +52,3 @@ def quoted(row: Mapping) -> float | None:
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean, and the standard deviation of a sample (n - 1), None for a single value."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
-    """Write rows with the first one's keys as a CSV file, whole or not at all; None is an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_whole(path, lambda stream: stream.write(text.getvalue().encode()))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    files.write_whole(path, lambda stream: stream.write(text.encode()))
-
-
-def write_page(path: Path, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], about: Sequence[str],
-               lists: Mapping[str, Sequence[str]], plot: str | None = None) -> None:  # fmt: skip
-    """Write a table as one HTML file that opens from disk: `about` above it; an <svg> plot and lists by heading below.
-
-    A cell may have several lines; the first one of a row's first cell stands out.
-    """
-    page = environment().get_template("experiment_page.html")
-    svg = None if plot is None else Markup(plot)
-    write_text(path, page.render(title=title, columns=columns, rows=rows, about=about, lists=lists, plot=svg))
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, numbers to the right."""
-    lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def terminal(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table for a terminal: the first column to the left, the others to the right."""
-    found = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
-    found.title, found.caption = title, caption
-    for place, name in enumerate(columns):
-        found.add_column(name, justify="right" if place else "left", no_wrap=place > 0, overflow="fold")
-    for row in rows:
-        found.add_row(*row)
-    return found

@@ -1,127 +1,27 @@
-"""Score a trained run: codes of its query and database images, MAP under every protocol, metrics.json.
-
-    python tools/score_run.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--gpu 0]
-    python tools/score_run.py --run FOLDER [--codes sign|01|packed|threshold=T] [--labels vectors|classes] [--gpu 0]
-
-Writes query.npz, database.npz (tools/extract_codes.py), metrics.json (tools/score_map.py) and report.html
-(tools/report.py) into the run's folder, and prints the table of results. Codes newer than the weights and the images
-they come from are taken as they are, and so are metrics newer than the codes and a report newer than the metrics.
-The variant dhn_b is scored under the protocols that rank by real-valued codes.
-
---run takes a folder that was filled by hand too (tools/dhn/runs/by_hand.py): what its files do not say is null in
-metrics.json. Codes and labels that stand there are read by the rule of tools/dhn/codes/files.py; --codes and --labels declare
-what they are.
-"""
+"""A run scored: its codes extracted, metrics.json and report.html written, what is there and fresh left as it is."""
 
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import lmdb
 import net
 import numpy as np
-from dhn.codes import array_files
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
 from dhn.codes import files as codes
+from dhn.codes.of_run import SIDES, bring_codes, extract
 from dhn.datasets import splits
 from dhn.experiments.metrics import score_files, write_metrics
 from dhn.files import read_json, sha256
 from dhn.pages import report
 from dhn.progress import console
-from dhn.runs.by_hand import HandRun, trained_net
-from dhn.runs.command_line import parser_of_scored_runs, run_named
+from dhn.runs.by_hand import HandRun
 from dhn.runs.folder import Run, RunError, caveats
 from dhn.scoring.retrieval import PROTOCOLS
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
-SIDES = ("query", "database")
-EXTRACT = Path(__file__).with_name("extract_codes.py")
-
-
-def is_fresh(out: Path, weights: Path, source: Path) -> bool:
-    """True if a codes file is whole, newer than the weights and the LMDB, and has a code for each of its records."""
-    facts = source / "source.json"
-    if not out.exists() or out.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in (weights, facts)):
-        return False
-    try:
-        return len(codes.load(out)[0]) == json.loads(facts.read_text())["records"]
-    except array_files.CodesError:
-        return False
-
-
-def extract(run: Run, gpu: int | None = None) -> None:
-    """Write the codes of the run's query and database images, unless they are there and fresh."""
-    weights = run.weights()
-    for side in SIDES:
-        out, source = run.folder / f"{side}.npz", run.data / f"{side}_lmdb"
-        if not (source / "source.json").exists():
-            raise RunError(f"{run.shown(source)} is missing; run: make data DATASET={run.dataset}")
-        if is_fresh(out, weights, source):
-            console.print(f"{run.shown(out)}: already there and whole, newer than the weights")
-            continue
-        extract_side(run, weights, source, out, gpu)
-
-
-def extract_side(run: Run, weights: Path, source: Path, out: Path, gpu: int | None, like: Path | None = None) -> None:
-    """Write the codes of an LMDB's images. like: the net whose data layer prepares them, if not beside deploy.prototxt.
-
-    Raises RunError where that fails.
-    """
-    paths = {"model": run.folder / "deploy.prototxt", "weights": weights, "source": source, "out": out}
-    paths |= {"like": like} if like is not None else {}
-    options = [word for name, path in paths.items() for word in (f"--{name}", run.shown(path))]
-    options += ["--gpu", str(gpu)] if gpu is not None else []
-    # a process of its own: it sets how much Caffe logs before it imports Caffe
-    if subprocess.run([sys.executable, str(EXTRACT), *options], cwd=run.root, check=False).returncode:
-        raise RunError(f"cannot extract the codes of {run.shown(source)}; the reason stands above")
-
-
-def bring_codes(run: HandRun, gpu: int | None = None) -> None:
-    """Ensure the codes of a run made by hand: those in its folder, unless older than the weights, else extracted.
-
-    Raises RunError, with the remedy, where they are not there and something to extract them with is missing.
-    """
-    weights = run.weights()
-    for side in SIDES:
-        out = run.folder / f"{side}.npz"
-        stale = out.exists() and weights is not None and out.stat().st_mtime_ns < weights.stat().st_mtime_ns
-        if out.exists() and not stale:
-            console.print(f"{run.shown(out)}: already there, taken as it is")
-            continue
-        if lacks := missing_for_codes(run, weights, side):
-            found = f"{out.name} is older than {weights.name}" if stale else f"it holds no {out.name}"
-            raise RunError(f"{run.name}: {found}, and to extract the codes {lacks}")
-        net_file = trained_net(run)
-        like = net_file if net_file.parent != run.folder else None
-        console.print(f"weights: {run.shown(weights)}")
-        extract_side(run, weights, run.data / f"{side}_lmdb", out, gpu, like)
-
-
-def missing_for_codes(run: HandRun, weights: Path | None, side: str) -> str | None:
-    """What a run made by hand lacks for the codes of a side, and the remedy; None if nothing."""
-    if weights is None:
-        return f"there is no .caffemodel; {run.how('train')}"
-    if not (run.folder / "deploy.prototxt").exists():
-        return (
-            "there is no deploy.prototxt, the net from image to codes; copy the one that goes with train_val.prototxt "
-            f"into it: python prototxt/net.py {run.dataset or 'DATASET'} --bits {run.bits or 'K'} --out ELSEWHERE"
-        )
-    if run.data is None:
-        words = f"--model {run.quoted('deploy.prototxt')} --weights {shlex.quote(run.shown(weights))}"
-        return (
-            "there is no net that names a data set's LMDBs (query_lmdb and database_lmdb in one folder); extract them "
-            f"by hand: python tools/extract_codes.py {words} --source LMDB --out {run.quoted(f'{side}.npz')}"
-        )
-    source = run.data / f"{side}_lmdb"
-    if not (source / "data.mdb").exists():
-        again = f"run: make data DATASET={run.dataset}" if run.dataset else "build it with tools/create_lmdb.py"
-        return f"{run.shown(source)} is missing; {again}"
-    return None
 
 
 def image_count(source: Path) -> int | None:
@@ -292,24 +192,3 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
     console.print(table(run, metrics), soft_wrap=False)
     console.print(f"run folder: {run.shown(run.folder)}/")
     return metrics
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = parser_of_scored_runs("Score a trained run.")
-    parser.add_argument("--codes", metavar="MEANING", help=f"what the codes in FOLDER are: {codes.MEANINGS}")
-    parser.add_argument("--labels", choices=codes.DECLARED, help="what the labels in FOLDER are")
-    try:
-        options, run = run_named(parser, arguments)
-        if options.run is None and (options.codes is not None or options.labels is not None):
-            parser.error("--codes and --labels go with --run FOLDER")
-        codes.parse_meaning(options.codes)
-        score(run, options.gpu, options.codes, options.labels)
-    except (RunError, ValueError, OSError) as error:
-        print(f"score_run: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

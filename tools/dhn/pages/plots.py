@@ -12,11 +12,12 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from dhn.runs.curves import Curves
-from dhn.scoring.retrieval import headline
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from dhn.runs.curves import Curves
+from dhn.scoring.retrieval import headline
 
 # a colour to draw with -> the CSS variable that takes its place
 INK, FAINT, LINE, ONE, TWO, THREE, FOUR = (f"#0102{number:02x}" for number in range(7))

@@ -1,17 +1,8 @@
-"""Write report.html into a scored run's folder: one page that needs nothing else, to be opened from disk.
-
-    python tools/report.py fashion_mnist [--variant dhn] [--bits 48]
-    python tools/report.py --run FOLDER
-
-It shows the run's scores beside the published ones, the curves of its training, what its codes look like, queries with
-their nearest images, and what was run, from the files in the run's folder and the images of its LMDBs. What the files
-of a run made by hand do not say is "unknown" there.
-"""
+"""A scored run's report.html: its scores, curves, codes and nearest images, from the files in the run's folder."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,20 +12,18 @@ from caffe.blob import proto_shape
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_binary, read_net
 from caffe.proto.upgrade import upgrade_net
+from markupsafe import Markup
+
 from dhn import files, published
-from dhn.codes import array_files
 from dhn.codes import files as codes
 from dhn.files import read_json
 from dhn.pages import plots
 from dhn.pages.gallery import GalleryError, gallery
-from dhn.progress import console
+from dhn.pages.page import environment
 from dhn.runs import curves
 from dhn.runs.by_hand import HandRun, trained_net
-from dhn.runs.command_line import parser_of_scored_runs, run_named
 from dhn.runs.folder import Run, RunError, caveats, overlap
 from dhn.scoring import retrieval
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 TEMPLATE = "report_template.html"
 RANKS = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]  # N of precision at N
@@ -47,27 +36,13 @@ SAME = 1e-9  # MAPs of the same codes agree this well
 def write(run: Run) -> Path:
     """Write the report of a scored run; returns its path.
 
-    Raises RunError where the run is not scored or its metrics.json is of other codes, array_files.CodesError where its codes
+    Raises RunError where the run is not scored or its metrics.json is of other codes, CodesError where its codes
     cannot be read.
     """
     page = environment().get_template(TEMPLATE).render(**facts(run))
     out = run.folder / "report.html"
     files.write_whole(out, lambda stream: stream.write(page.encode()))
     return out
-
-
-def environment() -> Environment:
-    """Templates beside this file; a name that is not given is an error, and text is escaped."""
-    found = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["score"] = lambda value, digits=4: "-" if value is None else f"{value:.{digits}f}"
-    found.filters["count"] = lambda value: f"{value:,}"
-    return found
 
 
 def facts(run: Run) -> dict:
@@ -289,19 +264,3 @@ def label_text(labels: np.ndarray, names: list[str]) -> str:
     if (labels < 0).all():
         return "labels unknown"
     return ", ".join(name for name, label in zip(names, labels, strict=True) if label > 0) or "no label"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    try:
-        _, run = run_named(parser_of_scored_runs("Write the report of a scored run."), arguments)
-        out = write(run)
-    except (RunError, ValueError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
-    console.print(f"wrote {run.shown(out)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -27,7 +27,6 @@ from caffe.proto.text import read_net, read_solver
 from dhn.files import sha256
 from dhn.runs.folder import ROOT, Run, RunError
 import net
-from dhn.runs.command_line import run_of, run_parser
 from dhn.runs.log import seconds_per_step
 
 LMDBS = {f"{side}{suffix}" for side in ("train", "query", "database") for suffix in ("_lmdb", ".txt")}
@@ -222,23 +221,3 @@ def written_by(path: Path) -> dict:
 def behind_input(message: caffe_pb2.NetParameter) -> list[caffe_pb2.LayerParameter]:
     """The layers of a deploy net that compute something."""
     return [layer for layer in message.layer if layer.type != "Input"]
-
-
-def parser_of_scored_runs(description: str) -> argparse.ArgumentParser:
-    """A command line that names a run by data set, variant, bits, net and seed, or by its folder."""
-    parser = run_parser(description, nargs="?")
-    parser.add_argument("--run", metavar="FOLDER", type=Path, help="the run in this folder, made by hand or not")
-    return parser
-
-
-def run_named(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Run]:
-    """What a command line of `parser_of_scored_runs` says, and the run that it names. Raises ValueError, RunError."""
-    options = parser.parse_args(arguments)
-    if options.run is None:
-        if options.dataset is None:
-            parser.error("expected a data set, or --run FOLDER")
-        return options, run_of(options)
-    others = ["dataset", "variant", "bits", "net", "seed"]
-    if typed := [name for name in others if getattr(options, name) != parser.get_default(name)]:
-        parser.error(f"--run FOLDER says which run; {', '.join(typed)} would say it again")
-    return options, open_run(options.run)

@@ -18,31 +18,17 @@ from pathlib import Path
 
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver
-from dhn.files import write_whole
+from dhn.files import read_json
 from dhn.files import sha256
 from google.protobuf.message import DecodeError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 RECIPE = ("train_val.prototxt", "solver.prototxt")
 WRITTEN = "written.json"  # SHA-256 of the prototxt files as they were written, to tell whether somebody edited them
 
 
 class RunError(RuntimeError):
     """A run that cannot go on; says what to do."""
-
-
-def write_json(path: Path, facts: dict) -> None:
-    """Write a JSON file as a whole or not at all."""
-    write_whole(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
-
-
-def read_json(path: Path) -> dict:
-    """The object in a JSON file; {} where there is none, or none that is whole."""
-    try:
-        facts = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def overlap(split: Mapping | None) -> str:

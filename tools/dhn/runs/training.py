@@ -1,20 +1,4 @@
-"""Train a variant of DHN on a data set with `caffe train`, into runs/<dataset>-<variant>-<bits>/.
-
-    python tools/train.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--weights W.caffemodel]
-        [--gpu 0] [--resume]
-
-Writes the nets and the solver (prototxt/net.py), runs `caffe train -solver`, keeps its whole log in train.log and its
-curves in train.csv (in event files too, where tensorboard is installed), and shows where it is. A finished training is
-left as it is; one that was cut off goes on from its newest whole snapshot (--resume insists on one). What another
-recipe left in the folder is moved to `earlier-N/`, not overwritten. A prototxt that was edited in the folder is not
-overwritten either: it stops the run with its name. A loss that is not finite stops the training at its first display,
-and the snapshots that are not good any more are removed; --resume goes on from the last good one all the same.
-
---weights starts from the weights of the layers that have the same names there (fine-tuning); a training that goes on
-keeps those it began with. Where none are named and the data set has a pretraining, that is trained first, once for all
-variants and bits, into runs/<dataset>-pretraining/. The data set's lists are checked before: a query image that is in
-the database or among the training images stops it. DATASET may be the path of a recipe (tools/dhn/datasets/recipes.py).
-"""
+"""The training of a run: its nets written, `caffe train` run and watched, resumed from its newest whole snapshot."""
 
 from __future__ import annotations
 
@@ -42,7 +26,6 @@ from dhn.runs.folder import ROOT, WRITTEN, Run, RunError
 from dhn.files import read_json, write_json
 from dhn.runs.log import SNAPSHOT, follow, parse_display, seconds_per_step
 
-sys.path.insert(0, str(ROOT / "prototxt"))
 import net
 
 LINES = 10  # progress lines of a training whose output is not a terminal
@@ -260,40 +243,3 @@ def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None)
         f"The usual cause is a learning rate that is too high: lower {divergence.rate_line(solver)} "
         f"{run.shown(solver)}, where it is written: prototxt/net.py; then {run.how('train')}, which begins anew.{again}"
     )
-
-
-def run_parser(description: str, nargs: str | None = None) -> argparse.ArgumentParser:
-    """A command line that names a run; with nargs "?" the data set may be left out."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("dataset", nargs=nargs, help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
-    parser.add_argument("--variant", choices=list(net.VARIANTS), default="dhn", help="default: dhn")
-    parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
-    parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
-    parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
-    parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says, CPU")
-    return parser
-
-
-def run_of(options: argparse.Namespace) -> Run:
-    """The run that a command line of `run_parser` names. Raises ValueError for a data set that does not exist."""
-    dataset = options.dataset if options.dataset in net.DATASETS else recipes.find(options.dataset).name
-    other = None if options.net == net.nets_of(dataset)[0] else options.net
-    return Run(dataset, options.variant, options.bits, net=other, seed=options.seed)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = run_parser("Train a variant of DHN on a data set.")
-    parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
-    parser.add_argument("--resume", action="store_true", help="insist on a snapshot to go on from")
-    options = parser.parse_args(arguments)
-    try:
-        train(run_of(options), options.resume, options.weights, options.gpu)
-    except (RunError, ValueError, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

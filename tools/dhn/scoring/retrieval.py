@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from dhn.scoring import kernels, packed_bits
 from numpy.typing import ArrayLike
+
+from dhn.scoring import kernels, packed_bits
 
 RADIUS = kernels.RADIUS
 MOST_BITS = 16_383  # a ranking key is twice a distance of up to 2 * bits, plus 1, in 16 bits

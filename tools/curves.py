@@ -1,0 +1,35 @@
+"""The curves of a training, read from the lines of `caffe train`: train.csv, and TensorBoard's event files.
+
+train.csv has a line for every iteration that the log displays or tests at, and the columns iteration, loss, lr, then
+every output of the training net, then those of the test net as `test NAME` (`test 1 NAME` for a second test net). A
+place is empty where the log says nothing: a test is rarer than a display. Where a training went on from a snapshot,
+what it had done beyond that snapshot before is left out.
+
+    python tools/curves.py runs/mine/train.log        train.csv of a log that tools/train.py did not write
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from dhn.files import write_whole
+from dhn.runs.curves import read
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Write train.csv beside the log of a training.")
+    parser.add_argument("log", type=Path, help="train.log, or any log of `caffe train`")
+    path = parser.parse_args(arguments).log
+    if not path.exists():
+        print(f"curves: there is no file {path}", file=sys.stderr)
+        return 1
+    text = read(path).csv().encode()
+    write_whole(path.with_name("train.csv"), lambda stream: stream.write(text))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Files that are written atomically, and digests of files."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+CHUNK = 1 << 18  # bytes read at a time
+
+
+def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill `path` + ".partial", then put it in the place of `path` in one step (an atomic write).
+
+    Killed half-way, it leaves `path` as it was and a .partial that the next write replaces.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def write_json(path: Path, facts: dict) -> None:
+    """Write a JSON file as a whole or not at all."""
+    write_whole(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; {} where there is none, or none that is whole."""
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
+    """Write rows with the first one's keys as a CSV file, whole or not at all; None is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, lambda stream: stream.write(text.getvalue().encode()))
+
+
+def digest_of(path: str | os.PathLike, name: str, gunzip: bool) -> str:
+    """The digest `name` of a file in hex; with `gunzip`, of what the .gz holds."""
+    digest = hashlib.new(name, usedforsecurity=False)
+    with (gzip.open if gunzip else open)(path, "rb") as stream:
+        while block := stream.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256(path: str | os.PathLike, gunzip: bool = False) -> str:
+    """SHA-256 of a file in hex; with `gunzip`, of what the .gz holds (equal however it was compressed).
+
+    Raises OSError or EOFError where the file is missing, is not gzip or is cut short.
+    """
+    return digest_of(path, "sha256", gunzip)
+
+
+def sha1(path: str | os.PathLike) -> str:
+    """SHA-1 of a file in hex: what old releases of weights are known by. Raises OSError where it is missing."""
+    return digest_of(path, "sha1", False)

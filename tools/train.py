@@ -1,0 +1,43 @@
+"""Train a variant of DHN on a data set with `caffe train`, into runs/<dataset>-<variant>-<bits>/.
+
+    python tools/train.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--weights W.caffemodel]
+        [--gpu 0] [--resume]
+
+Writes the nets and the solver (prototxt/net.py), runs `caffe train -solver`, keeps its whole log in train.log and its
+curves in train.csv (in event files too, where tensorboard is installed), and shows where it is. A finished training is
+left as it is; one that was cut off goes on from its newest whole snapshot (--resume insists on one). What another
+recipe left in the folder is moved to `earlier-N/`, not overwritten. A prototxt that was edited in the folder is not
+overwritten either: it stops the run with its name. A loss that is not finite stops the training at its first display,
+and the snapshots that are not good any more are removed; --resume goes on from the last good one all the same.
+
+--weights starts from the weights of the layers that have the same names there (fine-tuning); a training that goes on
+keeps those it began with. Where none are named and the data set has a pretraining, that is trained first, once for all
+variants and bits, into runs/<dataset>-pretraining/. The data set's lists are checked before: a query image that is in
+the database or among the training images stops it. DATASET may be the path of a recipe (tools/dhn/datasets/recipes.py).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from dhn.runs.command_line import run_of, run_parser
+from dhn.runs.folder import RunError
+from dhn.runs.training import train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = run_parser("Train a variant of DHN on a data set.")
+    parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
+    parser.add_argument("--resume", action="store_true", help="insist on a snapshot to go on from")
+    options = parser.parse_args(arguments)
+    try:
+        train(run_of(options), options.resume, options.weights, options.gpu)
+    except (RunError, ValueError, OSError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
