@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import recipes
 from caffe.cli.flags import Flags
+from dhn.datasets import recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = ROOT / ".venv" / "bin"
@@ -38,8 +38,9 @@ READ = {
     "{": "a recipe of a data set; tests/tools/test_typed.py makes the data of one",
 }
 # What is smaller in the miniature: the file, what it says, what it says there.
+FASHION_MNIST = "tools/dhn/datasets/fashion_mnist.py"
 SMALLER = (
-    ("tools/get_data.py", "QUERY_PER_CLASS, TRAIN_PER_CLASS = 100, 500", "QUERY_PER_CLASS, TRAIN_PER_CLASS = 2, 8"),
+    (FASHION_MNIST, "QUERY_PER_CLASS, TRAIN_PER_CLASS = 100, 500", "QUERY_PER_CLASS, TRAIN_PER_CLASS = 2, 8"),
     ("prototxt/net.py", 'fashion_mnist/train_lmdb", "batch_size": 64', 'fashion_mnist/train_lmdb", "batch_size": 16'),
     ("prototxt/net.py", 'fashion_mnist/query_lmdb", "batch_size": 100', 'fashion_mnist/query_lmdb", "batch_size": 10'),
     ("prototxt/net.py", '("test_iter", 10,', '("test_iter", 2,'),
@@ -184,12 +185,12 @@ def write_miniature(folder: Path) -> None:
     """A copy of the project with a small Fashion-MNIST at hand."""
     for name in ("tools", "prototxt", "python_layers"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    compiled = ROOT / "tools" / "__pycache__"  # what numba compiled, which takes a minute, serves both
-    compiled.mkdir(exist_ok=True)
-    (folder / "tools" / "__pycache__").symlink_to(compiled)
+    compiled = "tools/dhn/scoring/__pycache__"  # what numba compiled, which takes a minute, serves both
+    (ROOT / compiled).mkdir(exist_ok=True)
+    (folder / compiled).symlink_to(ROOT / compiled)
     random = np.random.RandomState(0)
     (folder / "data" / "fashion_mnist").mkdir(parents=True)
-    source = (folder / "tools" / "get_data.py").read_text()
+    source = (folder / FASHION_MNIST).read_text()
     for part, count in (("train", 200), ("t10k", 20)):
         labels = np.arange(count, dtype=np.uint8) % 10
         images = random.randint(0, 60, (count, 28, 28)).astype(np.uint8)
@@ -201,7 +202,7 @@ def write_miniature(folder: Path) -> None:
             digest = hashlib.sha256(gzip.decompress(raw)).hexdigest()
             source, changed = re.subn(rf'("{name}": )"\w+"', rf'\1"{digest}"', source)
             assert changed == 1
-    (folder / "tools" / "get_data.py").write_text(source)
+    (folder / FASHION_MNIST).write_text(source)
     for path, real, smaller in SMALLER:
         text = (folder / path).read_text()
         assert text.count(real) == 1, f"{path} has no {real} any more"
@@ -215,7 +216,8 @@ def test_the_pieces_by_hand(tmp_path):
     write_miniature(tmp_path)
     (block,) = [block for block in BLOCKS if kind(block) == "python tools/get_data.py fashion_mnist"]
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    environment.pop("PYTHONPATH", None)
+    # .venv has the modules of the project itself; the copy's go before them
+    environment["PYTHONPATH"] = os.pathsep.join(str(tmp_path / name) for name in ("prototxt", "python_layers"))
     command = ["bash", "-e", "-c", block]
     said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert said.returncode == 0, f"{said.stdout[-2000:]}\n{said.stderr[-3000:]}"

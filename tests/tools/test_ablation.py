@@ -40,8 +40,8 @@ def stand_in(tmp_path, monkeypatch) -> list[str]:
         codes.save(run.folder / "query.npz", values[:20], labels[:20])
         codes.save(run.folder / "database.npz", values, labels)
 
-    monkeypatch.setattr(ablation.train, "train", train)
-    monkeypatch.setattr(ablation.score_run, "score", score)
+    monkeypatch.setattr(ablation.training, "train", train)
+    monkeypatch.setattr(ablation.scored_run, "score", score)
     return calls
 
 

@@ -154,7 +154,7 @@ def test_what_is_missing_is_named(root, capsys):
 
 
 def test_the_command_writes_a_table(root, monkeypatch, capsys):
-    monkeypatch.setattr(baselines, "ROOT", root)
+    monkeypatch.setattr(baselines_command, "ROOT", root)
     rows = [
         {"method": "LSH", "features": "pixels", "bits": 4, "seed": 1, "R": 80, "map": 0.5, "map_expected": 0.5}
         | {"map_low": 0.4, "map_high": 0.6, "queries": 12, "database": 80, "note": ""},
@@ -162,8 +162,8 @@ def test_the_command_writes_a_table(root, monkeypatch, capsys):
         | {"map_low": 0.1, "map_high": 1.0, "queries": 12, "database": 80, "note": "collapsed codes: all alike"},
     ]
     split = {"overlap": {"query_in_database": 7}}
-    monkeypatch.setattr(baselines, "opened", lambda *_: (None, {"split": split}))
-    monkeypatch.setattr(baselines, "baselines", lambda *_: rows)
+    monkeypatch.setattr(baselines_command, "opened", lambda *_: (None, {"split": split}))
+    monkeypatch.setattr(baselines_command, "baselines", lambda *_: rows)
     assert baselines_command.main(["fashion_mnist"]) == 0
     with open(root / "runs/fashion_mnist-baselines-pixels.csv", newline="") as stream:
         assert [row["map"] for row in csv.DictReader(stream)] == ["0.5", "0.9"]

@@ -203,7 +203,7 @@ def test_a_build_does_not_wait_for_the_engine():
 
 
 def test_the_map_grows(tmp_path, monkeypatch):
-    monkeypatch.setattr(create_lmdb, "FIRST_MAP", 1 << 16)
+    monkeypatch.setattr(lmdb_build, "FIRST_MAP", 1 << 16)
     rng = np.random.RandomState(0)
     np.savez(tmp_path / "a.npz", images=rng.randint(0, 256, (300, 40, 40)).astype(np.uint8), labels=np.arange(300) % 7)
     lmdb_build.build(from_arrays(tmp_path / "a.npz"), tmp_path / "lmdb")

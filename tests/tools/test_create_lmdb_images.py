@@ -87,7 +87,7 @@ def test_check_refuses_an_image_that_readers_see_differently(tmp_path):
     datum = caffe_pb2.Datum(channels=3, height=16, width=24, encoded=True, data=data, label=0)
     with lmdb.open(str(tmp_path / "lmdb"), map_size=1 << 20) as environment, environment.begin(write=True) as writing:
         writing.put(b"00000000_x.jpg", datum.SerializeToString())
-    with pytest.raises(lmdb_records.LmdbError, match=r"x.jpg: its image has the EXIF orientation 6, which Caffe's Data"):
+    with pytest.raises(lmdb_records.LmdbError, match=r"x.jpg: its image has the EXIF orientation 6, which Caffe's"):
         lmdb_records.check(tmp_path / "lmdb")
 
 

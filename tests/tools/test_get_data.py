@@ -27,8 +27,8 @@ def small(monkeypatch):
         contents[f"{part}-images-idx3-ubyte.gz"] = idx(rng.randint(0, 256, (count, 4, 4)).astype(np.uint8))
         contents[f"{part}-labels-idx1-ubyte.gz"] = idx((np.arange(count) % 2).astype(np.uint8))
     digests = {name: hashlib.sha256(raw).hexdigest() for name, raw in contents.items()}
-    monkeypatch.setattr(get_data, "FILES", digests)
-    monkeypatch.setattr(get_data, "split", lambda labels, seed, real=fashion_mnist.split: real(labels, seed, 3, 5))
+    monkeypatch.setattr(fashion_mnist, "FILES", digests)
+    monkeypatch.setattr(fashion_mnist, "split", lambda labels, seed, real=fashion_mnist.split: real(labels, seed, 3, 5))
     return contents
 
 
@@ -63,7 +63,7 @@ def test_read_idx_checks_its_file(tmp_path):
 
 
 def test_files_already_there_come_first(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(get_data, "from_debian", lambda folder: pytest.fail("the files are already there"))
+    monkeypatch.setattr(fashion_mnist, "from_debian", lambda folder: pytest.fail("the files are already there"))
     for name, raw in small.items():
         (tmp_path / name).write_bytes(gzip.compress(raw, 1))
     fashion_mnist.fashion_mnist(tmp_path, seed=3)
@@ -97,8 +97,8 @@ def test_debian_then_upstream(small, tmp_path, monkeypatch, capsys):
         tried.append(target.name)
         target.write_bytes(gzip.compress(small[target.name]))
 
-    monkeypatch.setattr(get_data, "from_debian", lambda folder: "no network")
-    monkeypatch.setattr(get_data, "download", fetch)
+    monkeypatch.setattr(fashion_mnist, "from_debian", lambda folder: "no network")
+    monkeypatch.setattr(fashion_mnist, "download", fetch)
     first, *others = small
     (tmp_path / first).write_bytes(gzip.compress(small[first]))
     fashion_mnist.fetch_fashion_mnist(tmp_path)
@@ -107,7 +107,7 @@ def test_debian_then_upstream(small, tmp_path, monkeypatch, capsys):
 
 
 def test_offline_says_which_files_to_put_where(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(get_data, "from_debian", lambda folder: "apt-get is not installed")
+    monkeypatch.setattr(fashion_mnist, "from_debian", lambda folder: "apt-get is not installed")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(DownloadError) as caught:
         fashion_mnist.fetch_fashion_mnist(tmp_path, sources=("http://127.0.0.1:9/",))

@@ -58,7 +58,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
     release = releases.Release(hashlib.sha1(WEIGHTS).hexdigest(), (address + "bvlc_alexnet.caffemodel",), "norm")
     monkeypatch.setitem(releases.NETS, "bvlc_alexnet", release)
-    monkeypatch.setattr(get_weights, "MEANS", {name: (address + name,) for name in releases.MEANS})
+    monkeypatch.setattr(releases, "MEANS", {name: (address + name,) for name in releases.MEANS})
     yield folder, address
     httpd.shutdown()
     httpd.server_close()

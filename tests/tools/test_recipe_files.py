@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_read_is_named_with_the_missing_images(tmp_path,
             raise PermissionError(13, "Permission denied")
         return stat(path, **how)
 
-    monkeypatch.setattr("image_set.os.stat", refuse)
+    monkeypatch.setattr("dhn.datasets.image_set.os.stat", refuse)
     with pytest.raises(recipes.RecipeError, match=r"6 of 12 images are not .*photos/tit: the folder cannot be read"):
         recipe_data.prepare(recipe, tmp_path / "out")
 

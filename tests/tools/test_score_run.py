@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from dhn.runs.folder import Run, RunError
 # In the place of extract_codes.py: random codes, the query's for query_lmdb; counts its calls.
 EXTRACT = """
 import sys
-import codes, numpy as np
+import numpy as np
+from dhn.codes import files as codes
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 open("calls", "a").write(options["--source"] + "\\n")
 count = 20 if "query" in options["--source"] else 60
@@ -49,8 +51,8 @@ def run(tmp_path, monkeypatch, make_lists) -> Run:
     facts = {"recipe": run.recipe(), "weights_sha256": sha256(run.weights()), "iterations": 5}
     write_json(run.folder / "training.json", facts | {"resumed_at": [2], "seconds_per_step": 0.25})
     (tmp_path / "extract.py").write_text(EXTRACT)
-    monkeypatch.setattr(score_run, "EXTRACT", tmp_path / "extract.py")
-    monkeypatch.setenv("PYTHONPATH", os.path.dirname(codes.__file__))
+    monkeypatch.setattr(of_run, "EXTRACT", tmp_path / "extract.py")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     # drawing takes a second: only what page_of asks for is drawn
     monkeypatch.setattr(report, "write", lambda run: (run.folder / "report.html").write_text("undrawn"))
     return run

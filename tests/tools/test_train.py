@@ -90,7 +90,7 @@ def behave(tmp_path, monkeypatch):
     monkeypatch.setitem(net.DATASETS, "fashion_mnist", FROM_SCRATCH)
     empty = weights_report.Report("weights", "net")
     monkeypatch.setattr(training.weights_report, "show", lambda weights, net: empty)
-    return lambda mode: monkeypatch.setattr(train, "command", stand_in.command(mode))
+    return lambda mode: monkeypatch.setattr(training, "command", stand_in.command(mode))
 
 
 @pytest.fixture
@@ -336,10 +336,11 @@ def test_missing_data_is_named(run):
 def test_a_driver_killed_leaves_the_folder_to_its_trainer(run, tmp_path):
     """kill -9 of the driver: `caffe train` still holds the folder, nobody trains beside it; later its work is used."""
     script = (
-        "import stand_in, train\nfrom pathlib import Path\nfrom run_folder import Run\n"
-        "train.net.texts, training.command = stand_in.texts, stand_in.command('hang')\n"
-        "train._pretrained = lambda run, gpu: None\n"
-        f"train.train(Run('fashion_mnist', 'dhn', 12, Path({str(tmp_path)!r})))\n"
+        "import net, stand_in\nfrom pathlib import Path\n"
+        "from dhn.runs import training\nfrom dhn.runs.folder import Run\n"
+        "net.texts, training.command = stand_in.texts, stand_in.command('hang')\n"
+        "training._pretrained = lambda run, gpu: None\n"
+        f"training.train(Run('fashion_mnist', 'dhn', 12, Path({str(tmp_path)!r})))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, env=environment)

@@ -173,7 +173,7 @@ def test_a_finished_cell_is_not_run_again_and_keeps_no_weights(run, monkeypatch)
         trained.append(given.name)
         (given.folder / "dhn_iter_1.caffemodel").write_bytes(b"weights")
 
-    monkeypatch.setattr(tune.train, "train", train)
+    monkeypatch.setattr(tune.training, "train", train)
     monkeypatch.setattr(tune, "extract", lambda *_: None)
     facts = {**dict.fromkeys(MEASURED, 0.5), "R": 5}
     monkeypatch.setattr(tune, "measure", lambda *_: facts)
@@ -192,7 +192,7 @@ def test_the_pretraining_sees_the_same_part(run, monkeypatch):
         tune.train.write_nets(given, texts(given))
         first.append(given)
 
-    monkeypatch.setattr(tune.train, "train", train)
+    monkeypatch.setattr(tune.training, "train", train)
     calls: list = []
     tune.tune(run, "ours", None, None, None, measured_by(0.003, 1, calls))
     assert first[0].folder == run.root / f"runs/{run.name}-tune/pretraining"

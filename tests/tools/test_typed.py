@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -127,7 +128,10 @@ def checkout(copy):
 def make(checkout: Path, *words: str) -> str:
     """What `make` says; it has to succeed."""
     command = ["make", "--no-print-directory", "-o", ".venv/.installed", *words]  # -o: its .venv is not ours to renew
-    said = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    # .venv has the modules of the repository itself; the copy's go before them
+    paths = os.pathsep.join(str(checkout / name) for name in ("prototxt", "python_layers"))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    said = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     assert said.returncode == 0, f"make {' '.join(words)}\n{said.stdout}\n{said.stderr}"
     return said.stdout
 

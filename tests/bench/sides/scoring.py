@@ -1,4 +1,4 @@
-"""A sample: MAP of a drawn database's codes, by tools/dhn/scoring/retrieval.py or as the authors' scripts compute it."""
+"""A sample: MAP of a drawn database's codes, by tools/dhn/scoring or as the authors' scripts compute it."""
 
 from __future__ import annotations
 
