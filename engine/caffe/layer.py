@@ -12,7 +12,7 @@ A layer states facts as class attributes, and `check_counts` turns them into BVL
     no_gradient               bottoms (by index) that cannot be back-propagated to: labels
     no_force_backward         bottoms that force_backward leaves alone
     keeps_top                 backward needs the tops as they were computed, or may need them
-    fills_room                compute and its gradient fill tensors of `room`
+    reuses_output_buffers     compute and its gradient fill tensors of `new_output`
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Layer:
     no_gradient: tuple[int, ...] = ()
     no_force_backward: tuple[int, ...] = ()
     keeps_top = True
-    fills_room = False
+    reuses_output_buffers = False
 
     def __init__(self, layer_param: caffe_pb2.LayerParameter):
         self.layer_param = layer_param
@@ -93,7 +93,7 @@ class Layer:
         self.propagate_down: list[bool] = []
         self.param_propagate_down: list[bool] = []
         self.may_overwrite = False
-        self._room: list[torch.Tensor] = []
+        self._free_buffers: list[torch.Tensor] = []
         self._record: Recorded | None = None  # what backward needs of the last forward
 
     @property
@@ -127,30 +127,32 @@ class Layer:
         """Fill the tops' data."""
         self.forget_forward()
         read = {id(blob.data_memory) for blob in (*bottom, *self.blobs)}
-        self._make_room(blob.data_memory for blob in top if id(blob.data_memory) not in read)
+        self._release_buffers(blob.data_memory for blob in top if id(blob.data_memory) not in read)
         if any(self.propagate_down) or any(self.param_propagate_down):
             outputs = self._run(bottom, top)
         else:
             with torch.no_grad():
                 outputs = self._tops(precision.computed(self, [blob.data_tensor for blob in bottom]))
-        self._room.clear()
+        self._free_buffers.clear()
         taken = {blob.data_memory.tensor.data_ptr() for blob in (*bottom, *self.blobs)}
         for blob, value in zip(top, outputs, strict=True):
             blob.set_data(value, keep=value.untyped_storage().data_ptr() not in taken)
 
-    def _make_room(self, memories: Iterable[Memory]) -> None:
-        """Take from blobs what they hold: what is computed for them next needs the room."""
-        self._room = [tensor for memory in memories if (tensor := memory.forget()) is not None]
-        if not self.fills_room:
-            self._room.clear()
+    def _release_buffers(self, memories: Iterable[Memory]) -> None:
+        """Take from blobs the buffers they hold, for `new_output` to hand out again."""
+        self._free_buffers = [tensor for memory in memories if (tensor := memory.forget()) is not None]
+        if not self.reuses_output_buffers:
+            self._free_buffers.clear()
 
-    def room(self, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """A tensor of `shape` for compute, or a gradient, to fill, of the type and device of `like`: in the memory of
-        what the blob held before, where that fits."""
+    def new_output(self, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """An uninitialized tensor for compute, or a gradient, to fill, of the type and device of `like`.
+
+        It reuses the buffer that the blob held before, where that fits.
+        """
         count = math.prod(shape)
-        for index, old in enumerate(self._room):
+        for index, old in enumerate(self._free_buffers):
             if (old.numel(), old.dtype, old.device) == (count, like.dtype, like.device):
-                return like.new_empty(0).set_(self._room.pop(index).untyped_storage(), 0, shape)
+                return like.new_empty(0).set_(self._free_buffers.pop(index).untyped_storage(), 0, shape)
         return like.new_empty(shape)
 
     def forget_forward(self) -> None:
@@ -188,7 +190,7 @@ class Layer:
         edges, leaves = self._record.edges, self._record.learning
         roots = [(edge, blob) for edge, blob in zip(edges, top, strict=True) if edge is not None]
         still_read = {id(blob.diff_memory) for blob in (*top, *self.blobs)}
-        self._make_room(blob.diff_memory for blob, wanted in zip(bottom, propagate_down, strict=False)
+        self._release_buffers(blob.diff_memory for blob, wanted in zip(bottom, propagate_down, strict=False)
                         if wanted and id(blob.diff_memory) not in still_read)  # fmt: skip
         gradients: Sequence[torch.Tensor | None] = ()
         if roots and leaves:
@@ -199,7 +201,7 @@ class Layer:
                 retain_graph=True,  # backward may be called again
                 allow_unused=True,
             )
-        self._room.clear()
+        self._free_buffers.clear()
         return {id(leaf): gradient for leaf, gradient in zip(leaves, gradients, strict=False)}
 
     def _store_bottom_diffs(

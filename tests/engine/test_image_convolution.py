@@ -1,13 +1,13 @@
 """Each order of work of a convolution on a CPU gives what torch's own gives in double precision."""
 
 import shutil
-import types
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from caffe.cpu import convolution, kernels, winograd
+from caffe.cpu.geometry import Geometry, Wanted
 
 COMPILED = pytest.mark.skipif(kernels.LIBRARY is None and shutil.which("cc") is None, reason="no C compiler: cc")
 
@@ -34,11 +34,8 @@ TILED = {
 }
 
 
-class Asked(types.SimpleNamespace):
-    """What Convolve reads of a Convolution layer."""
-
-    def room(self, like, shape):
-        return like.new_full(shape, torch.nan)  # every value must be written
+def new_output(like, shape):
+    return like.new_full(shape, torch.nan)  # every value must be written
 
 
 @pytest.mark.parametrize("name", [*CASES, *(pytest.param(name, marks=COMPILED) for name in TILED)])
@@ -63,10 +60,10 @@ def test_top_and_gradients(name, copied, down, monkeypatch):
     asked = leaves[not down :]
     gradients = torch.autograd.grad(expected, asked, dy)
 
-    layer = Asked(kernel=kernel, stride=stride, pad=pad, dilation=dilation, group=group, sizes=expected.shape[2:])
-    assert winograd.serves(layer, x.float(), weight.float()) == (name in TILED)
+    geometry = Geometry(kernel=kernel, stride=stride, pad=pad, dilation=dilation, group=group, sizes=expected.shape[2:])
+    assert winograd.is_applicable(geometry, x.float(), weight.float()) == (name in TILED)
     single = [leaf.detach().float().requires_grad_(leaf.requires_grad) for leaf in leaves]
-    top = convolution.Convolve.apply(*single[:2], single[2] if has_bias else None, layer)
+    top = convolution.Convolve.apply(*single[:2], single[2] if has_bias else None, geometry, new_output)
     found = torch.autograd.grad(top, single[not down :], dy.float())
     for one, other in zip((expected, *gradients), (top, *found), strict=True):
         torch.testing.assert_close(other.double(), one, rtol=0, atol=2e-6 * float(one.detach().abs().max()))
@@ -76,26 +73,26 @@ def test_top_and_gradients(name, copied, down, monkeypatch):
 def test_a_bias_learns_beside_a_weight_that_does_not(channels, size):
     x, weight, bias = torch.randn(2, channels, 9, 9), torch.randn(3, channels, size, size), torch.zeros(3)
     top = 10 - size
-    layer = Asked(kernel=(size, size), stride=(1, 1), pad=(0, 0), dilation=(1, 1), group=1, sizes=(top, top))
+    geometry = Geometry(kernel=(size, size), stride=(1, 1), pad=(0, 0), dilation=(1, 1), group=1, sizes=(top, top))
     dy = torch.randn(2, 3, top, top)
-    y = convolution.Convolve.apply(x, weight, bias.requires_grad_(), layer)
+    y = convolution.Convolve.apply(x, weight, bias.requires_grad_(), geometry, new_output)
     (found,) = torch.autograd.grad(y, [bias], dy)
     torch.testing.assert_close(found, dy.sum((0, 2, 3)), rtol=0, atol=1e-4)
 
 
 def test_which_are_products_of_matrices():
-    def layer(sizes, kernel=(1, 1), stride=(1, 1), pad=(0, 0), group=1):
-        return Asked(kernel=kernel, stride=stride, pad=pad, group=group, sizes=sizes)
+    def geometry(sizes, kernel=(1, 1), stride=(1, 1), pad=(0, 0), group=1):
+        return Geometry(kernel, stride, pad, (1, 1), group, sizes)
 
-    assert convolution._pointwise(layer((8, 8)))
+    assert convolution._is_pointwise(geometry((8, 8)))
     for other in (
-        layer((7, 7)),
-        layer((8, 8), (1, 2)),
-        layer((8, 8), stride=(2, 1)),
-        layer((8, 8), pad=(0, 1)),
-        layer((8, 8), group=2),
+        geometry((7, 7)),
+        geometry((8, 8), (1, 2)),
+        geometry((8, 8), stride=(2, 1)),
+        geometry((8, 8), pad=(0, 1)),
+        geometry((8, 8), group=2),
     ):
-        assert not convolution._pointwise(other)
+        assert not convolution._is_pointwise(other)
 
 
 @COMPILED
@@ -103,7 +100,7 @@ def test_which_are_winograds():
     def served(channels=64, outputs=64, images=16, **other):
         spec = {"kernel": (3, 3), "stride": (1, 1), "pad": (1, 1), "dilation": (1, 1), "group": 1, "sizes": (8, 8)}
         x, weight = torch.zeros(images, channels, *(other.get("sizes", (8, 8)))), torch.zeros(outputs, channels, 3, 3)
-        return winograd.serves(Asked(**{**spec, **other}), x, weight)
+        return winograd.is_applicable(Geometry(**{**spec, **other}), x, weight)
 
     assert served()
     assert not served(channels=63) and not served(outputs=63) and not served(images=15) and not served(group=2)
@@ -124,17 +121,17 @@ def test_winograd_is_as_exact_as_direct_convolution():
     """The precision that winograd.py claims, on layers of AlexNet's kind."""
     torch.manual_seed(0)
     x, weight = torch.randn(16, 256, 13, 13), torch.randn(384, 256, 3, 3) / 48
-    layer = Asked(kernel=(3, 3), stride=(1, 1), pad=(1, 1), dilation=(1, 1), group=1, sizes=(13, 13))
-    assert winograd.serves(layer, x, weight)
+    geometry = Geometry(kernel=(3, 3), stride=(1, 1), pad=(1, 1), dilation=(1, 1), group=1, sizes=(13, 13))
+    assert winograd.is_applicable(geometry, x, weight)
     exact = F.conv2d(x.double(), weight.double(), padding=1)
     dy = torch.randn(exact.shape)
     gradient = torch.ops.aten.convolution_backward
     how = [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
     exact_dx, exact_dw, _ = gradient(dy.double(), x.double(), weight.double(), None, *how)
     dx, dw, _ = gradient(dy, x, weight, None, *how)
-    found_dx, found_dw = winograd.gradients(layer, dy, x, weight, (True, True))
+    found_dx, found_dw = winograd.gradients(geometry, new_output, dy, x, weight, Wanted(True, True, True))
     for found, direct, truth, most in (
-        (winograd.convolve(layer, x, weight, None), F.conv2d(x, weight, padding=1), exact, 1),
+        (winograd.convolve(geometry, new_output, x, weight, None), F.conv2d(x, weight, padding=1), exact, 1),
         (found_dx, dx, exact_dx, 2),
         (found_dw, dw, exact_dw, 1),
     ):

@@ -17,7 +17,7 @@ COMPILED = pytest.mark.skipif(kernels.LIBRARY is None and shutil.which("cc") is 
 class Asked:
     """What an operation reads of its layer."""
 
-    def room(self, like, shape):
+    def new_output(self, like, shape):
         return like.new_full(shape, torch.nan)  # every value must be written
 
 

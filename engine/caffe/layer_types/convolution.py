@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from caffe import device, fillers, glog, precision
 from caffe.blob import Blob
 from caffe.cpu.convolution import Convolve
+from caffe.cpu.geometry import Geometry
 from caffe.layer import Layer, register
 
 
@@ -144,7 +145,7 @@ class Convolution(Layer):
         self.sizes = self._sizes(first)
         for blob in top:
             blob.reshape(*first.shape[: self.axis], self.layer_param.convolution_param.num_output, *self.sizes)
-        self.fills_room = self._of_images()
+        self.reuses_output_buffers = self._of_images()
 
     def _of_images(self) -> bool:
         """Whether this is a convolution of images in float32 on a CPU, which has an order of work of its own."""
@@ -169,8 +170,9 @@ class Convolution(Layer):
 
     def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         lead = x.shape[: self.axis]
-        if self.fills_room:
-            return Convolve.apply(x, weight, bias, self)
+        if self.reuses_output_buffers:
+            geometry = Geometry(self.kernel, self.stride, self.pad, self.dilation, self.group, self.sizes)
+            return Convolve.apply(x, weight, bias, geometry, self.new_output)
         if self.axis == 1 and self.spatial:
             return CONVOLUTIONS.get(self.spatial, convolve)(
                 x, weight, bias, self.stride, self.pad, self.dilation, self.group

@@ -24,7 +24,7 @@ class LRN(Layer):
     BVLC. Bottom and top: (N, C, H, W).
     """
 
-    fills_room = True
+    reuses_output_buffers = True
     keeps_top = False
 
     def setup(self, bottom, top):
@@ -87,7 +87,7 @@ class _AcrossChannels(torch.autograd.Function):
     def forward(ctx, x, layer, size, alpha, beta, k):
         ctx.save_for_backward(x)
         ctx.layer, ctx.constants = layer, (size, alpha, beta, k)
-        y = layer.room(x, x.shape)
+        y = layer.new_output(x, x.shape)
         if _compiled(x, beta):
             kernels.run("lrn", y, x, *_lengths(x), size, alpha / size, k)
             return y
@@ -106,7 +106,7 @@ class _AcrossChannels(torch.autograd.Function):
             around = _channel_sums((direct * x).div_(s), size, -2 * alpha * beta / size)
             torch.addcmul(direct, around, x, out=dx)
 
-        dx = ctx.layer.room(x, x.shape)
+        dx = ctx.layer.new_output(x, x.shape)
         if _compiled(x, beta) and kernels.usable(dy):
             kernels.run("lrn_gradient", dx, x, dy, *_lengths(x), size, alpha / size, k)
             return dx, None, None, None, None, None

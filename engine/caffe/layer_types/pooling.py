@@ -30,7 +30,7 @@ class _MaxPool(torch.autograd.Function):
             index.copy_(where.int())
 
         shape = (*x.shape[:2], *pooled)
-        values, index = layer.room(x, shape), x.new_empty(shape, dtype=torch.int32)
+        values, index = layer.new_output(x, shape), x.new_empty(shape, dtype=torch.int32)
         if kernels.usable(x) and x.shape[3] + pad[1] + kernel[1] + stride[1] <= kernels.WIDEST:
             sizes = (*x.shape[2:], *pooled, *kernel, *stride, *pad)
             kernels.run("max_pool", values, index, x, x.shape[:2].numel(), *sizes)
@@ -46,7 +46,7 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx, dy, _):
         x, index = ctx.saved_tensors
 
-        dx = ctx.layer.room(x, x.shape)
+        dx = ctx.layer.new_output(x, x.shape)
         if kernels.usable(x, dy):
             kernels.run(
                 "max_pool_gradient", dx, dy, index, x.shape[:2].numel(), x.shape[2:].numel(), dy.shape[2:].numel()
@@ -74,7 +74,7 @@ class Pooling(Layer):
     """
 
     top_count = (1, 2)
-    fills_room = True
+    reuses_output_buffers = True
 
     def setup(self, bottom, top):
         param = self.layer_param.pooling_param

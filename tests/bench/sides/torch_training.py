@@ -52,21 +52,19 @@ class EngineConvolution(nn.Conv2d):
     """A convolution that computes as the engine's layer does."""
 
     def forward(self, x):
-        from types import SimpleNamespace
-
         from caffe.cpu.convolution import Convolve
+        from caffe.cpu.geometry import Geometry
 
         spaces = zip(x.shape[2:], self.kernel_size, self.stride, self.padding, strict=True)
-        layer = SimpleNamespace(
+        geometry = Geometry(
             kernel=self.kernel_size,
             stride=self.stride,
             pad=self.padding,
             dilation=self.dilation,
             group=self.groups,
             sizes=[(size + 2 * pad - kernel) // stride + 1 for size, kernel, stride, pad in spaces],
-            room=lambda like, shape: like.new_empty(shape),
         )
-        return Convolve.apply(x, self.weight, self.bias, layer)
+        return Convolve.apply(x, self.weight, self.bias, geometry, torch.Tensor.new_empty)
 
 
 LRN = 'name: "norm" type: "LRN" lrn_param { local_size: 5 alpha: 1e-4 beta: 0.75 }'
