@@ -178,9 +178,27 @@ void max_pool_gradient(float *dx, const float *dy, const int32_t *index, int64_t
     }
 }
 
-/* ---- Winograd's F(2x2, 3x3): tiles of 4x4 bottom values, 2 apart, for 2x2 top values. What is transformed is of shape
- * (16, channels, images * rows * columns of tiles): a matrix for each of the 16 values of a tile. `between`: from image
- * to image, in values (a group has not all channels of an image). */
+/* ---- Winograd's F(2x2, 3x3): tiles of 4x4 bottom values, 2 apart, for 2x2 top values.
+ *
+ *     bottom rows           one tile, x (4x4)      of its top, y (2x2)
+ *     2i - pad    . . . . . .   x00 x01 x02 x03
+ *     2i+1 - pad  . . . . . .   x10 x11 x12 x13         y00 y01    row 2i
+ *     2i+2 - pad  . . . . . .   x20 x21 x22 x23         y10 y11    row 2i + 1
+ *     2i+3 - pad  . . . . . .   x30 x31 x32 x33
+ *                 |tile j |
+ *                     |tile j+1|  shares two columns with tile j; tile row i + 1 shares two rows with tile row i
+ *
+ * B^T x combines the four rows, (B^T x) B the four columns, by the same four combinations:
+ *
+ *     combination  0: first - third   1: second + third   2: third - second   3: second - fourth
+ *
+ * so value (r, c) of the transformed tile is combination r of the rows, then combination c of the columns. A row is
+ * kept as its even and its odd columns, for then the four columns of all tiles of a row of tiles are four contiguous
+ * arrays: even[j], odd[j], even[j + 1], odd[j + 1].
+ *
+ * What is transformed is of shape (16, channels, images * rows * columns of tiles): a matrix for each of the 16 values
+ * of a tile, which `matrix` floats lie between. `between`: from image to image, in values (a group has not all channels
+ * of an image). */
 
 /* A row as even and odd columns, from column -pad on; zeros beyond the image. */
 INLINE void split(float *restrict even, float *restrict odd, const float *plane, int64_t row, int64_t height,
@@ -194,7 +212,7 @@ INLINE void split(float *restrict even, float *restrict odd, const float *plane,
         even[i] = whole[2 * i], odd[i] = whole[2 * i + 1];
 }
 
-/* One row of a transformed tile: the combinations 0 - 2, 1 + 2, 2 - 1 and 1 - 3 of the four columns' combinations. */
+/* Row ROW of all transformed tiles of a row of tiles; OF(half, j) is combination ROW of the four bottom rows, there. */
 #define TILE_ROW(ROW, OF)                                                                                             \
     ANY_ORDER                                                                                                         \
     for (int64_t j = 0; j < columns; j++) {                                                                           \
@@ -204,6 +222,7 @@ INLINE void split(float *restrict even, float *restrict odd, const float *plane,
         out[(4 * ROW + 2) * matrix + j] = c - b;                                                                      \
         out[(4 * ROW + 3) * matrix + j] = b - d;                                                                      \
     }
+/* The last four rows are in a ring of four, so that a row of tiles reads only two new ones: row r is in r & 3. */
 #define LINE(HALF, LINE_, j) HALF[(2 * i + LINE_) & 3][j]
 #define FIRST(HALF, j) (LINE(HALF, 0, j) - LINE(HALF, 2, j))
 #define SECOND(HALF, j) (LINE(HALF, 1, j) + LINE(HALF, 2, j))
@@ -219,7 +238,7 @@ void winograd_bottom(float *tiles, const float *x, int64_t images, int64_t chann
 #pragma omp parallel for collapse(2)
     for (int64_t c = 0; c < channels; c++)
         for (int64_t n = 0; n < images; n++) {
-            float even[4][WIDEST / 2], odd[4][WIDEST / 2]; /* the last four rows */
+            float even[4][WIDEST / 2], odd[4][WIDEST / 2]; /* the last four rows: a ring */
             const float *plane = x + n * between + c * height * width;
             for (int64_t i = 0; i < rows; i++) {
                 for (int64_t line = i ? 2 : 0; line < 4; line++)
