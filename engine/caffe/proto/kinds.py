@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from caffe.proto import byte_strings, wire
 
@@ -40,14 +40,54 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _SOLVER = {"net", "train_net", "test_net", "base_lr", "lr_policy", "max_iter", "solver_mode", "snapshot_prefix"}
 _NET = {"layer", "layers", "input", "input_dim", "input_shape"}
 _FIELDS = 64  # of a binary message that are looked at
-# kind: (the fields' numbers: wire types, sets of numbers of which one must occur)
+
+
+class _Form(NamedTuple):
+    """What tells a binary message of one kind: the fields that BVLC Caffe defines for it, by number."""
+
+    allowed: dict[int, set[int]]  # number of a field: the wire types that it may have
+    required: tuple[set[int], ...]  # sets of numbers: all of one of the sets must occur
+
+
+_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5  # wire types; repeated numbers may be packed, as bytes
 _MESSAGES = {
-    "a caffemodel": ({1: "2", 2: "2", 3: "2", 4: "02", 5: "0", 6: "2", 7: "0", 8: "2", 100: "2"}, ("100", "1 2")),
-    "a mean image (binaryproto)": (
-        {1: "0", 2: "0", 3: "0", 4: "0", 5: "25", 6: "25", 7: "2", 8: "21", 9: "21"},
-        ("1 5", "1 8", "7 5", "7 8"),
+    "a caffemodel": _Form(  # NetParameter
+        allowed={
+            1: {_BYTES},  # name
+            2: {_BYTES},  # layers, of V1
+            3: {_BYTES},  # input
+            4: {_VARINT, _BYTES},  # input_dim
+            5: {_VARINT},  # force_backward
+            6: {_BYTES},  # state
+            7: {_VARINT},  # debug_info
+            8: {_BYTES},  # input_shape
+            100: {_BYTES},  # layer
+        },
+        required=({100}, {1, 2}),
     ),
-    "a solverstate": ({1: "0", 2: "2", 3: "2", 4: "0"}, ("1",)),
+    "a mean image (binaryproto)": _Form(  # BlobProto
+        allowed={
+            1: {_VARINT},  # num
+            2: {_VARINT},  # channels
+            3: {_VARINT},  # height
+            4: {_VARINT},  # width
+            5: {_BYTES, _FOUR_BYTES},  # data
+            6: {_BYTES, _FOUR_BYTES},  # diff
+            7: {_BYTES},  # shape
+            8: {_BYTES, _EIGHT_BYTES},  # double_data
+            9: {_BYTES, _EIGHT_BYTES},  # double_diff
+        },
+        required=({1, 5}, {1, 8}, {7, 5}, {7, 8}),
+    ),
+    "a solverstate": _Form(  # SolverState
+        allowed={
+            1: {_VARINT},  # iter
+            2: {_BYTES},  # learned_net
+            3: {_BYTES},  # history
+            4: {_VARINT},  # current_step
+        },
+        required=({1},),
+    ),
 }
 
 
@@ -136,16 +176,16 @@ def _binary(file: BinaryIO, size: int, wanted: tuple[str, ...]) -> str | None:
     wanted.
     """
     try:
-        found = {(field.number, field.wire) for field in itertools.islice(wire.fields(file, size), _FIELDS)}
+        fields = {(field.number, field.wire) for field in itertools.islice(wire.fields(file, size), _FIELDS)}
     except ValueError:
         return None
-    fitting = [kind for kind, (schema, marks) in _MESSAGES.items() if _fits(found, schema, marks)]
+    fitting = [kind for kind, form in _MESSAGES.items() if _fits(fields, form)]
     return next((kind for kind in fitting if kind in wanted), fitting[0] if fitting else None)
 
 
-def _fits(found: set[tuple[int, int]], schema: dict[int, str], marks: tuple[str, ...]) -> bool:
-    """Whether each number of the schema has one of its wire types where it occurs, and the marks occur."""
-    if any(number in schema and str(kind) not in schema[number] for number, kind in found):
+def _fits(fields: set[tuple[int, int]], form: _Form) -> bool:
+    """Whether fields (number, wire type) are those of a form; fields that it does not name may be there too."""
+    if any(wire_type not in form.allowed.get(number, {wire_type}) for number, wire_type in fields):
         return False
-    present = {number for number, _ in found}
-    return any(all(int(number) in present for number in mark.split()) for mark in marks)
+    present = {number for number, _ in fields}
+    return any(numbers <= present for numbers in form.required)
