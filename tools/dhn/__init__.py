@@ -1,15 +1,18 @@
 """What the commands in tools/ share. Rooms, each of which imports only those before it:
 
-files, progress, published, download; datasets and weights; runs; codes; scoring; pages; experiments.
+files, progress, published; download; datasets and weights; runs; codes; scoring; pages; experiments.
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
-_MISSING = [name for name in ("labels", "net") if find_spec(name) is None]  # of python_layers/ and prototxt/
-if _MISSING:
-    raise SystemExit(
-        f"this checkout is not installed (Python finds no module {' and no module '.join(_MISSING)}): run `make test`, "
-        "or `pip install -e .` in its folder, and take the Python of that environment"
-    )
+_ROOT = Path(__file__).resolve().parents[2]
+for _name, _folder in (("labels", "python_layers"), ("net", "prototxt")):
+    _module = find_spec(_name)
+    if _module is None or Path(_module.origin or "").resolve().parent != _ROOT / _folder:
+        _place = "is not installed" if _module is None else f"is not the one that is installed (found {_module.origin})"
+        raise SystemExit(
+            f"{_ROOT} {_place}: run `make test` or `pip install -e .` there, and take the Python of that environment"
+        )

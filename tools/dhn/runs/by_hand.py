@@ -12,21 +12,20 @@ What is known of a run made by hand comes from its own files, and what they do n
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import net
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net, read_solver
+
 from dhn.files import sha256
 from dhn.runs.folder import ROOT, Run, RunError
-import net
 from dhn.runs.log import seconds_per_step
 
 LMDBS = {f"{side}{suffix}" for side in ("train", "query", "database") for suffix in ("_lmdb", ".txt")}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import os
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 

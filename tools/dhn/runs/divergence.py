@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
+
 from dhn.runs.log import NUMBER, OUTPUT
 
 LOSS = re.compile(rf"\] Iteration (\d+)(?: \([^)]*\))?, loss = {NUMBER}", re.IGNORECASE)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,9 +17,9 @@ from pathlib import Path
 
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver
-from dhn.files import read_json
-from dhn.files import sha256
 from google.protobuf.message import DecodeError
+
+from dhn.files import read_json, sha256
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPE = ("train_val.prototxt", "solver.prototxt")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import signal
@@ -13,20 +12,17 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
-from dhn.runs import divergence
-from dhn.datasets import recipes
+import net
+
 from dhn.datasets import splits
-from dhn.weights import report as weights_report
-from dhn.files import write_whole
+from dhn.files import read_json, sha256, write_json, write_whole
+from dhn.progress import console, training
+from dhn.runs import divergence
 from dhn.runs.curves import Recorder
 from dhn.runs.divergence import Divergence, LossWatch
-from dhn.files import sha256
-from dhn.progress import console, training
-from dhn.runs.folder import ROOT, WRITTEN, Run, RunError
-from dhn.files import read_json, write_json
+from dhn.runs.folder import WRITTEN, Run, RunError
 from dhn.runs.log import SNAPSHOT, follow, parse_display, seconds_per_step
-
-import net
+from dhn.weights import report as weights_report
 
 LINES = 10  # progress lines of a training whose output is not a terminal
 

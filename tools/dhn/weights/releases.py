@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
-import sys
 import tarfile
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +12,9 @@ import numpy as np
 from caffe.atomic_files import write_atomic
 from caffe.io import array_to_blobproto, blobproto_to_array
 from caffe.proto import caffe_pb2
-from dhn.download import DownloadError, download
 from google.protobuf.message import DecodeError
+
+from dhn.download import DownloadError, download
 from dhn.progress import console
 
 BVLC = "http://dl.caffe.berkeleyvision.org/"

@@ -21,9 +21,10 @@ from caffe import glog
 from caffe.blob import proto_shape
 from caffe.proto import caffe_pb2, text
 from caffe.proto.upgrade import upgrade_net
+
 from dhn.files import sha1
-from dhn.weights.releases import NETS
 from dhn.progress import console
+from dhn.weights.releases import NETS
 
 COPIED, NEW, IGNORED, MISMATCHED = "copied", "new", "ignored", "mismatched"
 MEANING = {

@@ -1,0 +1,87 @@
+"""Who imports whom where there are no packages, and who prints. pyproject.toml has the rules of the packages."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = {path.stem: path for path in sorted((ROOT / "tools").glob("*.py"))}
+LIBRARY = sorted((ROOT / "tools" / "dhn").rglob("*.py"))
+PYTHON_LAYERS = {path.stem: path for path in sorted((ROOT / "python_layers").glob("*.py"))}
+PROTOTXT = {path.stem: path for path in sorted((ROOT / "prototxt").glob("*.py"))}
+TORCH = {"convert_weights": "reads and writes files of torch's"}  # the commands that may import it, and why
+
+
+def modules(path: Path) -> set[str]:
+    """The modules that a file imports, also inside its functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names of the modules that a file imports."""
+    return {module.split(".")[0] for module in modules(path)}
+
+
+def prints(path: Path) -> Iterator[str]:
+    """What a file does that only a command may: print, exit."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("print", "exit", "quit", "sys.exit", "os._exit", "SystemExit"):
+                yield f"{path.relative_to(ROOT)}:{node.lineno} calls {called}"
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.path", "sys.argv"):
+            yield f"{path.relative_to(ROOT)}:{node.lineno} uses {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("path", COMMANDS.values(), ids=COMMANDS)
+def test_a_file_in_tools_is_a_command(path):
+    text = path.read_text()
+    assert text.endswith('if __name__ == "__main__":\n    sys.exit(main())\n')
+    assert f"python tools/{path.name}" in ast.get_docstring(ast.parse(text)), "its docstring says how it is typed"
+    assert "sys.path" not in text, "its modules come from the installed project"
+
+
+@pytest.mark.parametrize("path", [*COMMANDS.values(), *LIBRARY, *PYTHON_LAYERS.values(), *PROTOTXT.values()])
+def test_nobody_imports_a_command(path):
+    assert not imported(path) & set(COMMANDS)
+
+
+def test_the_contract_names_every_command():
+    text = (ROOT / "pyproject.toml").read_text()
+    contract = text.split('name = "Nobody imports a command"')[1].split("]\n")[1]
+    assert sorted(ast.literal_eval(contract.split("=")[1] + "]")) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("path", LIBRARY)
+def test_only_commands_print_and_exit(path):
+    allowed = path.parent.name == "dhn" and path.name == "__init__.py"  # it says that nothing is installed
+    assert allowed or not list(prints(path))
+
+
+@pytest.mark.parametrize("path", COMMANDS.values(), ids=COMMANDS)
+def test_torch_is_the_engines(path):
+    assert "torch" not in imported(path) or path.stem in TORCH
+
+
+@pytest.mark.parametrize("path", PROTOTXT.values(), ids=PROTOTXT)
+def test_prototxt_imports_caffe_alone(path):
+    assert imported(path) <= {"caffe", "google", *PROTOTXT, *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("path", PYTHON_LAYERS.values(), ids=PYTHON_LAYERS)
+def test_flat_python_layers_import_what_stock_caffe_has(path):
+    assert imported(path) <= {"caffe", "numpy", "google", "lmdb", "cv2", *PYTHON_LAYERS, *sys.stdlib_module_names}
+    engine_only = ("caffe.glog", "caffe.layer", "caffe.layer_types", "caffe.data")
+    assert not [module for module in modules(path) if module.startswith(engine_only)]

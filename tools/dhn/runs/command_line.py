@@ -1,0 +1,52 @@
+"""The command line that names a run, which several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import net
+
+from dhn.datasets import recipes
+from dhn.runs.by_hand import open_run
+from dhn.runs.folder import Run
+
+
+def run_parser(description: str, nargs: str | None = None) -> argparse.ArgumentParser:
+    """A command line that names a run; with nargs "?" the data set may be left out."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("dataset", nargs=nargs, help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
+    parser.add_argument("--variant", choices=list(net.VARIANTS), default="dhn", help="default: dhn")
+    parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
+    parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
+    parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
+    parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says, CPU")
+    return parser
+
+
+def run_of(options: argparse.Namespace) -> Run:
+    """The run that a command line of `run_parser` names. Raises ValueError for a data set that does not exist."""
+    dataset = options.dataset if options.dataset in net.DATASETS else recipes.find(options.dataset).name
+    other = None if options.net == net.nets_of(dataset)[0] else options.net
+    return Run(dataset, options.variant, options.bits, net=other, seed=options.seed)
+
+
+def parser_of_scored_runs(description: str) -> argparse.ArgumentParser:
+    """A command line that names a run by data set, variant, bits, net and seed, or by its folder."""
+    parser = run_parser(description, nargs="?")
+    parser.add_argument("--run", metavar="FOLDER", type=Path, help="the run in this folder, made by hand or not")
+    return parser
+
+
+def run_named(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Run]:
+    """What a command line of `parser_of_scored_runs` says, and the run that it names. Raises ValueError, RunError."""
+    options = parser.parse_args(arguments)
+    if options.run is None:
+        if options.dataset is None:
+            parser.error("expected a data set, or --run FOLDER")
+        return options, run_of(options)
+    others = ["dataset", "variant", "bits", "net", "seed"]
+    if typed := [name for name in others if getattr(options, name) != parser.get_default(name)]:
+        parser.error(f"--run FOLDER says which run; {', '.join(typed)} would say it again")
+    return options, open_run(options.run)
