@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_a_folder_takes_every_image_and_counts_what_it_leaves_out(tmp_path, caps
                  "1 (in no class folder); the first is stray.png",
                  "1 (a link that leads nowhere); the first is dog/gone.jpg"):  # fmt: skip
         assert f"{root}: left out {line}\n" in printed
-    assert create_lmdb.json.loads((tmp_path / "lmdb" / "source.json").read_text())["left_out"] == source.left_out.kinds
+    assert json.loads((tmp_path / "lmdb" / "source.json").read_text())["left_out"] == source.left_out.kinds
 
 
 @pytest.mark.skipif(not cv2.haveImageWriter("x.gif"), reason="OpenCV reads GIF from 4.11 on")

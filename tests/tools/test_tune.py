@@ -67,7 +67,7 @@ def test_a_cell_is_the_recipe_but_for_its_two_numbers_and_its_images(run, tmp_pa
     cell = trial(run, rate=0.02, penalty=0.25, iterations=7)
     assert cell.folder == tmp_path / "runs/fashion_mnist-dhn-12-tune/lr0.02-lambda0.25-7"
     tune.hold_out(run, cell.data)
-    tune.train.write_nets(cell, tune.trial_texts(cell))
+    tune.training.write_nets(cell, tune.trial_texts(cell))
     cell_net, cell_solver = (read_net(cell.folder / "train_val.prototxt"), read_solver(cell.folder / "solver.prototxt"))
     tune.net.write(run.dataset, run.variant, run.bits, str(tmp_path / "recipe"))
     net, solver = (read_net(tmp_path / "recipe/train_val.prototxt"), read_solver(tmp_path / "recipe/solver.prototxt"))
@@ -189,7 +189,7 @@ def test_the_pretraining_sees_the_same_part(run, monkeypatch):
     first = []
 
     def train(given, gpu, texts):
-        tune.train.write_nets(given, texts(given))
+        tune.training.write_nets(given, texts(given))
         first.append(given)
 
     monkeypatch.setattr(tune.training, "train", train)
