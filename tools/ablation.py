@@ -26,7 +26,7 @@ import matplotlib
 import net
 from dhn.experiments import baselines, scored_run
 from dhn.experiments.measure import LENGTHS, MEASURED, mean_and_spread, measure, quoted, ranks
-from dhn.files import read_json, write_csv, write_json, write_text, write_whole
+from dhn.files import read_json, write_atomic, write_csv, write_json, write_text
 from dhn.pages import plots as report_plots
 from dhn.pages.page import markdown, terminal, write_page
 from dhn.progress import console
@@ -199,7 +199,7 @@ def picture(path: Path, found: Sequence[dict]) -> None:
     with matplotlib.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False}):
         figure = Figure((6, 3.6), layout="constrained", dpi=150)
         draw(figure.add_subplot(), found, PRINTED)
-        write_whole(path, lambda stream: figure.savefig(stream, format="png", metadata={"Software": None}))
+        write_atomic(path, lambda stream: figure.savefig(stream, format="png", metadata={"Software": None}))
 
 
 def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int, caveat: str = "") -> list[str]:

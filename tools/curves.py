@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dhn.files import write_whole
+from dhn.files import write_atomic
 from dhn.runs.curves import read
 
 
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"curves: there is no file {path}", file=sys.stderr)
         return 1
     text = read(path).csv().encode()
-    write_whole(path.with_name("train.csv"), lambda stream: stream.write(text))
+    write_atomic(path.with_name("train.csv"), lambda stream: stream.write(text))
     return 0
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import image_lists
 from dhn.datasets.image_set import Folder
 from dhn.datasets.splits import list_text
-from dhn.files import write_whole
+from dhn.files import write_atomic
 from dhn.progress import printable
 
 Lines = tuple[list[str], list[list[int]]]  # paths, labels
@@ -68,7 +68,7 @@ def reroot_all(sources: Sequence[Path], root: Path, out: Path, allow_missing: bo
     out.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
         if text:
-            write_whole(path, lambda stream, text=text: stream.write(text.encode("utf-8", "surrogateescape")))
+            write_atomic(path, lambda stream, text=text: stream.write(text.encode("utf-8", "surrogateescape")))
         else:
             path.unlink(missing_ok=True)
     print(printable("\n".join(sentences)))

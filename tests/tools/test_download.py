@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from dhn import download as module
-from dhn.download import DownloadError, download, is_whole
+from dhn.download import DownloadError, download, is_complete
 
 BODY = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -141,9 +141,9 @@ def test_a_file_is_known_by_its_sha1_or_by_its_contents(server, tmp_path):
 def test_gunzip_checks_what_the_file_holds(tmp_path):
     for level in (1, 9):
         (tmp_path / "file.gz").write_bytes(gzip.compress(BODY, level))
-        assert is_whole(tmp_path / "file.gz", DIGEST, gunzip=True)
+        assert is_complete(tmp_path / "file.gz", DIGEST, gunzip=True)
     whole = (tmp_path / "file.gz").read_bytes()
     (tmp_path / "file.gz").write_bytes(whole[: len(whole) // 2])
-    assert not is_whole(tmp_path / "file.gz", DIGEST, gunzip=True)
+    assert not is_complete(tmp_path / "file.gz", DIGEST, gunzip=True)
     (tmp_path / "file.gz").write_bytes(BODY)
-    assert not is_whole(tmp_path / "file.gz", DIGEST, gunzip=True)
+    assert not is_complete(tmp_path / "file.gz", DIGEST, gunzip=True)

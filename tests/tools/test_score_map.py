@@ -10,7 +10,7 @@ import pytest
 import score_map
 from dhn.codes import files as codes
 from dhn.experiments import metrics
-from dhn.files import write_whole
+from dhn.files import write_atomic
 from dhn.scoring import retrieval
 
 
@@ -49,7 +49,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_whole(path, fail)
+        write_atomic(path, fail)
     assert path.read_bytes() == before
     codes.save(path, np.zeros((2, 2)), np.ones((2, 2)))  # over the .partial that was left
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.npz"]

@@ -35,7 +35,7 @@ class DownloadError(RuntimeError):
     """No mirror gave the file. The message lists what each answered and what to put where by hand."""
 
 
-def is_whole(path: str | os.PathLike, expected: Expected, gunzip: bool = False) -> bool:
+def is_complete(path: str | os.PathLike, expected: Expected, gunzip: bool = False) -> bool:
     """True if the file exists and is what `expected` says: its SHA-256 or SHA-1 in hex, or a check of its contents."""
     try:
         if callable(expected):
@@ -107,7 +107,7 @@ def _from_mirror(url: str, part: Path, expected: Expected, gunzip: bool, progres
         except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
             problem = str(getattr(error, "reason", None) or error or type(error).__name__)
         else:
-            if is_whole(part, expected, gunzip):
+            if is_complete(part, expected, gunzip):
                 return None
             part.unlink(missing_ok=True)
             problem = f"another file than expected ({_what(expected, gunzip)})"
@@ -128,7 +128,7 @@ def download(urls: Sequence[str], target: str | os.PathLike, expected: Expected,
     Raises DownloadError when no mirror gave it; what was received stays in `<target>.part` for the next time.
     """
     target = Path(target)
-    if is_whole(target, expected, gunzip):
+    if is_complete(target, expected, gunzip):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")

@@ -15,7 +15,7 @@ from typing import BinaryIO
 CHUNK = 1 << 18  # bytes read at a time
 
 
-def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill `path` + ".partial", then put it in the place of `path` in one step (an atomic write).
 
     Killed half-way, it leaves `path` as it was and a .partial that the next write replaces.
@@ -31,8 +31,8 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) ->
 
 
 def write_json(path: Path, facts: dict) -> None:
-    """Write a JSON file as a whole or not at all."""
-    write_whole(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
+    """Write a JSON file atomically."""
+    write_atomic(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
 
 
 def read_json(path: Path) -> dict:
@@ -45,8 +45,8 @@ def read_json(path: Path) -> dict:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    write_whole(path, lambda stream: stream.write(text.encode()))
+    """Write a text file, atomically."""
+    write_atomic(path, lambda stream: stream.write(text.encode()))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
@@ -55,7 +55,7 @@ def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, lambda stream: stream.write(text.getvalue().encode()))
+    write_atomic(path, lambda stream: stream.write(text.getvalue().encode()))
 
 
 def digest_of(path: str | os.PathLike, name: str, gunzip: bool) -> str:

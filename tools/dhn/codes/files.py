@@ -25,7 +25,7 @@ import numpy as np
 from labels import DECLARED, LabelError, vectors
 
 from dhn.codes.array_files import ArrayFile, CodesError, open_arrays, split
-from dhn.files import write_whole
+from dhn.files import write_atomic
 
 MEANINGS = "sign, 01, packed or threshold=T"
 
@@ -282,4 +282,4 @@ def save(path: str | os.PathLike, codes: np.ndarray, labels: np.ndarray, names: 
         arrays["labels_are"] = np.array("vectors")  # a column of 0 and 1 alone could be class numbers too
     if names is not None:
         arrays["names"] = np.array(names, np.str_)
-    write_whole(path, lambda stream: np.savez(stream, **arrays))
+    write_atomic(path, lambda stream: np.savez(stream, **arrays))

@@ -24,8 +24,8 @@ import numpy as np
 from dhn.datasets import archives
 from dhn.datasets.image_files import SourceError, is_hidden, walk
 from dhn.datasets.image_set import AbsentError, Folder, Images
-from dhn.download import download, is_whole
-from dhn.files import sha256, write_whole
+from dhn.download import download, is_complete
+from dhn.files import sha256, write_atomic
 from dhn.progress import console, say
 
 CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
@@ -68,7 +68,7 @@ def _find_cifar_files(given: dict, archive: Path) -> tuple[Path, dict[str, bytes
             if missing := [name for name in wanted if not (folder / name).is_file()]:
                 raise AbsentError(f"{folder}: expected it to hold {', '.join(missing)}, found none of that name")
             return folder, {name: (folder / name).read_bytes() for name in wanted}, None
-    if not archive.exists() or (expected and not is_whole(archive, expected)):
+    if not archive.exists() or (expected and not is_complete(archive, expected)):
         if archive.exists() and not given.get("urls"):
             raise SourceError(f"{archive}: expected a file of SHA-256 {expected}, found {sha256(archive)}")
         if not given.get("urls") or not expected:
@@ -93,9 +93,9 @@ def _make_cifar_arrays(given: dict, archive: Path, facts: Path, arrays: tuple[Pa
             raise SourceError(f"{source}: expected labels below {len(names)}, found {table[:, 0].max()}")
         images = np.ascontiguousarray(table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     for path, array in zip(arrays, (images, table[:, 0]), strict=True):
-        write_whole(path, lambda stream, array=array: np.save(stream, array))
+        write_atomic(path, lambda stream, array=array: np.save(stream, array))
     made = {"archive": digest, "labels": names, "sha256": {path.name: sha256(path) for path in arrays}}
-    write_whole(facts, lambda stream: stream.write((json.dumps(made, indent=1) + "\n").encode()))
+    write_atomic(facts, lambda stream: stream.write((json.dumps(made, indent=1) + "\n").encode()))
     say(f"{arrays[0].parent}: wrote images.npy, labels.npy and images.json, {len(images):,} images")
     return made
 

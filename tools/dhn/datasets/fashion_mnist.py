@@ -18,8 +18,8 @@ import numpy as np
 
 from dhn.datasets import lmdb_build
 from dhn.datasets.labelled_images import from_list
-from dhn.download import DownloadError, download, is_whole
-from dhn.files import sha256, write_whole
+from dhn.download import DownloadError, download, is_complete
+from dhn.files import sha256, write_atomic
 from dhn.progress import console, say
 
 PACKAGE = "dataset-fashion-mnist"
@@ -75,7 +75,7 @@ def split(
 
 def missing_files(folder: Path) -> list[str]:
     """The idx files that are not in `folder`, or not whole."""
-    return [name for name, digest in FILES.items() if not is_whole(folder / name, digest, gunzip=True)]
+    return [name for name, digest in FILES.items() if not is_complete(folder / name, digest, gunzip=True)]
 
 
 def _run(command: list[str], folder: Path) -> str | None:
@@ -128,7 +128,7 @@ def from_debian(folder: Path) -> str | None:
                 packed = found.with_name(target)
                 packed.write_bytes(gzip.compress(found.read_bytes()))
                 found = packed
-            if not is_whole(found, FILES[target], gunzip=True):
+            if not is_complete(found, FILES[target], gunzip=True):
                 return f"the package's {found.name} does not hold what was expected (SHA-256 {FILES[target]})"
             os.replace(found, folder / target)
     left = missing_files(folder)
@@ -176,13 +176,13 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     images = np.concatenate([read_idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")])
     labels = np.concatenate([read_idx(folder / f"{part}-labels-idx1-ubyte.gz") for part in ("train", "t10k")])
     rows = split(labels, seed)
-    write_whole(folder / "images.npy", lambda out: np.save(out, images))
-    write_whole(folder / "labels.npy", lambda out: np.save(out, labels))
+    write_atomic(folder / "images.npy", lambda out: np.save(out, images))
+    write_atomic(folder / "labels.npy", lambda out: np.save(out, labels))
     for name, path in lists.items():
         text = "".join(f"{row} {labels[row]}\n" for row in rows[name])
-        write_whole(path, lambda out, text=text: out.write(text.encode()))
+        write_atomic(path, lambda out, text=text: out.write(text.encode()))
     facts = {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}
-    write_whole(record, lambda out: out.write((json.dumps(facts, indent=1) + "\n").encode()))
+    write_atomic(record, lambda out: out.write((json.dumps(facts, indent=1) + "\n").encode()))
     counts = ", ".join(f"{len(rows[name]):,} {name}" for name in rows)
     say(f"{folder}: wrote query.txt, train.txt, database.txt, images.npy, labels.npy and split.json")
     say(f"  {counts} images, disjoint, drawn with seed {seed}")

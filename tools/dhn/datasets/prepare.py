@@ -17,7 +17,7 @@ from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import from_list
 from dhn.datasets.recipes import Recipe, RecipeError, Split
 from dhn.datasets.splits import LISTS, SplitError, check_disjoint, differences, draw, list_text, verify
-from dhn.files import write_whole
+from dhn.files import write_atomic
 from dhn.progress import say
 
 
@@ -31,7 +31,7 @@ class Allowed:
 
 
 def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda stream: stream.write(text.encode("utf-8", "surrogateescape")))
+    write_atomic(path, lambda stream: stream.write(text.encode("utf-8", "surrogateescape")))
 
 
 def _wanted(images: Images, split: Split) -> np.ndarray:

@@ -73,7 +73,7 @@ def cut(model: Path, blob: str, out: Path) -> None:
         raise ValueError(f"{model} has no blob {blob}; it has {', '.join(tops)}")
     del net.layer[makers[-1] + 1 :]
     text = f"# {model.name} up to {blob}\n" + text_format.MessageToString(net)
-    files.write_whole(out, lambda stream: stream.write(text.encode()))
+    files.write_atomic(out, lambda stream: stream.write(text.encode()))
 
 
 def blob_features(run: Run, blob: str, model: Path | None, weights: Path | None) -> tuple[Features, str]:

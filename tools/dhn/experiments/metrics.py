@@ -11,7 +11,7 @@ from importlib import metadata
 import numpy as np
 
 from dhn.codes import files as codes
-from dhn.files import sha256, write_whole
+from dhn.files import sha256, write_atomic
 from dhn.scoring.retrieval import score
 
 PACKAGES = ("dhn-caffe-toolkit", "numpy", "numba", "torch", "protobuf", "opencv-python-headless")
@@ -73,9 +73,9 @@ def metrics(scores: Sequence[dict], weights: str | os.PathLike | None = None, **
 
 
 def write_metrics(path: str | os.PathLike, scores: Sequence[dict], **extra) -> None:
-    """Write `metrics(scores, **extra)` as JSON, whole or not at all."""
+    """Write `metrics(scores, **extra)` as JSON, atomically."""
     text = json.dumps(metrics(scores, **extra), indent=2, allow_nan=False) + "\n"
-    write_whole(path, lambda stream: stream.write(text.encode()))
+    write_atomic(path, lambda stream: stream.write(text.encode()))
 
 
 def _versions() -> dict:

@@ -41,7 +41,7 @@ def write(run: Run) -> Path:
     """
     page = environment().get_template(TEMPLATE).render(**facts(run))
     out = run.folder / "report.html"
-    files.write_whole(out, lambda stream: stream.write(page.encode()))
+    files.write_atomic(out, lambda stream: stream.write(page.encode()))
     return out
 
 

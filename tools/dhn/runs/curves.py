@@ -102,7 +102,7 @@ class Recorder:
 
     def _write(self) -> None:
         text = self._curves.csv().encode()
-        files.write_whole(self._folder / "train.csv", lambda stream: stream.write(text))
+        files.write_atomic(self._folder / "train.csv", lambda stream: stream.write(text))
         if self._events is None:
             return
         for iteration in sorted(iteration for iteration in self._curves.rows if iteration > self._told):

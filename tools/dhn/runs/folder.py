@@ -137,11 +137,11 @@ class Run:
         pattern = re.compile(r"_iter_(\d+)\.solverstate$")
         found = [(int(match[1]), path) for path in self.folder.iterdir() if (match := pattern.search(path.name))]
         for iteration, path in sorted(found, reverse=True):
-            if self._is_whole_snapshot(iteration, path):
+            if self._is_complete_snapshot(iteration, path):
                 return iteration, path
         return None
 
-    def _is_whole_snapshot(self, iteration: int, path: Path) -> bool:
+    def _is_complete_snapshot(self, iteration: int, path: Path) -> bool:
         try:
             state = caffe_pb2.SolverState.FromString(path.read_bytes())
             model = caffe_pb2.NetParameter.FromString(path.with_suffix(".caffemodel").read_bytes())

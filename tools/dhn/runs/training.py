@@ -15,7 +15,7 @@ from pathlib import Path
 import net
 
 from dhn.datasets import splits
-from dhn.files import read_json, sha256, write_json, write_whole
+from dhn.files import read_json, sha256, write_atomic, write_json
 from dhn.progress import console, training
 from dhn.runs import divergence
 from dhn.runs.curves import Recorder
@@ -138,7 +138,7 @@ def write_nets(run: Run, texts: dict[str, str]) -> None:
     for name, text in texts.items():
         path = run.folder / name
         if not path.exists() or path.read_bytes() != text.encode():
-            write_whole(path, lambda stream, text=text: stream.write(text.encode()))
+            write_atomic(path, lambda stream, text=text: stream.write(text.encode()))
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     if digests != written:
         write_json(run.folder / WRITTEN, digests)

@@ -106,7 +106,7 @@ def get_net(name: str, folder: Path, mirror: str | None = None) -> Path:
 def get_mean(folder: Path, mirror: str | None = None) -> None:
     """Bring the mean image into `folder`, as binaryproto and as .npy. Raises DownloadError."""
     outputs = (folder / BINARYPROTO, folder / NPY)
-    means = [mean for path in (*outputs, folder / ARCHIVE) if (mean := _read_if_whole(path)) is not None]
+    means = [mean for path in (*outputs, folder / ARCHIVE) if (mean := _read_if_complete(path)) is not None]
     if len(means) > 1 and all(path.exists() for path in outputs) and np.allclose(means[0], means[1], atol=1e-3):
         console.print(f"{outputs[0]} and {outputs[1].name}: already there (known by their contents)")
         return
@@ -135,7 +135,7 @@ def _with_mirror(mirror: str | None, name: str, urls: tuple[str, ...]) -> tuple[
     return (f"{mirror.rstrip('/')}/{name}", *urls) if mirror else urls
 
 
-def _read_if_whole(path: Path) -> np.ndarray | None:
+def _read_if_complete(path: Path) -> np.ndarray | None:
     try:
         return read_mean(path)
     except (OSError, ValueError):
