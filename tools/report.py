@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (RunError, ValueError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
-    console.print(f"wrote {run.shown(out)}")
+    console.print(f"wrote {run.display_path(out)}")
     return 0
 
 

@@ -77,8 +77,8 @@ class Trial(Run):
     def data(self) -> Path:
         return self.folder.parent / "data"
 
-    def how(self, target: str) -> str:
-        return super().how("tune")
+    def make_command(self, target: str) -> str:
+        return super().make_command("tune")
 
 
 def hold_out(run: Run, folder: Path) -> dict:
@@ -89,7 +89,7 @@ def hold_out(run: Run, folder: Path) -> dict:
     """
     built = run.data / "train_lmdb"
     if not (built / "source.json").exists():
-        raise RunError(f"{run.shown(built)} is missing; run: make data DATASET={run.dataset}")
+        raise RunError(f"{run.display_path(built)} is missing; run: make data DATASET={run.dataset}")
     of = {"train_lmdb": sha256(built / "source.json"), "seed": run.seed, "held_out": HELD_OUT}
     record = folder / "split.json"
     if record.exists() and (facts := json.loads(record.read_text())).get("of") == of:
@@ -99,11 +99,13 @@ def hold_out(run: Run, folder: Path) -> dict:
             records = list(transaction.cursor())
     except lmdb.Error as error:
         raise RunError(
-            f"{run.shown(built)}: not a whole LMDB ({error}); run: make data DATASET={run.dataset}"
+            f"{run.display_path(built)}: not a whole LMDB ({error}); run: make data DATASET={run.dataset}"
         ) from None
     held = int(HELD_OUT * len(records))
     if held < 2:
-        raise RunError(f"{run.shown(built)} has {len(records)} images; tuning holds out two tenths, at least 4 images")
+        raise RunError(
+            f"{run.display_path(built)} has {len(records)} images; tuning holds out two tenths, at least 4 images"
+        )
     rows = np.random.RandomState(run.seed).permutation(len(records))
     parts = dict(zip(("query", "database", "train"), np.split(rows, [held, 2 * held]), strict=True))
     facts = {"split": "held out of the training images", "seed": run.seed, "R": "all", "of": of, "sha256": {}}
@@ -146,7 +148,7 @@ def trial_texts(trial: Trial) -> dict[str, str]:
         if layer.type == "Python" and layer.python_param.module == "multilabel_data":
             settings = json.loads(layer.python_param.param_str)
             part = "query" if caffe_pb2.TEST in [rule.phase for rule in layer.include] else "train"
-            settings["source"] = trial.shown(trial.data / f"{part}_lmdb")
+            settings["source"] = trial.display_path(trial.data / f"{part}_lmdb")
             layer.python_param.param_str = json.dumps(settings)
             if part == "query":
                 batches = -(-counts[part] // settings["batch_size"])
@@ -175,7 +177,7 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
     try:
         facts = json.loads(kept.read_text())
         if facts["recipe"] == recipe:
-            console.print(f"{trial.shown(kept)}: already there, of this recipe")
+            console.print(f"{trial.display_path(kept)}: already there, of this recipe")
             return {key: facts[key] for key in MEASURED}
     except (OSError, ValueError, KeyError):
         pass
@@ -291,7 +293,7 @@ def write(run: Run, rows: Sequence[dict], chosen: dict, grid: str) -> None:
     said += "" if chosen["lambda"] is None else f", lambda {chosen['lambda']:g}"
     lambda_ = "" if penalty is None else f", lambda {penalty:g}"
     console.print(f"{said} (the recipe in prototxt/net.py has learning rate {rate:g}{lambda_})")
-    console.print(f"wrote {run.shown(folder)}/: tune.csv, tune.json")
+    console.print(f"wrote {run.display_path(folder)}/: tune.csv, tune.json")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -35,9 +35,9 @@ def extract(run: Run, gpu: int | None = None) -> None:
     for side in SIDES:
         out, source = run.folder / f"{side}.npz", run.data / f"{side}_lmdb"
         if not (source / "source.json").exists():
-            raise RunError(f"{run.shown(source)} is missing; run: make data DATASET={run.dataset}")
+            raise RunError(f"{run.display_path(source)} is missing; run: make data DATASET={run.dataset}")
         if is_fresh(out, weights, source):
-            console.print(f"{run.shown(out)}: already there and whole, newer than the weights")
+            console.print(f"{run.display_path(out)}: already there and whole, newer than the weights")
             continue
         extract_side(run, weights, source, out, gpu)
 
@@ -49,11 +49,11 @@ def extract_side(run: Run, weights: Path, source: Path, out: Path, gpu: int | No
     """
     paths = {"model": run.folder / "deploy.prototxt", "weights": weights, "source": source, "out": out}
     paths |= {"like": like} if like is not None else {}
-    options = [word for name, path in paths.items() for word in (f"--{name}", run.shown(path))]
+    options = [word for name, path in paths.items() for word in (f"--{name}", run.display_path(path))]
     options += ["--gpu", str(gpu)] if gpu is not None else []
     # a process of its own: it sets how much Caffe logs before it imports Caffe
     if subprocess.run([sys.executable, str(EXTRACT), *options], cwd=run.root, check=False).returncode:
-        raise RunError(f"cannot extract the codes of {run.shown(source)}; the reason stands above")
+        raise RunError(f"cannot extract the codes of {run.display_path(source)}; the reason stands above")
 
 
 def bring_codes(run: HandRun, gpu: int | None = None) -> None:
@@ -66,28 +66,28 @@ def bring_codes(run: HandRun, gpu: int | None = None) -> None:
         out = run.folder / f"{side}.npz"
         stale = out.exists() and weights is not None and out.stat().st_mtime_ns < weights.stat().st_mtime_ns
         if out.exists() and not stale:
-            console.print(f"{run.shown(out)}: already there, taken as it is")
+            console.print(f"{run.display_path(out)}: already there, taken as it is")
             continue
         if lacks := missing_for_codes(run, weights, side):
             found = f"{out.name} is older than {weights.name}" if stale else f"it holds no {out.name}"
             raise RunError(f"{run.name}: {found}, and to extract the codes {lacks}")
         net_file = trained_net(run)
         like = net_file if net_file.parent != run.folder else None
-        console.print(f"weights: {run.shown(weights)}")
+        console.print(f"weights: {run.display_path(weights)}")
         extract_side(run, weights, run.data / f"{side}_lmdb", out, gpu, like)
 
 
 def missing_for_codes(run: HandRun, weights: Path | None, side: str) -> str | None:
     """What a run made by hand lacks for the codes of a side, and the remedy; None if nothing."""
     if weights is None:
-        return f"there is no .caffemodel; {run.how('train')}"
+        return f"there is no .caffemodel; {run.make_command('train')}"
     if not (run.folder / "deploy.prototxt").exists():
         return (
             "there is no deploy.prototxt, the net from image to codes; copy the one that goes with train_val.prototxt "
             f"into it: python prototxt/net.py {run.dataset or 'DATASET'} --bits {run.bits or 'K'} --out ELSEWHERE"
         )
     if run.data is None:
-        words = f"--model {run.quoted('deploy.prototxt')} --weights {shlex.quote(run.shown(weights))}"
+        words = f"--model {run.quoted('deploy.prototxt')} --weights {shlex.quote(run.display_path(weights))}"
         return (
             "there is no net that names a data set's LMDBs (query_lmdb and database_lmdb in one folder); extract them "
             f"by hand: python tools/extract_codes.py {words} --source LMDB --out {run.quoted(f'{side}.npz')}"
@@ -95,5 +95,5 @@ def missing_for_codes(run: HandRun, weights: Path | None, side: str) -> str | No
     source = run.data / f"{side}_lmdb"
     if not (source / "data.mdb").exists():
         again = f"run: make data DATASET={run.dataset}" if run.dataset else "build it with tools/create_lmdb.py"
-        return f"{run.shown(source)} is missing; {again}"
+        return f"{run.display_path(source)} is missing; {again}"
     return None

@@ -33,7 +33,7 @@ def source(run: Run, side: str) -> Path:
     """The LMDB of a side. Raises RunError where it is missing."""
     found = run.data / f"{side}_lmdb"
     if not (found / "source.json").exists():
-        raise RunError(f"{run.shown(found)} is missing; run: make data DATASET={run.dataset}")
+        raise RunError(f"{run.display_path(found)} is missing; run: make data DATASET={run.dataset}")
     return found
 
 
@@ -81,8 +81,8 @@ def blob_features(run: Run, blob: str, model: Path | None, weights: Path | None)
     if weights is None:
         if not run.is_trained():
             raise RunError(
-                f"features of {blob} need a net: {run.shown(run.folder)} holds no finished training; "
-                f"{run.how('train')}, or name another net with --model and --weights"
+                f"features of {blob} need a net: {run.display_path(run.folder)} holds no finished training; "
+                f"{run.make_command('train')}, or name another net with --model and --weights"
             )
         model, weights = run.folder / "deploy.prototxt", run.weights()
     elif model is None:
@@ -104,7 +104,7 @@ def blob_features(run: Run, blob: str, model: Path | None, weights: Path | None)
             words += ["--like", like] if like.exists() else []
             command = [sys.executable, str(EXTRACT), *map(str, words)]
             if subprocess.run(command, cwd=run.root, check=False).returncode:
-                raise RunError(f"cannot extract {blob} of {run.shown(images)}; the reason stands above")
+                raise RunError(f"cannot extract {blob} of {run.display_path(images)}; the reason stands above")
         return codes.load(out)
 
     return features, digest

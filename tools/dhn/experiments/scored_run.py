@@ -40,8 +40,8 @@ def check_counts(run: HandRun, scores: dict) -> None:
         rows = scores[items] + scores[f"{items}_unlabelled"]
         if images not in (None, rows):
             raise RunError(
-                f"{run.name}/{side}.npz holds {rows:,} codes and {run.shown(source)} {images:,} images: they are of "
-                "other images; remove the file and its codes are extracted again, or score it with tools/score_map.py"
+                f"{run.name}/{side}.npz holds {rows:,} codes and {run.display_path(source)} {images:,} images: they are "
+                "of other images; remove the file and its codes are extracted again, or score it with tools/score_map.py"
             )
 
 
@@ -157,17 +157,17 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
             raise RunError(f"{run.name} holds the codes of a baseline, which tools/baselines.py scores")
         bring_codes(run, gpu)
     elif not run.is_trained():
-        folder = run.shown(run.folder)
+        folder = run.display_path(run.folder)
         raise RunError(
-            f"{folder} holds no finished training of this recipe; {run.how('train')}; or score what was trained there "
-            f"by hand: python tools/score_run.py --run {folder}"
+            f"{folder} holds no finished training of this recipe; {run.make_command('train')}; or score what was trained "
+            f"there by hand: python tools/score_run.py --run {folder}"
         )
     else:
         extract(run, gpu)
     out = run.folder / "metrics.json"
     metrics = saved_metrics(run, split) if codes_are is None and labels_are is None else None
     if metrics is not None:
-        console.print(f"{run.shown(out)}: already there and whole, newer than the codes")
+        console.print(f"{run.display_path(out)}: already there and whole, newer than the codes")
     else:
         files = [str(run.folder / f"{side}.npz") for side in SIDES]
         declared = {"codes_are": codes_are or meaning_of_codes(run), "labels_are": labels_are}
@@ -181,14 +181,14 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
             check_counts(run, scores[0])
         write_metrics(out, scores, weights=run.weights(), **about(run, split))
         metrics = json.loads(out.read_text())
-        console.print(f"wrote {run.shown(out)}")
+        console.print(f"wrote {run.display_path(out)}")
     page = run.folder / "report.html"
     if page.exists() and page.stat().st_mtime_ns > out.stat().st_mtime_ns:
-        console.print(f"{run.shown(page)}: already there, newer than the scores")
+        console.print(f"{run.display_path(page)}: already there, newer than the scores")
     else:
         with console.status("writing the report"):
             report.write(run)
-        console.print(f"wrote {run.shown(page)}")
+        console.print(f"wrote {run.display_path(page)}")
     console.print(table(run, metrics), soft_wrap=False)
-    console.print(f"run folder: {run.shown(run.folder)}/")
+    console.print(f"run folder: {run.display_path(run.folder)}/")
     return metrics

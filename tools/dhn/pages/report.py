@@ -49,14 +49,14 @@ def facts(run: Run) -> dict:
     """What the template shows of a run. Raises as `write`."""
     metrics = read_json(run.folder / "metrics.json")
     if not metrics.keys() >= {"protocol", "map", "protocols"}:
-        raise RunError(f"{run.shown(run.folder)} is not scored (no metrics.json); {run.how('score')}")
+        raise RunError(f"{run.display_path(run.folder)} is not scored (no metrics.json); {run.make_command('score')}")
     sides = read_sides(run, metrics.get("read_as") or {})
     scores = retrieval.score(*sides["query"], *sides["database"], metrics["protocol"], at=RANKS)
     said, found = (np.nan if each["map"] is None else each["map"] for each in (metrics, scores))
     if not np.isclose(said, found, rtol=0, atol=SAME, equal_nan=True):
         raise RunError(
-            f"{run.shown(run.folder / 'metrics.json')} says MAP {said:.6f} and its codes give {found:.6f}: they were "
-            f"extracted later; {run.how('score')}"
+            f"{run.display_path(run.folder / 'metrics.json')} says MAP {said:.6f} and its codes give {found:.6f}: they "
+            f"were extracted later; {run.make_command('score')}"
         )
     real, beside = retrieval.PROTOCOLS[metrics["protocol"]].real, comparison(run, metrics)
     return {

@@ -48,7 +48,7 @@ class HandRun(Run):
 
     @property
     def name(self) -> str:
-        return self.shown(self.path)
+        return self.display_path(self.path)
 
     @property
     def folder(self) -> Path:
@@ -58,7 +58,7 @@ class HandRun(Run):
     def data(self) -> Path | None:
         return self.images
 
-    def how(self, target: str) -> str:
+    def make_command(self, target: str) -> str:
         """The command that makes what is missing."""
         if target in ("score", "report"):
             tool = {"score": "score_run", "report": "report"}[target]
@@ -67,7 +67,7 @@ class HandRun(Run):
 
     def quoted(self, name: str = "") -> str:
         """The folder, or a file in it, as a word of a command."""
-        return shlex.quote(self.shown(self.path / name))
+        return shlex.quote(self.display_path(self.path / name))
 
     @cached_property
     def settings(self) -> caffe_pb2.SolverParameter | None:

@@ -79,7 +79,7 @@ class Run:
     def log(self) -> Path:
         return self.folder / "train.log"
 
-    def shown(self, path: Path) -> str:
+    def display_path(self, path: Path) -> str:
         """A path as a person reads it: from the repository's root where it lies below."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
@@ -87,10 +87,12 @@ class Run:
         """The solver as solver.prototxt has it. Raises RunError where there is none."""
         path = self.folder / "solver.prototxt"
         if not path.exists():
-            raise RunError(f"{self.shown(self.folder)} holds no training (no solver.prototxt); {self.how('train')}")
+            raise RunError(
+                f"{self.display_path(self.folder)} holds no training (no solver.prototxt); {self.make_command('train')}"
+            )
         return read_solver(path)
 
-    def how(self, target: str) -> str:
+    def make_command(self, target: str) -> str:
         """The command that makes what is missing. (A training of a variant goes on with the pretraining by itself.)"""
         others = f" NET={self.net}" if self.net else ""
         others += f" SEED={self.seed}" if self.seed != 1 else ""
@@ -111,7 +113,7 @@ class Run:
         digest = hashlib.sha256()
         for path in (*(self.folder / name for name in RECIPE), self.data / "train_lmdb" / "source.json"):
             if not path.exists():
-                raise RunError(f"{self.shown(path)} is missing; run: make data DATASET={self.dataset}")
+                raise RunError(f"{self.display_path(path)} is missing; run: make data DATASET={self.dataset}")
             digest.update(path.read_bytes())
         if initial is not None:
             digest.update(initial.encode())
@@ -149,7 +151,7 @@ class Run:
             return False
         return state.iter == iteration and len(model.layer) > 0
 
-    def set_aside(self) -> Path | None:
+    def archive_stale_files(self) -> Path | None:
         """Move what another recipe left in the folder to `earlier-N/`. Returns that folder, None if none."""
         keep = (*RECIPE, "deploy.prototxt", WRITTEN)
         old = [path for path in self.folder.iterdir() if path.name not in keep and not path.is_dir()]
@@ -172,7 +174,7 @@ class Run:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                where = self.shown(self.folder)
+                where = self.display_path(self.folder)
                 raise RunError(f"{where} is being trained by another process; wait for it or stop it") from None
             yield handle
         finally:

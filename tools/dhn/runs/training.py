@@ -33,7 +33,7 @@ def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: int
     return [
         *caffe,
         "-solver",
-        run.shown(run.folder / "solver.prototxt"),
+        run.display_path(run.folder / "solver.prototxt"),
         *(["-snapshot", snapshot] if snapshot else ["-weights", weights] if weights else []),
         *(["-gpu", str(gpu)] if gpu is not None else []),
     ]
@@ -101,7 +101,9 @@ def _readable(run: Run, initial: dict) -> str | None:
         return None
     path = Path(initial["initial_weights"])
     if not path.is_file() or sha256(path) != initial["initial_weights_sha256"]:
-        raise RunError(f"this run starts from {path}, which is not there any more; {run.how('train')} WEIGHTS=...")
+        raise RunError(
+            f"this run starts from {path}, which is not there any more; {run.make_command('train')} WEIGHTS=..."
+        )
     return str(path)
 
 
@@ -149,7 +151,7 @@ def _edited(run: Run, name: str, old: str, new: str) -> str:
     pairs = enumerate(zip_longest(old.splitlines(), new.splitlines(), fillvalue=""), 1)
     differ = [(number, *lines) for number, lines in pairs if lines[0] != lines[1]]
     number, line, expected = differ[0] if differ else (1, "other line ends", "\\n")
-    path, solver = run.shown(run.folder / name), run.shown(run.folder / "solver.prototxt")
+    path, solver = run.display_path(run.folder / name), run.display_path(run.folder / "solver.prototxt")
     more = f" ({len(differ) - 1} more lines differ)" if len(differ) > 1 else ""
     return (
         f"{path} was edited by hand and would be overwritten: line {number} is {line.strip()!r}, where "
@@ -180,37 +182,41 @@ def train(
         initial = _initial(run, weights)
         recipe, record, weights = run.recipe(initial.get("initial_weights_sha256")), run.record(), run.weights()
         if record.get("recipe") == recipe and run.is_trained():
-            console.print(f"{run.shown(weights)}: already there and whole, trained by this recipe")
+            console.print(f"{run.display_path(weights)}: already there and whole, trained by this recipe")
             return
-        if record.get("recipe") != recipe and (aside := run.set_aside()):
-            console.print(f"another recipe's files were moved to {run.shown(aside)}")
+        if record.get("recipe") != recipe and (archive := run.archive_stale_files()):
+            console.print(f"another recipe's files were moved to {run.display_path(archive)}")
             record = {}
         snapshot = run.newest_snapshot()
         if "diverged" in record and not resume:
             raise RunError(_diverged(run, Divergence(**record["diverged"]), snapshot))
         if resume and snapshot is None:
-            raise RunError(f"{run.shown(run.folder)} holds no whole snapshot to resume from; {run.how('train')}")
+            raise RunError(
+                f"{run.display_path(run.folder)} holds no whole snapshot to resume from; {run.make_command('train')}"
+            )
         start = None if snapshot else _readable(run, initial)
         record = {"recipe": recipe, "resumed_at": record.get("resumed_at", []), **initial, "split": split}
         if snapshot is not None:
             record["resumed_at"].append(snapshot[0])
-            console.print(f"{run.name}: going on from {run.shown(snapshot[1])}")
+            console.print(f"{run.name}: going on from {run.display_path(snapshot[1])}")
         elif start is not None:
-            console.print(f"{run.name}: fine-tuning from {run.shown(Path(start))}")
+            console.print(f"{run.name}: fine-tuning from {run.display_path(Path(start))}")
             if misfits := weights_report.show(start, run.folder / "deploy.prototxt").layers(weights_report.MISMATCHED):
                 raise RunError(f"{start} does not fit the net in {', '.join(misfits)}; see the table above")
         elif run.variant != net.PRETRAINING and net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
             console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
         write_json(run.folder / "training.json", record)
-        console.print(f"{run.name}: {run.solver().max_iter:,} iterations; the whole log goes to {run.shown(run.log)}")
-        status, diverged = launch(run, run.shown(snapshot[1]) if snapshot else None, lock, start, gpu)
+        console.print(
+            f"{run.name}: {run.solver().max_iter:,} iterations; the whole log goes to {run.display_path(run.log)}"
+        )
+        status, diverged = launch(run, run.display_path(snapshot[1]) if snapshot else None, lock, start, gpu)
         if diverged is None and status != 0:
             last = run.log.read_text(errors="replace").rstrip().splitlines()[-5:]
             raise RunError(
-                f"caffe train ended with status {status}; {run.shown(run.log)} ends with\n" + "\n".join(last)
+                f"caffe train ended with status {status}; {run.display_path(run.log)} ends with\n" + "\n".join(last)
             )
         if diverged is None and not weights.exists():
-            raise RunError(f"the training was stopped before its end; {run.how('resume')}")
+            raise RunError(f"the training was stopped before its end; {run.make_command('resume')}")
         if diverged is None and not divergence.is_finite(weights.with_suffix(".solverstate")):
             diverged = Divergence(run.solver().max_iter, "not displayed, but the weights are not finite")
         if diverged is not None:
@@ -218,7 +224,7 @@ def train(
             write_json(run.folder / "training.json", record)
             removed = divergence.remove_spoiled(weights.parent / run.variant, diverged.iteration)
             if removed:
-                console.print(f"removed what is not good any more: {', '.join(map(run.shown, removed))}")
+                console.print(f"removed what is not good any more: {', '.join(map(run.display_path, removed))}")
             raise RunError(_diverged(run, diverged, run.newest_snapshot()))
         record |= {
             "weights": weights.name,
@@ -232,10 +238,11 @@ def train(
 def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None) -> str:
     """What to say of a training whose loss is not finite."""
     solver = run.folder / "solver.prototxt"
-    good = f"The last good snapshot is {run.shown(snapshot[1])}. " if snapshot else "There is no good snapshot. "
-    again = f" To go on from the snapshot as it is, {run.how('resume')}." if snapshot else ""
+    good = f"The last good snapshot is {run.display_path(snapshot[1])}. " if snapshot else "There is no good snapshot. "
+    again = f" To go on from the snapshot as it is, {run.make_command('resume')}." if snapshot else ""
     return (
-        f"{diverged}; the training was stopped (log: {run.shown(run.log)}). {good}"
+        f"{diverged}; the training was stopped (log: {run.display_path(run.log)}). {good}"
         f"The usual cause is a learning rate that is too high: lower {divergence.rate_line(solver)} "
-        f"{run.shown(solver)}, where it is written: prototxt/net.py; then {run.how('train')}, which begins anew.{again}"
+        f"{run.display_path(solver)}, where it is written: prototxt/net.py; then {run.make_command('train')}, "
+        f"which begins anew.{again}"
     )
