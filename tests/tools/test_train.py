@@ -237,7 +237,7 @@ def test_the_run_s_folder_tells_net_and_seed_where_they_are_not_the_default(tmp_
     assert Run("cifar10", "dhn", 48, tmp_path).folder == tmp_path / "runs" / "cifar10-dhn-48"
     other = Run("cifar10", "dhn_q", 12, tmp_path, net="caffenet", seed=2)
     assert other.name == "cifar10-dhn_q-12-caffenet-seed2"
-    assert other.how("score") == "run: make score DATASET=cifar10 VARIANT=dhn_q BITS=12 NET=caffenet SEED=2"
+    assert other.make_command("score") == "run: make score DATASET=cifar10 VARIANT=dhn_q BITS=12 NET=caffenet SEED=2"
     options = command_line.run_parser("").parse_args(["cifar10", "--net", "alexnet", "--seed", "1"])
     assert command_line.run_of(options) == Run("cifar10", "dhn", 48)
 

@@ -40,8 +40,9 @@ def check_counts(run: HandRun, scores: dict) -> None:
         rows = scores[items] + scores[f"{items}_unlabelled"]
         if images not in (None, rows):
             raise RunError(
-                f"{run.name}/{side}.npz holds {rows:,} codes and {run.display_path(source)} {images:,} images: they are "
-                "of other images; remove the file and its codes are extracted again, or score it with tools/score_map.py"
+                f"{run.name}/{side}.npz holds {rows:,} codes and {run.display_path(source)} {images:,} images: they "
+                "are of other images; remove the file and its codes are extracted again, or score it with "
+                "tools/score_map.py"
             )
 
 
@@ -159,8 +160,8 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
     elif not run.is_trained():
         folder = run.display_path(run.folder)
         raise RunError(
-            f"{folder} holds no finished training of this recipe; {run.make_command('train')}; or score what was trained "
-            f"there by hand: python tools/score_run.py --run {folder}"
+            f"{folder} holds no finished training of this recipe; {run.make_command('train')}; or score what was "
+            f"trained there by hand: python tools/score_run.py --run {folder}"
         )
     else:
         extract(run, gpu)
