@@ -82,7 +82,7 @@ def cells(runs: Sequence[Run], weights: str | None, gpu: int | None, folder: Pat
 
 def itq(dataset: str, bits: Sequence[int], seeds: Sequence[int], root: Path) -> list[dict]:
     """The rows of ITQ on pixels."""
-    features, about = baselines.opened(dataset, root=root)
+    features, about = baselines.load_features(dataset, root=root)
     rows = []
     for seed in seeds:
         for row in baselines.baselines(dataset, features, about, ["itq"], bits, seed, root):

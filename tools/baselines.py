@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dhn.experiments.baselines import PIXELS, baselines, opened
+from dhn.experiments.baselines import PIXELS, baselines, load_features
 from dhn.experiments.classic_hashing import METHODS
 from dhn.experiments.measure import LENGTHS, quoted
 from dhn.files import write_csv
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--model needs --weights")
     try:
         dataset = command_line.run_of(argparse.Namespace(**vars(options), variant="dhn", net=None)).dataset
-        found = opened(dataset, options.features, options.model, options.weights)
+        found = load_features(dataset, options.features, options.model, options.weights)
         rows = baselines(dataset, *found, options.methods, options.bits, options.seed)
         out = ROOT / "runs" / f"{dataset}-baselines-{options.features}.csv"
         write_csv(out, rows)

@@ -78,7 +78,7 @@ def test_pixels_are_those_of_the_lmdb_in_its_order(root, tmp_path):
 
 
 def test_every_method_is_scored_as_the_runs_are(root):
-    features, about = baselines.opened("shapes", root=root)
+    features, about = baselines.load_features("shapes", root=root)
     rows = baselines.baselines("shapes", features, about, bits=[4, 8], root=root)
     assert [(row["method"], row["bits"]) for row in rows][:3] == [("LSH", 4), ("LSH", 8), ("SH", 4)]
     assert len(rows) == 2 * len(METHODS)
@@ -97,20 +97,20 @@ def test_every_method_is_scored_as_the_runs_are(root):
 
 
 def test_codes_are_made_once_unless_what_they_depend_on_changes(root, monkeypatch):
-    features, about = baselines.opened("shapes", root=root)
-    run = baselines.bring("shapes", "lsh", 4, 1, features, about, root)
+    features, about = baselines.load_features("shapes", root=root)
+    run = baselines.ensure_codes("shapes", "lsh", 4, 1, features, about, root)
     before = (run.folder / "metrics.json").read_bytes()
     monkeypatch.setitem(METHODS, "lsh", lambda *_: pytest.fail("hashed again"))
-    baselines.bring("shapes", "lsh", 4, 1, features, about, root)
+    baselines.ensure_codes("shapes", "lsh", 4, 1, features, about, root)
     assert (run.folder / "metrics.json").read_bytes() == before
     with pytest.raises(BaseException, match="hashed again"):
-        baselines.bring("shapes", "lsh", 4, 1, features, {**about, "images": "others"}, root)
+        baselines.ensure_codes("shapes", "lsh", 4, 1, features, {**about, "images": "others"}, root)
     with pytest.raises(BaseException, match="hashed again"):
-        baselines.bring("shapes", "lsh", 4, 2, features, about, root)  # another seed, in its own folder
+        baselines.ensure_codes("shapes", "lsh", 4, 2, features, about, root)  # another seed, in its own folder
 
 
 def test_a_length_that_a_method_cannot_give_leaves_the_others(root, capsys):
-    features, about = baselines.opened("shapes", root=root)
+    features, about = baselines.load_features("shapes", root=root)
     rows = baselines.baselines("shapes", features, about, ["itq"], [4, 40], root=root)
     assert rows[0]["map"] > 0 and rows[1]["map"] is None
     assert "ITQ, 40 bits: ITQ gives at most as many bits as features have dimensions, 36" in capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_features_of_a_blob_without_the_layers_behind_it(root):
     baselines.cut(model, "fc1", part)
     net = caffe.Net(str(part), caffe.TEST)
     net.save(str(weights))  # knows nothing of hash_layer
-    features, about = baselines.opened("shapes", "fc1", model, weights, root)
+    features, about = baselines.load_features("shapes", "fc1", model, weights, root)
     found, labels = features("query")
     raw, expected = baselines.pixels(root / "data/shapes/query_lmdb")
     net.blobs["data"].reshape(12, 1, 6, 6)
@@ -142,12 +142,12 @@ def test_what_is_missing_is_named(root, capsys):
         folder = Run("shapes", "dhn", 48, root).folder
         folder.mkdir(parents=True)
         (folder / "solver.prototxt").write_text('max_iter: 5 snapshot_prefix: "none"')
-        baselines.opened("shapes", "fc5", root=root)
+        baselines.load_features("shapes", "fc5", root=root)
     with pytest.raises(ValueError, match=r"there is no file .*nowhere"):
-        baselines.opened("shapes", "fc5", root / "nowhere", root / "nowhere", root)
+        baselines.load_features("shapes", "fc5", root / "nowhere", root / "nowhere", root)
     (root / "data/shapes/database.txt").write_text("60 0\n")
     with pytest.raises(splits.SplitError):
-        baselines.opened("shapes", root=root)
+        baselines.load_features("shapes", root=root)
     assert baselines_command.main(["nowhere"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("baselines: there is no data set 'nowhere'") and said.count("\n") == 1
@@ -162,7 +162,7 @@ def test_the_command_writes_a_table(root, monkeypatch, capsys):
         | {"map_low": 0.1, "map_high": 1.0, "queries": 12, "database": 80, "note": "collapsed codes: all alike"},
     ]
     split = {"overlap": {"query_in_database": 7}}
-    monkeypatch.setattr(baselines_command, "opened", lambda *_: (None, {"split": split}))
+    monkeypatch.setattr(baselines_command, "load_features", lambda *_: (None, {"split": split}))
     monkeypatch.setattr(baselines_command, "baselines", lambda *_: rows)
     assert baselines_command.main(["fashion_mnist"]) == 0
     with open(root / "runs/fashion_mnist-baselines-pixels.csv", newline="") as stream:
@@ -187,7 +187,7 @@ def test_unknown_labels_stay_unknown(root):
     assert not np.allclose(found, alone)
     with pytest.raises(BitsError, match="ITQ-CCA learns from labels; found 0 of 60 images with known ones"):
         METHODS["itq_cca"](train, -np.ones((60, 4)), 4, 1)
-    features, about = baselines.opened("shapes", root=root)
+    features, about = baselines.load_features("shapes", root=root)
     (row,) = baselines.baselines("shapes", features, about, ["lsh"], [4], root=root)
     facts = json.loads((root / "runs/shapes-lsh_pixels-4/metrics.json").read_text())
     assert row["queries"] == 10 and facts["queries_unlabelled"] == 2

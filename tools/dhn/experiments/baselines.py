@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -110,19 +111,9 @@ def blob_features(run: Run, blob: str, model: Path | None, weights: Path | None)
     return features, digest
 
 
-def remembered(read: Features) -> Features:
-    """The same, each side read once."""
-    known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-
-    def features(side: str) -> tuple[np.ndarray, np.ndarray]:
-        if side not in known:
-            known[side] = read(side)
-        return known[side]
-
-    return features
-
-
-def bring(dataset: str, method: str, bits: int, seed: int, features: Features, about: dict, root: Path = ROOT) -> Run:
+def ensure_codes(
+    dataset: str, method: str, bits: int, seed: int, features: Features, about: dict, root: Path = ROOT
+) -> Run:
     """The folder of a method's codes and metrics, made unless it is there with the same `about`.
 
     about: what else determines the codes, `features` naming them; JSON values, kept in metrics.json under `baseline`.
@@ -163,7 +154,7 @@ def top(run: Run) -> int | None:
     return ranks(run.data)
 
 
-def opened(
+def load_features(
     dataset: str, name: str = PIXELS, model: Path | None = None, weights: Path | None = None, root: Path = ROOT
 ) -> tuple[Features, dict]:
     """Features by name (pixels, or a blob of a net), and what they depend on. Raises RunError where data are missing,
@@ -176,7 +167,7 @@ def opened(
         read, net = blob_features(run, name, model, weights)
     lists = {side: json.loads((source(run, side) / "source.json").read_text())["recipe"] for side in SIDES}
     digest = hashlib.sha256(json.dumps(lists, sort_keys=True).encode()).hexdigest()
-    return remembered(read), {"features": name, "net": net, "images": digest, "split": split}
+    return cache(read), {"features": name, "net": net, "images": digest, "split": split}
 
 
 def baselines(
@@ -188,9 +179,9 @@ def baselines(
     seed: int = 1,
     root: Path = ROOT,
 ) -> list[dict]:
-    """Bring all methods at all lengths; returns a row each: method, features, bits, seed and the keys of MEASURED.
+    """Ensure the codes of all methods at all lengths; returns a row each: method, features, bits, seed and the keys of MEASURED.
 
-    features, about: as `opened` gives them. A method that cannot give a length of these features has a row whose
+    features, about: as `load_features` gives them. A method that cannot give a length of these features has a row whose
     numbers are None, and a sentence says why.
     """
     rows = []
@@ -199,7 +190,7 @@ def baselines(
             row = {"method": TITLES[method], "features": about["features"], "bits": length, "seed": seed}
             try:
                 with console.status(f"{TITLES[method]}, {length} bits"):
-                    run = bring(dataset, method, length, seed, features, about, root)
+                    run = ensure_codes(dataset, method, length, seed, features, about, root)
                 row |= json.loads((run.folder / "metrics.json").read_text())["measure"]
             except BitsError as error:
                 console.print(f"{TITLES[method]}, {length} bits: {error}")
