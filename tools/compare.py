@@ -69,14 +69,14 @@ class Row:
         if not self.here:
             return setting.source
         words = [setting.source, setting.net, setting.split and f"split {setting.split}"]
-        words += [setting.R and f"R={shown(setting.R)}", setting.overlap]
+        words += [setting.R and f"R={setting_text(setting.R)}", setting.overlap]
         longest = max(self.seeds.values(), key=len)
         if len(longest) > 1:
             words.append(f"mean of {len(longest)} {'seeds' if len(set(longest)) == len(longest) else 'runs'}")
         return ", ".join(filter(None, words))
 
 
-def theirs(key: str, methods: set[str]) -> list[Row]:
+def published_rows(key: str, methods: set[str]) -> list[Row]:
     """The published rows on a data set (a key of published.json) of these methods."""
     found = []
     for row in published.rows(key):
@@ -88,7 +88,7 @@ def theirs(key: str, methods: set[str]) -> list[Row]:
     return found
 
 
-def ours(runs: Sequence[Scored], dataset: str | None) -> dict[str | None, list[Row]]:
+def local_rows(runs: Sequence[Scored], dataset: str | None) -> dict[str | None, list[Row]]:
     """The runs of a data set, a row a setting, by the key of the published rows that their split stands beside."""
     tables: dict[str | None, dict[Setting, Row]] = {}
     for run in runs:
@@ -121,43 +121,43 @@ def difference(one: Setting, other: Setting) -> str:
         if left is None:
             silent.append(words)
         elif right is not None and left != right:
-            differ.append(f"{words} ({shown(left)} there, {shown(right)} here)")
+            differ.append(f"{words} ({setting_text(left)} there, {setting_text(right)} here)")
     if len(silent) == len(fields):
         return f"{one.method} in {one.source}: the source states no setting, so what differs from here is not known."
     place = "here" if other.source == "here" else f"in {other.source}"
-    parts = [f"differ in {listed(differ)}"] if differ else ["agree in what the source states"]
+    parts = [f"differ in {join_words(differ)}"] if differ else ["agree in what the source states"]
     if silent:
-        parts.append(f"the source does not state {listed(silent)}")
+        parts.append(f"the source does not state {join_words(silent)}")
     return f"{one.method} in {one.source} and {other.method} {place} {'; '.join(parts)}."
 
 
-def listed(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """Words as a list in a sentence."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def shown(value: int | str) -> str:
+def setting_text(value: int | str) -> str:
     """A setting as a person reads it."""
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def sentences(rows: Sequence[Row], near: tuple[str, str] | None) -> list[str]:
+def sentences(rows: Sequence[Row], stand_in: tuple[str, str] | None) -> list[str]:
     """For each published source and each setting here, what differs: the same methods where there are, else DHN."""
-    said = []
-    if near:
-        said.append(f"The published numbers are of {published.title(near[0])}, another data set: {near[1]}.")
-    mine = [row for row in rows if row.here]
+    lines = []
+    if stand_in:
+        lines.append(f"The published numbers are of {published.title(stand_in[0])}, another data set: {stand_in[1]}.")
+    local = [row for row in rows if row.here]
     for row in rows:
         if row.here or not row.maps:
             continue
-        same = [each for each in mine if each.setting.method == row.setting.method]
-        said += [difference(row.setting, each.setting) for each in same]
+        same = [each for each in local if each.setting.method == row.setting.method]
+        lines += [difference(row.setting, each.setting) for each in same]
     missing = [row.setting.method for row in rows if not row.here and not row.maps]
     if missing:
-        said.append(f"n/a: no source that could be read gives the numbers of {listed(missing)}.")
-    if mine:
-        said.append("The published numbers come without the range that their order of ties leaves open.")
-    return list(dict.fromkeys(said))
+        lines.append(f"n/a: no source that could be read gives the numbers of {join_words(missing)}.")
+    if local:
+        lines.append("The published numbers come without the range that their order of ties leaves open.")
+    return list(dict.fromkeys(lines))
 
 
 def values(row: Row, bits: Sequence[int]) -> list[str]:
@@ -189,7 +189,7 @@ def settings(rows: Sequence[Row]) -> list[str]:
             "protocol": setting.protocol,
             "overlap": setting.overlap,
         }
-        known = ", ".join(f"{name} {shown(value)}" for name, value in facts.items() if value is not None)
+        known = ", ".join(f"{name} {setting_text(value)}" for name, value in facts.items() if value is not None)
         found.setdefault((setting.source, known), []).append(setting.method)
     lines = ((source, ", ".join(methods), known) for (source, known), methods in found.items())
     return [f"{source} ({methods}): {known or 'no setting is stated'}" for source, methods, known in lines]
@@ -220,23 +220,23 @@ def compare(dataset: str | None, bits: Sequence[int] | None, runs: Sequence[Scor
     Returns False where there is nothing to compare.
     """
     some = False
-    tables = ours(runs, dataset) or {dataset: []}
+    tables = local_rows(runs, dataset) or {dataset: []}
     for key, local in sorted(tables.items(), key=lambda table: str(table[0])):
         methods = {*published.VARIANTS.values(), *(row.setting.method for row in local)}
-        rows, near = theirs(key, methods), None
-        if not rows and (near := published.like(key)):
-            rows = theirs(near[0], methods)
+        rows, stand_in = published_rows(key, methods), None
+        if not rows and (stand_in := published.like(key)):
+            rows = published_rows(stand_in[0], methods)
         rows = [*rows, *local]
         chosen = bits or sorted({*LENGTHS, *(length for row in local for length in row.maps)})
         rows = [row for row in rows if not row.maps or set(row.maps) & set(chosen)]
         if any(row.maps for row in rows):
             some = True
-            write(dataset, key, rows, near, chosen, root)
+            write(dataset, key, rows, stand_in, chosen, root)
     return some
 
 
 def write(
-    dataset: str | None, key: str | None, rows: Sequence[Row], near: tuple | None, bits: Sequence[int], root: Path
+    dataset: str | None, key: str | None, rows: Sequence[Row], stand_in: tuple | None, bits: Sequence[int], root: Path
 ) -> None:
     """Print a comparison and write its files."""
     title = f"{published.title(key)}: published and here" if key else "Runs of an unknown data set"
@@ -244,7 +244,7 @@ def write(
         "With each number here: the range over tie orders; where these decide, it is the expected value. n/a: no "
         "source gives it; -: not at this length; *: see the caveats."
     )
-    differences, lengths = sentences(rows, near), [f"{length} bits" for length in bits]
+    differences, lengths = sentences(rows, stand_in), [f"{length} bits" for length in bits]
     caveats = [line for row in rows for length in bits for line in row.caveats.get(length, ())]
     for start in range(0, len(bits), ABREAST):
         part = bits[start : start + ABREAST]

@@ -29,7 +29,7 @@ def compared(dataset, bits, root) -> bool:
 
 
 def rows_of(dataset, root) -> list[compare.Row]:
-    return compare.ours(read_runs(root)[0], dataset)[dataset]
+    return compare.local_rows(read_runs(root)[0], dataset)[dataset]
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def baselines(
     seed: int = 1,
     root: Path = ROOT,
 ) -> list[dict]:
-    """Ensure the codes of all methods at all lengths; returns a row each: method, features, bits, seed and the keys of MEASURED.
+    """The codes of all methods at all lengths; returns a row each: method, features, bits, seed, the keys of MEASURED.
 
     features, about: as `load_features` gives them. A method that cannot give a length of these features has a row whose
     numbers are None, and a sentence says why.
