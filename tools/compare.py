@@ -224,7 +224,7 @@ def compare(dataset: str | None, bits: Sequence[int] | None, runs: Sequence[Scor
     for key, local in sorted(tables.items(), key=lambda table: str(table[0])):
         methods = {*published.VARIANTS.values(), *(row.setting.method for row in local)}
         rows, stand_in = published_rows(key, methods), None
-        if not rows and (stand_in := published.like(key)):
+        if not rows and (stand_in := published.stand_in_for(key)):
             rows = published_rows(stand_in[0], methods)
         rows = [*rows, *local]
         chosen = bits or sorted({*LENGTHS, *(length for row in local for length in row.maps)})

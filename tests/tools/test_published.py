@@ -43,9 +43,9 @@ def test_every_row_is_of_a_known_source_and_data_set():
 
 def test_a_data_set_nobody_published_names_the_one_it_follows():
     assert published.rows("fashion_mnist") == [] and published.title("fashion_mnist") == "Fashion-MNIST"
-    near, why = published.like("fashion_mnist")
+    near, why = published.stand_in_for("fashion_mnist")
     assert published.rows(near) and why
-    assert published.like("cifar10") is None and published.like("unheard") is None
+    assert published.stand_in_for("cifar10") is None and published.stand_in_for("unheard") is None
     assert published.title("unheard") == "unheard" and published.rows("unheard") == []
 
 

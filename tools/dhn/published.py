@@ -54,7 +54,7 @@ def title(dataset: str) -> str:
     return _file()["datasets"].get(dataset, {}).get("title", dataset)
 
 
-def like(dataset: str) -> tuple[str, str] | None:
+def stand_in_for(dataset: str) -> tuple[str, str] | None:
     """For a data set that nobody published: the one its split follows, and in words how far the two compare."""
     facts = _file()["datasets"].get(dataset, {})
     return (facts["like"], facts["why"]) if "like" in facts else None

@@ -194,7 +194,7 @@ def comparison(run: Run, metrics: dict) -> dict:
     split = read_json(run.data / "split.json").get("split") if run.data else None
     dataset = published.key(run.dataset, split)
     rows, near = published.rows(dataset), None
-    if not rows and (near := published.like(dataset)):
+    if not rows and (near := published.stand_in_for(dataset)):
         rows = published.rows(near[0])
     own = published.VARIANTS.get(run.variant)
     ordered = sorted(rows, key=lambda row: row.method != own)
