@@ -69,12 +69,12 @@ def facts(run: Run) -> dict:
         "headline": retrieval.headline(scores)[0],
         "warnings": caveats({"notes": scores["notes"], **metrics}),
         "radius": retrieval.RADIUS,
-        "net": net(run),
-        "training": training(run),
-        "setting": setting(run),
+        "net": net_summary(run),
+        "training": training_summary(run),
+        "setting": data_summary(run),
         "comparison": beside,
-        "plots": drawings(curves.read(run.log), beside, scores, sides["database"][0]),
-        "gallery": pictures(run, sides, real),
+        "plots": draw_plots(curves.read(run.log), beside, scores, sides["database"][0]),
+        "gallery": nearest_images(run, sides, real),
     }
 
 
@@ -91,7 +91,7 @@ def method(run: Run) -> str:
     return published.method(run.variant) if run.variant else f"Run {run.name}"
 
 
-def net(run: Run) -> dict | None:
+def net_summary(run: Run) -> dict | None:
     """Name and layers of the net that makes the codes, and the losses it was trained with; None if it is not there."""
     paths = [run.folder / name for name in FILES[:2]]
     if isinstance(run, HandRun):
@@ -105,7 +105,7 @@ def net(run: Run) -> dict | None:
         "losses": [
             {
                 "name": layer.name,
-                "weight": number(layer.loss_weight[0]) if layer.loss_weight else None,
+                "weight": format_number(layer.loss_weight[0]) if layer.loss_weight else None,
                 "settings": layer.python_param.param_str,
             }
             for layer in trained.layer
@@ -114,39 +114,39 @@ def net(run: Run) -> dict | None:
     }
 
 
-def training(run: Run) -> dict:
+def training_summary(run: Run) -> dict:
     """The training's record, its solver's settings as (name, value), and its weights, blob by blob."""
     record, solver, weights = run.record(), run.solver(), run.weights()
     settings = [] if solver is None else [each for each in solver.ListFields() if each[0].name not in PATHS]
     there = weights is not None and weights.exists()
     return {
         "record": {"iterations": None, "seconds_per_step": None, "resumed_at": None} | record,
-        "solver": [(field.name, shown(field, value)) for field, value in settings],
+        "solver": [(field.name, format_setting(field, value)) for field, value in settings],
         "seed": solver.random_seed if solver is not None and solver.random_seed >= 0 else None,
         "seed_known": solver is not None,
         "weights": weights.name if there else None,
-        "written": written(weights) if there else None,
-        "layers": layers(weights) if there else [],
+        "written": modified_time(weights) if there else None,
+        "layers": learned_layers(weights) if there else [],
     }
 
 
-def shown(field, value) -> str:
+def format_setting(field, value) -> str:
     """A solver's value as its prototxt has it."""
-    one = (lambda each: field.enum_type.values_by_number[each].name) if field.enum_type else number
+    one = (lambda each: field.enum_type.values_by_number[each].name) if field.enum_type else format_number
     return ", ".join(map(one, value)) if not isinstance(value, str) and hasattr(value, "__len__") else one(value)
 
 
-def number(value) -> str:
+def format_number(value) -> str:
     """A number in the fewest digits that a float32 needs; text as it is."""
     return str(np.float32(value)) if isinstance(value, float) else str(value)
 
 
-def written(path: Path) -> str:
+def modified_time(path: Path) -> str:
     """When a file was last written, in UTC."""
     return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def layers(weights: Path) -> list[dict]:
+def learned_layers(weights: Path) -> list[dict]:
     """Name, type, shapes of the blobs and number of values of each layer that learned, as a caffemodel has them.
 
     Empty for a file of another kind, as HDF5 weights.
@@ -165,7 +165,7 @@ def layers(weights: Path) -> list[dict]:
     return found
 
 
-def setting(run: Run) -> dict:
+def data_summary(run: Run) -> dict:
     """The split (records and list's digest of each side, how it was drawn), the files' digests and texts."""
     sides = []
     for side in SIDES if run.data else ():
@@ -218,7 +218,7 @@ def comparison(run: Run, metrics: dict) -> dict:
     }
 
 
-def drawings(record: curves.Curves, beside: dict, scores: dict, database: np.ndarray) -> dict[str, Markup | None]:
+def draw_plots(record: curves.Curves, beside: dict, scores: dict, database: np.ndarray) -> dict[str, Markup | None]:
     """The plots by name; None for one that the run's files hold nothing for."""
     same = [] if beside["near"] else beside["theirs"]
     points = [(entry["row"].title, entry["value"]) for entry in same if entry["value"]]
@@ -234,7 +234,7 @@ def drawings(record: curves.Curves, beside: dict, scores: dict, database: np.nda
     return {name: draw and Markup(draw()) for name, draw in found.items()}
 
 
-def pictures(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], real: bool) -> dict:
+def nearest_images(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], real: bool) -> dict:
     """The gallery's rows, how many neighbours are hits, names of the labels; or the reason why there are none."""
     if run.data is None:
         return {"rows": [], "missing": "the run's files do not say where its images are"}
