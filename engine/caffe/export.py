@@ -26,12 +26,12 @@ _NAMES = {
 }
 
 
-def blob_names(made) -> list[str]:
+def blob_names(layer) -> list[str]:
     """What the blobs of a layer are called: `weight` and `bias` as in torch.nn, `blob0`, `blob1` where it has none."""
-    if made.type == "Bias" or (made.type == "Scale" and made.layer_param.bottom[1:]):
-        return ["bias"][: len(made.blobs)]
-    known = _NAMES.get(made.type, ())
-    return [known[j] if j < len(known) else f"blob{j}" for j in range(len(made.blobs))]
+    if layer.type == "Bias" or (layer.type == "Scale" and layer.layer_param.bottom[1:]):
+        return ["bias"][: len(layer.blobs)]
+    known = _NAMES.get(layer.type, ())
+    return [known[j] if j < len(known) else f"blob{j}" for j in range(len(layer.blobs))]
 
 
 def state_dict(net: Net) -> OrderedDict[str, torch.Tensor]:
@@ -43,20 +43,20 @@ def state_dict(net: Net) -> OrderedDict[str, torch.Tensor]:
     and lie as Caffe has them. A parameter that layers share stands under each of their names.
     """
     found: OrderedDict[str, torch.Tensor] = OrderedDict()
-    for name, made in zip(net._layer_names, net._layers, strict=True):
-        values = [blob.data_tensor.detach().cpu().clone() for blob in made.blobs]
-        if made.type == "BatchNorm":
+    for name, layer in zip(net._layer_names, net._layers, strict=True):
+        values = [blob.data_tensor.detach().cpu().clone() for blob in layer.blobs]
+        if layer.type == "BatchNorm":
             weight = values[2].item()
             for key, value in zip(("running_mean", "running_var"), values, strict=False):
                 found[f"{name}.{key}"] = value.reshape(-1) / weight if weight else torch.zeros_like(value)
             continue
-        if made.type == "InnerProduct":
-            transposed = made.layer_param.inner_product_param.transpose
-            shape = (made.inputs, made.outputs) if transposed else (made.outputs, made.inputs)
+        if layer.type == "InnerProduct":
+            transposed = layer.layer_param.inner_product_param.transpose
+            shape = (layer.inputs, layer.outputs) if transposed else (layer.outputs, layer.inputs)
             weight = values[0].view(shape)
             values[0] = weight.t().contiguous() if transposed else weight
             values[1:] = [bias.view(-1) for bias in values[1:]]
-        for key, value in zip(blob_names(made), values, strict=True):
+        for key, value in zip(blob_names(layer), values, strict=True):
             found[f"{name}.{key}"] = value
     return found
 

@@ -86,13 +86,13 @@ class Net(Wiring):
         if start < 0 or end >= len(self._layers):
             raise ValueError(f"Invalid layer id: expected 0 to {len(self._layers) - 1}, found {start} to {end}")
         losses = []
-        for made in self._layers[start : end + 1]:  # old blobs that they hold make room for new ones
-            made.forget_forward()
+        for layer in self._layers[start : end + 1]:  # old blobs that they hold make room for new ones
+            layer.forget_forward()
         for index in range(start, end + 1):
             self._call("before_forward", index)
-            made, bottoms, tops = self._layers[index], self._bottoms(index), self._tops(index)
-            made.reshape(bottoms, tops)
-            made.forward(bottoms, tops)
+            layer, bottoms, tops = self._layers[index], self._bottoms(index), self._tops(index)
+            layer.reshape(bottoms, tops)
+            layer.forward(bottoms, tops)
             for top, weight in zip(tops, self._layer_losses[index], strict=True):
                 if weight:  # the diff of a loss holds its weight
                     losses.append(torch.dot(top.data_tensor.reshape(-1), top.diff_tensor.reshape(-1)))
@@ -142,8 +142,8 @@ class Net(Wiring):
 
     def reshape(self) -> None:
         """Give every blob the shape that follows from the inputs' shapes."""
-        for index, made in enumerate(self._layers):
-            made.reshape(self._bottoms(index), self._tops(index))
+        for index, layer in enumerate(self._layers):
+            layer.reshape(self._bottoms(index), self._tops(index))
 
     # -- pycaffe's views, made once: a net's wiring does not change
 
@@ -156,7 +156,7 @@ class Net(Wiring):
     def params(self) -> OrderedDict[str, BlobVec]:
         """The parameter blobs by layer name: weights first, then bias."""
         return OrderedDict(
-            (name, made.blobs) for name, made in zip(self._layer_names, self._layers, strict=True) if made.blobs
+            (name, layer.blobs) for name, layer in zip(self._layer_names, self._layers, strict=True) if layer.blobs
         )
 
     @cached_property

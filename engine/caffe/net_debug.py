@@ -27,8 +27,8 @@ def backward(net, index: int) -> None:
             glog.info(
                 "net.cpp:621", f"    [Backward] Layer {name}, bottom blob {net._blob_names[blob_id]} diff: {value}"
             )
-    made = net._layers[index]
-    for j, (blob, learns) in enumerate(zip(made.blobs, made.param_propagate_down, strict=True)):
+    layer = net._layers[index]
+    for j, (blob, learns) in enumerate(zip(layer.blobs, layer.param_propagate_down, strict=True)):
         if learns:
             value = _mean_abs(blob.diff_tensor)
             param = _param_name(net, index, j)

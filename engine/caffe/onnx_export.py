@@ -122,7 +122,7 @@ def model(net: Net) -> onnx.ModelProto:
         raise ValueError(
             f"net {net.name!r} is in phase TRAIN: expected caffe.TEST, the phase in which nothing is random"
         )
-    size = sum(4 * blob.count for made in net._layers for blob in made.blobs)
+    size = sum(4 * blob.count for layer in net._layers for blob in layer.blobs)
     if size > _PROTOBUF_LIMIT:
         raise ValueError(
             f"net {net.name!r} has {size} bytes of parameters: an ONNX file holds at most {_PROTOBUF_LIMIT}"
@@ -131,22 +131,22 @@ def model(net: Net) -> onnx.ModelProto:
     values: dict[int, str] = {}  # blob -> the value it holds now
     last = {i: index for index, tops in enumerate(net._top_vecs) for i in tops}  # blob -> the last layer to write it
     params = _params(net, graph)
-    for index, (name, made) in enumerate(zip(net._layer_names, net._layers, strict=True)):
+    for index, (name, layer) in enumerate(zip(net._layer_names, net._layers, strict=True)):
         graph.layer = name
         tops = net._top_vecs[index]
-        if not made.layer_param.bottom and made.type != "Parameter":
+        if not layer.layer_param.bottom and layer.type != "Parameter":
             for i in tops:
                 values[i] = graph.unique(net._blob_names[i])
                 inputs.append(_value_info(values[i], net._blobs[i]))
             continue
-        if made.type not in _EXPORTS:
+        if layer.type not in _EXPORTS:
             raise ValueError(
-                f"layer {name!r} ({made.type}) has no ONNX form here; layers that have one: "
+                f"layer {name!r} ({layer.type}) has no ONNX form here; layers that have one: "
                 f"{', '.join(sorted(_EXPORTS))}. A deploy net, without losses, is what to export"
             )
         xs = [values[i] for i in net._bottom_vecs[index]]
         before = len(graph.nodes)
-        found = _EXPORTS[made.type](graph, made, net._bottoms(index), net._tops(index), xs, params[index])
+        found = _EXPORTS[layer.type](graph, layer, net._bottoms(index), net._tops(index), xs, params[index])
         own = {output for node in graph.nodes[before:] for output in node.output}
         for i, value in zip(tops, found, strict=True):
             if value in own:  # not a value that the layer passes on
@@ -166,12 +166,12 @@ def _params(net: Net, graph: Graph) -> list[list[str]]:
     """For each layer the names of its parameters, which become constants: those of `export.state_dict`."""
     found, owners = [], {}
     values = state_dict(net)
-    for name, made in zip(net._layer_names, net._layers, strict=True):
-        names = ["running_mean", "running_var"] if made.type == "BatchNorm" else blob_names(made)
+    for name, layer in zip(net._layer_names, net._layers, strict=True):
+        names = ["running_mean", "running_var"] if layer.type == "BatchNorm" else blob_names(layer)
         held = []
-        for blob, key in zip(made.blobs, names, strict=False):
+        for blob, key in zip(layer.blobs, names, strict=False):
             value = values[f"{name}.{key}"]
-            same = (id(blob.data_memory), tuple(value.shape), made.type)
+            same = (id(blob.data_memory), tuple(value.shape), layer.type)
             if same not in owners:
                 owners[same] = graph.constant(value.numpy(), f"{name}.{key}")
             held.append(owners[same])
@@ -192,63 +192,63 @@ def _output(graph: Graph, net: Net, i: int, value: str, inputs: set[str]) -> onn
     return _value_info(name, net._blobs[i])
 
 
-def _refuse(made: Layer, why: str) -> None:
-    made.check(False, f"{why}, which has no ONNX form here")
+def _refuse(layer: Layer, why: str) -> None:
+    layer.check(False, f"{why}, which has no ONNX form here")
 
 
 # -- layers with weights
 
 
 @exports("Convolution", "Deconvolution")
-def _convolution(graph, made, bottoms, tops, xs, params):
-    if made.axis != 1 or not made.spatial:
-        _refuse(made, f"convolves {made.spatial} axes after axis {made.axis}")
-    op = "Conv" if made.type == "Convolution" else "ConvTranspose"
+def _convolution(graph, layer, bottoms, tops, xs, params):
+    if layer.axis != 1 or not layer.spatial:
+        _refuse(layer, f"convolves {layer.spatial} axes after axis {layer.axis}")
+    op = "Conv" if layer.type == "Convolution" else "ConvTranspose"
     return [
-        graph.add(op, x, *params, kernel_shape=made.kernel, strides=made.stride, pads=[*made.pad, *made.pad],
-                  dilations=made.dilation, group=made.group)
+        graph.add(op, x, *params, kernel_shape=layer.kernel, strides=layer.stride, pads=[*layer.pad, *layer.pad],
+                  dilations=layer.dilation, group=layer.group)
         for x in xs
     ]  # fmt: skip
 
 
 @exports("InnerProduct")
-def _inner_product(graph, made, bottoms, tops, xs, params):
-    x = graph.add("Flatten", xs[0], axis=made.axis)
+def _inner_product(graph, layer, bottoms, tops, xs, params):
+    x = graph.add("Flatten", xs[0], axis=layer.axis)
     y = graph.add("Gemm", x, *params, transB=1)
-    return [y if made.axis == 1 else graph.reshape(y, tops[0].shape)]
+    return [y if layer.axis == 1 else graph.reshape(y, tops[0].shape)]
 
 
 @exports("Embed")
-def _embed(graph, made, bottoms, tops, xs, params):
+def _embed(graph, layer, bottoms, tops, xs, params):
     y = graph.add("Gather", params[0], graph.add("Cast", xs[0], to=TensorProto.INT64), axis=0)
     return [graph.add("Add", y, params[1]) if params[1:] else y]
 
 
 @exports("PReLU")
-def _prelu(graph, made, bottoms, tops, xs, params):
+def _prelu(graph, layer, bottoms, tops, xs, params):
     shape = (-1, *(1,) * (bottoms[0].num_axes - 2))
     return [graph.add("PRelu", xs[0], graph.reshape(params[0], shape))]
 
 
 @exports("BatchNorm")
-def _batch_norm(graph, made, bottoms, tops, xs, params):
-    if not made.use_global_stats:
-        _refuse(made, "use_global_stats: false, the batch's own statistics")
-    one, zero = graph.constant(np.ones(made.channels)), graph.constant(np.zeros(made.channels))
-    return [graph.add("BatchNormalization", xs[0], one, zero, *params, epsilon=made.layer_param.batch_norm_param.eps)]
+def _batch_norm(graph, layer, bottoms, tops, xs, params):
+    if not layer.use_global_stats:
+        _refuse(layer, "use_global_stats: false, the batch's own statistics")
+    one, zero = graph.constant(np.ones(layer.channels)), graph.constant(np.zeros(layer.channels))
+    return [graph.add("BatchNormalization", xs[0], one, zero, *params, epsilon=layer.layer_param.batch_norm_param.eps)]
 
 
 @exports("Scale", "Bias")
-def _scale(graph, made, bottoms, tops, xs, params):
-    terms = [graph.reshape(term, made.view) for term in (*xs[1:], *params)]
-    if made.type == "Bias":
+def _scale(graph, layer, bottoms, tops, xs, params):
+    terms = [graph.reshape(term, layer.view) for term in (*xs[1:], *params)]
+    if layer.type == "Bias":
         return [graph.add("Add", xs[0], terms[0])]
     y = graph.add("Mul", xs[0], terms[0])
     return [graph.add("Add", y, terms[1]) if terms[1:] else y]
 
 
 @exports("Parameter")
-def _parameter(graph, made, bottoms, tops, xs, params):
+def _parameter(graph, layer, bottoms, tops, xs, params):
     return params
 
 
@@ -256,30 +256,30 @@ def _parameter(graph, made, bottoms, tops, xs, params):
 
 
 @exports("Pooling")
-def _pooling(graph, made, bottoms, tops, xs, params):
-    pool = made.layer_param.pooling_param.pool
+def _pooling(graph, layer, bottoms, tops, xs, params):
+    pool = layer.layer_param.pooling_param.pool
     if pool not in (MAX, AVE) or len(tops) > 1:
-        _refuse(made, "a top of maxima's places" if len(tops) > 1 else "pool: STOCHASTIC")
+        _refuse(layer, "a top of maxima's places" if len(tops) > 1 else "pool: STOCHASTIC")
     sizes, pooled = bottoms[0].shape[2:], tops[0].shape[2:]
     starts = [np.arange(count) * stride - pad for count, stride, pad in
-              zip(pooled, made.stride, made.pad, strict=True)]  # fmt: skip
+              zip(pooled, layer.stride, layer.pad, strict=True)]  # fmt: skip
     if any(start[-1] >= size for start, size in zip(starts, sizes, strict=True)):
-        _refuse(made, "a window that lies wholly outside its bottom")
+        _refuse(layer, "a window that lies wholly outside its bottom")
     # The padding is written out up to the last window's end: what ceil_mode means differs from runtime to runtime.
-    window = {"kernel_shape": made.kernel, "strides": made.stride, "pads": [*made.pad, *made.beyond]}
+    window = {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": [*layer.pad, *layer.beyond]}
     if pool == MAX:
         return [graph.add("MaxPool", xs[0], **window)]
     y = graph.add("AveragePool", xs[0], count_include_pad=1, **window)
     lengths = [np.minimum(start + kernel, size + pad) - start for start, kernel, size, pad in
-               zip(starts, made.kernel, sizes, made.pad, strict=True)]  # fmt: skip
+               zip(starts, layer.kernel, sizes, layer.pad, strict=True)]  # fmt: skip
     counts = lengths[0][:, None] * lengths[1]
-    whole = math.prod(made.kernel)
+    whole = math.prod(layer.kernel)
     return [y if (counts == whole).all() else graph.add("Mul", y, graph.constant(whole / counts))]
 
 
 @exports("LRN")
-def _lrn(graph, made, bottoms, tops, xs, params):
-    param = made.layer_param.lrn_param
+def _lrn(graph, layer, bottoms, tops, xs, params):
+    param = layer.layer_param.lrn_param
     if param.norm_region != WITHIN_CHANNEL:
         return [graph.add("LRN", xs[0], size=param.local_size, alpha=param.alpha, beta=param.beta, bias=param.k)]
     size, pad = param.local_size, param.local_size // 2
@@ -290,8 +290,8 @@ def _lrn(graph, made, bottoms, tops, xs, params):
 
 
 @exports("MVN")
-def _mvn(graph, made, bottoms, tops, xs, params):
-    param = made.layer_param.mvn_param
+def _mvn(graph, layer, bottoms, tops, xs, params):
+    param = layer.layer_param.mvn_param
     axes = [1, 2, 3] if param.across_channels else [2, 3]
     x = xs[0] if bottoms[0].shape == tops[0].shape else graph.reshape(xs[0], tops[0].shape)
     y = graph.add("Sub", x, graph.add("ReduceMean", x, axes=axes))
@@ -302,45 +302,45 @@ def _mvn(graph, made, bottoms, tops, xs, params):
 
 
 @exports("Softmax")
-def _softmax(graph, made, bottoms, tops, xs, params):
-    return [graph.add("Softmax", xs[0], axis=bottoms[0].axis(made.layer_param.softmax_param.axis))]
+def _softmax(graph, layer, bottoms, tops, xs, params):
+    return [graph.add("Softmax", xs[0], axis=bottoms[0].axis(layer.layer_param.softmax_param.axis))]
 
 
 # -- layers that act on each value
 
 
 @exports("Sigmoid", "TanH", "AbsVal", "BNLL")
-def _neuron(graph, made, bottoms, tops, xs, params):
-    op = {"Sigmoid": "Sigmoid", "TanH": "Tanh", "AbsVal": "Abs", "BNLL": "Softplus"}[made.type]
+def _neuron(graph, layer, bottoms, tops, xs, params):
+    op = {"Sigmoid": "Sigmoid", "TanH": "Tanh", "AbsVal": "Abs", "BNLL": "Softplus"}[layer.type]
     return [graph.add(op, xs[0])]
 
 
 @exports("ReLU")
-def _relu(graph, made, bottoms, tops, xs, params):
-    slope = made.layer_param.relu_param.negative_slope
+def _relu(graph, layer, bottoms, tops, xs, params):
+    slope = layer.layer_param.relu_param.negative_slope
     return [graph.add("LeakyRelu", xs[0], alpha=slope) if slope else graph.add("Relu", xs[0])]
 
 
 @exports("ELU")
-def _elu(graph, made, bottoms, tops, xs, params):
-    return [graph.add("Elu", xs[0], alpha=made.layer_param.elu_param.alpha)]
+def _elu(graph, layer, bottoms, tops, xs, params):
+    return [graph.add("Elu", xs[0], alpha=layer.layer_param.elu_param.alpha)]
 
 
 @exports("Swish")
-def _swish(graph, made, bottoms, tops, xs, params):
-    scaled = graph.add("Mul", xs[0], graph.constant(made.layer_param.swish_param.beta))
+def _swish(graph, layer, bottoms, tops, xs, params):
+    scaled = graph.add("Mul", xs[0], graph.constant(layer.layer_param.swish_param.beta))
     return [graph.add("Mul", xs[0], graph.add("Sigmoid", scaled))]
 
 
 @exports("Clip")
-def _clip(graph, made, bottoms, tops, xs, params):
-    param = made.layer_param.clip_param
+def _clip(graph, layer, bottoms, tops, xs, params):
+    param = layer.layer_param.clip_param
     return [graph.add("Clip", xs[0], graph.constant(param.min), graph.constant(param.max))]
 
 
 @exports("Threshold")
-def _threshold(graph, made, bottoms, tops, xs, params):
-    above = graph.add("Greater", xs[0], graph.constant(made.layer_param.threshold_param.threshold))
+def _threshold(graph, layer, bottoms, tops, xs, params):
+    above = graph.add("Greater", xs[0], graph.constant(layer.layer_param.threshold_param.threshold))
     return [graph.add("Cast", above, to=TensorProto.FLOAT)]
 
 
@@ -352,61 +352,61 @@ def _linear(graph: Graph, x: str, scale: float, shift: float) -> str:
 
 
 @exports("Power")
-def _power(graph, made, bottoms, tops, xs, params):
-    param = made.layer_param.power_param
+def _power(graph, layer, bottoms, tops, xs, params):
+    param = layer.layer_param.power_param
     y = _linear(graph, xs[0], param.scale, param.shift)
     return [graph.add("Pow", y, graph.constant(param.power)) if param.power != 1 else y]
 
 
 @exports("Exp", "Log")
-def _exp(graph, made, bottoms, tops, xs, params):
-    if made.type == "Log":
-        param = made.layer_param.log_param
+def _exp(graph, layer, bottoms, tops, xs, params):
+    if layer.type == "Log":
+        param = layer.layer_param.log_param
         y = graph.add("Log", _linear(graph, xs[0], param.scale, param.shift))
-        return [graph.add("Div", y, graph.constant(made.log_base)) if made.log_base != 1 else y]
-    param = made.layer_param.exp_param
-    return [graph.add("Exp", _linear(graph, xs[0], param.scale * made.log_base, param.shift * made.log_base))]
+        return [graph.add("Div", y, graph.constant(layer.log_base)) if layer.log_base != 1 else y]
+    param = layer.layer_param.exp_param
+    return [graph.add("Exp", _linear(graph, xs[0], param.scale * layer.log_base, param.shift * layer.log_base))]
 
 
 # -- layers that pass values on, join, cut, choose or sum them up
 
 
 @exports("Dropout", "Split", "Silence")
-def _passed(graph, made, bottoms, tops, xs, params):
+def _passed(graph, layer, bottoms, tops, xs, params):
     return xs[:1] * len(tops)
 
 
 @exports("Flatten", "Reshape")
-def _reshaped(graph, made, bottoms, tops, xs, params):
+def _reshaped(graph, layer, bottoms, tops, xs, params):
     return [graph.reshape(xs[0], tops[0].shape)]
 
 
 @exports("Concat")
-def _concat(graph, made, bottoms, tops, xs, params):
-    return [graph.add("Concat", *xs, axis=made.axis)]
+def _concat(graph, layer, bottoms, tops, xs, params):
+    return [graph.add("Concat", *xs, axis=layer.axis)]
 
 
 @exports("Slice")
-def _slice(graph, made, bottoms, tops, xs, params):
-    sizes = graph.constant(made.sizes, dtype=np.int64)
-    return graph.add_many("Split", [xs[0], sizes], len(tops), axis=made.axis)
+def _slice(graph, layer, bottoms, tops, xs, params):
+    sizes = graph.constant(layer.sizes, dtype=np.int64)
+    return graph.add_many("Split", [xs[0], sizes], len(tops), axis=layer.axis)
 
 
 @exports("Crop")
-def _crop(graph, made, bottoms, tops, xs, params):
-    axes, starts, sizes = np.array(made.windows, np.int64).reshape(-1, 3).T
+def _crop(graph, layer, bottoms, tops, xs, params):
+    axes, starts, sizes = np.array(layer.windows, np.int64).reshape(-1, 3).T
     bounds = [graph.constant(values, dtype=np.int64) for values in (starts, starts + sizes, axes)]
     return [graph.add("Slice", xs[0], *bounds)]
 
 
 @exports("Tile")
-def _tile(graph, made, bottoms, tops, xs, params):
-    return [graph.add("Concat", *xs * made.layer_param.tile_param.tiles, axis=made.axis)]
+def _tile(graph, layer, bottoms, tops, xs, params):
+    return [graph.add("Concat", *xs * layer.layer_param.tile_param.tiles, axis=layer.axis)]
 
 
 @exports("Eltwise")
-def _eltwise(graph, made, bottoms, tops, xs, params):
-    param = made.layer_param.eltwise_param
+def _eltwise(graph, layer, bottoms, tops, xs, params):
+    param = layer.layer_param.eltwise_param
     if param.operation == ELTWISE_SUM:
         coeffs = param.coeff or [1.0] * len(xs)
         return [graph.add("Sum", *(_linear(graph, x, coeff, 0) for x, coeff in zip(xs, coeffs, strict=True)))]
@@ -419,8 +419,8 @@ def _eltwise(graph, made, bottoms, tops, xs, params):
 
 
 @exports("Reduction")
-def _reduction(graph, made, bottoms, tops, xs, params):
-    param = made.layer_param.reduction_param
+def _reduction(graph, layer, bottoms, tops, xs, params):
+    param = layer.layer_param.reduction_param
     x = graph.reshape(xs[0], (*tops[0].shape, -1))
     op = {SUM: "ReduceSum", MEAN: "ReduceMean", ASUM: "ReduceL1", SUMSQ: "ReduceSumSquare"}[param.operation]
     last = len(tops[0].shape)

@@ -132,10 +132,10 @@ def capture(solver: Solver) -> caffe_pb2.ResumeState:
     captured = caffe_pb2.ResumeState()
     for name, state in device.generator_states().items():
         captured.generator.add(device=name, state=state)
-    for net, name, made in _layers(solver):
-        state = made.snapshot_state()
+    for net, name, layer in _layers(solver):
+        state = layer.snapshot_state()
         if isinstance(state, bytes):
-            captured.layer.add(net=net, name=name, type=_type(made), state=state)
+            captured.layer.add(net=net, name=name, type=_type(layer), state=state)
         elif state is not None:
             raise TypeError(f"layer {name!r}: snapshot_state must return bytes or None, found {state!r}")
     return captured
@@ -144,8 +144,8 @@ def capture(solver: Solver) -> caffe_pb2.ResumeState:
 def _layers(solver: Solver) -> Iterator[tuple[int, str, Layer]]:
     """(number of the net, as ResumeState.Layer has it, name, layer) of each layer."""
     for number, net in enumerate((solver.net, *solver.test_nets)):
-        for name, made in zip(net._layer_names, net._layers, strict=True):
-            yield number, name, made
+        for name, layer in zip(net._layer_names, net._layers, strict=True):
+            yield number, name, layer
 
 
 def _type(layer: Layer) -> str:
@@ -162,17 +162,17 @@ def _go_on(solver: Solver, captured: caffe_pb2.ResumeState, path: Path) -> None:
     states: dict[tuple[int, str, str], list[bytes]] = defaultdict(list)
     for each in captured.layer:
         states[each.net, each.name, each.type].append(each.state)
-    for net, name, made in _layers(solver):
-        key = (net, name, _type(made))
+    for net, name, layer in _layers(solver):
+        key = (net, name, _type(layer))
         if states[key]:
             try:
-                made.restore_state(states[key].pop(0))
+                layer.restore_state(states[key].pop(0))
             except ValueError as error:
                 raise ValueError(
                     f"{path}: {_place(*key)} cannot go on where it stood: {error}. Give it the data of the snapshot; "
                     "with another name it begins anew"
                 ) from None
-        elif made.snapshot_state() is not None:
+        elif layer.snapshot_state() is not None:
             glog.warning("sgd_solver.cpp:318", f"{path} does not know {_place(*key)}: its data begin anew")
     for key, left in states.items():
         if left:

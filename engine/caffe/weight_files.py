@@ -90,12 +90,12 @@ def share_trained(net: Wiring, other: Wiring) -> None:
 def to_proto(net: Wiring, write_diff: bool = False) -> caffe_pb2.NetParameter:
     """The NetParameter of the net with its parameters in it."""
     param = caffe_pb2.NetParameter(name=net.name)
-    for made in net._layers:
-        layer = param.layer.add()
-        layer.CopyFrom(made.layer_param)
-        del layer.blobs[:]
-        for blob in made.blobs:
-            blob.to_proto(layer.blobs.add(), write_diff)
+    for layer in net._layers:
+        message = param.layer.add()
+        message.CopyFrom(layer.layer_param)
+        del message.blobs[:]
+        for blob in layer.blobs:
+            blob.to_proto(message.blobs.add(), write_diff)
     return param
 
 
@@ -106,7 +106,7 @@ def save(net: Wiring, path: str | Path, write_diff: bool = False) -> None:
         FileNotFoundError: there is no folder to write into.
         ValueError: the parameters exceed protobuf's 2 GB; save_hdf5 has no such limit.
     """
-    size = sum(4 * blob.count for made in net._layers for blob in made.blobs) * (2 if write_diff else 1)
+    size = sum(4 * blob.count for layer in net._layers for blob in layer.blobs) * (2 if write_diff else 1)
     if size > _PROTOBUF_LIMIT:
         raise ValueError(
             f"cannot write {path}: {size} bytes of parameters, and a binary caffemodel holds at most "
@@ -136,12 +136,12 @@ def save_hdf5(net: Wiring, path: str | Path, write_diff: bool = False) -> None:
         groups = [("data", file.create_group("data"))]
         if write_diff:
             groups.append(("diff", file.create_group("diff")))
-        for name, made in zip(net._layer_names, net._layers, strict=True):
-            layers = [(side, group.create_group(byte_strings.encode(name))) for side, group in groups]
-            for j, blob in enumerate(made.blobs):
+        for name, layer in zip(net._layer_names, net._layers, strict=True):
+            sides = [(side, group.create_group(byte_strings.encode(name))) for side, group in groups]
+            for j, blob in enumerate(layer.blobs):
                 if net._param_owner[param_id] == -1:
-                    for side, layer in layers:
-                        layer.create_dataset(str(j), data=getattr(blob, side))
+                    for side, group in sides:
+                        group.create_dataset(str(j), data=getattr(blob, side))
                 param_id += 1
 
     write_atomic_hdf5(path, fill)
@@ -194,5 +194,6 @@ def _owners(net: Wiring) -> dict[str, list[bool]]:
     """For each layer, which of its parameters are its own (not shared from another layer)."""
     flags = iter(net._param_owner)
     return {
-        name: [next(flags) == -1 for _ in made.blobs] for name, made in zip(net._layer_names, net._layers, strict=True)
+        name: [next(flags) == -1 for _ in layer.blobs]
+        for name, layer in zip(net._layer_names, net._layers, strict=True)
     }

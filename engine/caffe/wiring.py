@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from functools import cached_property
 
-from caffe import glog, layer
+from caffe import glog
+from caffe import layer as layer_registry
 from caffe.blob import AxisError, Blob
 from caffe.net_param import filter_net, insert_splits
 from caffe.proto import caffe_pb2, text
@@ -26,7 +27,7 @@ class Wiring:
         self._param = insert_splits(filtered)
         self.name = self._param.name
         self.debug_info = self._param.debug_info
-        self._layers: list[layer.Layer] = []
+        self._layers: list[layer_registry.Layer] = []
         self._layer_names: list[str] = []
         self._blobs: list[Blob] = []
         self._blob_names: list[str] = []
@@ -47,9 +48,9 @@ class Wiring:
         self._trim_backward()
         if self._param.force_backward:
             self._force_backward()
-        self._tell_layers()
-        self._inputs = [i for made, tops in zip(self._layers, self._top_vecs, strict=True)
-                        if made.type == "Input" for i in tops]  # fmt: skip
+        self._set_propagate_flags()
+        self._inputs = [i for layer, tops in zip(self._layers, self._top_vecs, strict=True)
+                        if layer.type == "Input" for i in tops]  # fmt: skip
         self._outputs = [available[name] for name in sorted(available)]
         for name in sorted(available):
             glog.info("net.cpp:244", f"This network produces output {name}")
@@ -59,7 +60,7 @@ class Wiring:
     @cached_property
     def layers(self) -> list:
         """The layers in order; a user's Python layer is the user's own object."""
-        return [made.public for made in self._layers]
+        return [layer.public for layer in self._layers]
 
     @cached_property
     def layer_dict(self) -> OrderedDict:
@@ -76,9 +77,9 @@ class Wiring:
                 f"expected {len(layer_param.bottom)}, found {len(layer_param.propagate_down)}"
             )
         glog.info("layer_factory.hpp:77", f"Creating layer {layer_param.name}")
-        made = layer.create(layer_param)
+        layer = layer_registry.create(layer_param)
         glog.info("net.cpp:86", f"Creating Layer {layer_param.name}")
-        self._layers.append(made)
+        self._layers.append(layer)
         self._layer_names.append(layer_param.name)
         self._bottom_vecs.append([])
         self._bottom_need_backward.append([])
@@ -88,17 +89,17 @@ class Wiring:
         need_backward = any(self._blob_need_backward[i] for i in self._bottom_vecs[-1])
         for j in range(len(layer_param.top)):
             self._append_top(layer_param, j, available, by_name)
-        if type(made).auto_tops:
-            for j in range(len(layer_param.top), type(made).top_count[0]):
+        if type(layer).auto_tops:
+            for j in range(len(layer_param.top), type(layer).top_count[0]):
                 self._append_top(layer_param, j, None, None)
         bottoms, tops = self._bottoms(index), self._tops(index)
-        self._set_up(made, bottoms, tops)
+        self._set_up(layer, bottoms, tops)
         glog.info("net.cpp:124", f"Setting up {layer_param.name}")
         for top, weight in zip(tops, self._layer_losses[-1], strict=True):
             glog.info("net.cpp:131", f"Top shape: {top.shape_string()}")
             if weight:
                 glog.info("net.cpp:134", f"    with loss weight {weight:g}")
-        need_backward |= self._append_params(index, made, layer_param)
+        need_backward |= self._append_params(index, layer, layer_param)
         self._layer_need_backward.append(need_backward)
         if need_backward:
             for blob_id in self._top_vecs[-1]:
@@ -144,19 +145,19 @@ class Wiring:
         if available is not None:
             available[name] = blob_id
 
-    def _set_up(self, made: layer.Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
+    def _set_up(self, layer: layer_registry.Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
         """BVLC's Layer::SetUp: counts checked, set-up, shapes, loss weights into the tops' diffs."""
-        made.check_counts(bottoms, tops)
+        layer.check_counts(bottoms, tops)
         try:
-            made.setup(bottoms, tops)
-            made.reshape(bottoms, tops)
+            layer.setup(bottoms, tops)
+            layer.reshape(bottoms, tops)
         except AxisError as error:
-            made.check(False, str(error))
-        given = list(made.layer_param.loss_weight)
-        if not given and type(made).is_loss:
+            layer.check(False, str(error))
+        given = list(layer.layer_param.loss_weight)
+        if not given and type(layer).is_loss:
             given = [1.0]
-            made.layer_param.loss_weight.append(1.0)
-        made.check(
+            layer.layer_param.loss_weight.append(1.0)
+        layer.check(
             not given or len(given) == len(tops),
             "loss_weight must be unspecified or specified once per top blob: "
             f"expected {len(tops)} values, found {len(given)}",
@@ -179,19 +180,19 @@ class Wiring:
         self.params_lr: list[float | None] = []
         self.params_decay: list[float | None] = []
 
-    def _append_params(self, index: int, made: layer.Layer, layer_param) -> bool:
+    def _append_params(self, index: int, layer: layer_registry.Layer, layer_param) -> bool:
         """Note the layer's parameters as the net's; returns whether one of them learns."""
-        made.check(
-            len(layer_param.param) <= len(made.blobs),
+        layer.check(
+            len(layer_param.param) <= len(layer.blobs),
             f"Too many params specified for layer {layer_param.name}: "
-            f"expected at most {len(made.blobs)}, found {len(layer_param.param)}",
+            f"expected at most {len(layer.blobs)}, found {len(layer_param.param)}",
         )
-        made.param_propagate_down = []
-        for j, blob in enumerate(made.blobs):
-            spec = made.layer_param.param[j] if j < len(made.layer_param.param) else caffe_pb2.ParamSpec()
-            made.param_propagate_down.append((spec.lr_mult if spec.HasField("lr_mult") else 1.0) != 0)
+        layer.param_propagate_down = []
+        for j, blob in enumerate(layer.blobs):
+            spec = layer.layer_param.param[j] if j < len(layer.layer_param.param) else caffe_pb2.ParamSpec()
+            layer.param_propagate_down.append((spec.lr_mult if spec.HasField("lr_mult") else 1.0) != 0)
             self._append_param(index, j, blob, spec)
-        return any(made.param_propagate_down)
+        return any(layer.param_propagate_down)
 
     def _append_param(self, index: int, j: int, blob: Blob, spec) -> None:
         param_id = len(self._params)
@@ -269,23 +270,23 @@ class Wiring:
                     skipped.add(blob_id)
 
     def _force_backward(self) -> None:
-        for index, made in enumerate(self._layers):
+        for index, layer in enumerate(self._layers):
             self._layer_need_backward[index] = True
             for j, blob_id in enumerate(self._bottom_vecs[index]):
-                if j not in type(made).no_force_backward:
+                if j not in type(layer).no_force_backward:
                     self._bottom_need_backward[index][j] = True
                 if self._bottom_need_backward[index][j]:
                     self._blob_need_backward[blob_id] = True
-            made.param_propagate_down = [True] * len(made.blobs)
+            layer.param_propagate_down = [True] * len(layer.blobs)
 
-    def _tell_layers(self) -> None:
+    def _set_propagate_flags(self) -> None:
         """Where nothing learns a layer records nothing: its flags say so."""
-        for index, made in enumerate(self._layers):
+        for index, layer in enumerate(self._layers):
             if self._layer_need_backward[index]:
-                made.propagate_down = list(self._bottom_need_backward[index])
+                layer.propagate_down = list(self._bottom_need_backward[index])
             else:
-                made.propagate_down = [False] * len(self._bottom_vecs[index])
-                made.param_propagate_down = [False] * len(made.blobs)
+                layer.propagate_down = [False] * len(self._bottom_vecs[index])
+                layer.param_propagate_down = [False] * len(layer.blobs)
 
     def _bottoms(self, index: int) -> list[Blob]:
         return [self._blobs[i] for i in self._bottom_vecs[index]]
