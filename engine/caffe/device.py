@@ -136,7 +136,7 @@ def set_stream_state(random: np.random.RandomState, state: bytes) -> None:
         random.set_state(("MT19937", words[:624], int(words[624])))
 
 
-def _keep_freed_pages() -> None:
+def _stop_glibc_returning_memory() -> None:
     """Ask glibc to keep freed memory for the next allocation instead of returning it to the system.
 
     A net allocates and frees the same large buffers at each iteration. Returned each time, their pages are mapped and
@@ -149,7 +149,7 @@ def _keep_freed_pages() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
-_keep_freed_pages()
+_stop_glibc_returning_memory()
 
 
 def _after_fork() -> None:

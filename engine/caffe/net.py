@@ -13,7 +13,7 @@ import torch
 
 from caffe import glog, net_debug, value_checks, weight_files
 from caffe.blob import Blob, BlobVec
-from caffe.layer_types.python import beside
+from caffe.layer_types.python import python_layers_next_to
 from caffe.proto import caffe_pb2, text
 from caffe.wiring import Wiring
 
@@ -55,7 +55,7 @@ class Net(Wiring):
         param.state.phase = phase
         param.state.level = level
         param.state.stage.extend(stages or [])
-        with beside(None if is_message else network_file):
+        with python_layers_next_to(None if is_message else network_file):
             self._init(param)
         if weights is not None:
             self.copy_from(weights)

@@ -21,7 +21,7 @@ _name = "float32"
 
 
 def current() -> str:
-    """The precision of now."""
+    """The current precision."""
     return _name
 
 

@@ -11,7 +11,7 @@ import torch
 
 from caffe import device, glog, parallel, solver_state, value_checks
 from caffe.blob import Blob
-from caffe.layer_types.python import beside
+from caffe.layer_types.python import python_layers_next_to
 from caffe.net import Net
 from caffe.proto import caffe_pb2, text
 from caffe.smoothed_loss import SmoothedLoss
@@ -140,7 +140,7 @@ class Solver:
         merged.MergeFrom(state)
         param.state.CopyFrom(merged)
         _check_multipliers(param)
-        with beside(value if isinstance(value, str) else None):
+        with python_layers_next_to(value if isinstance(value, str) else None):
             net = Net.from_param(param)
         for listed in self.param.weights:
             for path in listed.split(","):

@@ -45,7 +45,7 @@ def check_prefix(prefix: str) -> None:
 
 
 def snapshot(solver: Solver, resume: caffe_pb2.ResumeState | None = None) -> Path:
-    """Write caffemodel and solverstate of the moment; returns the solverstate's path.
+    """Write a snapshot of the current state, caffemodel and solverstate; returns the solverstate's path.
 
     resume: where data and random numbers stand, if not where they are now. A snapshot in the midst of a test goes on
     before it: a resumed training makes that test again.
@@ -157,7 +157,7 @@ def _place(net: int, name: str, kind: str) -> str:
     return f"layer {name!r} ({kind}) of {f'test net #{net - 1}' if net else 'the train net'}"
 
 
-def _go_on(solver: Solver, captured: caffe_pb2.ResumeState, path: Path) -> None:
+def _resume_data_layers(solver: Solver, captured: caffe_pb2.ResumeState, path: Path) -> None:
     """Put random numbers and data layers where they stood; a layer that the state does not know begins anew."""
     states: dict[tuple[int, str, str], list[bytes]] = defaultdict(list)
     for each in captured.layer:
@@ -220,7 +220,7 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
         if blob.shape != tuple(shape):
             raise ValueError(f"{path}: history blob {i} has shape {tuple(shape)}, expected {blob.shape}: another net's")
     if resume is not None:
-        _go_on(solver, resume, path)
+        _resume_data_layers(solver, resume, path)
     if learned:
         weight_files.copy_trained(solver.net, _beside(path, learned))
     glog.info("sgd_solver.cpp:336", "SGDSolver: restoring history")

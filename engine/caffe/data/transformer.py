@@ -176,7 +176,7 @@ class DataTransformer:
         return whole
 
     def _place(self, image: np.ndarray, draw: np.ndarray, out: np.ndarray) -> None:
-        """The cropped and mirrored image, less the mean image, into `out`. Bytes are cropped, parted into channels and
+        """The cropped and mirrored image, less the mean image, into `out`. Bytes are cropped, split into channels and
         mirrored as bytes, a quarter of what floats would be."""
         _, height, width = out.shape
         spare = (image.shape[1] - height, image.shape[2] - width)

@@ -233,7 +233,7 @@ class MemoryDataLayer(SourceLayer):
             glog.warning("memory_data_layer.cpp:81", f"{self.type} does not transform array data on Reset()")
         self._data, self._labels, self._at = data, labels.reshape(-1), 0
         resumed, self._resumed = self._resumed, None
-        if resumed is not None and not self._go_on(resumed):
+        if resumed is not None and not self._resume_at(resumed):
             glog.warning(
                 "memory_data_layer.cpp:81",
                 f"layer {self.layer_param.name!r}: the restored state is of {resumed.count} items, not of "
@@ -250,13 +250,13 @@ class MemoryDataLayer(SourceLayer):
         resumed = caffe_pb2.SourceState.FromString(state)
         if self._data is None:
             self._resumed = resumed
-        elif not self._go_on(resumed):
+        elif not self._resume_at(resumed):
             raise ValueError(
                 f"expected {resumed.count} items, and batch_size to divide {resumed.at}; "
                 f"found {len(self._data)} items and batch_size {self.batch_size}"
             )
 
-    def _go_on(self, state: caffe_pb2.SourceState) -> bool:
+    def _resume_at(self, state: caffe_pb2.SourceState) -> bool:
         fits = state.count == len(self._data) and state.at % self.batch_size == 0
         if fits:
             self._at = state.at

@@ -130,7 +130,7 @@ _prototxt: ContextVar[str | Path | None] = ContextVar("prototxt", default=None)
 
 
 @contextlib.contextmanager
-def beside(prototxt: str | Path | None) -> Iterator[None]:
+def python_layers_next_to(prototxt: str | Path | None) -> Iterator[None]:
     """While a net of this file is made, the modules of its Python layers are looked for in the file's folder too."""
     token = _prototxt.set(prototxt)
     try:

@@ -54,7 +54,7 @@ def read_windows(path: str, root: str, cache: bool) -> tuple[list[Window], int, 
     """The windows of a window file, the channels of its images and their number.
 
     The file is, for each image: `# index`, path, channels, height, width, number of windows and for each of them
-    `class overlap x1 y1 x2 y2`, parted by white space.
+    `class overlap x1 y1 x2 y2`, separated by whitespace.
 
     Raises:
         FileNotFoundError, ValueError: it cannot be read, or is written otherwise; the message says the line.
