@@ -161,8 +161,14 @@ def norm(tensors: Tensors) -> torch.Tensor:
 
 
 def pieces(columns: Sequence[Tensors]) -> Iterator[list[Tensors]]:
-    """The same columns over and over, each time with other flat pieces of their tensors: PIECE values, or fewer than
-    twice that where tensors end."""
+    """Yield the columns in chunks of flat tensors, about PIECE values each (less than 2 PIECE at a tensor's end).
+
+    Two columns (data, diffs) of three parameters of 5, 14 and 2 values, with PIECE = 8:
+
+        data   aaaaa  bbbbbbbb | bbbbbb  cc
+        diffs  AAAAA  BBBBBBBB | BBBBBB  CC
+               1st chunk         2nd chunk: ([b[8:14], c], [B[8:14], C])
+    """
     rows, held = [], 0
     for row in zip(*columns, strict=True):
         size = PIECE[row[0].device.type]

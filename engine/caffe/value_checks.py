@@ -1,8 +1,8 @@
 """Checks of what a layer's input holds: of labels, of indices.
 
-On a CPU they are made at once. A look at a GPU's memory has the CPU wait for all that the GPU has been asked for; so
-there the first wrong value is noted on the GPU, and raised where something is read from it anyway: a displayed loss,
-a net's outputs, a snapshot, the end of a training.
+On a CPU they run at once. Reading GPU memory synchronizes: the CPU waits for all queued kernels. So there the first
+wrong value is noted on the GPU, and raised where something is read from it anyway: a displayed loss, a net's outputs,
+a snapshot, the end of a training.
 """
 
 from __future__ import annotations

@@ -56,9 +56,9 @@ class Reader:
 
 
 class DatumReader(Reader):
-    """The Datums of a database: of each `stride` of them the one number `first`.
+    """The Datums of a database: every `stride`-th record, starting at number `first`.
 
-    Between two `take` it stands where the next `stride` begin: there all of the solvers that share them may go on.
+    Between takes the cursor is at a stride boundary, so any solver of the group can resume there.
     """
 
     def __init__(self, transformer: DataTransformer, database: Database, stride: int = 1, first: int = 0):
