@@ -102,7 +102,7 @@ test-slow: $(READY)  ## the tests that take minutes: full-size nets and weights 
 
 lint: $(READY)  ## ruff over the tree, and who may import whom
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports --no-cache --no-logo
+	PYTHONPATH=engine:python_layers:tools:prototxt $(BIN)/lint-imports --no-cache --no-logo
 
 reference:  ## put BVLC Caffe 1.0 (Debian 11's packages) under .reference/
 	sh tests/conformance/reference.sh
