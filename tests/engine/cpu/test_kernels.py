@@ -10,7 +10,7 @@ import torch
 from caffe.cpu import kernels, library_file
 from caffe.layer_types import normalization, pooling
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 COMPILED = pytest.mark.skipif(kernels.LIBRARY is None and shutil.which("cc") is None, reason="no C compiler: cc")
 
 
