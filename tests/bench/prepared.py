@@ -66,8 +66,9 @@ def photos_lmdb(folder: Path) -> None:
 def weights(folder: Path) -> None:
     """A caffemodel of full size, the one that tests/tools/test_typed.py fine-tunes from."""
     if not (folder / "weights.caffemodel").exists():
-        spec = importlib.util.spec_from_file_location("test_typed", ROOT / "tests" / "tools" / "test_typed.py")
-        typed = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(typed)
-        part = typed.v1_weights(folder / "weights.part", "bvlc_alexnet")
+        path = ROOT / "tests" / "tools" / "support" / "full_size_weights.py"
+        spec = importlib.util.spec_from_file_location("full_size_weights", path)
+        full_size = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(full_size)
+        part = full_size.v1_weights(folder / "weights.part", "bvlc_alexnet")
         os.replace(part, folder / "weights.caffemodel")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+import browser
 import pytest
 from dhn.datasets import splits
 from dhn.files import sha256, write_json
-
-spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
-browser = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(browser)
 
 
 @pytest.fixture

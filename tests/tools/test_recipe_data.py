@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import zipfile
 from pathlib import Path
 
 import image_lists
 import lmdb
+import miniatures
 import numpy as np
 import pictures
 import pytest
@@ -19,9 +19,6 @@ from dhn.datasets import lmdb_build, lmdb_records, recipes, splits
 from dhn.datasets import prepare as recipe_data
 from dhn.datasets.image_files import SourceError
 
-spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
-miniatures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(miniatures)
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tarfile
@@ -11,16 +10,13 @@ from pathlib import Path
 
 import get_data
 import image_lists
+import miniatures
 import numpy as np
 import pytest
 from dhn.datasets import lmdb_build, lmdb_records, recipes, splits
 from dhn.datasets import prepare as recipe_data
 from dhn.datasets.image_files import SourceError
 from image_records import ListSource, LmdbSource
-
-spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
-miniatures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(miniatures)
 
 
 def listed(folder: Path) -> dict[str, list[str]]:

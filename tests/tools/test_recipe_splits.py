@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import image_lists
+import miniatures
 import pytest
 from dhn.datasets import prepare as recipe_data
 from dhn.datasets import recipes, splits
 from dhn.datasets.image_files import SourceError
 from dhn.datasets.prepare import Allowed
-
-spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
-miniatures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(miniatures)
 
 
 def test_labels_by_name(tmp_path):

@@ -16,18 +16,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import miniatures
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 from dhn.experiments.measure import quoted
 from dhn.experiments.run_table import SCORES
+from full_size_weights import v1_weights
 
 SMALLER = {'("max_iter", 10000,': '("max_iter", 2,', '"batch_size": 64, "mirror": True, "threads"':
            '"batch_size": 8, "mirror": True, "threads"', '("test_iter", batches,': '("test_iter", 1,',
            '"batch_size": 50}': '"batch_size": 10}'}  # fmt: skip
-SHAPES = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),
-          "conv5": (256, 192, 3, 3), "fc6": (1, 1, 4096, 9216), "fc7": (1, 1, 4096, 4096),
-          "fc8": (1, 1, 1000, 4096)}  # fmt: skip
 # the paper's MAP of DHN at 12 bits, its R, a later re-run and the protocol that a run here is compared by
 PUBLISHED = {"cifar10": (0.555, "all", "rerun in DDSH", "standard"),
              "nus_wide": (0.708, 5000, "rerun in DDSH", "hash-caffe"),
@@ -45,45 +44,10 @@ def load(path: Path):
 
 
 ROOT = Path(__file__).resolve().parents[2]
-miniatures = load(Path(__file__).with_name("miniatures.py"))
 reference = load(ROOT / "tests" / "conformance" / "reference.py")
 needs_make = pytest.mark.skipif(
     shutil.which("make") is None or not (ROOT / ".venv" / ".installed").exists(), reason="needs make and its .venv"
 )
-
-
-def varint(value: int) -> bytes:
-    groups = []
-    while True:
-        value, low = value >> 7, value & 127
-        groups.append(low | (128 if value else 0))
-        if not value:
-            return bytes(groups)
-
-
-def field(number: int, raw: bytes) -> bytes:
-    """A length-delimited field on the wire."""
-    return varint(number << 3 | 2) + varint(len(raw)) + raw
-
-
-def blob(values: np.ndarray) -> bytes:
-    """A BlobProto with num, channels, height and width in the place of a shape."""
-    legacy = b"".join(varint(number << 3) + varint(size) for number, size in enumerate(values.shape, 1))
-    return legacy + field(5, values.astype("<f4").tobytes())
-
-
-def v1_weights(path: Path, name: str) -> Path:
-    """A .caffemodel as BVLC released it in 2013, random values of the usual size, 233 MB."""
-    random = np.random.RandomState(0)
-    with open(path, "wb") as out:
-        out.write(field(1, name.encode()))
-        for layer, shape in SHAPES.items():
-            kind = "CONVOLUTION" if layer.startswith("conv") else "INNER_PRODUCT"
-            header = caffe_pb2.V1LayerParameter(name=layer, type=kind).SerializeToString()
-            outputs = shape[0] if kind == "CONVOLUTION" else shape[2]
-            weights = random.standard_normal(shape).astype(np.float32) * np.sqrt(2 * outputs / np.prod(shape))
-            out.write(field(2, header + field(6, blob(weights)) + field(6, blob(np.zeros((1, 1, 1, outputs))))))
-    return path
 
 
 @pytest.fixture(scope="module")

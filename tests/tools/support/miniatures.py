@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from dhn.datasets import recipes
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 POTENTIAL = ["animals", "baby", "bird", "car", "clouds", "dog", "female", "flower", "food", "indoor", "lake", "male",
              "night", "people", "plant_life", "portrait", "river", "sea", "sky", "structures", "sunset", "transport",
