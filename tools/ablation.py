@@ -27,7 +27,7 @@ import net
 from dhn.experiments import baselines, scored_run
 from dhn.experiments.measure import LENGTHS, MEASURED, mean_and_spread, measure, quoted, ranks
 from dhn.files import read_json, write_atomic, write_csv, write_json, write_text
-from dhn.pages import plots as report_plots
+from dhn.pages import plots
 from dhn.pages.page import markdown, terminal, write_page
 from dhn.progress import console
 from dhn.published import method, title
@@ -39,7 +39,7 @@ from matplotlib.figure import Figure
 ORDER = ("DHN-B", "DHN", "DHN-Q", "DHN-E", "ITQ")  # the paper's, best first; the first two may be equal
 SEEDS = (1, 2, 3)
 MARKERS = ("D", "o", "s", "^", "x")
-COLOURS = (report_plots.THREE, report_plots.ONE, report_plots.TWO, report_plots.FOUR, report_plots.FAINT)
+COLOURS = (plots.THREE, plots.ONE, plots.TWO, plots.FOUR, plots.FAINT)
 PRINTED = ("#6f42c1", "#1f6feb", "#b3540b", "#0f766e", "#59636e")  # the same, where there is no page to take them from
 
 
@@ -228,7 +228,7 @@ def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int, caveat:
     text = "\n".join([f"{name}\n", markdown(columns, texts), *about, "", *(f"- {line}" for line in said), ""])
     write_text(folder / "ablation.md", text)
     picture(folder / "ablation.png", found)
-    plot = report_plots.drawn(lambda axes: draw(axes, found), f"{name}: MAP over bits, a line a variant")
+    plot = plots.drawn(lambda axes: draw(axes, found), f"{name}: MAP over bits, a line a variant")
     write_page(folder / "ablation.html", name, columns, texts, about, {"Findings": said}, plot)
     console.print(terminal("\n".join(filter(None, [name, caveat])), about[-1], columns, texts))
     for line in said:

@@ -24,9 +24,8 @@ import sys
 import time
 from pathlib import Path
 
-from dhn.codes import classifier as classifier_codes
+from dhn.codes import classifier, sources
 from dhn.codes import files as codes
-from dhn.codes import sources as code_sources
 from dhn.codes.extraction import PREPARED, extract, load_net, mean_of, settings_of
 
 
@@ -47,7 +46,7 @@ def main(arguments: list | None = None) -> int:
     parser.add_argument("--mean-value", type=float, nargs="+", metavar="V", help="subtracted: one, or one a channel")
     parser.add_argument("--mean-file", metavar="M", help="mean image, subtracted instead: .binaryproto or .npy")
     parser.add_argument("--scale", type=float, help="multiplies what is left")
-    parser.add_argument("--classifier", choices=list(classifier_codes.CROPS), help="the authors' way: one or ten crops")
+    parser.add_argument("--classifier", choices=list(classifier.CROPS), help="the authors' way: one or ten crops")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes of --classifier; default: 1")
     options = parser.parse_args(arguments)
     if options.workers and not options.classifier:
@@ -104,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     size = (resize, resize) if isinstance(resize, int) else resize and tuple(resize)
     upright = settings.get("upright", True)
-    source = code_sources.open_source(options.source, options.root, options.labels, gray, size, upright)
+    source = sources.open_source(options.source, options.root, options.labels, gray, size, upright)
 
     def work(advance):
         size = options.batch_size or batch_size
@@ -117,16 +116,16 @@ def _run_classifier(options: argparse.Namespace) -> int:
     from dhn.progress import console
 
     workers = options.workers or 1
-    mean = options.mean_value or classifier_codes.channel_mean(options.mean_file)
-    job = classifier_codes.Job(
+    mean = options.mean_value or classifier.channel_mean(options.mean_file)
+    job = classifier.Job(
         options.model, options.weights, options.blob, tuple(options.source), options.root, options.labels, tuple(mean),
         options.classifier, options.gpu, max(1, (os.cpu_count() or 1) // workers),
     )  # fmt: skip
     load_net(options.model, options.weights)  # files and weights are checked before a process is started
     shown = ", ".join(f"{value:.3f}" for value in mean)
     console.print(f"images: as caffe.Classifier prepares them, 256x256, mean {shown}, {options.classifier} crop(s)")
-    source = classifier_codes.open_source(job)
-    return _save(options, source, lambda advance: classifier_codes.extract(job, workers, advance))
+    source = classifier.open_source(job)
+    return _save(options, source, lambda advance: classifier.extract(job, workers, advance))
 
 
 def _save(options: argparse.Namespace, source, work) -> int:

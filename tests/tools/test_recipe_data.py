@@ -14,8 +14,7 @@ import numpy as np
 import pictures
 import pytest
 from caffe.proto import caffe_pb2
-from dhn.datasets import benchmarks as benchmark_sources
-from dhn.datasets import lmdb_build, lmdb_records, recipes, splits
+from dhn.datasets import benchmarks, lmdb_build, lmdb_records, recipes, splits
 from dhn.datasets import prepare as recipe_data
 from dhn.datasets.image_files import SourceError
 
@@ -185,7 +184,7 @@ def test_flickr25k_is_downloaded_and_checked(tmp_path, monkeypatch):
         check(elsewhere / target.name)
         target.write_bytes((elsewhere / target.name).read_bytes())
 
-    monkeypatch.setattr(benchmark_sources, "download", download)
+    monkeypatch.setattr(benchmarks, "download", download)
     with pytest.raises(SourceError, match=r"mirflickr25k\.zip: expected MD5 a23d0a"):
         recipe_data.prepare(recipe, folder)
     source = recipe.split(None).source

@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_read_is_named_with_the_missing_images(tmp_path,
     names = miniatures.photos(tmp_path / "photos")
     (tmp_path / "all.txt").write_text("".join(f"{name} {int('tit' in name)}\n" for name in names))
     recipe = miniatures.own(tmp_path, {"kind": "list", "path": "all.txt", "root": "photos"})
-    stat = recipe_data.dataset_sources.os.stat
+    stat = recipe_data.sources.os.stat
 
     def refuse(path, **how):
         if "/tit/" in str(path):

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from dhn.datasets import recipes
-from dhn.datasets import sources as dataset_sources
+from dhn.datasets import recipes, sources
 from dhn.datasets.image_files import SourceError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +27,7 @@ def test_committed_recipes(path):
     recipe = recipes.read(path)
     assert recipe.name == path.parent.name == recipes.find(recipe.name).name
     for split in recipe.splits.values():
-        dataset_sources.check(split.source)
+        sources.check(split.source)
     page = (path.parent / "README.md").read_text()
     for name in recipe.splits:
         assert f"`{name}`" in page, f"{path.parent}/README.md does not explain the split {name}"
@@ -160,4 +159,4 @@ def test_which_recipe_is_meant(tmp_path):
 )
 def test_sources_are_checked(source, message):
     with pytest.raises(SourceError, match=message):
-        dataset_sources.check(source)
+        sources.check(source)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dhn.codes import sources as code_sources
+from dhn.codes import sources
 
 CROPS = {"centre": False, "ten": True}  # name -> oversample
 IMAGE_DIMS = (256, 256)
@@ -41,7 +41,7 @@ _worker: tuple = ()  # of a worker process: the job, its classifier, its source
 
 def channel_mean(path: str) -> tuple[float, ...]:
     """The mean of each channel of a mean image, .npy (channels, height, width) or .binaryproto."""
-    return tuple(float(value) for value in code_sources.read_mean(path).mean((1, 2), dtype=np.float64))
+    return tuple(float(value) for value in sources.read_mean(path).mean((1, 2), dtype=np.float64))
 
 
 def extract(job: Job, workers: int, advance: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
@@ -63,12 +63,12 @@ def extract(job: Job, workers: int, advance: Callable[[int], None]) -> tuple[np.
                 found = np.empty((count, rows.shape[1]), np.float32)
             found[chunk.start : chunk.stop], carried[chunk.start : chunk.stop] = rows, given
             advance(len(chunk))
-    return found, code_sources.label_rows(carried, source)
+    return found, sources.label_rows(carried, source)
 
 
 def open_source(job: Job):
-    """The job's images as they are, in colour: what code_sources.open_source gives."""
-    return code_sources.open_source(job.source, job.root, job.labels, gray=False, resize=None)
+    """The job's images as they are, in colour: what sources.open_source gives."""
+    return sources.open_source(job.source, job.root, job.labels, gray=False, resize=None)
 
 
 def _begin(job: Job) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dhn.codes import sources as code_sources
+from dhn.codes import sources
 
 # what a test data layer says of an image, besides its crop; upright: False where it does not look at the orientation
 PREPARED = ("resize", "gray", "upright", "mean_value", "mean_file", "scale")
@@ -100,7 +100,7 @@ def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, a
     """Codes (N, K) float32 and labels (N, C) int8 of all N images of a source, in its order.
 
     net: one with a single image input (B, channels, height, width); it is reshaped to batches of `batch_size`, the
-    last one to what is left. source: what code_sources.open_source gives. mean: a number, or an array that
+    last one to what is left. source: what sources.open_source gives. mean: a number, or an array that
     multilabel_data.Batches takes; scale multiplies after its subtraction. advance(n) is called after each n images.
     Raises ValueError for a blob that holds no codes, and for codes that are not finite, naming the image.
     """
@@ -139,12 +139,12 @@ def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, a
         found[plan.start : plan.stop] = batch
         carried[plan.start : plan.stop] = labels
         advance(len(images))
-    return found, code_sources.label_rows(carried, source)
+    return found, sources.label_rows(carried, source)
 
 
 def mean_of(settings: dict):
     """The mean to subtract, as multilabel_data.Batches takes it: a number, (channels, 1, 1) or an image."""
     if "mean_file" in settings:
-        return code_sources.read_mean(settings["mean_file"])
+        return sources.read_mean(settings["mean_file"])
     value = settings.get("mean_value", 0)
     return np.reshape(value, (-1, 1, 1)) if isinstance(value, list) and len(value) > 1 else np.ravel(value)[0]

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pictures
 
-from dhn.datasets import fashion_mnist, lmdb_build, recipes
-from dhn.datasets import sources as dataset_sources
+from dhn.datasets import fashion_mnist, lmdb_build, recipes, sources
 from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import from_list
 from dhn.datasets.recipes import Recipe, RecipeError, Split
@@ -121,7 +120,7 @@ def write_lists(
     images are missing than `allowed` (missing.txt then names them).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    images = dataset_sources.read(split.source, base or recipe.path.parent, folder)
+    images = sources.read(split.source, base or recipe.path.parent, folder)
     if split.labels is not None:
         images.keep_labels(split.labels)
     if images.labels.ndim == 2 and images.labels.shape[1] == 1:

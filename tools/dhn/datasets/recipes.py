@@ -6,7 +6,7 @@
 
 name     letters, digits, - and _; its files land in data/<name>/. Default: the file's name, or for a recipe.json its
          folder's
-source   where images and labels come from: a kind of dataset_sources.py with its keys. Paths are relative to the
+source   where images and labels come from: a kind of sources.py with its keys. Paths are relative to the
          recipe's folder. Or `sources`: several by name, of which a split names one
 splits   by name, the first is the default. Of each:
   query, train  how many images: a number, drawn among all; {"per_label": N}, N drawn for each label; or "listed", where

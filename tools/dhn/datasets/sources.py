@@ -4,7 +4,7 @@
     {"kind": "list", "path": P, "root": D}                        a list, lines `path l1 ... lC` or `path label`
     {"kind": "lists", "query": P, "train": P, "database": P, "root": D}
                                                                   lists that say which images are which
-    {"kind": "cifar10" or "nus_wide" or "mirflickr", ...}         see benchmark_sources.py
+    {"kind": "cifar10" or "nus_wide" or "mirflickr", ...}         see benchmarks.py
 
 P of `lists` may be a pattern (parallel/test*.txt). `root` is the folder of the images (default: the recipe's). A path
 in a list stands for the longest end of it that is a file there, so lists with the absolute paths of another machine, or
@@ -27,7 +27,7 @@ from pathlib import Path
 import image_lists
 import numpy as np
 
-from dhn.datasets import benchmarks as benchmark_sources
+from dhn.datasets import benchmarks
 from dhn.datasets.image_files import SourceError, is_hidden
 from dhn.datasets.image_set import AbsentError, Folder, Images
 from dhn.datasets.labelled_images import from_folder, read_labels
@@ -144,9 +144,9 @@ KINDS = {
     "folder": Kind(folder, ("path",)),
     "list": Kind(one_list, ("path",), ("root", "labels", "encoding", "first_class")),
     "lists": Kind(lists, PARTS, ("root", "labels", "encoding", "first_class")),
-    "cifar10": Kind(benchmark_sources.cifar10, ("archive",), ("urls", "sha256")),
-    "nus_wide": Kind(benchmark_sources.nus_wide, ("images", "labels", "list")),
-    "mirflickr": Kind(benchmark_sources.mirflickr, ("images", "annotations"), ("urls", "images_md5")),
+    "cifar10": Kind(benchmarks.cifar10, ("archive",), ("urls", "sha256")),
+    "nus_wide": Kind(benchmarks.nus_wide, ("images", "labels", "list")),
+    "mirflickr": Kind(benchmarks.mirflickr, ("images", "annotations"), ("urls", "images_md5")),
 }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dhn import published
-from dhn.experiments import measure as experiment
+from dhn.experiments import measure
 from dhn.experiments.classic_hashing import TITLES as BASELINES
 from dhn.runs.folder import overlap
 from dhn.scoring.retrieval import PROTOCOLS, headline, warnings_of
@@ -147,7 +147,7 @@ def from_cell(facts: dict, path: str) -> Scored:
         queries=facts["queries"],
         database=facts["database"],
         net=shown_net(facts["net"]),
-        protocol=experiment.REAL if real else experiment.BINARY,
+        protocol=measure.REAL if real else measure.BINARY,
         overlap=overlap(split) or None,
     )
     return scored(facts, setting, facts, setting.protocol, path, cell=True)
