@@ -1,4 +1,4 @@
-"""README's blocks of commands: each is typed in a miniature of the project, or read by the command that it names."""
+"""The pages' blocks of commands (README.md, tools/README.md, engine/README.md): each is typed in a miniature of the project, or read by the command that it names."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from caffe.cli.flags import Flags
 from dhn.datasets import recipes
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "tools/README.md", "engine/README.md")
 BIN = ROOT / ".venv" / "bin"
 SCRIPTS = dict(re.findall(r'^(\w+) = "(caffe[\w.]*:\w+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
 TARGETS = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
@@ -48,9 +49,10 @@ SMALLER = (
 
 
 def blocks() -> list[str]:
-    """The indented blocks of README.md, without their indent."""
-    found = re.findall(r"(?<=\n\n)(?:    .+\n)+", (ROOT / "README.md").read_text())
-    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in found]
+    """The indented blocks of the pages, without their indent; one that two pages have counts once."""
+    pages = "\n".join((ROOT / page).read_text() for page in PAGES)
+    indented = dict.fromkeys(re.findall(r"(?<=\n\n)(?:    .+\n)+", pages))
+    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in indented]
 
 
 def commands(block: str) -> list[str]:
@@ -80,7 +82,7 @@ LINES = [(kind(block), line) for block in BLOCKS if kind(block) not in ("{", Non
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_is_typed_or_read(block, tmp_path):
     place = kind(block)
-    assert place, "README.md has a block that is neither typed nor read: add it to TYPED or READ"
+    assert place, "a page has a block that is neither typed nor read: add it to TYPED or READ"
     if place in TYPED:
         text = (ROOT / TYPED[place]).read_text()
         assert place in text and "README.md" in text

@@ -1,4 +1,4 @@
-"""The README's steps with a project of one's own, followed to the letter on the project of project_files.py."""
+"""The steps of engine/README.md with a project of one's own, followed to the letter on the project of project_files.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PICTURES = ("pictures/18.png", "pictures/19.png", "pictures/20.png")  # of the t
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The project's folder after the README's steps, and what each wrote: {command: (stdout, stderr)}."""
+    """The project's folder after the page's steps, and what each wrote: {command: (stdout, stderr)}."""
     folder = tmp_path_factory.mktemp("project")
     project_files.write(str(folder))
     said = {}
@@ -35,8 +35,8 @@ def project(tmp_path_factory):
 
 
 def steps() -> list[str]:
-    """The commands of the README's block that begins with `python train.py`."""
-    page = (REPOSITORY / "README.md").read_text().split(PAGE)[1].split("\n## ")[0]
+    """The commands of the page's block that begins with `python train.py`."""
+    page = (REPOSITORY / "engine" / "README.md").read_text().split(PAGE)[1].split("\n## ")[0]
     blocks = re.findall(r"(?:^    .+\n)+", page, re.MULTILINE)
     lines = next(block for block in blocks if "python train.py" in block).splitlines()
     return [re.split(r"\s{2,}# ", line.strip())[0] for line in lines]
