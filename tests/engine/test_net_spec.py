@@ -94,3 +94,10 @@ def test_assign_proto():
     assign_proto(layer, "param", {"lr_mult": 2})
     assert list(layer.bottom) == ["a", "b", "c"]
     assert [each.lr_mult for each in layer.param] == [2]
+
+
+def test_caffe_layers_is_the_factory_however_it_is_imported():
+    import caffe.layers as imported
+
+    assert imported is L is caffe.layers
+    assert imported.pooling(name="pool").__class__ is imported.Pooling().__class__  # a layer type, not a module

@@ -1,4 +1,4 @@
-"""The steps of engine/README.md with a project of one's own, followed to the letter on the project of project_files.py."""
+"""The steps of engine/README.md on a project of one's own (project_files.py), followed to the letter."""
 
 from __future__ import annotations
 
