@@ -1,4 +1,4 @@
-"""The pages' blocks of commands (README.md, tools/README.md, engine/README.md): each is typed in a miniature of the project, or read by the command that it names."""
+"""The blocks of commands in the pages: each is typed in a miniature of the project, or read by the command it names."""
 
 from __future__ import annotations
 
@@ -153,7 +153,6 @@ def only(method):
 def parse(main, words: list[str], monkeypatch) -> None:
     """Call a command's main; Parsed ends it as soon as argparse or the engine's flags have read the words."""
     for owner, name in ((argparse.ArgumentParser, "parse_args"), (Flags, "parse")):
-
         monkeypatch.setattr(owner, name, only(getattr(owner, name)))
     try:
         with pytest.raises(Parsed):
