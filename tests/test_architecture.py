@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,3 +86,11 @@ def test_flat_python_layers_import_what_stock_caffe_has(path):
     assert imported(path) <= {"caffe", "numpy", "google", "lmdb", "cv2", *PYTHON_LAYERS, *sys.stdlib_module_names}
     engine_only = ("caffe.glog", "caffe.layer", "caffe.layer_types", "caffe.data")
     assert not [module for module in modules(path) if module.startswith(engine_only)]
+
+
+@pytest.mark.parametrize("path", COMMANDS.values(), ids=COMMANDS)
+def test_a_checkout_that_is_not_installed_says_so_in_one_sentence(path):
+    command = [sys.executable, "-E", "-S", str(path), "--help"]  # -S: no site-packages
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and ended.stdout == "" and ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(f"{ROOT} is not installed: run `make test` or `pip install -e .` there")

@@ -22,6 +22,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, pairwise, product
 from pathlib import Path
 
+import dhn  # noqa: F401  first: it says so where the project is not installed
+
+# isort: split
 import matplotlib
 import net
 from dhn.experiments import baselines, scored_run

@@ -21,6 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dhn  # noqa: F401  first: it says so where the project is not installed
+
+# isort: split
 import net
 from dhn import published
 from dhn.experiments.measure import LENGTHS

@@ -24,6 +24,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises for what is no file of tensors
 
+import dhn  # noqa: F401  first: it says so where the project is not installed
+
+# isort: split
 import caffe
 import numpy as np
 import torch

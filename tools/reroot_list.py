@@ -19,6 +19,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import dhn  # noqa: F401  first: it says so where the project is not installed
+
+# isort: split
 import image_lists
 from dhn.datasets.image_set import Folder
 from dhn.datasets.splits import list_text

@@ -27,6 +27,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dhn  # noqa: F401  first: it says so where the project is not installed
+
+# isort: split
 import lmdb
 import net
 import numpy as np
