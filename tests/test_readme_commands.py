@@ -14,6 +14,7 @@ import shlex
 import shutil
 import struct
 import subprocess
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -210,15 +211,29 @@ def write_miniature(folder: Path) -> None:
         (folder / path).write_text(text.replace(real, smaller))
 
 
+def install(folder: Path) -> Path:
+    """The bin folder of an environment in which the copy is installed, as `pip install -e .` does it; no downloads."""
+    environment = folder / ".venv"
+    venv.create(environment)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    paths = [ROOT / "engine", *(folder / name for name in ("python_layers", "tools", "prototxt"))]
+    paths.append(Path(pytest.__file__).resolve().parents[1])  # the dependencies, without what is editable there
+    (packages / "copy.pth").write_text("".join(f"{path}\n" for path in paths))
+    caffe = environment / "bin" / "caffe"
+    caffe.write_text(f"#!{environment}/bin/python\nimport sys\nfrom caffe.cli.main import main\nsys.exit(main())\n")
+    caffe.chmod(0o755)
+    return environment / "bin"
+
+
 @pytest.mark.skipif(not BIN.exists() or shutil.which("bash") is None, reason="needs .venv and bash")
 @pytest.mark.slow  # a dozen processes that import torch, 1,600 iterations: more than half a minute
 def test_the_pieces_by_hand(tmp_path):
     """The block of what `make` is made of, in one shell, as a reader pastes it."""
     write_miniature(tmp_path)
     (block,) = [block for block in BLOCKS if kind(block) == "python tools/get_data.py fashion_mnist"]
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    # .venv has the modules of the project itself; the copy's go before them
-    environment["PYTHONPATH"] = os.pathsep.join(str(tmp_path / name) for name in ("prototxt", "python_layers"))
+    installed = install(tmp_path)
+    environment = {**os.environ, "PATH": f"{installed}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONPATH", None)
     command = ["bash", "-e", "-c", block]
     said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert said.returncode == 0, f"{said.stdout[-2000:]}\n{said.stderr[-3000:]}"
