@@ -232,7 +232,7 @@ def train(
         if diverged is None and not weights.exists():
             raise RunError(f"the training was stopped before its end; {run.how('resume')}")
         if diverged is None and not divergence.is_finite(weights.with_suffix(".solverstate")):
-            diverged = Divergence(run.solver().max_iter, "not displayed, but the weights are not finite")
+            diverged = Divergence(run.solver().max_iter, "the weights are not finite")
         if diverged is not None:
             record["diverged"] = diverged.facts()
             write_json(run.folder / "training.json", record)
