@@ -80,7 +80,7 @@ def test_what_is_missing_or_wrong_is_named(net, tmp_path, monkeypatch):
             draw.draw_net_to_file(net, tmp_path / "net.abc")
         assert not (tmp_path / "net.abc").exists()
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(FileNotFoundError, match="png needs Graphviz's program dot .*apt install graphviz"):
+    with pytest.raises(FileNotFoundError, match=r"png needs Graphviz's program dot .*apt install graphviz"):
         draw.draw_net(net, "LR")
     with pytest.raises(ValueError, match="rankdir LR, TB, BT or RL, found 'up'"):
         draw.draw_net(net, "up")
