@@ -226,7 +226,7 @@ def install(folder: Path) -> Path:
 
 
 @pytest.mark.skipif(not BIN.exists() or shutil.which("bash") is None, reason="needs .venv and bash")
-@pytest.mark.slow  # a dozen processes that import torch, 1,600 iterations: more than half a minute
+@pytest.mark.slow  # a dozen processes that import torch, 1,600 iterations: a minute and a half
 def test_the_pieces_by_hand(tmp_path):
     """The block of what `make` is made of, in one shell, as a reader pastes it."""
     write_miniature(tmp_path)

@@ -208,6 +208,16 @@ def test_fields_of_forks_serve_prototxt_and_survive_a_snapshot(tmp_path):
     net.copy_from(tmp_path / "own.caffemodel")
 
 
+@pytest.mark.parametrize("data", [b"\x0b" * 5000, b"\x0a" + b"\xff" * 9 + b"\x7f", b"\x0b\x14", b"\xff" * 30, b"\x0a"])
+def test_bytes_that_are_no_message(data, tmp_path):
+    """Groups without an end, lengths beyond every file, ends of other groups: no kind, and refused by name."""
+    (tmp_path / "x.caffemodel").write_bytes(data)
+    assert kinds.kind(tmp_path / "x.caffemodel") is None
+    net = caffe.Net(text.parse(INPUT, caffe_pb2.NetParameter()), caffe.TEST)
+    with pytest.raises(ValueError, match=r"x.caffemodel: expected a binary NetParameter"):
+        net.copy_from(tmp_path / "x.caffemodel")
+
+
 # -- strings that are not UTF-8
 
 GBK, LATIN = "\u6a21\u578b".encode("gbk"), "caf\u00e9".encode("latin-1")

@@ -12,6 +12,7 @@ import extract_codes
 import lmdb
 import numpy as np
 import pytest
+import score_map
 from caffe.proto import caffe_pb2
 from dhn.codes import classifier as classifier_codes
 from dhn.codes import files as codes
@@ -186,6 +187,16 @@ def test_pictures_without_labels(folder, capsys):
     assert run(folder, *resize, "--root", str(folder / "pictures"), source="paths.txt")[1].shape == (len(PICTURES), 1)
     with np.load(folder / "x.npz") as arrays:
         assert arrays["names"].tolist() == sorted(PICTURES)
+
+
+def test_pictures_without_labels_have_codes_but_no_score(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    codes.save(tmp_path / "database.npz", random.standard_normal((5, 8)), np.eye(5, 3))
+    codes.save(tmp_path / "picture.npz", random.standard_normal((1, 8)), np.full((1, 1), -1), names=["x.jpg"])
+    files = [word for side, name in (("query", "picture"), ("database", "database"))
+             for word in (f"--{side}", str(tmp_path / f"{name}.npz"))]  # fmt: skip
+    assert score_map.main([*files, "--protocol", "standard"]) != 0
+    assert "the labels of the query are unknown (-1) in all 1 rows: nothing to score" in capsys.readouterr().err
 
 
 def test_what_is_no_source_is_named(folder, capsys):

@@ -9,32 +9,40 @@ from dhn.runs import divergence, training
 from dhn.runs.divergence import Divergence, LossWatch
 from dhn.runs.folder import Run
 
-WARNING = "Iteration 20: the loss is inf; the first blob that is not finite is 'fc8' of layer 'fc8 last' (InnerProduct)"
-FC8 = "blob 'fc8' of layer 'fc8 last' (InnerProduct)"
+DISPLAY = "solver.cpp:239] Iteration 20 (1 iter/s, 1s/20 iters), loss = inf"
+OUTPUTS = ["solver.cpp:258]     Train net output #0: a = 1",
+           "solver.cpp:258]     Train net output #1: b c = inf (* 2 = inf loss)",
+           "solver.cpp:258]     Train net output #2: d = nan"]  # fmt: skip
+RATE = "sgd_solver.cpp:112] Iteration 20, lr = 9"
+FC8 = "'fc8' of layer 'fc8 last' (InnerProduct)"
+WARNING = f"solver.cpp:239] Iteration 20: the loss is inf; the first blob that is not finite is {FC8}"
+PARAMETERS = "solver.cpp:447] Iteration 20: the parameters are not finite, and the snapshot is of no use"
 
 
 @pytest.mark.parametrize(
-    ("lines", "place", "iteration"),
+    ("lines", "what", "place"),
     [
-        (["Iteration 20 (1 iter/s, 1s/20 iters), loss = inf", "    Train net output #0: a = 1",
-          "    Train net output #1: b c = inf (* 2 = inf loss)", "    Train net output #2: d = nan",
-          "Iteration 20, lr = 9"], "the net's output 'b c'", 20),
-        (["Iteration 20 (1 iter/s, 1s/20 iters), loss = inf", WARNING, "    Train net output #0: a = nan",
-          "Iteration 20, lr = 9"], FC8, 20),
-        ([WARNING, "Iteration 20 (1 iter/s, 1s/20 iters), loss = inf", "Iteration 20, lr = 9"], FC8, 20),
-        (["Iteration 20 (1 iter/s, 1s/20 iters), loss = inf", "    Train net output #0: a = nan", WARNING,
-          "Snapshotting to binary proto file x"], FC8, 20),
-        (["Iteration 40, loss = inf", "Iteration 40, Testing net (#0)"], "", 40),
+        ([DISPLAY, *OUTPUTS, RATE], "the loss is inf", "the net's output 'b c'"),
+        ([WARNING], "the loss is inf", FC8),
+        ([DISPLAY, WARNING], "the loss is inf", FC8),
+        ([DISPLAY, *OUTPUTS, WARNING], "the loss is inf", FC8),
+        (["solver.cpp:239] Iteration 20: the loss is inf", DISPLAY, *OUTPUTS, RATE], "the loss is inf",
+         "the net's output 'b c'"),
+        ([f"{PARAMETERS}; the first blob that is not finite is param 1 of layer 'ip' (InnerProduct)"],
+         "the parameters are not finite", "param 1 of layer 'ip' (InnerProduct)"),
+        (["solver.cpp:327] Iteration 20, loss = inf", "solver.cpp:347] Iteration 20, Testing net (#0)"],
+         "the loss is inf", ""),
     ],
 )  # fmt: skip
-def test_the_first_blob_that_is_not_finite_is_read_from_the_log(lines, place, iteration):
+def test_the_first_blob_that_is_not_finite_is_read_from_the_log(lines, what, place):
     watch = LossWatch()
-    fine = ["Iteration 0 (1 iter/s, 1s/20 iters), loss = 87.3", "    Train net output #0: a = 1e+38",
-            "    Test net output #0: a = nan", "Iteration 0, lr = 9"]  # fmt: skip
-    assert [watch.feed(f"I1124 02:06:29.1  42 solver.cpp:239] {line}") for line in fine + lines] == (
-        [False] * (len(fine + lines) - 1) + [True]
-    )
-    assert watch.divergence == Divergence(iteration, "inf", place)
+    fine = ["solver.cpp:239] Iteration 0 (1 iter/s, 1s/20 iters), loss = 87.3",
+            "solver.cpp:258]     Train net output #0: a = 1e+38", "solver.cpp:414]     Test net output #0: a = nan",
+            "sgd_solver.cpp:112] Iteration 0, lr = 9"]  # fmt: skip
+    told = [watch.feed(f"I1124 02:06:29.123456  42 {line}") for line in fine + lines]
+    assert told == [False] * (len(told) - 1) + [True]
+    assert watch.divergence == Divergence(20, what, place)
+    assert Divergence(**watch.divergence.facts()) == watch.divergence
 
 
 SOLVER = """
@@ -60,7 +68,7 @@ def test_caffe_itself_is_stopped_before_it_saves_what_is_not_finite(tmp_path):
     with run.lock() as lock:
         status, diverged = training.launch(run, None, lock)
     assert status == -signal.SIGTERM
-    assert diverged.iteration <= 6 and diverged.loss.lstrip("-") in ("nan", "inf") and diverged.place
+    assert diverged.iteration <= 6 and diverged.place == "param 0 of layer 'ip' (InnerProduct)", diverged
     assert "Optimization Done" not in run.log.read_text()
     divergence.remove_spoiled(folder / "dhn", diverged.iteration)
     left = sorted(folder.glob("*.caffemodel"))

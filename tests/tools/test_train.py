@@ -17,7 +17,6 @@ from dhn.datasets import splits
 from dhn.files import sha256, write_json
 from dhn.runs import command_line, training
 from dhn.runs.folder import Run, RunError
-from dhn.runs.log import Display, follow, parse_display, seconds_per_step
 from dhn.weights import report as weights_report
 
 STEP, STEPS = 10, 4  # iterations between snapshots, snapshots of a training
@@ -178,7 +177,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_good_sn
 
 def test_weights_that_are_not_finite_are_no_result_though_no_display_said_so(run, behave):
     behave("unseen")
-    with pytest.raises(RunError, match="not displayed, but the weights are not finite at iteration 40") as raised:
+    with pytest.raises(RunError, match=r"^the weights are not finite at iteration 40; ") as raised:
         training.train(run)
     assert "The last good snapshot is runs/fashion_mnist-dhn-12/dhn_iter_10.solverstate" in str(raised.value)
     assert not run.is_trained() and not run.weights().exists()
@@ -296,6 +295,22 @@ def test_a_data_sets_pretraining_is_trained_first_and_once(run, behave, tmp_path
     assert third.record()["initial_weights"] == str(mine), "weights that were named stay"
 
 
+def test_a_pretraining_that_diverged_goes_on_with_make_resume(run, behave, tmp_path, monkeypatch):
+    monkeypatch.setitem(net.DATASETS, "fashion_mnist", FROM_SCRATCH._replace(pretraining=(("max_iter", 9, ""),)))
+    behave("diverge")
+    with pytest.raises(RunError, match="the loss is nan at iteration 30") as raised:
+        training.train(run)
+    assert str(raised.value).endswith("To go on from the snapshot as it is, run: make resume DATASET=fashion_mnist.")
+    behave("run")
+    with pytest.raises(RunError, match="the loss is nan at iteration 30"):
+        training.train(run)
+    with pytest.raises(RunError, match="runs/fashion_mnist-dhn-12 holds no whole snapshot"):
+        training.train(run, resume=True)  # as ever, of the variant itself
+    training.train(run)
+    first = training.replace(run, variant=net.PRETRAINING, bits=0)
+    assert run.is_trained() and first.is_trained() and first.record()["resumed_at"] == [STEP]
+
+
 def test_weights_that_do_not_fit_stop_before_the_training(run, tmp_path, monkeypatch):
     weights = tmp_path / "other.caffemodel"
     weights.write_bytes(NET)
@@ -339,7 +354,7 @@ def test_a_driver_killed_leaves_the_folder_to_its_trainer(run, tmp_path):
         "import net, stand_in\nfrom pathlib import Path\n"
         "from dhn.runs import training\nfrom dhn.runs.folder import Run\n"
         "net.texts, training.command = stand_in.texts, stand_in.command('hang')\n"
-        "training._pretrained = lambda run, gpu: None\n"
+        "training._pretrained = lambda run, gpu, resume: None\n"
         f"training.train(Run('fashion_mnist', 'dhn', 12, Path({str(tmp_path)!r})))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -361,46 +376,6 @@ def test_a_driver_killed_leaves_the_folder_to_its_trainer(run, tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert run.is_trained() and run.record()["resumed_at"] == [2 * STEP]
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("Iteration 20 (1.5 iter/s, 13.3s/20 iters), loss = 0.69", Display(20, 13.3, 20, 0.69)),
-        ("Iteration 0 (0 iter/s, 0.1s/20 iters), loss = 87.3", Display(0, 0.1, 0, 87.3)),
-        ("Iteration 0 (-nan iter/s, 0s/20 iters), loss = 1e-05", Display(0, 0.0, 0, 1e-05)),
-        ("Iteration 40, lr = 0.001", None),
-        ("Iteration 40, Testing net (#0)", None),
-    ],
-)
-def test_parse_display(line, expected):
-    assert parse_display(f"I1124 02:06:29.123456  4242 solver.cpp:239] {line}") == expected
-
-
-def test_a_loss_that_is_not_a_number_is_read():
-    display = parse_display("I1124 solver.cpp:239] Iteration 20 (1.5 iter/s, 13.3s/20 iters), loss = nan")
-    assert display is not None and display.loss != display.loss
-
-
-def test_seconds_per_step_without_lines(tmp_path):
-    (tmp_path / "log").write_text("nothing\n")
-    assert seconds_per_step(tmp_path / "log") is None
-
-
-def test_follow_gives_whole_lines_and_the_rest(tmp_path):
-    path = tmp_path / "log"
-    path.write_text("old\n")
-    pieces = iter(["a", "b\nc", "\nd"])
-
-    def running() -> bool:
-        piece = next(pieces, None)
-        if piece is None:
-            return False
-        with open(path, "a") as stream:
-            stream.write(piece)
-        return True
-
-    assert list(follow(path, 4, running, every=0)) == ["ab", "c", "d"]
 
 
 def test_a_record_cut_short_counts_for_nothing(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -16,6 +17,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+if hasattr(sys.stdout, "reconfigure"):  # a file's name may hold what the output's encoding has no letter for
+    sys.stdout.reconfigure(errors="backslashreplace")
 console = Console(highlight=False, soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
+_DEPTH = 100  # of groups in groups, as protobuf itself limits it
 
 
 class Field(NamedTuple):
@@ -32,20 +33,20 @@ def header(number: int, size: int) -> bytes:
     return _to_varint(number << 3 | BYTES) + _to_varint(size)
 
 
-def _field(file: BinaryIO, size: int) -> Field:
+def _field(file: BinaryIO, size: int, depth: int = 0) -> Field:
     tag = _varint(file)
     number, wire = tag >> 3, tag & 7
     start = file.tell()
-    if number == 0 or wire > FIXED32:
+    if number == 0 or wire > FIXED32 or depth > _DEPTH:
         raise ValueError(f"no field at byte {start}: number {number}, wire type {wire}")
     if wire == VARINT:
         _varint(file)
     elif wire == BYTES:
         length = _varint(file)
         start = file.tell()
-        file.seek(length, 1)
+        file.seek(min(start + length, size))
     elif wire == GROUP:
-        while (inner := _field(file, size)).wire != END_GROUP:
+        while (inner := _field(file, size, depth + 1)).wire != END_GROUP:
             pass
         if inner.number != number:
             raise ValueError(f"a group of number {number} at byte {start} ends as {inner.number}")

@@ -149,6 +149,9 @@ def join(query: Side, database: Side, names: tuple[str, str]) -> tuple[Side, Sid
     """
     if query.codes.shape[1] != database.codes.shape[1]:
         raise CodesError(_mismatch(names, "bits", query.codes.shape[1], database.codes.shape[1]))
+    width = max(query.labels.shape[1], database.labels.shape[1])
+    if (query.labels < 0).all() or (database.labels < 0).all():  # pictures without labels: scoring says so
+        return tuple(replace(side, labels=_pad_columns(side.labels, width)) for side in (query, database))
     if query.are_classes != database.are_classes:
         classes, others = names if query.are_classes else names[::-1]
         raise CodesError(
@@ -165,7 +168,6 @@ def join(query: Side, database: Side, names: tuple[str, str]) -> tuple[Side, Sid
                 f"{names[0]} has classes {low} to {high} and {names[1]} {first} to {last}: one counts from 0, the "
                 "other from 1; number both alike"
             )
-    width = max(widths)
     return tuple(replace(side, labels=_pad_columns(side.labels, width)) for side in (query, database))
 
 

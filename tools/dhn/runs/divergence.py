@@ -15,22 +15,26 @@ from dhn.runs.log import NUMBER, OUTPUT
 
 LOSS = re.compile(rf"\] Iteration (\d+)(?: \([^)]*\))?, loss = {NUMBER}", re.IGNORECASE)
 # the engine's warning, which looks at every blob; BVLC Caffe's log has the net's outputs only
-FIRST = re.compile(
-    r"Iteration (\d+): the loss is (\S+); the first blob that is not finite is '([^']*)' of layer '([^']*)' \((\w+)\)"
+WARNING = re.compile(
+    r"\] Iteration (\d+): (the loss is [^\s;]+|the parameters are not finite)[^;]*"
+    r"(?:; the first blob that is not finite is (.+ of layer .+ \(\w+\)))?\s*$"
 )
 
 
 @dataclass
 class Divergence:
-    """Where a loss that is not finite was displayed. `place`: the first blob that is not finite, in words, or ""."""
+    """The iteration at which a training is seen to have no finite numbers any more.
+
+    what: `the loss is nan` and the like. place: the first blob that is not finite, in words, "" where it is not known.
+    """
 
     iteration: int
-    loss: str
+    what: str
     place: str = ""
 
     def __str__(self) -> str:
         where = f", first in {self.place}" if self.place else ""
-        return f"the loss is {self.loss} at iteration {self.iteration:,}{where}"
+        return f"{self.what} at iteration {self.iteration:,}{where}"
 
     def facts(self) -> dict:
         """For a JSON file; Divergence(**facts) is this again."""
@@ -38,26 +42,26 @@ class Divergence:
 
 
 class LossWatch:
-    """Reads the lines of a training's log. `divergence`: the first display whose loss is not finite, None so far."""
+    """Reads the lines of a training's log. `divergence`: the first that says of numbers not finite, None so far."""
 
     def __init__(self) -> None:
         self.divergence: Divergence | None = None
 
     def feed(self, line: str) -> bool:
         """Take one more line. True once nothing more is to be learned of a loss that is not finite."""
-        if match := FIRST.search(line):  # it may stand before the display or behind it
+        if match := WARNING.search(line):  # it may stand before the display or behind it
             self.divergence = self.divergence or Divergence(int(match[1]), match[2])
-            self.divergence.place = f"blob '{match[3]}' of layer '{match[4]}' ({match[5]})"
-            return False
+            self.divergence.place = match[3] or self.divergence.place
+            return bool(match[3])
         if self.divergence is None:
             match = LOSS.search(line)
             if match and not math.isfinite(float(match[2])):
-                self.divergence = Divergence(int(match[1]), match[2])
+                self.divergence = Divergence(int(match[1]), f"the loss is {match[2]}")
             return False
         output = OUTPUT.search(line)
         if output and output[1].lower() == "train":
             if not self.divergence.place and not math.isfinite(float(output[3])):
-                self.divergence.place = f"the net's output '{output[2]}'"
+                self.divergence.place = f"the net's output {output[2]!r}"
             return False
         return not LOSS.search(line)  # a display has its outputs in the lines behind it
 

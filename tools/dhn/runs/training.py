@@ -107,16 +107,16 @@ def _readable(run: Run, initial: dict) -> str | None:
     return str(path)
 
 
-def _pretrained(run: Run, gpu: int | None) -> str | None:
+def _pretrained(run: Run, gpu: int | None, resume: bool) -> str | None:
     """The weights of the data set's pretraining, which is trained first where it is not; None where it has none, or
-    where the run began with other weights."""
+    where the run began with other weights. resume: go on with one that diverged too."""
     if run.variant == net.PRETRAINING or not net.recipe(run.dataset, run.net).pretraining:
         return None
     first = replace(run, variant=net.PRETRAINING, bits=0)
     began = run.record().get("initial_weights")
     if began is not None and Path(began).parent != first.folder:
         return None
-    train(first, gpu=gpu)
+    train(first, resume and "diverged" in first.record(), gpu=gpu)
     return str(first.weights())
 
 
@@ -176,7 +176,7 @@ def train(
     """
     split = splits.verify(run.data)
     if weights is None:
-        weights = _pretrained(run, gpu)
+        weights = _pretrained(run, gpu, resume)
     with run.lock() as lock:
         write_nets(run, texts(run))
         initial = _initial(run, weights)
@@ -218,7 +218,7 @@ def train(
         if diverged is None and not weights.exists():
             raise RunError(f"the training was stopped before its end; {run.make_command('resume')}")
         if diverged is None and not divergence.is_finite(weights.with_suffix(".solverstate")):
-            diverged = Divergence(run.solver().max_iter, "not displayed, but the weights are not finite")
+            diverged = Divergence(run.solver().max_iter, "the weights are not finite")
         if diverged is not None:
             record["diverged"] = diverged.facts()
             write_json(run.folder / "training.json", record)
@@ -239,7 +239,8 @@ def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None)
     """What to say of a training whose loss is not finite."""
     solver = run.folder / "solver.prototxt"
     good = f"The last good snapshot is {run.display_path(snapshot[1])}. " if snapshot else "There is no good snapshot. "
-    again = f" To go on from the snapshot as it is, {run.make_command('resume')}." if snapshot else ""
+    resume = run.make_command("resume") if run.bits else run.make_command("train").replace("make train", "make resume")
+    again = f" To go on from the snapshot as it is, {resume}." if snapshot else ""
     return (
         f"{diverged}; the training was stopped (log: {run.display_path(run.log)}). {good}"
         f"The usual cause is a learning rate that is too high: lower {divergence.rate_line(solver)} "
