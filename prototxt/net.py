@@ -4,7 +4,7 @@
 
 Runs with BVLC Caffe and with the embedded engine, from the repository root; the files it writes are valid there too.
 Everything that depends on dataset, net, variant or bits is derived here from the tables DATASETS, NETS and VARIANTS.
-A data set of one's own (tools/dhn/datasets/recipes.py) has AlexNet or CaffeNet with the recipe of the paper's data sets.
+A data set of your own (tools/dhn/datasets/recipes.py) has AlexNet or CaffeNet with the recipe of the paper's data sets.
 """
 from __future__ import annotations
 
