@@ -39,6 +39,7 @@ reads-ablation  := DATASET VARIANTS BITS SEEDS NET WEIGHTS GPU $(split-reads)
 reads-tune      := $(run-reads) GRID WEIGHTS $(split-reads)
 reads-compare   := DATASET
 reads-bench     := ROWS
+reads-test      := ARGS
 reads-reference := MIRROR
 # what make itself and the programs it starts read from their environment
 reads-always    := PYTHON CC TMPDIR SHELL MAKEFLAGS REFERENCE OMP_% MKL_% CUDA_% GLOG_% PIP_% %_proxy
@@ -56,7 +57,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
 	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
-	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench)"
+	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), ARGS= (test)"
 	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
 
 demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
@@ -94,8 +95,8 @@ tune: data  ## choose learning rate and lambda on a held-out part of the trainin
 compare: $(READY)  ## the paper's numbers, later re-runs' and the runs here, and in which settings they differ
 	@$(BIN)/python tools/compare.py $(call given,,DATASET)
 
-test: $(READY)  ## install what is missing and run the tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## install what is missing and run the tests; ARGS="-k pooling" for some
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-slow: $(READY)  ## the tests that take minutes: full-size nets and weights on miniature data sets
 	$(BIN)/python -m pytest -m slow
