@@ -101,8 +101,9 @@ test: $(READY)  ## install what is missing and run the tests; ARGS="-k pooling" 
 test-slow: $(READY)  ## the tests that take minutes: full-size nets and weights on miniature data sets
 	$(BIN)/python -m pytest -m slow
 
-lint: $(READY)  ## ruff over the tree, and who may import whom
+lint: $(READY)  ## ruff over the tree, its format, and who may import whom
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	PYTHONPATH=engine:python_layers:tools:prototxt $(BIN)/lint-imports --no-cache --no-logo
 
 reference:  ## put BVLC Caffe 1.0 (Debian 11's packages) under .reference/

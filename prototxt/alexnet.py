@@ -4,6 +4,7 @@ Weights of the one fit into the other without an error, for all their shapes agr
 pools and CaffeNet pools before it normalises, and each net's weights are good in their own order only. Fillers,
 multipliers and dropout are those of dhn-caffe; what WEIGHTS brings takes the fillers' place.
 """
+
 from __future__ import annotations
 
 import caffe
@@ -14,8 +15,11 @@ from caffe import params as P
 def learned(weight_std: float | None = None, bias: float = 0, lr: float = 1) -> dict:
     """Fillers and multipliers of a layer with weights; weight_std None: xavier."""
     filler = dict(type="xavier") if weight_std is None else dict(type="gaussian", std=weight_std)
-    return dict(weight_filler=filler, bias_filler=dict(type="constant", value=bias),
-                param=[dict(lr_mult=lr, decay_mult=1), dict(lr_mult=2 * lr, decay_mult=0)])
+    return dict(
+        weight_filler=filler,
+        bias_filler=dict(type="constant", value=bias),
+        param=[dict(lr_mult=lr, decay_mult=1), dict(lr_mult=2 * lr, decay_mult=0)],
+    )
 
 
 def _pool(n: caffe.NetSpec, index: int, bottom):

@@ -6,6 +6,7 @@ Runs with BVLC Caffe and with the embedded engine, from the repository root; the
 Everything that depends on dataset, net, variant or bits is derived here from the tables DATASETS, NETS and VARIANTS.
 A data set of your own (tools/dhn/datasets/recipes.py) has AlexNet or CaffeNet with the recipe of the paper's data sets.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -103,8 +104,13 @@ def fine_tuned(dataset: str, queries: int, net: str = "alexnet") -> Dataset:
         quantization_weight=0.3,
         normalization="authors",
         solver=[
-            ("test_iter", batches, f"{batches} batches of 50: the {queries:,} query images of the paper's split"
-             if dataset in QUERIES else f"{batches} batches of 50: the {queries:,} query images"),
+            (
+                "test_iter",
+                batches,
+                f"{batches} batches of 50: the {queries:,} query images of the paper's split"
+                if dataset in QUERIES
+                else f"{batches} batches of 50: the {queries:,} query images",
+            ),
             ("test_interval", 500, "where dhn-caffe's learning rate falls"),
             ("base_lr", 2e-5, "dhn-caffe's and hash-caffe's; the paper cross-validates it, from 1e-5 to 1e-2"),
             ("lr_policy", "step", "this policy and its two numbers are dhn-caffe's (hash-caffe's gamma is 0.5)"),
@@ -117,10 +123,16 @@ def fine_tuned(dataset: str, queries: int, net: str = "alexnet") -> Dataset:
             ("snapshot", 1000, "dhn-caffe's"),
             ("random_seed", 1, "the same hash layer and dropout each time"),
             ("solver_mode", "CPU", "so that it runs anywhere; `make train GPU=0` and `caffe train -gpu 0` override it"),
-        ])
+        ],
+    )
     other = AT_FULL_SIZE.get(dataset, {})
-    return spec._replace(**{**other, "data": {**spec.data, **other.get("data", {})},
-                            "solver": _changed(spec.solver, other.get("solver", ()))})
+    return spec._replace(
+        **{
+            **other,
+            "data": {**spec.data, **other.get("data", {})},
+            "solver": _changed(spec.solver, other.get("solver", ())),
+        }
+    )
 
 
 def _changed(solver: list, changes: tuple) -> list:
@@ -149,7 +161,8 @@ AT_FULL_SIZE = {
             ("base_lr", 1e-4, "Adam's usual tenth: the pixels are not scaled, as bvlc_alexnet's are not"),
             ("stepsize", 160, "the last fifth at a lower rate"),
             ("max_iter", 200, "2.5 epochs of the 5,000 training images"),
-        )),
+        ),
+    ),
 }
 
 
@@ -186,7 +199,8 @@ DATASETS = {
             ("base_lr", 0.01, "from xavier weights, with momentum 0.9"),
             ("stepsize", 800, "the last fifth at a lower rate"),
             ("max_iter", 1000, "13 epochs of the 5,000 training images"),
-        )),
+        ),
+    ),
     **{name: fine_tuned(name, QUERIES[name]) for name in ("cifar10", "nus_wide", "flickr25k")},
 }
 
@@ -210,8 +224,10 @@ def recipe(dataset: str, net: str | None = None) -> Dataset:
             with open(os.path.join(ROOT, "data", dataset, "split.json"), encoding="utf-8") as file:
                 queries = json.load(file)["counts"]["query"]
         except (OSError, ValueError, KeyError):
-            raise ValueError(f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that "
-                             f"`make data DATASET=path/to/recipe` has made") from None
+            raise ValueError(
+                f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that "
+                f"`make data DATASET=path/to/recipe` has made"
+            ) from None
     return fine_tuned(dataset, queries, net or "alexnet")
 
 
@@ -229,8 +245,9 @@ def _python(module: str, layer: str, *bottoms, param_str: dict | None = None, **
 
 
 def _data(settings: dict, phase: int, spec: Dataset):
-    return _python("multilabel_data", "MultiLabelDataLayer", ntop=2, include=dict(phase=phase),
-                   param_str={**settings, **spec.data})
+    return _python(
+        "multilabel_data", "MultiLabelDataLayer", ntop=2, include=dict(phase=phase), param_str={**settings, **spec.data}
+    )
 
 
 def _add_codes(n: caffe.NetSpec, spec: Dataset, bits: int) -> None:
@@ -287,8 +304,13 @@ def _add_losses(n: caffe.NetSpec, spec: Dataset, variant: str, bits: int) -> Non
     n[f"{loss}_loss"] = _python(f"{loss}_loss", f"{camel}LossLayer", n.tanh, n.label, loss_weight=1)
     if quantized:
         settings = None if spec.normalization == "mean" else {"normalization": spec.normalization}
-        n.quantization_loss = _python("quantization_loss", "QuantizationLossLayer", n.tanh, param_str=settings,
-                                      loss_weight=spec.quantization_weight)
+        n.quantization_loss = _python(
+            "quantization_loss",
+            "QuantizationLossLayer",
+            n.tanh,
+            param_str=settings,
+            loss_weight=spec.quantization_weight,
+        )
 
 
 def deploy(dataset: str, bits: int, net: str | None = None):
@@ -305,10 +327,11 @@ def deploy(dataset: str, bits: int, net: str | None = None):
 def solver(dataset: str, folder: str, variant: str, net: str | None = None, seed: int = 1) -> str:
     """The text of the solver for the net in `folder`, a comment on each number that is a choice."""
     spec = recipe(dataset, net)
-    chosen = [(field, seed if field == "random_seed" else value, why)
-              for field, value, why in _changed(spec.solver, spec.pretraining if variant == PRETRAINING else ())]
-    fields = [("net", f"{folder}/train_val.prototxt", None), *chosen,
-              ("snapshot_prefix", f"{folder}/{variant}", None)]
+    chosen = [
+        (field, seed if field == "random_seed" else value, why)
+        for field, value, why in _changed(spec.solver, spec.pretraining if variant == PRETRAINING else ())
+    ]
+    fields = [("net", f"{folder}/train_val.prototxt", None), *chosen, ("snapshot_prefix", f"{folder}/{variant}", None)]
     lines = []
     for field, value, why in fields:
         written = json.dumps(value) if field in _SOLVER_STRINGS else str(value)
@@ -351,8 +374,10 @@ def texts(dataset: str, variant: str, bits: int, folder: str, net: str | None = 
     other += f" --seed {seed}" if seed != 1 else ""
     length = f" --bits {bits}" if bits else ""
     header = f"# Written by: python prototxt/net.py {dataset} --variant {variant}{length}{other} --out {shown}\n"
-    files = {"train_val.prototxt": _text(train_val(dataset, variant, bits, net, seed)),
-             "solver.prototxt": solver(dataset, shown, variant, net, seed)}
+    files = {
+        "train_val.prototxt": _text(train_val(dataset, variant, bits, net, seed)),
+        "solver.prototxt": solver(dataset, shown, variant, net, seed),
+    }
     if variant != PRETRAINING:
         files["deploy.prototxt"] = _text(deploy(dataset, bits, net))
     return {name: header + text for name, text in files.items()}
@@ -387,8 +412,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48); pretraining has none")
     parser.add_argument("--net", choices=list(NETS), help="default: the data set's")
     parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
-    parser.add_argument("--out", help="folder to write to (default: prototxt/<dataset>, and in it /<net> for another "
-                        "net than the default one)")
+    parser.add_argument(
+        "--out",
+        help="folder to write to (default: prototxt/<dataset>, and in it /<net> for another net than the default one)",
+    )
     options = parser.parse_args(arguments)
     folder = options.out or default_folder(options.dataset, options.net, options.variant)
     bits = 0 if options.variant == PRETRAINING else options.bits

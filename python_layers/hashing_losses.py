@@ -4,6 +4,7 @@ Zhu, Long, Wang, Cao: Deep Hashing Network for Efficient Similarity Retrieval, A
 a batch (B, K), Theta = Z Z^T, s_ij = 1 if images i and j share a label and 0 if not. Sums over pairs run over all B^2
 ordered pairs (i, j), a pair of an image with itself included, as in the code the authors released.
 """
+
 from __future__ import annotations
 
 import math
@@ -23,8 +24,9 @@ def similarity(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     unknown = (labels == -1).all(axis=1)
     if (negative.any(axis=1) & ~unknown).any():
         row = int(np.flatnonzero(negative.any(axis=1) & ~unknown)[0])
-        raise ValueError(f"row {row} of the labels must be entries >= 0, or -1 throughout (unknown); "
-                         f"found {labels[row].tolist()}")
+        raise ValueError(
+            f"row {row} of the labels must be entries >= 0, or -1 throughout (unknown); found {labels[row].tolist()}"
+        )
     known = ~(unknown[:, None] | unknown[None, :])
     return (labels @ labels.T > 0) & known, known
 

@@ -4,6 +4,7 @@ A line is a path, which may hold blanks, and its labels: whole numbers, as many 
 one number are class numbers. Blank lines are skipped. Lines end in LF or CRLF; fields are separated by spaces and tabs.
 Standard library only.
 """
+
 from __future__ import annotations
 
 import os
@@ -53,8 +54,10 @@ def read(path: str | os.PathLike, encoding: str = "utf-8", labels: str = "requir
             continue
         where = f"{os.fspath(path)}:{number}"
         if "\0" in line:
-            raise ListError(f"{where}: expected a path and its labels, found a NUL character in {line!r}; a list in "
-                            f"UTF-16 needs the encoding 'utf-16'")
+            raise ListError(
+                f"{where}: expected a path and its labels, found a NUL character in {line!r}; a list in "
+                f"UTF-16 needs the encoding 'utf-16'"
+            )
         words = list(_WORDS.finditer(line))
         numbers = 0
         while numbers < len(words) - 1 and _LABEL.fullmatch(words[-1 - numbers].group()):
@@ -62,10 +65,9 @@ def read(path: str | os.PathLike, encoding: str = "utf-8", labels: str = "requir
         if count < 0:
             count = numbers
         if numbers != count or (not count and labels == "required"):
-            raise ListError(f"{where}: expected {_expected(count, labels, found.lines)}, "
-                            f"found {numbers} in {line!r}")
-        found.names.append(line[:words[-1 - count].end()])
-        found.labels.append([int(word.group()) for word in words[len(words) - count:]])
+            raise ListError(f"{where}: expected {_expected(count, labels, found.lines)}, found {numbers} in {line!r}")
+        found.names.append(line[: words[-1 - count].end()])
+        found.labels.append([int(word.group()) for word in words[len(words) - count :]])
         found.lines.append(number)
     if not found.names:
         raise ListError(f"{os.fspath(path)}: expected at least one line `path l1 ... lC` or `path label`, found none")
@@ -75,8 +77,12 @@ def read(path: str | os.PathLike, encoding: str = "utf-8", labels: str = "requir
 def can_hold(name: str) -> bool:
     """Whether a line of a list in UTF-8 can hold this path: `read` gives it back as it is."""
     words = _WORDS.findall(name)
-    return bool(words) and name == name.strip(_BLANKS + "\ufeff") and not re.search("[\0\n\r]", name) and (
-        len(words) == 1 or not _LABEL.fullmatch(words[-1]))
+    return (
+        bool(words)
+        and name == name.strip(_BLANKS + "\ufeff")
+        and not re.search("[\0\n\r]", name)
+        and (len(words) == 1 or not _LABEL.fullmatch(words[-1]))
+    )
 
 
 def _read_plain(line: str, count: int) -> tuple[str, list[int]] | None:
@@ -99,16 +105,20 @@ def _text(path: str | os.PathLike, encoding: str) -> str:
     with open(path, "rb") as file:
         data = file.read()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.lower().startswith("utf-16"):
-        raise ListError(f"{os.fspath(path)}: expected text in {encoding}, found the byte order mark of UTF-16; name "
-                        f"the encoding 'utf-16', or save the list as UTF-8")
+        raise ListError(
+            f"{os.fspath(path)}: expected text in {encoding}, found the byte order mark of UTF-16; name "
+            f"the encoding 'utf-16', or save the list as UTF-8"
+        )
     try:
         text = data.decode(encoding, "surrogateescape")
     except LookupError:
-        raise ListError(f"{os.fspath(path)}: unknown encoding {encoding!r}; expected one such as utf-8, latin-1 or "
-                        f"gbk") from None
+        raise ListError(
+            f"{os.fspath(path)}: unknown encoding {encoding!r}; expected one such as utf-8, latin-1 or gbk"
+        ) from None
     except UnicodeError as error:
-        raise ListError(f"{os.fspath(path)}: expected text in {encoding}, found bytes that are none ({error})"
-                        ) from None
+        raise ListError(
+            f"{os.fspath(path)}: expected text in {encoding}, found bytes that are none ({error})"
+        ) from None
     text = text[1:] if text.startswith("\ufeff") else text
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

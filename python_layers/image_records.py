@@ -4,6 +4,7 @@ A source has `len(source)`, `name(i)` for messages, and `read(i)` -> (image uint
 BGR order, labels float32 (C,)). It may be read from several threads. Labels, lists and pictures follow the rules of
 labels.py, image_lists.py and pictures.py.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -47,6 +48,7 @@ class _Lmdb:
 def _naming(path: str):
     """An error of LMDB's own, of a damaged file, as a ValueError that names the LMDB."""
     import lmdb
+
     try:
         yield
     except lmdb.Error as error:
@@ -61,6 +63,7 @@ def _open_lmdb(path: str, **options):
     caffe.data.databases does the same.
     """
     import lmdb
+
     try:
         from lmdb import _envid
     except ImportError:  # before version 3
@@ -77,6 +80,7 @@ def _open_lmdb(path: str, **options):
 def _to_channels(image: np.ndarray, gray: bool | None) -> np.ndarray:
     """(height, width, channels) with 1 channel (gray True), 3 (False) or as many as there are (None)."""
     import cv2
+
     if gray is True and image.shape[2] == 3:
         return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None]
     return np.repeat(image, 3, axis=2) if gray is False and image.shape[2] == 1 else image
@@ -88,6 +92,7 @@ def planes(image: np.ndarray, mirrored: bool) -> np.ndarray:
     if image.shape[0] == 1 or image.strides[0] != 1:
         return image[:, :, ::-1] if mirrored else image
     import cv2
+
     pixels, channels = image.transpose(1, 2, 0), np.empty(image.shape, np.uint8)
     cv2.split(cv2.flip(pixels, 1) if mirrored else pixels, list(channels))
     return channels
@@ -108,6 +113,7 @@ class _Source:
         image, labels = self._load(index)
         if self.resize is not None and image.shape[:2] != self.resize:
             import cv2
+
             height, width = self.resize
             image = cv2.resize(image, (width, height)).reshape(height, width, -1)
         record = image.transpose(2, 0, 1), labels
@@ -125,14 +131,16 @@ class LmdbSource(_Source):
     without an LMDB at `path`, ValueError for one that is damaged or, naming the key, a record that does not fit.
     """
 
-    def __init__(self, path: str, labels: int | None, gray: bool | None, resize: tuple | None,
-                 optional: bool = False):
+    def __init__(self, path: str, labels: int | None, gray: bool | None, resize: tuple | None, optional: bool = False):
         super().__init__(gray, resize)
         from caffe.proto import caffe_pb2
+
         self._datum = caffe_pb2.Datum
         if not os.path.exists(os.path.join(path, "data.mdb")):
-            raise FileNotFoundError(f"source {path!r} must be an LMDB folder (one with a data.mdb) or a list file; "
-                                    f"build it with tools/create_lmdb.py")
+            raise FileNotFoundError(
+                f"source {path!r} must be an LMDB folder (one with a data.mdb) or a list file; "
+                f"build it with tools/create_lmdb.py"
+            )
         self.path = os.path.realpath(path)
         self._lmdb = _Lmdb(self.path)
         if not self._lmdb.keys:
@@ -141,8 +149,10 @@ class LmdbSource(_Source):
         if labels is None:
             first = self._parse(0)
             if first.HasField("label") and not len(first.float_data):
-                raise ValueError(f"{self.name(0)}: the record has no label vector in float_data, only a class number; "
-                                 f"say how many classes there are with the key 'labels'")
+                raise ValueError(
+                    f"{self.name(0)}: the record has no label vector in float_data, only a class number; "
+                    f"say how many classes there are with the key 'labels'"
+                )
             self.labels = len(first.float_data) or 1
 
     def __len__(self) -> int:
@@ -157,12 +167,16 @@ class LmdbSource(_Source):
         try:
             datum.ParseFromString(value)
         except Exception as error:  # protobuf's DecodeError lives elsewhere in each of its implementations
-            raise ValueError(f"{self.name(index)}: expected a Datum, found {len(value)} bytes that are none "
-                             f"({error}); rebuild the LMDB") from None
+            raise ValueError(
+                f"{self.name(index)}: expected a Datum, found {len(value)} bytes that are none "
+                f"({error}); rebuild the LMDB"
+            ) from None
         floats = len(datum.float_data)
         if floats and not datum.data and floats == datum.channels * datum.height * datum.width:
-            raise ValueError(f"{self.name(index)}: expected a picture in data and a label vector in float_data, found "
-                             f"a picture of {floats} values in float_data; only Caffe's Data layer reads such records")
+            raise ValueError(
+                f"{self.name(index)}: expected a picture in data and a label vector in float_data, found "
+                f"a picture of {floats} values in float_data; only Caffe's Data layer reads such records"
+            )
         return datum
 
     def _vector(self, datum, name: str) -> np.ndarray:
@@ -182,8 +196,10 @@ class LmdbSource(_Source):
             return pictures.decode(datum.data, self.gray, name), labels
         shape = datum.channels, datum.height, datum.width
         if len(datum.data) != shape[0] * shape[1] * shape[2] or not len(datum.data):
-            raise ValueError(f"{name}: expected {shape[0]}x{shape[1]}x{shape[2]} bytes (channels, height, width) in "
-                             f"data, found {len(datum.data)}")
+            raise ValueError(
+                f"{name}: expected {shape[0]}x{shape[1]}x{shape[2]} bytes (channels, height, width) in "
+                f"data, found {len(datum.data)}"
+            )
         image = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0)
         return _to_channels(image, self.gray), labels
 
@@ -197,16 +213,26 @@ class ListSource(_Source):
     does not fit.
     """
 
-    def __init__(self, path: str, root: str, labels: int | None, gray: bool | None, resize: tuple | None,
-                 encoding: str = "utf-8", optional: bool = False):
+    def __init__(
+        self,
+        path: str,
+        root: str,
+        labels: int | None,
+        gray: bool | None,
+        resize: tuple | None,
+        encoding: str = "utf-8",
+        optional: bool = False,
+    ):
         super().__init__(bool(gray), resize)
         self.path, self.root = path, root
         listed = image_lists.read(path, encoding, "optional" if optional else "required")
         self._names, self._lines = listed.names, listed.lines
         count = len(listed.labels[0])
         if count == 1 and labels is None:
-            raise ValueError(f"{self._place(0)}: one number a line is a class number; say how many classes there are "
-                             f"with the key 'labels'")
+            raise ValueError(
+                f"{self._place(0)}: one number a line is a class number; say how many classes there are "
+                f"with the key 'labels'"
+            )
         if count:
             declared = "classes" if count == 1 else "vectors"
             self._table = label_rule.vectors(listed.labels, declared, labels, self._place)[0]
@@ -229,8 +255,9 @@ class ListSource(_Source):
             with open(path, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise type(error)(f"{self.name(index)}: cannot read {path!r} ({error.strerror}); is `root` right?"
-                              ) from None
+            raise type(error)(
+                f"{self.name(index)}: cannot read {path!r} ({error.strerror}); is `root` right?"
+            ) from None
         return pictures.decode(data, self.gray, self.name(index)), self._table[index].astype(np.float32)
 
 

@@ -1,4 +1,5 @@
 """Reading a Python layer's `param_str`: JSON, with the keys, types and defaults each layer declares in a table."""
+
 from __future__ import annotations
 
 import json
@@ -28,10 +29,12 @@ _KINDS = {
     "an integer of at least 0": lambda v: _is_int(v) and v >= 0,
     "an integer of at least 1": lambda v: _is_int(v) and v >= 1,
     "a number": _is_number,
-    "a number or a list of numbers":
-        lambda v: _is_number(v) or (isinstance(v, list) and len(v) > 0 and all(map(_is_number, v))),
-    "an integer of at least 1 or a pair [height, width] of them":
-        lambda v: all(_is_int(x) and x >= 1 for x in (v if isinstance(v, list) and len(v) == 2 else [v])),
+    "a number or a list of numbers": lambda v: (
+        _is_number(v) or (isinstance(v, list) and len(v) > 0 and all(map(_is_number, v)))
+    ),
+    "an integer of at least 1 or a pair [height, width] of them": lambda v: all(
+        _is_int(x) and x >= 1 for x in (v if isinstance(v, list) and len(v) == 2 else [v])
+    ),
 }
 
 
@@ -50,8 +53,10 @@ def read_param_str(text: str, layer: str, params: dict[str, Param]) -> dict[str,
         raise ValueError(f"{layer}: param_str must be a JSON object, e.g. {example}; found {text!r}")
     unknown = sorted(set(given) - set(params))
     if unknown:
-        raise ValueError(f"{layer}: param_str has the unknown key {', '.join(map(repr, unknown))}; "
-                         f"the keys are {', '.join(sorted(params))}")
+        raise ValueError(
+            f"{layer}: param_str has the unknown key {', '.join(map(repr, unknown))}; "
+            f"the keys are {', '.join(sorted(params))}"
+        )
     settings = {}
     for key, param in params.items():
         if key not in given:
@@ -63,7 +68,8 @@ def read_param_str(text: str, layer: str, params: dict[str, Param]) -> dict[str,
         if not _KINDS[param.kind](value):
             raise ValueError(f"{layer}: param_str key {key!r} must be {param.kind}; found {json.dumps(value)}")
         if param.choices and value not in param.choices:
-            raise ValueError(f"{layer}: param_str key {key!r} must be one of {', '.join(param.choices)}; "
-                             f"found {value!r}")
+            raise ValueError(
+                f"{layer}: param_str key {key!r} must be one of {', '.join(param.choices)}; found {value!r}"
+            )
         settings[key] = value
     return settings

@@ -1,4 +1,5 @@
 """Images with label vectors as a Caffe Python layer."""
+
 from __future__ import annotations
 
 import itertools
@@ -48,33 +49,48 @@ class MultiLabelDataLayer(caffe.Layer):
         Example: {"source": "data/fashion_mnist/train_lmdb", "batch_size": 64, "mirror": true, "mean_value": 73}
         """
         if len(bottom) != 0 or len(top) not in (1, 2):
-            raise ValueError(f"MultiLabelDataLayer takes no bottoms and has 1 or 2 tops (images, labels); "
-                             f"found {len(bottom)} and {len(top)}")
+            raise ValueError(
+                f"MultiLabelDataLayer takes no bottoms and has 1 or 2 tops (images, labels); "
+                f"found {len(bottom)} and {len(top)}"
+            )
         size = "an integer of at least 1 or a pair [height, width] of them"
-        p = read_param_str(self.param_str, "MultiLabelDataLayer", {
-            "source": Param("a string", required=True),
-            "batch_size": Param("an integer of at least 1", required=True),
-            "labels": Param("an integer of at least 1"),
-            "root": Param("a string", ""),
-            "encoding": Param("a string", "utf-8"),
-            "gray": Param("true or false"),
-            "resize": Param(size),
-            "crop": Param(size),
-            "mirror": Param("true or false", False),
-            "mean_value": Param("a number or a list of numbers"),
-            "mean_file": Param("a string"),
-            "scale": Param("a number", 1),
-            "shuffle": Param("true or false", True),
-            "seed": Param("an integer of at least 0", 1),
-            "prefetch": Param("an integer of at least 1", 4),
-            "threads": Param("an integer of at least 1", 2)})
+        p = read_param_str(
+            self.param_str,
+            "MultiLabelDataLayer",
+            {
+                "source": Param("a string", required=True),
+                "batch_size": Param("an integer of at least 1", required=True),
+                "labels": Param("an integer of at least 1"),
+                "root": Param("a string", ""),
+                "encoding": Param("a string", "utf-8"),
+                "gray": Param("true or false"),
+                "resize": Param(size),
+                "crop": Param(size),
+                "mirror": Param("true or false", False),
+                "mean_value": Param("a number or a list of numbers"),
+                "mean_file": Param("a string"),
+                "scale": Param("a number", 1),
+                "shuffle": Param("true or false", True),
+                "seed": Param("an integer of at least 0", 1),
+                "prefetch": Param("an integer of at least 1", 4),
+                "threads": Param("an integer of at least 1", 2),
+            },
+        )
         if os.path.isfile(p["source"]):
             source = ListSource(p["source"], p["root"], p["labels"], p["gray"], _pair(p["resize"]), p["encoding"])
         else:
             source = LmdbSource(p["source"], p["labels"], p["gray"], _pair(p["resize"]))
-        self.batches = Batches(source, p["batch_size"], self.phase == caffe.TRAIN, crop=_pair(p["crop"]),
-                               mirror=p["mirror"], mean=_mean(p), scale=p["scale"], shuffle=p["shuffle"],
-                               seed=p["seed"])
+        self.batches = Batches(
+            source,
+            p["batch_size"],
+            self.phase == caffe.TRAIN,
+            crop=_pair(p["crop"]),
+            mirror=p["mirror"],
+            mean=_mean(p),
+            scale=p["scale"],
+            shuffle=p["shuffle"],
+            seed=p["seed"],
+        )
         self.shapes = self.batches.shape, (p["batch_size"], source.labels)
         self.ahead = p["prefetch"], p["threads"]
         self._begin([])
@@ -123,8 +139,18 @@ class Batches:
     Raises ValueError for an image that does not fit it, the crop or the mean.
     """
 
-    def __init__(self, source, batch_size: int, train: bool, crop: tuple | None = None, mirror: bool = False,
-                 mean=0, scale: float = 1, shuffle: bool = True, seed: int = 1):
+    def __init__(
+        self,
+        source,
+        batch_size: int,
+        train: bool,
+        crop: tuple | None = None,
+        mirror: bool = False,
+        mean=0,
+        scale: float = 1,
+        shuffle: bool = True,
+        seed: int = 1,
+    ):
         self.source, self.batch_size, self.train, self.crop = source, batch_size, train, crop
         self.mirror, self.shuffle = mirror and train, shuffle and train
         self.mean, self.scale, self.seed = np.asarray(mean, np.float32), np.float32(scale), seed
@@ -137,17 +163,25 @@ class Batches:
     def _check(self, index: int, image: np.ndarray) -> None:
         expected, mean = self.shape[1:], self.mean.shape
         if image.shape[0] != expected[0]:
-            raise ValueError(f"{self.source.name(index)}: expected {expected[0]} channels as in the first image, "
-                             f"found {image.shape[0]}; set 'gray' to true or false")
+            raise ValueError(
+                f"{self.source.name(index)}: expected {expected[0]} channels as in the first image, "
+                f"found {image.shape[0]}; set 'gray' to true or false"
+            )
         if self.crop is None and image.shape != expected:
-            raise ValueError(f"{self.source.name(index)}: expected {expected[1]}x{expected[2]} pixels as in the first "
-                             f"image, found {image.shape[1]}x{image.shape[2]}; set 'resize' or 'crop'")
+            raise ValueError(
+                f"{self.source.name(index)}: expected {expected[1]}x{expected[2]} pixels as in the first "
+                f"image, found {image.shape[1]}x{image.shape[2]}; set 'resize' or 'crop'"
+            )
         if image.shape[1] < expected[1] or image.shape[2] < expected[2]:
-            raise ValueError(f"{self.source.name(index)}: expected at least {expected[1]}x{expected[2]} pixels to crop "
-                             f"from, found {image.shape[1]}x{image.shape[2]}; set 'resize' or a smaller 'crop'")
+            raise ValueError(
+                f"{self.source.name(index)}: expected at least {expected[1]}x{expected[2]} pixels to crop "
+                f"from, found {image.shape[1]}x{image.shape[2]}; set 'resize' or a smaller 'crop'"
+            )
         if mean not in ((), (image.shape[0], 1, 1), image.shape):
-            raise ValueError(f"{self.source.name(index)}: expected a mean for images of {image.shape} (channels, "
-                             f"height, width), found one of {mean}")
+            raise ValueError(
+                f"{self.source.name(index)}: expected a mean for images of {image.shape} (channels, "
+                f"height, width), found one of {mean}"
+            )
 
     def plans(self, done: list = ()):
         """Endless batches, for each image of one: (record, place of the crop in 0..1 down and across, mirrored).
@@ -173,11 +207,12 @@ class Batches:
     def build(self, plan: list, map_) -> tuple[np.ndarray, np.ndarray]:
         """The images (B, channels, height, width) and labels (B, C) of a plan, float32; map_ is a pool's map."""
         kept = self.used.pop() if self.used else None
-        images = kept if kept is not None and len(kept) == len(plan) else np.empty((len(plan), *self.shape[1:]),
-                                                                                    np.float32)
+        images = (
+            kept if kept is not None and len(kept) == len(plan) else np.empty((len(plan), *self.shape[1:]), np.float32)
+        )
 
         def place(start: int) -> list:
-            return [self._place(*each) for each in zip(plan[start:start + _CHUNK], images[start:start + _CHUNK])]
+            return [self._place(*each) for each in zip(plan[start : start + _CHUNK], images[start : start + _CHUNK])]
 
         labels = itertools.chain.from_iterable(map_(place, range(0, len(plan), _CHUNK)))
         return images, np.stack(list(labels))
@@ -190,10 +225,10 @@ class Batches:
         height, width = self.shape[2:]
         free = image.shape[1] - height, image.shape[2] - width
         top, left = (int(y * (free[0] + 1)), int(x * (free[1] + 1))) if self.train else (free[0] // 2, free[1] // 2)
-        out[...] = planes(image[:, top:top + height, left:left + width], mirrored)
+        out[...] = planes(image[:, top : top + height, left : left + width], mirrored)
         if self.mean.ndim and self.mean.shape == image.shape:
             mean, left = (self.mirrored_mean, free[1] - left) if mirrored else (self.mean, left)
-            out -= mean[:, top:top + height, left:left + width]
+            out -= mean[:, top : top + height, left : left + width]
         elif self.mean.any():
             out -= self.mean
         if self.scale != 1:
@@ -213,7 +248,8 @@ def _mean(p: dict):
         with open(p["mean_file"], "rb") as file:
             blob.ParseFromString(file.read())
         return caffe.io.blobproto_to_array(blob).reshape(
-            blob.shape.dim[-3:] if blob.shape.dim else (blob.channels, blob.height, blob.width))
+            blob.shape.dim[-3:] if blob.shape.dim else (blob.channels, blob.height, blob.width)
+        )
     if isinstance(p["mean_value"], list):
         return np.reshape(p["mean_value"], (-1, 1, 1))
     return p["mean_value"] or 0

@@ -1,4 +1,5 @@
 """The pairwise cross-entropy loss of DHN as a Caffe Python layer."""
+
 from __future__ import annotations
 
 import caffe
@@ -28,33 +29,44 @@ class PairwiseLossLayer(caffe.Layer):
         Example: {"normalization": "sum", "labels": "classes"}.
         """
         if len(bottom) != 2 or len(top) != 1:
-            raise ValueError(f"PairwiseLossLayer takes 2 bottoms (codes, labels) and 1 top (loss); "
-                             f"found {len(bottom)} and {len(top)}")
-        settings = read_param_str(self.param_str, "PairwiseLossLayer", {
-            "normalization": Param("a string", "mean", choices=("mean", "sum", "authors")),
-            "labels": Param("a string", choices=labels.DECLARED)})
+            raise ValueError(
+                f"PairwiseLossLayer takes 2 bottoms (codes, labels) and 1 top (loss); "
+                f"found {len(bottom)} and {len(top)}"
+            )
+        settings = read_param_str(
+            self.param_str,
+            "PairwiseLossLayer",
+            {
+                "normalization": Param("a string", "mean", choices=("mean", "sum", "authors")),
+                "labels": Param("a string", choices=labels.DECLARED),
+            },
+        )
         self.normalization, self.declared = settings["normalization"], settings["labels"]
 
     def reshape(self, bottom, top):
         codes, found = bottom[0].data.shape, bottom[1].data.shape
         axes = labels.batch_shape(tuple(found), "PairwiseLossLayer", self.declared)
         if self.normalization == "authors" and self.declared != "classes" and axes[1] == 1:
-            raise ValueError('PairwiseLossLayer: "normalization": "authors" expects label vectors of 2 labels or more, '
-                             'found 1: there, images that share all labels are an unknown pair, so none is similar')
+            raise ValueError(
+                'PairwiseLossLayer: "normalization": "authors" expects label vectors of 2 labels or more, '
+                "found 1: there, images that share all labels are an unknown pair, so none is similar"
+            )
         if codes[0] != found[0]:
-            raise ValueError(f"PairwiseLossLayer: codes (B, K) and labels (B, C) need the same B; "
-                             f"found {tuple(codes)} and {tuple(found)}")
+            raise ValueError(
+                f"PairwiseLossLayer: codes (B, K) and labels (B, C) need the same B; "
+                f"found {tuple(codes)} and {tuple(found)}"
+            )
         top[0].reshape(1)
 
     def forward(self, bottom, top):
         codes, table = bottom[0].data, labels.check_batch(bottom[1].data, "PairwiseLossLayer", self.declared)
-        loss, self.gradient = pairwise_cross_entropy(
-            codes.reshape(len(codes), -1), table, self.normalization)
+        loss, self.gradient = pairwise_cross_entropy(codes.reshape(len(codes), -1), table, self.normalization)
         top[0].data[...] = loss
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[1]:
-            raise ValueError("PairwiseLossLayer cannot back-propagate to its labels (bottom[1]); "
-                             "set propagate_down: false for them")
+            raise ValueError(
+                "PairwiseLossLayer cannot back-propagate to its labels (bottom[1]); set propagate_down: false for them"
+            )
         if propagate_down[0]:
             bottom[0].diff[...] = top[0].diff.flat[0] * self.gradient.reshape(bottom[0].diff.shape)

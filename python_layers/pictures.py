@@ -3,6 +3,7 @@
 8 bits a channel (16 are brought to 8), palettes and CMYK as BGR, alpha dropped, the first frame of several, and turned
 upright as the EXIF orientation of a JPEG, PNG or WebP says. A picture that is cut short is refused.
 """
+
 from __future__ import annotations
 
 import struct
@@ -23,12 +24,15 @@ def decode(data: bytes, gray: bool | None, name: str) -> np.ndarray:
     OpenCV can read. Raises PictureError.
     """
     import cv2
+
     flags = {True: cv2.IMREAD_GRAYSCALE, False: cv2.IMREAD_COLOR, None: cv2.IMREAD_ANYCOLOR}[gray]
     if not len(data):
         raise PictureError(f"{name}: expected a picture, found 0 bytes; leave it out or replace it")
     if data[:2] == b"\xff\xd8" and not _is_complete_jpeg(data):
-        raise PictureError(f"{name}: expected a picture, found a JPEG that is cut short ({len(data)} bytes, no end "
-                           f"marker); leave it out or replace it")
+        raise PictureError(
+            f"{name}: expected a picture, found a JPEG that is cut short ({len(data)} bytes, no end "
+            f"marker); leave it out or replace it"
+        )
     if data.startswith(_FLOAT_FILES):
         raise PictureError(f"{name}: expected 8 or 16 bits a channel, found floating-point pixels; convert the picture")
     try:  # turned here, not in OpenCV: its older versions know the orientation of a JPEG only
@@ -36,9 +40,11 @@ def decode(data: bytes, gray: bool | None, name: str) -> np.ndarray:
     except cv2.error:  # e.g. more pixels than OpenCV allows
         image = None
     if image is None:
-        raise PictureError(f"{name}: expected a picture that OpenCV {cv2.__version__} can decode, found {len(data)} "
-                           f"bytes that begin with {bytes(data[:8])!r}: another type of file, or cut short; leave it "
-                           f"out or replace it")
+        raise PictureError(
+            f"{name}: expected a picture that OpenCV {cv2.__version__} can decode, found {len(data)} "
+            f"bytes that begin with {bytes(data[:8])!r}: another type of file, or cut short; leave it "
+            f"out or replace it"
+        )
     image = image.reshape(image.shape[0], image.shape[1], -1)
     return np.ascontiguousarray(_upright(image, orientation(data)))
 
@@ -50,12 +56,12 @@ def orientation(data: bytes) -> int:
     if order is None:
         return 1
     try:
-        start, = struct.unpack_from(order + "I", exif, 4)
-        entries, = struct.unpack_from(order + "H", exif, start)
+        (start,) = struct.unpack_from(order + "I", exif, 4)
+        (entries,) = struct.unpack_from(order + "H", exif, start)
         for entry in range(start + 2, start + 2 + 12 * entries, 12):
-            tag, = struct.unpack_from(order + "H", exif, entry)
+            (tag,) = struct.unpack_from(order + "H", exif, entry)
             if tag == 0x0112:
-                value, = struct.unpack_from(order + "H", exif, entry + 8)
+                (value,) = struct.unpack_from(order + "H", exif, entry + 8)
                 return value if 1 <= value <= 8 else 1
     except struct.error:  # the block is cut short
         pass
@@ -76,7 +82,7 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
 def _exif(data: bytes) -> bytes:
     """The EXIF block of a JPEG, PNG or WebP picture; empty where it has none."""
     if data[:2] == b"\xff\xd8":
-        blocks = [data[start + 6:stop] for start, stop in _jpeg_segments(data)[0] if data[start:start + 6] == _EXIF]
+        blocks = [data[start + 6 : stop] for start, stop in _jpeg_segments(data)[0] if data[start : start + 6] == _EXIF]
     elif data[:8] == b"\x89PNG\r\n\x1a\n":
         blocks = [data[start:stop] for name, start, stop in _chunks(data, 8, ">", 4) if name == b"eXIf"]
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -98,7 +104,7 @@ def _jpeg_segments(data: bytes) -> tuple[list[tuple[int, int]], int]:
         if marker == 0xFF:  # a byte that fills
             place += 1
             continue
-        length, = struct.unpack_from(">H", data, place + 2)
+        (length,) = struct.unpack_from(">H", data, place + 2)
         if marker == 0xE1:
             found.append((place + 4, place + 2 + length))
         place += 2 + length
@@ -116,8 +122,11 @@ def _chunks(data: bytes, place: int, order: str, checksum: int):
     """(name, start, stop) of the content of each chunk of a PNG (length, name, content, checksum) or RIFF file (name,
     length, content, padded to 2 bytes), from `place` on."""
     while place + 8 <= len(data):
-        name, length = (data[place + 4:place + 8], data[place:place + 4]) if checksum else (
-            data[place:place + 4], data[place + 4:place + 8])
-        length, = struct.unpack(order + "I", length)
+        name, length = (
+            (data[place + 4 : place + 8], data[place : place + 4])
+            if checksum
+            else (data[place : place + 4], data[place + 4 : place + 8])
+        )
+        (length,) = struct.unpack(order + "I", length)
         yield bytes(name), place + 8, place + 8 + length
         place += 8 + length + (checksum or length % 2)

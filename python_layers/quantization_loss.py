@@ -1,4 +1,5 @@
 """The quantization loss of DHN as a Caffe Python layer."""
+
 from __future__ import annotations
 
 import caffe
@@ -22,10 +23,14 @@ class QuantizationLossLayer(caffe.Layer):
         disagree there by design, as in the released code. Example: {"normalization": "authors"}.
         """
         if len(bottom) != 1 or len(top) != 1:
-            raise ValueError(f"QuantizationLossLayer takes 1 bottom (codes) and 1 top (loss); "
-                             f"found {len(bottom)} and {len(top)}")
-        settings = read_param_str(self.param_str, "QuantizationLossLayer", {
-            "normalization": Param("a string", "mean", choices=("mean", "sum", "authors"))})
+            raise ValueError(
+                f"QuantizationLossLayer takes 1 bottom (codes) and 1 top (loss); found {len(bottom)} and {len(top)}"
+            )
+        settings = read_param_str(
+            self.param_str,
+            "QuantizationLossLayer",
+            {"normalization": Param("a string", "mean", choices=("mean", "sum", "authors"))},
+        )
         self.normalization = settings["normalization"]
 
     def reshape(self, bottom, top):

@@ -1,4 +1,5 @@
 """The squared similarity loss of the variant DHN-E as a Caffe Python layer."""
+
 from __future__ import annotations
 
 import caffe
@@ -27,30 +28,40 @@ class SquaredSimilarityLossLayer(caffe.Layer):
         Example: {"normalization": "sum", "labels": "classes"}.
         """
         if len(bottom) != 2 or len(top) != 1:
-            raise ValueError(f"SquaredSimilarityLossLayer takes 2 bottoms (codes, labels) and 1 top (loss); "
-                             f"found {len(bottom)} and {len(top)}")
-        settings = read_param_str(self.param_str, "SquaredSimilarityLossLayer", {
-            "normalization": Param("a string", "mean", choices=("mean", "sum")),
-            "labels": Param("a string", choices=labels.DECLARED)})
+            raise ValueError(
+                f"SquaredSimilarityLossLayer takes 2 bottoms (codes, labels) and 1 top (loss); "
+                f"found {len(bottom)} and {len(top)}"
+            )
+        settings = read_param_str(
+            self.param_str,
+            "SquaredSimilarityLossLayer",
+            {
+                "normalization": Param("a string", "mean", choices=("mean", "sum")),
+                "labels": Param("a string", choices=labels.DECLARED),
+            },
+        )
         self.normalization, self.declared = settings["normalization"], settings["labels"]
 
     def reshape(self, bottom, top):
         codes, found = bottom[0].data.shape, bottom[1].data.shape
         labels.batch_shape(tuple(found), "SquaredSimilarityLossLayer", self.declared)
         if codes[0] != found[0]:
-            raise ValueError(f"SquaredSimilarityLossLayer: codes (B, K) and labels (B, C) need the same B; "
-                             f"found {tuple(codes)} and {tuple(found)}")
+            raise ValueError(
+                f"SquaredSimilarityLossLayer: codes (B, K) and labels (B, C) need the same B; "
+                f"found {tuple(codes)} and {tuple(found)}"
+            )
         top[0].reshape(1)
 
     def forward(self, bottom, top):
         codes, table = bottom[0].data, labels.check_batch(bottom[1].data, "SquaredSimilarityLossLayer", self.declared)
-        loss, self.gradient = squared_similarity(
-            codes.reshape(len(codes), -1), table, self.normalization)
+        loss, self.gradient = squared_similarity(codes.reshape(len(codes), -1), table, self.normalization)
         top[0].data[...] = loss
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[1]:
-            raise ValueError("SquaredSimilarityLossLayer cannot back-propagate to its labels (bottom[1]); "
-                             "set propagate_down: false for them")
+            raise ValueError(
+                "SquaredSimilarityLossLayer cannot back-propagate to its labels (bottom[1]); "
+                "set propagate_down: false for them"
+            )
         if propagate_down[0]:
             bottom[0].diff[...] = top[0].diff.flat[0] * self.gradient.reshape(bottom[0].diff.shape)

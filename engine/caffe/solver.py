@@ -287,8 +287,7 @@ class Solver:
         speed = (self.iter - self._displayed) / (lapse or 1)
         glog.info(
             "solver.cpp:239",
-            f"Iteration {self.iter} ({speed:g} iter/s, {lapse:g}s/{self.param.display} iters), "
-            f"loss = {loss:g}",
+            f"Iteration {self.iter} ({speed:g} iter/s, {lapse:g}s/{self.param.display} iters), loss = {loss:g}",
         )
         self._timer, self._displayed = time.monotonic(), self.iter
         values = [self.net.blobs[name].data.ravel() for name in self.net.outputs]

@@ -7,6 +7,7 @@ code only: those forks train with zero loss and no gradient on a CPU. Here CPU a
 
 `ImageData` with `label_dim`, a field of dhn-caffe and HashNet, is the engine's own.
 """
+
 from __future__ import annotations
 
 from caffe import glog
@@ -18,11 +19,21 @@ from authors_forks import losses
 # The fields of pairwise_param that tell which fork's layer a file means.
 DHN_CAFFE = ("l_threshold", "q_threshold", "l_lambda", "q_gamma", "axis")
 HASH_CAFFE = ("threshold",)
-HASHNET = ("class_num", "l_threshold", "l_lambda", "sigmoid_param", "continous_similarity",
-           "q_threshold", "q_gamma", "axis")
+HASHNET = (
+    "class_num",
+    "l_threshold",
+    "l_lambda",
+    "sigmoid_param",
+    "continous_similarity",
+    "q_threshold",
+    "q_gamma",
+    "axis",
+)
 # The remedy where bottom[1] holds class numbers.
-_LABEL_VECTORS = ("write list lines `path label_1 ... label_C` of 0 and 1, and label_dim: C in image_data_param (or "
-                  "label_num: C in multi_label_data_param)")
+_LABEL_VECTORS = (
+    "write list lines `path label_1 ... label_C` of 0 and 1, and label_dim: C in image_data_param (or "
+    "label_num: C in multi_label_data_param)"
+)
 
 
 class PairwiseLoss(LossLayer):
@@ -52,37 +63,56 @@ class PairwiseLoss(LossLayer):
     no_gradient = no_force_backward = (1, 3)
 
     def setup(self, bottom, top):
-        self.check(len(bottom) != 3, "PairwiseLoss Layer takes 2 bottom blobs (codes, labels), or 4 (two such pairs, "
-                                     "HashNet); found 3.")
+        self.check(
+            len(bottom) != 3,
+            "PairwiseLoss Layer takes 2 bottom blobs (codes, labels), or 4 (two such pairs, HashNet); found 3.",
+        )
         self.param = self.layer_param.pairwise_param
         written = [field.name for field, _ in self.param.ListFields()]
-        forms = ([("HashNet (4 bottoms)", self._hashnet, HASHNET)] if len(bottom) == 4 else
-                 [("dhn-caffe", self._dhn_caffe, DHN_CAFFE), ("hash-caffe", self._hash_caffe, HASH_CAFFE)])
+        forms = (
+            [("HashNet (4 bottoms)", self._hashnet, HASHNET)]
+            if len(bottom) == 4
+            else [("dhn-caffe", self._dhn_caffe, DHN_CAFFE), ("hash-caffe", self._hash_caffe, HASH_CAFFE)]
+        )
         fitting = [form for name, form, fields in forms if set(written) <= set(fields)]
         meant = " or ".join(f"{name}: {', '.join(fields)}" for name, _, fields in forms)
-        self.check(len(fitting) > 0, f"pairwise_param holds fields of different forks or for another number of "
-                                     f"bottoms; expected those of {meant}; found {', '.join(written)}")
-        self.check(len(fitting) == 1, "an empty pairwise_param with 2 bottoms can mean dhn-caffe's layer (with "
-                                      "quantization loss) or hash-caffe's (without); write l_threshold: -1 for the "
-                                      "first, threshold: -1 for the second")
-        self.check(self.param.axis == 1, f"pairwise_param.axis must be 1, the first axis of a code; "
-                                         f"found {self.param.axis}")
+        self.check(
+            len(fitting) > 0,
+            f"pairwise_param holds fields of different forks or for another number of "
+            f"bottoms; expected those of {meant}; found {', '.join(written)}",
+        )
+        self.check(
+            len(fitting) == 1,
+            "an empty pairwise_param with 2 bottoms can mean dhn-caffe's layer (with "
+            "quantization loss) or hash-caffe's (without); write l_threshold: -1 for the "
+            "first, threshold: -1 for the second",
+        )
+        self.check(
+            self.param.axis == 1, f"pairwise_param.axis must be 1, the first axis of a code; found {self.param.axis}"
+        )
         self.form = fitting[0]
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         if len(bottom) == 4:
             shapes = [blob.shape_string() for blob in bottom]
-            self.check(bottom[0].shape == bottom[2].shape and bottom[1].shape == bottom[3].shape,
-                       f"HashNet's two batches need codes of one shape and labels of one shape; "
-                       f"found {shapes[0]} and {shapes[2]}, {shapes[1]} and {shapes[3]}")
+            self.check(
+                bottom[0].shape == bottom[2].shape and bottom[1].shape == bottom[3].shape,
+                f"HashNet's two batches need codes of one shape and labels of one shape; "
+                f"found {shapes[0]} and {shapes[2]}, {shapes[1]} and {shapes[3]}",
+            )
         labels = bottom[1]
-        self.check(len(labels.shape) > 1, f"expected label vectors (B, C) in bottom[1], found class numbers (B,): "
-                                          f"{labels.shape_string()}; {_LABEL_VECTORS}")
-        self.check(labels.count > labels.shape[0] or self.form == self._hash_caffe or self.param.l_lambda <= 0,
-                   f"expected label vectors (B, C) of 2 labels or more in bottom[1], found {labels.shape_string()}: "
-                   f"images that share all C labels are an unknown pair here, so with C = 1 no pair is similar; "
-                   f"{_LABEL_VECTORS}")
+        self.check(
+            len(labels.shape) > 1,
+            f"expected label vectors (B, C) in bottom[1], found class numbers (B,): "
+            f"{labels.shape_string()}; {_LABEL_VECTORS}",
+        )
+        self.check(
+            labels.count > labels.shape[0] or self.form == self._hash_caffe or self.param.l_lambda <= 0,
+            f"expected label vectors (B, C) of 2 labels or more in bottom[1], found {labels.shape_string()}: "
+            f"images that share all C labels are an unknown pair here, so with C = 1 no pair is similar; "
+            f"{_LABEL_VECTORS}",
+        )
 
     def forward(self, bottom, top):
         arrays = [blob.data.reshape(blob.shape[0], -1) for blob in bottom]
@@ -94,8 +124,10 @@ class PairwiseLoss(LossLayer):
     def backward(self, top, propagate_down, bottom):
         for index in self.no_gradient:
             if index < len(propagate_down) and propagate_down[index]:
-                raise ValueError(f"PairwiseLoss Layer {self.layer_param.name!r} cannot backpropagate to label inputs "
-                                 f"(bottom {index}); write propagate_down: false for it")
+                raise ValueError(
+                    f"PairwiseLoss Layer {self.layer_param.name!r} cannot backpropagate to label inputs "
+                    f"(bottom {index}); write propagate_down: false for it"
+                )
         for blob, wanted, gradient in zip(bottom[::2], propagate_down[::2], self.gradients):
             if wanted:
                 blob.diff[...] = gradient.reshape(blob.shape)
@@ -103,17 +135,24 @@ class PairwiseLoss(LossLayer):
     def _check_labels(self, labels, name):
         """Refuse labels (B, C) that can only be a mistake. All others mean what the released code makes of them."""
         if self.form == self._hash_caffe and labels.shape[1] == 1 and not (labels <= 1).all():
-            self.check(False, f"expected label vectors (B, C) in {name}, found class numbers up to {labels.max():g}; "
-                              f"{_LABEL_VECTORS}")
+            self.check(
+                False,
+                f"expected label vectors (B, C) in {name}, found class numbers up to {labels.max():g}; "
+                f"{_LABEL_VECTORS}",
+            )
         mixed = (labels < 0).any(axis=1) & ~(labels == -1).all(axis=1)
         if mixed.any():
-            self.check(False, f"{name}, row {int(mixed.argmax())}: expected 0 and 1, or -1 throughout; found -1 among "
-                              f"other labels. Write 0 where an image does not carry a label")
+            self.check(
+                False,
+                f"{name}, row {int(mixed.argmax())}: expected 0 and 1, or -1 throughout; found -1 among "
+                f"other labels. Write 0 where an image does not carry a label",
+            )
 
     def _dhn_caffe(self, codes, labels):
         p = self.param
         pairwise, quantization, gradient = losses.dhn_caffe(
-            codes, labels, p.l_threshold, p.q_threshold, p.l_lambda, p.q_gamma)
+            codes, labels, p.l_threshold, p.q_threshold, p.l_lambda, p.q_gamma
+        )
         glog.info("pairwise_loss_layer.cu:89", f"L loss:{pairwise:g}")
         glog.info("pairwise_loss_layer.cu:100", f"Q loss:{quantization:g}")
         return pairwise * (p.l_lambda > 0) + quantization * (p.q_gamma > 0), [gradient]
@@ -124,8 +163,17 @@ class PairwiseLoss(LossLayer):
 
     def _hashnet(self, codes, labels, second, second_labels):
         p = self.param
-        loss, *gradients = losses.hashnet(codes, labels, second, second_labels, p.class_num, p.l_threshold,
-                                               p.l_lambda, p.sigmoid_param, p.continous_similarity)
+        loss, *gradients = losses.hashnet(
+            codes,
+            labels,
+            second,
+            second_labels,
+            p.class_num,
+            p.l_threshold,
+            p.l_lambda,
+            p.sigmoid_param,
+            p.continous_similarity,
+        )
         glog.info("pairwise_loss_layer.cu:121", f"L loss:{loss:g}")
         return loss * (p.l_lambda > 0), gradients
 
@@ -187,8 +235,10 @@ class ScaleTanH(Layer):
     def setup(self, bottom, top):
         self.param = self.layer_param.scale_tanh_param
         self.check(self.param.step_size > 0, "scale_tanh_param.step_size must be 1 or more; found 0")
-        self.check(self.param.HasField("power") or not self.param.HasField("gamma"),
-                   "scale_tanh_param: gamma has no effect without power (HashNet's layer); write both, or neither")
+        self.check(
+            self.param.HasField("power") or not self.param.HasField("gamma"),
+            "scale_tanh_param: gamma has no effect without power (HashNet's layer); write both, or neither",
+        )
         self.counter = 0
 
     def reshape(self, bottom, top):
@@ -217,5 +267,8 @@ class Entropy(Layer):
     top_count = (0, None)
 
     def setup(self, bottom, top):
-        self.check(False, "Entropy, a layer of dhn-caffe, is not supported: no net that the authors released uses it. "
-                          "Remove the layer from the prototxt")
+        self.check(
+            False,
+            "Entropy, a layer of dhn-caffe, is not supported: no net that the authors released uses it. "
+            "Remove the layer from the prototxt",
+        )

@@ -9,6 +9,7 @@ Notation: Z are the codes of a batch (B, K), Y its label vectors (B, C), Theta t
 images i and j share a label. Sums over pairs run over all B^2 ordered pairs, in self-pair forms with each image's pair
 with itself.
 """
+
 from __future__ import annotations
 
 import math
@@ -16,8 +17,14 @@ import math
 import numpy as np
 
 
-def dhn_caffe(codes: np.ndarray, labels: np.ndarray, l_threshold: float = -1, q_threshold: float = -1,
-              l_lambda: float = 1, q_gamma: float = 1) -> tuple[float, float, np.ndarray]:
+def dhn_caffe(
+    codes: np.ndarray,
+    labels: np.ndarray,
+    l_threshold: float = -1,
+    q_threshold: float = -1,
+    l_lambda: float = 1,
+    q_gamma: float = 1,
+) -> tuple[float, float, np.ndarray]:
     """PairwiseLoss of dhn-caffe: (pairwise loss, quantization loss, gradient (B, K)).
 
     codes: (B, K); labels: (B, C). The layer prints [l_lambda > 0] pairwise + [q_gamma > 0] quantization. As released:
@@ -63,9 +70,17 @@ def hash_caffe_quantization(codes: np.ndarray, threshold: float = -1) -> tuple[f
     return float(values.sum() / codes.size), sign * np.tanh(distance) / codes.dtype.type(len(codes))
 
 
-def hashnet(first: np.ndarray, first_labels: np.ndarray, second: np.ndarray, second_labels: np.ndarray,
-            class_num: float = 1, l_threshold: float = -1, l_lambda: float = 1, sigmoid_param: float = 1,
-            continous_similarity: bool = False) -> tuple[float, np.ndarray, np.ndarray]:
+def hashnet(
+    first: np.ndarray,
+    first_labels: np.ndarray,
+    second: np.ndarray,
+    second_labels: np.ndarray,
+    class_num: float = 1,
+    l_threshold: float = -1,
+    l_lambda: float = 1,
+    sigmoid_param: float = 1,
+    continous_similarity: bool = False,
+) -> tuple[float, np.ndarray, np.ndarray]:
     """PairwiseLoss of HashNet, every image of one batch with every one of another: (loss, dZ1 (B, K), dZ2 (B, K)).
 
     first, second: codes (B, K); their labels: (B, C). Theta = sigmoid_param Z1 Z2^T; a similar pair weighs class_num, a
@@ -88,7 +103,7 @@ def hashnet(first: np.ndarray, first_labels: np.ndarray, second: np.ndarray, sec
     gradients = []
     for gradient in (slope @ second, slope.T @ first):
         gradient = gradient * first.dtype.type(l_lambda)
-        gradient.reshape(-1)[:len(gradient)] *= first.dtype.type(sigmoid_param)
+        gradient.reshape(-1)[: len(gradient)] *= first.dtype.type(sigmoid_param)
         gradients.append(gradient)
     return loss, gradients[0], gradients[1]
 

@@ -27,7 +27,8 @@ import fixtures
 
 SIZE, PICTURES, BATCH = 12, 12, 4
 BEFORE, MORE = 6, 5  # iterations; BEFORE reads the pictures twice, so that training on starts at the first one
-NET = """
+NET = (
+    """
 layer { name: "data" type: "Data" top: "data" top: "label" transform_param { mean_file: "FOLDER/mean.binaryproto"
   scale: 0.01 } data_param { source: "FOLDER/lmdb" batch_size: %d backend: LMDB } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 5 kernel_size: 3 } }
@@ -36,7 +37,9 @@ layer { name: "scale" type: "Scale" bottom: "bn" top: "scale" scale_param { bias
 layer { name: "relu" type: "ReLU" bottom: "scale" top: "relu" }
 layer { name: "ip" type: "InnerProduct" bottom: "relu" top: "ip" inner_product_param { num_output: 3 } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
-""" % BATCH
+"""
+    % BATCH
+)
 SOLVERS = {
     "sgd": 'type: "SGD" momentum: 0.9 weight_decay: 0.001 base_lr: 0.01 lr_policy: "step" gamma: 0.5 stepsize: 4',
     "adam": 'type: "Adam" momentum: 0.9 momentum2: 0.99 base_lr: 0.005 lr_policy: "multistep" gamma: 0.3 stepvalue: 3',

@@ -176,9 +176,7 @@ def fcn8s(n, divide=4):
     for stage, (outputs, count) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), 1):
         for index in range(1, count + 1):
             pad = 100 if stage == index == 1 else 1
-            top = _convolved(
-                n, "conv%d_%d" % (stage, index), top, num_output=outputs // divide, kernel_size=3, pad=pad
-            )
+            top = _convolved(n, "conv%d_%d" % (stage, index), top, num_output=outputs // divide, kernel_size=3, pad=pad)
         top = _pooled(n, "pool%d" % stage, top, size=2)
     for name, size in (("fc6", 7), ("fc7", 1)):
         top = _convolved(n, name, top, num_output=4096 // divide, kernel_size=size)

@@ -24,13 +24,16 @@ NUMBERS = (149, 150, 200, 203, 206, 1000, 1003, 6802, 9999, *range(10000, 10012)
 OWN = 418360000  # from here on the numbers of fields that the engine adds for prototxts
 ENGINES = ("ResumeState", "SourceState")
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 dim: 2 dim: 2 } } }\n'
-NET = INPUT + """
+NET = (
+    INPUT
+    + """
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
   convolution_param { num_output: 2 kernel_size: 1 weight_filler { type: "gaussian" } } }
 layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip"
   inner_product_param { num_output: 2 weight_filler { type: "gaussian" } } }
 layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "ip" top: "loss" }
 """
+)
 SOLVER = 'base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 random_seed: 1 solver_mode: CPU snapshot_prefix: "%s" %s'
 
 
@@ -221,11 +224,14 @@ def test_bytes_that_are_no_message(data, tmp_path):
 # -- strings that are not UTF-8
 
 GBK, LATIN = "\u6a21\u578b".encode("gbk"), "caf\u00e9".encode("latin-1")
-NAMED = INPUT.encode() + b"""
+NAMED = (
+    INPUT.encode()
+    + b"""
 layer { name: "%(n)s" type: "InnerProduct" bottom: "data" top: "%(n)s" # %(n)s
   param { name: '%(n)s' } inner_product_param { num_output: 2 weight_filler { type: "gaussian" } } }
 layer { name: "loss" type: "EuclideanLoss" bottom: "%(n)s" bottom: "%(n)s" top: "loss" }
 """
+)
 
 
 @pytest.mark.parametrize("name", [GBK, LATIN, "\u6a21\u578b".encode()])

@@ -158,9 +158,7 @@ def test_a_user_layer_runs_learns_and_is_the_nets_layer():
     assert net.layers[1].type == "Python"
 
 
-@pytest.mark.parametrize(
-    "cls", ["Scale", "OwnInit", "Watched", "Slotted", "Mixed", "Attributes", "ClassFacts"]
-)
+@pytest.mark.parametrize("cls", ["Scale", "OwnInit", "Watched", "Slotted", "Mixed", "Attributes", "ClassFacts"])
 def test_every_name_but_caffes_is_the_users(cls, tmp_path):
     """The layer trains, is written and read back, whatever its class and its attributes are called."""
     ip = 'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 2 } }'

@@ -344,8 +344,11 @@ def test_a_loss_that_is_not_finite_is_warned_of_once(caplog):
 
 
 def test_the_warning_names_the_first_top_where_the_parameters_are_finite(caplog):
-    net = NET.replace('bottom: "ip" bottom', 'bottom: "log" bottom') + """
+    net = (
+        NET.replace('bottom: "ip" bottom', 'bottom: "log" bottom')
+        + """
         layer { name: "log" type: "Log" bottom: "ip" top: "log" log_param { scale: 0 shift: -1 } }"""
+    )
     layers = net.split("layer {")
     made = solver("display: 1", net="layer {".join([*layers[:3], layers[4], layers[3]]))
     with caplog.at_level("INFO", logger="caffe"):

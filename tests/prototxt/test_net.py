@@ -24,8 +24,10 @@ def layers(path):
     return {layer.name: layer for layer in read(path).layer}
 
 
-COMMITTED = [("fashion_mnist", "small_alexnet"),
-             *((dataset, name) for dataset in ("cifar10", "nus_wide", "flickr25k") for name in net.FINE_TUNED)]
+COMMITTED = [
+    ("fashion_mnist", "small_alexnet"),
+    *((dataset, name) for dataset in ("cifar10", "nus_wide", "flickr25k") for name in net.FINE_TUNED),
+]
 
 
 @pytest.mark.parametrize("dataset, name", COMMITTED)
@@ -36,7 +38,8 @@ def test_committed_files_are_what_net_writes(dataset, name, monkeypatch, tmp_pat
     net.write(dataset, "dhn", 48, str(written), name)
     for file in FILES:
         assert (written / file).read_text() == (committed / file).read_text(), (
-            f"{committed / file} is not what net.py writes; run: python prototxt/net.py {dataset} --net {name}")
+            f"{committed / file} is not what net.py writes; run: python prototxt/net.py {dataset} --net {name}"
+        )
 
 
 def test_committed_pretraining_is_what_net_writes(monkeypatch, tmp_path):
@@ -72,8 +75,10 @@ def order(path):
 
 
 def test_alexnet_normalises_first_and_caffenet_pools_first(tmp_path):
-    for name, block in (("alexnet", ["Convolution", "ReLU", "LRN", "Pooling"]),
-                        ("caffenet", ["Convolution", "ReLU", "Pooling", "LRN"])):
+    for name, block in (
+        ("alexnet", ["Convolution", "ReLU", "LRN", "Pooling"]),
+        ("caffenet", ["Convolution", "ReLU", "Pooling", "LRN"]),
+    ):
         net.write("nus_wide", "dhn", 48, str(tmp_path), name)
         for file in ("train_val.prototxt", "deploy.prototxt"):
             assert order(tmp_path / file) == 2 * block
@@ -83,26 +88,46 @@ def test_alexnet_normalises_first_and_caffenet_pools_first(tmp_path):
 def test_the_paper_s_net_has_the_released_numbers(tmp_path):
     net.write("nus_wide", "dhn", 48, str(tmp_path))
     found = layers(tmp_path / "train_val.prototxt")
-    shapes = {name: (layer.convolution_param.num_output, layer.convolution_param.kernel_size[0],
-                     layer.convolution_param.group) for name, layer in found.items() if layer.type == "Convolution"}
-    assert shapes == {"conv1": (96, 11, 1), "conv2": (256, 5, 2), "conv3": (384, 3, 1), "conv4": (384, 3, 2),
-                      "conv5": (256, 3, 2)}
-    biases = {name: (layer.convolution_param if layer.type == "Convolution" else layer.inner_product_param)
-              .bias_filler.value for name, layer in found.items() if layer.type in ("Convolution", "InnerProduct")}
+    shapes = {
+        name: (
+            layer.convolution_param.num_output,
+            layer.convolution_param.kernel_size[0],
+            layer.convolution_param.group,
+        )
+        for name, layer in found.items()
+        if layer.type == "Convolution"
+    }
+    assert shapes == {
+        "conv1": (96, 11, 1),
+        "conv2": (256, 5, 2),
+        "conv3": (384, 3, 1),
+        "conv4": (384, 3, 2),
+        "conv5": (256, 3, 2),
+    }
+    biases = {
+        name: (layer.convolution_param if layer.type == "Convolution" else layer.inner_product_param).bias_filler.value
+        for name, layer in found.items()
+        if layer.type in ("Convolution", "InnerProduct")
+    }
     assert biases == {"conv1": 0, "conv2": 1, "conv3": 0, "conv4": 1, "conv5": 1, "fc6": 1, "fc7": 1, "hash_layer": 0}
     assert [found[name].inner_product_param.weight_filler.std for name in ("fc6", "fc7", "hash_layer")] == (
-        pytest.approx([0.005, 0.005, 0.01]))
+        pytest.approx([0.005, 0.005, 0.01])
+    )
     assert {(param.lr_mult, param.decay_mult) for param in found["fc7"].param} == {(1, 1), (2, 0)}
     assert found["drop7"].dropout_param.dropout_ratio == 0.5
     assert found["quantization_loss"].loss_weight == [pytest.approx(0.3)]
     assert json.loads(found["quantization_loss"].python_param.param_str) == {"normalization": "authors"}
     data = json.loads(next(layer for layer in read(tmp_path / "train_val.prototxt").layer).python_param.param_str)
     assert (data["resize"], data["crop"], data["mirror"], data["mean_value"], data["batch_size"]) == (
-        256, 227, True, [104, 117, 123], 64)
+        256,
+        227,
+        True,
+        [104, 117, 123],
+        64,
+    )
     solver = read(tmp_path / "solver.prototxt", caffe_pb2.SolverParameter())
     assert (solver.lr_policy, solver.stepsize, solver.max_iter, solver.snapshot) == ("step", 500, 10000, 1000)
-    assert [solver.base_lr, solver.gamma, solver.momentum, solver.weight_decay] == pytest.approx(
-        [2e-5, 0.3, 0.9, 5e-4])
+    assert [solver.base_lr, solver.gamma, solver.momentum, solver.weight_decay] == pytest.approx([2e-5, 0.3, 0.9, 5e-4])
     shape = read(tmp_path / "deploy.prototxt").layer[0].input_param.shape[0]
     assert list(shape.dim) == [50, 3, 227, 227]
 
@@ -130,7 +155,9 @@ def test_alexnet_on_small_images_has_two_steps_of_its_own(tmp_path):
         assert getattr(one, param).num_output == getattr(other, param).num_output
     solvers = [read(tmp_path / name / "solver.prototxt", caffe_pb2.SolverParameter()) for name in ("first", "dhn")]
     assert [(each.type, each.base_lr, each.max_iter) for each in solvers] == [
-        ("Adam", pytest.approx(1e-4), 200), ("Adam", pytest.approx(5e-5), 150)]
+        ("Adam", pytest.approx(1e-4), 200),
+        ("Adam", pytest.approx(5e-5), 150),
+    ]
     data = json.loads(read(tmp_path / "dhn" / "train_val.prototxt").layer[0].python_param.param_str)
     assert (data["mean_value"], data["resize"], data["crop"], data["gray"]) == (73, 256, 227, False)
 
@@ -157,12 +184,15 @@ def test_command_writes_the_three_files(tmp_path, capsys):
     assert all((tmp_path / "run" / name).read_text().startswith(header) for name in FILES)
 
 
-@pytest.mark.parametrize("variant, losses", [
-    ("dhn", {"pairwise_loss", "quantization_loss"}),
-    ("dhn_b", {"pairwise_loss", "quantization_loss"}),
-    ("dhn_q", {"pairwise_loss"}),
-    ("dhn_e", {"squared_similarity_loss", "quantization_loss"}),
-])
+@pytest.mark.parametrize(
+    "variant, losses",
+    [
+        ("dhn", {"pairwise_loss", "quantization_loss"}),
+        ("dhn_b", {"pairwise_loss", "quantization_loss"}),
+        ("dhn_q", {"pairwise_loss"}),
+        ("dhn_e", {"squared_similarity_loss", "quantization_loss"}),
+    ],
+)
 def test_losses_of_a_variant(tmp_path, variant, losses):
     net.write("fashion_mnist", variant, 48, str(tmp_path))
     found = {name: layer for name, layer in layers(tmp_path / "train_val.prototxt").items() if layer.loss_weight}
@@ -199,13 +229,16 @@ def test_deploy_gives_codes(dataset, name, tmp_path):
     assert abs(codes).max() <= 1
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("mnist", "dhn", 48), "unknown dataset 'mnist'; there are fashion_mnist, cifar10"),
-    (("fashion_mnist", "dhn_x", 48), "unknown variant 'dhn_x'; there are dhn, dhn_q, dhn_e, dhn_b"),
-    (("fashion_mnist", "dhn", 0), "bits must be at least 1; found 0"),
-    (("cifar10", "dhn", 48, "vgg"), "unknown net 'vgg'; there are small_alexnet, alexnet, caffenet"),
-    (("cifar10", "dhn", 48, "small_alexnet"), "cifar10 has no net 'small_alexnet'; it has alexnet, caffenet"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("mnist", "dhn", 48), "unknown dataset 'mnist'; there are fashion_mnist, cifar10"),
+        (("fashion_mnist", "dhn_x", 48), "unknown variant 'dhn_x'; there are dhn, dhn_q, dhn_e, dhn_b"),
+        (("fashion_mnist", "dhn", 0), "bits must be at least 1; found 0"),
+        (("cifar10", "dhn", 48, "vgg"), "unknown net 'vgg'; there are small_alexnet, alexnet, caffenet"),
+        (("cifar10", "dhn", 48, "small_alexnet"), "cifar10 has no net 'small_alexnet'; it has alexnet, caffenet"),
+    ],
+)
 def test_refusals(tmp_path, arguments, message):
     dataset, variant, bits, *name = arguments
     with pytest.raises(ValueError, match=message):

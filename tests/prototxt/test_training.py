@@ -18,7 +18,7 @@ def tiny(tmp_path, monkeypatch):
     with env.begin(write=True) as txn:
         for index in range(32):
             image = random.randint(60, size=(1, 28, 28)).astype(np.uint8)
-            image[:, (index % 2) * 14:(index % 2) * 14 + 14] += 180
+            image[:, (index % 2) * 14 : (index % 2) * 14 + 14] += 180
             datum = caffe_pb2.Datum(channels=1, height=28, width=28, data=image.tobytes(), label=index % 2)
             datum.float_data.extend([1 - index % 2, index % 2])
             txn.put(f"{index:08d}_x".encode(), datum.SerializeToString())
@@ -50,5 +50,5 @@ def test_a_few_iterations_lower_the_loss_and_leave_a_snapshot(tiny, variant):
 def test_param_str_of_the_data_layers_is_json(tiny):
     net.write("fashion_mnist", "dhn", 12, str(tiny))
     lines = [line.strip() for line in (tiny / "train_val.prototxt").read_text().splitlines()]
-    written = [line[len("param_str: '"):-1] for line in lines if line.startswith("param_str: '")]
+    written = [line[len("param_str: '") : -1] for line in lines if line.startswith("param_str: '")]
     assert [json.loads(settings)["batch_size"] for settings in written] == [8, 8]

@@ -19,12 +19,20 @@ INDICES = np.repeat(np.repeat(np.array([[0, 1], [2, 3]], np.uint8), 8, 0), 12, 1
 CMYK_JPEG = base64.b64decode(
     "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwANCQoLCggNCwoLDg4NDxMgFRMSEhMnHB4XIC4pMTAuKS0sMzpKPjM2RjcsLUBXQUZMTlJTUjI+WmFaUGBK"
     "UVJP/8AAFAgACAAIBEMRAE0RAFkRAEsRAP/EABUAAQEAAAAAAAAAAAAAAAAAAAUH/8QAHBAAAQQDAQAAAAAAAAAAAAAAAAdFg8IFQ4HB/9oADgRD"
-    "AE0AWQBLAAA/AEVRa5aCKXOkVxFLnSK5Qshr74f/2Q==")
+    "AE0AWQBLAAA/AEVRa5aCKXOkVxFLnSK5Qshr74f/2Q=="
+)
 CMYK_PIXELS = np.repeat(np.array([[[58, 58, 254], [212, 212, 48]]], np.uint8), 4, 1).repeat(8, 0)
 # what each EXIF orientation makes of a stored picture
-UPRIGHT = {1: lambda x: x, 2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1],
-           5: lambda x: x.transpose(1, 0, 2), 6: lambda x: np.rot90(x, -1),
-           7: lambda x: np.rot90(x, 2).transpose(1, 0, 2), 8: lambda x: np.rot90(x)}
+UPRIGHT = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).transpose(1, 0, 2),
+    8: lambda x: np.rot90(x),
+}
 
 
 def encode(suffix, image, *options):
@@ -35,8 +43,13 @@ def tiff_block(orientation, order="<"):
     """The EXIF block that says an orientation, after an entry of another tag."""
     mark = {"<": b"II", ">": b"MM"}[order]
     entries = [struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in ((0x0100, 6), (0x0112, orientation))]
-    return (mark + struct.pack(order + "HI", 42, 8) + struct.pack(order + "H", 2) + b"".join(entries)
-            + struct.pack(order + "I", 0))
+    return (
+        mark
+        + struct.pack(order + "HI", 42, 8)
+        + struct.pack(order + "H", 2)
+        + b"".join(entries)
+        + struct.pack(order + "I", 0)
+    )
 
 
 def turned_jpeg(jpeg, orientation, order="<"):
@@ -57,8 +70,9 @@ def turned_webp(orientation):
     picture = encode(".webp", COLOR, cv2.IMWRITE_WEBP_QUALITY, 101)[12:]
     header = b"\x08\0\0\0" + struct.pack("<I", 24 - 1)[:3] + struct.pack("<I", 16 - 1)[:3]
     block = tiff_block(orientation)
-    chunks = b"".join(name + struct.pack("<I", len(content)) + content for name, content in
-                      ((b"VP8X", header), (b"EXIF", block)))
+    chunks = b"".join(
+        name + struct.pack("<I", len(content)) + content for name, content in ((b"VP8X", header), (b"EXIF", block))
+    )
     body = b"WEBP" + chunks[:18] + picture + chunks[18:]
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
@@ -68,8 +82,13 @@ def palette_png():
     rows = b"".join(b"\0" + row.tobytes() for row in INDICES)
     colors = b"".join(bytes(color[::-1]) for color in (RED, GREEN, BLUE, GRAY))
     header = struct.pack(">IIBBBBB", 24, 16, 8, 3, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"PLTE", colors)
-            + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"PLTE", colors)
+        + png_chunk(b"IDAT", zlib.compress(rows))
+        + png_chunk(b"IEND", b"")
+    )
 
 
 def gif():
@@ -119,8 +138,14 @@ def pictures():
 
 def broken():
     jpeg, png = encode(".jpg", COLOR), encode(".png", COLOR)
-    whole = {"jpeg": jpeg, "png": png, "progressive jpeg": encode(".jpg", COLOR, cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
-             "bmp": encode(".bmp", COLOR), "webp": encode(".webp", COLOR), "tiff": encode(".tif", COLOR)}
+    whole = {
+        "jpeg": jpeg,
+        "png": png,
+        "progressive jpeg": encode(".jpg", COLOR, cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        "bmp": encode(".bmp", COLOR),
+        "webp": encode(".webp", COLOR),
+        "tiff": encode(".tif", COLOR),
+    }
     thumbnail = b"\xff\xe2" + struct.pack(">H", len(jpeg) + 2) + jpeg
     return {
         "empty.jpg": b"",
@@ -128,6 +153,9 @@ def broken():
         "zeros.png": bytes(100),
         "float.pfm": encode(".pfm", COLOR.astype(np.float32)),
         "cut behind a thumbnail.jpg": jpeg[:2] + thumbnail + jpeg[2:-2],
-        **{f"cut {kind} {place}": data[:place] for kind, data in whole.items()
-           for place in (4, len(data) // 2, len(data) - 2)},
+        **{
+            f"cut {kind} {place}": data[:place]
+            for kind, data in whole.items()
+            for place in (4, len(data) // 2, len(data) - 2)
+        },
     }

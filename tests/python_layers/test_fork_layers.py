@@ -64,6 +64,7 @@ def filled(source):
 
 # -- training
 
+
 def step_by_formula(fork, solver, hashnet, iteration):
     """(codes, printed losses, scale, gradient before the TanH) from the blobs of the net's last forward."""
     blobs = solver.net.blobs
@@ -104,7 +105,7 @@ def test_five_iterations_are_those_of_the_formulas(tmp_path, images, fork, hashn
         codes, printed, scale, gradient = step_by_formula(fork, solver, hashnet, iteration)
         inputs = np.float64(solver.net.blobs[features].data)
         np.testing.assert_allclose(codes, np.tanh(scale * (inputs @ weight.T + bias)), rtol=0, atol=1e-5)
-        tops = [solver.net.blobs[top].data.item() for top in ("pairwise_loss", "quantization_loss")[:len(printed)]]
+        tops = [solver.net.blobs[top].data.item() for top in ("pairwise_loss", "quantization_loss")[: len(printed)]]
         np.testing.assert_allclose(tops, printed, rtol=1e-5)
         decayed = gradient.T @ inputs + 0.0005 * weight
         speeds = [0.9 * speeds[0] + 0.1 * decayed, 0.9 * speeds[1] + 0.2 * gradient.sum(0)]
@@ -167,6 +168,7 @@ def test_a_caffemodel_with_a_forks_own_field_numbers_is_read(tmp_path):
 
 
 # -- layers alone
+
 
 def test_every_type_is_a_plug_in():
     found = importlib.metadata.entry_points(group="caffe.layer_types")
@@ -316,6 +318,7 @@ def test_lists_that_do_not_fit(images, kind, field):
 
 # -- installation
 
+
 def test_a_wheel_brings_the_plug_in(tmp_path):
     root = Path(__file__).parents[2]
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
@@ -337,6 +340,7 @@ def test_a_wheel_brings_the_plug_in(tmp_path):
 
 # -- class numbers in place of label vectors
 
+
 def one_label(kind, shape, bottoms='bottom: "codes" bottom: "labels"'):
     """A net of codes (4, 3) and labels of a shape, with a loss of a pairwise_param."""
     dims = " ".join(f"dim: {size}" for size in shape)
@@ -349,13 +353,21 @@ def one_label(kind, shape, bottoms='bottom: "codes" bottom: "labels"'):
 FOUR = 'bottom: "codes" bottom: "labels" bottom: "codes" bottom: "labels"'
 
 
-@pytest.mark.parametrize("kind, shape, bottoms, message", [
-    ("l_threshold: 15", (4,), "", r"found class numbers \(B,\): 4 \(4\); write list lines .* label_dim: C"),
-    ("threshold: 15", (4,), "", r"found class numbers \(B,\): 4 \(4\)"),
-    ("class_num: 1", (4,), FOUR, r"found class numbers \(B,\): 4 \(4\)"),
-    ("l_threshold: 15", (4, 1), "", r"of 2 labels or more in bottom\[1\], found 4 1 \(4\): images that share all C"),
-    ("class_num: 1", (4, 1, 1, 1), FOUR, r"of 2 labels or more in bottom\[1\], found 4 1 1 1 \(4\)"),
-])
+@pytest.mark.parametrize(
+    "kind, shape, bottoms, message",
+    [
+        ("l_threshold: 15", (4,), "", r"found class numbers \(B,\): 4 \(4\); write list lines .* label_dim: C"),
+        ("threshold: 15", (4,), "", r"found class numbers \(B,\): 4 \(4\)"),
+        ("class_num: 1", (4,), FOUR, r"found class numbers \(B,\): 4 \(4\)"),
+        (
+            "l_threshold: 15",
+            (4, 1),
+            "",
+            r"of 2 labels or more in bottom\[1\], found 4 1 \(4\): images that share all C",
+        ),
+        ("class_num: 1", (4, 1, 1, 1), FOUR, r"of 2 labels or more in bottom\[1\], found 4 1 1 1 \(4\)"),
+    ],
+)
 def test_class_numbers_are_refused(kind, shape, bottoms, message):
     with pytest.raises(ValueError, match=rf"'it' \(PairwiseLoss\): expected label vectors \(B, C\) .*{message}"):
         one_label(kind, shape, *([bottoms] if bottoms else []))

@@ -22,8 +22,9 @@ def codes_of(dtype, seed=0):
 def pairs(labels):
     """(i, j, similar) of each ordered known pair, by a loop."""
     rows = [None if (row == -1).all() else set(np.flatnonzero(row > 0)) for row in labels]
-    return [(i, j, bool(a & b)) for i, a in enumerate(rows) for j, b in enumerate(rows)
-            if a is not None and b is not None]
+    return [
+        (i, j, bool(a & b)) for i, a in enumerate(rows) for j, b in enumerate(rows) if a is not None and b is not None
+    ]
 
 
 def numeric_gradient(loss, codes, step=1e-6):
@@ -62,11 +63,15 @@ def test_quantization_is_the_sum_over_bits(normalization):
 
 
 @pytest.mark.parametrize("normalization", ["mean", "sum"])
-@pytest.mark.parametrize("loss", [
-    lambda z, n: pairwise_cross_entropy(z, LABELS, n),
-    lambda z, n: squared_similarity(z, LABELS, n),
-    log_cosh_quantization,
-], ids=["pairwise", "squared_similarity", "quantization"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z, n: pairwise_cross_entropy(z, LABELS, n),
+        lambda z, n: squared_similarity(z, LABELS, n),
+        log_cosh_quantization,
+    ],
+    ids=["pairwise", "squared_similarity", "quantization"],
+)
 def test_gradient_is_that_of_the_forward(loss, normalization):
     codes = codes_of(np.float64)
     gradient = loss(codes, normalization)[1]
@@ -99,8 +104,9 @@ def test_authors_take_images_that_share_all_labels_for_unknown():
 
 def test_authors_pairwise_is_the_mean_on_ordinary_labels():
     labels, codes = np.eye(5)[[0, 1, 1, 4]], codes_of(np.float64)[:4]
-    for ours, theirs in zip(pairwise_cross_entropy(codes, labels, "mean"),
-                            pairwise_cross_entropy(codes, labels, "authors"), strict=True):
+    for ours, theirs in zip(
+        pairwise_cross_entropy(codes, labels, "mean"), pairwise_cross_entropy(codes, labels, "authors"), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 

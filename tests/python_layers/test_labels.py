@@ -63,37 +63,48 @@ def test_one_class():
     assert vectors([0, 3], classes=5)[0].shape == (2, 5)
 
 
-@pytest.mark.parametrize("array, keywords, message", [
-    ([[1, 0], [1, -1]], {}, r"labels, row 1: expected 0 and 1, or -1 throughout; found -1 among other labels. Write 0"),
-    ([[-1, 1, -1], [1, -1, -1]], {}, "row 0: .* Write 0 where an image does not carry a label"),
-    (np.array([[0, 1], [255, 255]], np.uint8), {}, r"row 1: .* found 255 \(what -1 becomes in uint8: store"),
-    (np.array([[255], [0]], np.uint8), {}, "row 0: found class number 255, which is what -1 becomes in uint8"),
-    (np.array([3, 255], np.uint8), {}, "row 1: .* or say that there are 256 classes"),
-    (np.array([[0, 1], [65535, 1]], np.uint16), {}, r"row 1: .* found 65535 \(what -1 becomes in uint16"),
-    ([[0, 2], [1, 0]], {}, "row 0: expected label vectors of 0 and 1, or -1 throughout; found 2"),
-    ([[-2, -2], [1, 0]], {}, "row 0: .* found -2"),
-    ([[0.5, 1], [1, 0]], {}, "row 0: expected label vectors of 0 and 1 or whole class numbers, found 0.5"),
-    ([[0, 1], [np.nan, 0]], {}, "row 1: .* found nan"),
-    ([0.0, np.inf], {}, "row 1: .* found inf"),
-    ([1.0, 1e300], {}, "row 1: .* found 1e[+]300"),
-    ([0, 3], {"classes": 3}, "row 1: expected a class number from 0 to 2, or -1 for unknown; found 3; number the"),
-    ([0, 9], {"classes": 3}, "row 1: .* found 9$"),
-    ([0, -2], {}, "row 1: expected a class number from 0 to 0, or -1 for unknown; found -2"),
-    ([1, 99999999999], {}, "row 1: found class number 99999999999; above 99999 the number of classes must be declared"),
-    ([1, 2], {"classes": 10 ** 11}, "need 186 GiB as label vectors"),
-    (np.array([1, 2 ** 64 - 1], np.uint64), {}, "row 1: found class number 18446744073709551615, which is what -1"),
-    ([[1, 0, 1]], {"classes": 4}, "expected label vectors of 4 labels, found 3"),
-    ([[1, 0]], {"declared": "classes"}, r"expected class numbers \(N,\) or \(N, 1\), as declared; found \(1, 2\)"),
-    ([1, 0], {"declared": "vectors"}, r"label vectors of one label are \(N, 1\)"),
-    ([[3], [0]], {"declared": "vectors"}, "row 0: expected label vectors of 0 and 1, or -1 throughout; found 3"),
-    ([], {}, r"at least one row; found shape \(0,\)"),
-    (np.zeros((4, 0), int), {}, r"found shape \(4, 0\)"),
-    (np.zeros((2, 3, 1), int), {}, r"found shape \(2, 3, 1\)"),
-    (np.int64(3), {}, r"found shape \(\)"),
-    (["cat", "dog"], {}, "expected whole numbers, found an array of <U3; number the classes from 0"),
-    (np.array([1, None]), {}, "found an array of object"),
-    ([1 + 2j], {}, "found an array of complex128"),
-])
+@pytest.mark.parametrize(
+    "array, keywords, message",
+    [
+        (
+            [[1, 0], [1, -1]],
+            {},
+            r"labels, row 1: expected 0 and 1, or -1 throughout; found -1 among other labels. Write 0",
+        ),
+        ([[-1, 1, -1], [1, -1, -1]], {}, "row 0: .* Write 0 where an image does not carry a label"),
+        (np.array([[0, 1], [255, 255]], np.uint8), {}, r"row 1: .* found 255 \(what -1 becomes in uint8: store"),
+        (np.array([[255], [0]], np.uint8), {}, "row 0: found class number 255, which is what -1 becomes in uint8"),
+        (np.array([3, 255], np.uint8), {}, "row 1: .* or say that there are 256 classes"),
+        (np.array([[0, 1], [65535, 1]], np.uint16), {}, r"row 1: .* found 65535 \(what -1 becomes in uint16"),
+        ([[0, 2], [1, 0]], {}, "row 0: expected label vectors of 0 and 1, or -1 throughout; found 2"),
+        ([[-2, -2], [1, 0]], {}, "row 0: .* found -2"),
+        ([[0.5, 1], [1, 0]], {}, "row 0: expected label vectors of 0 and 1 or whole class numbers, found 0.5"),
+        ([[0, 1], [np.nan, 0]], {}, "row 1: .* found nan"),
+        ([0.0, np.inf], {}, "row 1: .* found inf"),
+        ([1.0, 1e300], {}, "row 1: .* found 1e[+]300"),
+        ([0, 3], {"classes": 3}, "row 1: expected a class number from 0 to 2, or -1 for unknown; found 3; number the"),
+        ([0, 9], {"classes": 3}, "row 1: .* found 9$"),
+        ([0, -2], {}, "row 1: expected a class number from 0 to 0, or -1 for unknown; found -2"),
+        (
+            [1, 99999999999],
+            {},
+            "row 1: found class number 99999999999; above 99999 the number of classes must be declared",
+        ),
+        ([1, 2], {"classes": 10**11}, "need 186 GiB as label vectors"),
+        (np.array([1, 2**64 - 1], np.uint64), {}, "row 1: found class number 18446744073709551615, which is what -1"),
+        ([[1, 0, 1]], {"classes": 4}, "expected label vectors of 4 labels, found 3"),
+        ([[1, 0]], {"declared": "classes"}, r"expected class numbers \(N,\) or \(N, 1\), as declared; found \(1, 2\)"),
+        ([1, 0], {"declared": "vectors"}, r"label vectors of one label are \(N, 1\)"),
+        ([[3], [0]], {"declared": "vectors"}, "row 0: expected label vectors of 0 and 1, or -1 throughout; found 3"),
+        ([], {}, r"at least one row; found shape \(0,\)"),
+        (np.zeros((4, 0), int), {}, r"found shape \(4, 0\)"),
+        (np.zeros((2, 3, 1), int), {}, r"found shape \(2, 3, 1\)"),
+        (np.int64(3), {}, r"found shape \(\)"),
+        (["cat", "dog"], {}, "expected whole numbers, found an array of <U3; number the classes from 0"),
+        (np.array([1, None]), {}, "found an array of object"),
+        ([1 + 2j], {}, "found an array of complex128"),
+    ],
+)
 def test_refusals(array, keywords, message):
     with pytest.raises(LabelError, match=message):
         vectors(array, **keywords)
@@ -140,22 +151,37 @@ def test_a_batch_of_one_label():
     np.testing.assert_array_equal(labels.check_batch(batch.reshape(3, 1, 1, 1), "It", "vectors"), batch)
 
 
-@pytest.mark.parametrize("batch, declared, message", [
-    (np.zeros(4), None, r"^It: expected label vectors \(B, C\) in bottom\[1\], found class numbers \(B,\): \(4,\)\. "
-                        r"Write param_str: '\{\"labels\": \"classes\"\}'"),
-    (np.zeros(4), "vectors", r"found class numbers \(B,\): \(4,\)"),
-    (np.zeros((4, 1)), None, r'found one value an image: \(4, 1\)\. .* \{"labels": "vectors"\} for label vectors of'),
-    (np.zeros((4, 1, 1, 1)), None, r"found one value an image: \(4, 1, 1, 1\)"),
-    (np.zeros((4, 2)), "classes", r'expected class numbers \(B,\) or \(B, 1\), as "labels": "classes" says; found '
-                                  r"\(4, 2\)"),
-    (np.zeros((4, 1, 5, 5)), None, r"expected label vectors \(B, C\) in bottom\[1\], found \(4, 1, 5, 5\)"),
-    (np.array([[1, 0], [1, 4.0]]), None, r"^It: bottom\[1\], row 1: .* found 4"),
-    (np.array([[1, 0], [0.5, 1]]), None, r"^It: bottom\[1\], row 1: .* found 0.5"),
-    (np.array([[1, 0], [1, -1.0]]), None, r"row 1: .* Write 0 where"),
-    (np.array([[1], [3.0]]), "vectors", "row 1: .* found 3"),
-    (np.array([1, -3.0]), "classes", "row 1: expected a class number from 0, or -1 for unknown; found -3"),
-    (np.array([1, 1.5]), "classes", "row 1: .* found 1.5"),
-])
+@pytest.mark.parametrize(
+    "batch, declared, message",
+    [
+        (
+            np.zeros(4),
+            None,
+            r"^It: expected label vectors \(B, C\) in bottom\[1\], found class numbers \(B,\): \(4,\)\. "
+            r"Write param_str: '\{\"labels\": \"classes\"\}'",
+        ),
+        (np.zeros(4), "vectors", r"found class numbers \(B,\): \(4,\)"),
+        (
+            np.zeros((4, 1)),
+            None,
+            r'found one value an image: \(4, 1\)\. .* \{"labels": "vectors"\} for label vectors of',
+        ),
+        (np.zeros((4, 1, 1, 1)), None, r"found one value an image: \(4, 1, 1, 1\)"),
+        (
+            np.zeros((4, 2)),
+            "classes",
+            r'expected class numbers \(B,\) or \(B, 1\), as "labels": "classes" says; found '
+            r"\(4, 2\)",
+        ),
+        (np.zeros((4, 1, 5, 5)), None, r"expected label vectors \(B, C\) in bottom\[1\], found \(4, 1, 5, 5\)"),
+        (np.array([[1, 0], [1, 4.0]]), None, r"^It: bottom\[1\], row 1: .* found 4"),
+        (np.array([[1, 0], [0.5, 1]]), None, r"^It: bottom\[1\], row 1: .* found 0.5"),
+        (np.array([[1, 0], [1, -1.0]]), None, r"row 1: .* Write 0 where"),
+        (np.array([[1], [3.0]]), "vectors", "row 1: .* found 3"),
+        (np.array([1, -3.0]), "classes", "row 1: expected a class number from 0, or -1 for unknown; found -3"),
+        (np.array([1, 1.5]), "classes", "row 1: .* found 1.5"),
+    ],
+)
 def test_refused_batches(batch, declared, message):
     with pytest.raises(LabelError, match=message):
         labels.check_batch(batch, "It", declared)

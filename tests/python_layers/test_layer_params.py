@@ -15,21 +15,27 @@ def test_values_and_defaults():
     assert settings == {"count": 3, "size": [2, 4], "mean": [1, 2.5], "flag": True, "rate": 0.5}
 
 
-@pytest.mark.parametrize("text, message", [
-    ("", "L: param_str needs the key 'count'"),
-    ("{count: 3}", "L: param_str must be JSON, e.g. param_str: '{\"size\": ..., \"rate\": ...}'; found '{count: 3}'"),
-    ("[3]", "must be a JSON object"),
-    ('{"count": 3, "counts": 4, "a": 1}', "unknown key 'a', 'counts'; the keys are count, flag, mean, rate, size"),
-    ('{"count": 0}', "'count' must be an integer of at least 1; found 0"),
-    ('{"count": true}', "'count' must be an integer of at least 1; found true"),
-    ('{"count": 1.0}', "'count' must be an integer of at least 1; found 1.0"),
-    ('{"count": 1, "size": [1, 2, 3]}', r"'size' must be .* found \[1, 2, 3\]"),
-    ('{"count": 1, "size": 0}', "'size' must be .* found 0"),
-    ('{"count": 1, "mean": []}', "'mean' must be a number or a list of numbers"),
-    ('{"count": 1, "mean": ["1"]}', "'mean' must be a number or a list of numbers"),
-    ('{"count": 1, "flag": 1}', "'flag' must be true or false; found 1"),
-    ('{"count": 1, "rate": "fast"}', "'rate' must be a number; found \"fast\""),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "L: param_str needs the key 'count'"),
+        (
+            "{count: 3}",
+            "L: param_str must be JSON, e.g. param_str: '{\"size\": ..., \"rate\": ...}'; found '{count: 3}'",
+        ),
+        ("[3]", "must be a JSON object"),
+        ('{"count": 3, "counts": 4, "a": 1}', "unknown key 'a', 'counts'; the keys are count, flag, mean, rate, size"),
+        ('{"count": 0}', "'count' must be an integer of at least 1; found 0"),
+        ('{"count": true}', "'count' must be an integer of at least 1; found true"),
+        ('{"count": 1.0}', "'count' must be an integer of at least 1; found 1.0"),
+        ('{"count": 1, "size": [1, 2, 3]}', r"'size' must be .* found \[1, 2, 3\]"),
+        ('{"count": 1, "size": 0}', "'size' must be .* found 0"),
+        ('{"count": 1, "mean": []}', "'mean' must be a number or a list of numbers"),
+        ('{"count": 1, "mean": ["1"]}', "'mean' must be a number or a list of numbers"),
+        ('{"count": 1, "flag": 1}', "'flag' must be true or false; found 1"),
+        ('{"count": 1, "rate": "fast"}', "'rate' must be a number; found \"fast\""),
+    ],
+)
 def test_refusals(text, message):
     with pytest.raises(ValueError, match=message.replace("{", r"\{").replace("}", r"\}")):
         read_param_str(text, "L", PARAMS)

@@ -18,7 +18,7 @@ LOSSES = {
 
 def make_net(folder, module, param_str="", extra="", batch=B):
     """A net whose codes come from an InnerProduct, so that they have a gradient; labels are an input."""
-    labels = '' if module == "quantization_loss" else 'bottom: "labels"'
+    labels = "" if module == "quantization_loss" else 'bottom: "labels"'
     path = folder / "net.prototxt"
     path.write_text(f"""
         layer {{ name: "in" type: "Input" top: "x" top: "labels"
@@ -40,7 +40,8 @@ def make_net(folder, module, param_str="", extra="", batch=B):
 def test_loss_and_diff_times_the_loss_weight(tmp_path, module, normalization):
     net = make_net(tmp_path, module, f'{{"normalization": "{normalization}"}}', "loss_weight: 2")
     loss, gradient = LOSSES[module][1](
-        net.forward(end="ip")["codes"].copy(), net.blobs["labels"].data.copy(), normalization)
+        net.forward(end="ip")["codes"].copy(), net.blobs["labels"].data.copy(), normalization
+    )
     net.forward()
     assert net.blobs["loss"].data.item() == pytest.approx(loss, rel=1e-5)
     net.backward()
@@ -102,22 +103,31 @@ def test_batches_of_different_size_are_refused(tmp_path, module):
 
 def test_wrong_number_of_bottoms_is_refused(tmp_path):
     path = tmp_path / "net.prototxt"
-    path.write_text('layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 5 } } }'
-                    'layer { name: "loss" type: "Python" bottom: "x" top: "loss" python_param {'
-                    ' module: "pairwise_loss" layer: "PairwiseLossLayer" } }')
+    path.write_text(
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 5 } } }'
+        'layer { name: "loss" type: "Python" bottom: "x" top: "loss" python_param {'
+        ' module: "pairwise_loss" layer: "PairwiseLossLayer" } }'
+    )
     with pytest.raises(ValueError, match=r"takes 2 bottoms .* found 1 and 1"):
         caffe.Net(str(path), caffe.TRAIN)
 
 
-@pytest.mark.parametrize("module, param_str, message", [
-    ("pairwise_loss", '{"normalisation": "sum"}', "unknown key 'normalisation'; the keys are labels, normalization"),
-    ("pairwise_loss", '{"normalization": "batch"}', "must be one of mean, sum, authors; found 'batch'"),
-    ("squared_similarity_loss", '{"normalization": "authors"}', "must be one of mean, sum; found 'authors'"),
-    ("pairwise_loss", '{"labels": "numbers"}', "must be one of vectors, classes; found 'numbers'"),
-    ("quantization_loss", '{"labels": "classes"}', "unknown key 'labels'"),
-    ("quantization_loss", '{"normalization": 1}', "'normalization' must be a string; found 1"),
-    ("quantization_loss", "normalization: sum", "param_str must be JSON"),
-])
+@pytest.mark.parametrize(
+    "module, param_str, message",
+    [
+        (
+            "pairwise_loss",
+            '{"normalisation": "sum"}',
+            "unknown key 'normalisation'; the keys are labels, normalization",
+        ),
+        ("pairwise_loss", '{"normalization": "batch"}', "must be one of mean, sum, authors; found 'batch'"),
+        ("squared_similarity_loss", '{"normalization": "authors"}', "must be one of mean, sum; found 'authors'"),
+        ("pairwise_loss", '{"labels": "numbers"}', "must be one of vectors, classes; found 'numbers'"),
+        ("quantization_loss", '{"labels": "classes"}', "unknown key 'labels'"),
+        ("quantization_loss", '{"normalization": 1}', "'normalization' must be a string; found 1"),
+        ("quantization_loss", "normalization: sum", "param_str must be JSON"),
+    ],
+)
 def test_param_str_refusals(tmp_path, module, param_str, message):
     with pytest.raises(ValueError, match=message):
         make_net(tmp_path, module, param_str)
@@ -147,20 +157,29 @@ def label_net(folder, module, shape, param_str="", normalization=None):
 
 
 @pytest.mark.parametrize("module", WITH_LABELS)
-@pytest.mark.parametrize("shape, message", [
-    ((6,), r'found class numbers \(B,\): \(6,\). Write param_str: .*"labels": "classes"'),
-    ((6, 1), r'found one value an image: \(6, 1\). Write .*"classes".*"labels": "vectors"'),
-    ((6, 1, 1, 1), r"found one value an image: \(6, 1, 1, 1\)"),
-    ((6, 2, 3), r"expected label vectors \(B, C\) in bottom\[1\], found \(6, 2, 3\)"),
-])
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        ((6,), r'found class numbers \(B,\): \(6,\). Write param_str: .*"labels": "classes"'),
+        ((6, 1), r'found one value an image: \(6, 1\). Write .*"classes".*"labels": "vectors"'),
+        ((6, 1, 1, 1), r"found one value an image: \(6, 1, 1, 1\)"),
+        ((6, 2, 3), r"expected label vectors \(B, C\) in bottom\[1\], found \(6, 2, 3\)"),
+    ],
+)
 def test_class_numbers_are_refused_by_name(tmp_path, module, shape, message):
     with pytest.raises(ValueError, match=rf"{LOSSES[module][0]}: .*{message}"):
         label_net(tmp_path, module, shape)
 
 
-@pytest.mark.parametrize("module, normalization", [
-    ("pairwise_loss", "mean"), ("pairwise_loss", "sum"), ("pairwise_loss", "authors"),
-    ("squared_similarity_loss", "mean")])
+@pytest.mark.parametrize(
+    "module, normalization",
+    [
+        ("pairwise_loss", "mean"),
+        ("pairwise_loss", "sum"),
+        ("pairwise_loss", "authors"),
+        ("squared_similarity_loss", "mean"),
+    ],
+)
 @pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 1, 1, 1)])
 def test_declared_class_numbers_are_one_hot_vectors(tmp_path, module, normalization, shape):
     net = label_net(tmp_path, module, shape, '{"labels": "classes"}', normalization)
@@ -215,9 +234,16 @@ def test_authors_mode_has_no_similar_pair_of_one_label(tmp_path):
 
 
 @pytest.mark.parametrize("module", WITH_LABELS)
-@pytest.mark.parametrize("row, message", [
-    ([0, 2, 0], "found 2"), ([0, 0.5, 0], "found 0.5"), ([1, -1, 0], "Write 0 where"), ([0, 255, 0], "found 255"),
-    ([float("nan"), 0, 0], "found nan")])
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ([0, 2, 0], "found 2"),
+        ([0, 0.5, 0], "found 0.5"),
+        ([1, -1, 0], "Write 0 where"),
+        ([0, 255, 0], "found 255"),
+        ([float("nan"), 0, 0], "found nan"),
+    ],
+)
 def test_other_values_are_refused_by_row(tmp_path, module, row, message):
     net = label_net(tmp_path, module, (6, 3))
     net.forward()  # all 0: no labels

@@ -96,6 +96,7 @@ def test_each_training_epoch_is_shuffled_afresh(tmp_path, source):
 def test_order_comes_from_the_seed_alone(tmp_path, source):
     def order(**settings):
         return records_of(take(make_net(tmp_path, source=source, batch_size=4, **settings), 10)[0])
+
     expected = np.concatenate([np.random.RandomState(1).permutation(COUNT)[:4]])
     assert order()[:4] == expected.tolist()
     assert order() == order(seed=1, prefetch=1, threads=8)
@@ -127,7 +128,7 @@ def test_crop_is_central_in_test_and_everywhere_in_training(tmp_path, source):
     places = set()
     for index, image in enumerate(images):
         record = IMAGES[index % COUNT]
-        places |= {(y, x) for y in range(4) for x in range(4) if np.array_equal(image, record[:, y:y + 3, x:x + 5])}
+        places |= {(y, x) for y in range(4) for x in range(4) if np.array_equal(image, record[:, y : y + 3, x : x + 5])}
     assert places == {(y, x) for y in range(4) for x in range(4)}
 
 
@@ -135,10 +136,17 @@ def test_mean_file_is_cropped_and_mirrored_with_the_image(tmp_path, source):
     mean = IMAGES.mean(axis=0, dtype=np.float32)
     blob = caffe.io.array_to_blobproto(mean[None])
     (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
-    net = make_net(tmp_path, source=source, batch_size=10, shuffle=False, mirror=True, crop=[3, 5],
-                   mean_file=str(tmp_path / "mean.binaryproto"))
+    net = make_net(
+        tmp_path,
+        source=source,
+        batch_size=10,
+        shuffle=False,
+        mirror=True,
+        crop=[3, 5],
+        mean_file=str(tmp_path / "mean.binaryproto"),
+    )
     for image, record in zip(take(net, 1)[0], IMAGES - mean, strict=True):
-        windows = [record[:, y:y + 3, x:x + 5] for y in range(4) for x in range(4)]
+        windows = [record[:, y : y + 3, x : x + 5] for y in range(4) for x in range(4)]
         assert any(np.allclose(image, w) or np.allclose(image, w[:, :, ::-1]) for w in windows)
 
 
@@ -191,9 +199,11 @@ def test_one_class_means_the_same_in_a_list_and_in_an_lmdb(tmp_path):
     (tmp_path / "list.txt").write_text("0.png 0\n1.png -1\n")
     records = [datum(IMAGES[0], label=0), datum(IMAGES[1], label=-1)]
     vectors = [datum(IMAGES[0], [1], label=0), datum(IMAGES[1], [-1], label=-1)]  # as tools/create_lmdb.py writes them
-    sources = [ListSource(str(tmp_path / "list.txt"), str(tmp_path), 1, None, None),
-               LmdbSource(write_lmdb(tmp_path / "numbers", records), 1, None, None),
-               LmdbSource(write_lmdb(tmp_path / "vectors", vectors), None, None, None)]
+    sources = [
+        ListSource(str(tmp_path / "list.txt"), str(tmp_path), 1, None, None),
+        LmdbSource(write_lmdb(tmp_path / "numbers", records), 1, None, None),
+        LmdbSource(write_lmdb(tmp_path / "vectors", vectors), None, None, None),
+    ]
     for source in sources:
         assert [source.read(index)[1].tolist() for index in range(2)] == [[1], [-1]]
 
@@ -211,8 +221,15 @@ def test_paths_of_a_list(tmp_path):
     for index, image in enumerate((0, 1, 0, 2)):
         np.testing.assert_array_equal(source.read(index)[0], IMAGES[image])
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9.png 1 0\n")
-    net = make_net(tmp_path, caffe.TEST, source=str(tmp_path / "latin.txt"), root=str(folder), encoding="latin-1",
-                   batch_size=1, gray=True)
+    net = make_net(
+        tmp_path,
+        caffe.TEST,
+        source=str(tmp_path / "latin.txt"),
+        root=str(folder),
+        encoding="latin-1",
+        batch_size=1,
+        gray=True,
+    )
     np.testing.assert_array_equal(take(net, 1)[0], IMAGES[1:2])
 
 
@@ -267,20 +284,23 @@ def test_a_picture_that_is_cut_short_is_named(tmp_path):
         make_net(tmp_path, source=str(tmp_path / "list.txt"), root=str(tmp_path), batch_size=1)
 
 
-@pytest.mark.parametrize("lines, labels, message", [
-    ("", None, "list.txt: expected at least one line"),
-    ("a.png 1 0\nb.png 1\n", None, "list.txt:2: expected a path and 2 whole numbers, as on line 1, found 1"),
-    ("a.png 1\nb.png 1 0\n", 2, "list.txt:2: expected a path and 1 whole number, as on line 1, found 2"),
-    ("a.png x\n", 3, "list.txt:1: expected a path and its labels .*, found 0 in 'a.png x'"),
-    ("a.png 1\n\nb.png 3\n", 3, "list.txt:3: expected a class number from 0 to 2, or -1 for unknown; found 3"),
-    ("a.png 1\n", 1, "list.txt:1: expected a class number from 0 to 0, or -1 for unknown; found 1"),
-    ("a.png 1\n", None, "list.txt:1: one number a line is a class number; say how many classes"),
-    ("a.png 1 0\n", 3, "list.txt: expected label vectors of 3 labels, found 2"),
-    ("a.png 1 0\nb.png 2 0\n", None, "list.txt:2: expected label vectors of 0 and 1, or -1 throughout; found 2"),
-    ("a.png 1 0\nb.png 1 -1\n", 2, "list.txt:2: .* found -1 among other labels. Write 0"),
-    ("a.png 99999999999\n", 3, "list.txt:1: .* found 99999999999"),
-    ("a.png\n", None, "list.txt:1: expected a path and its labels .*, found 0"),
-])
+@pytest.mark.parametrize(
+    "lines, labels, message",
+    [
+        ("", None, "list.txt: expected at least one line"),
+        ("a.png 1 0\nb.png 1\n", None, "list.txt:2: expected a path and 2 whole numbers, as on line 1, found 1"),
+        ("a.png 1\nb.png 1 0\n", 2, "list.txt:2: expected a path and 1 whole number, as on line 1, found 2"),
+        ("a.png x\n", 3, "list.txt:1: expected a path and its labels .*, found 0 in 'a.png x'"),
+        ("a.png 1\n\nb.png 3\n", 3, "list.txt:3: expected a class number from 0 to 2, or -1 for unknown; found 3"),
+        ("a.png 1\n", 1, "list.txt:1: expected a class number from 0 to 0, or -1 for unknown; found 1"),
+        ("a.png 1\n", None, "list.txt:1: one number a line is a class number; say how many classes"),
+        ("a.png 1 0\n", 3, "list.txt: expected label vectors of 3 labels, found 2"),
+        ("a.png 1 0\nb.png 2 0\n", None, "list.txt:2: expected label vectors of 0 and 1, or -1 throughout; found 2"),
+        ("a.png 1 0\nb.png 1 -1\n", 2, "list.txt:2: .* found -1 among other labels. Write 0"),
+        ("a.png 99999999999\n", 3, "list.txt:1: .* found 99999999999"),
+        ("a.png\n", None, "list.txt:1: expected a path and its labels .*, found 0"),
+    ],
+)
 def test_bad_lists(tmp_path, lines, labels, message):
     (tmp_path / "list.txt").write_text(lines)
     with pytest.raises(ValueError, match=message):
@@ -293,20 +313,27 @@ def test_missing_image_of_a_list_is_named_by_its_line(tmp_path):
         make_net(tmp_path, source=str(tmp_path / "list.txt"), root="nowhere", batch_size=1)
 
 
-@pytest.mark.parametrize("bad, message", [
-    (b"\xff\xff", "expected a Datum, found 2 bytes"),
-    (datum(IMAGES[0], [1]), "expected label vectors of 3 labels, found 1"),
-    (datum(IMAGES[0], [1, 0.5, 0]), "expected label vectors of 0 and 1 or whole class numbers, found 0.5"),
-    (datum(IMAGES[0], [1, 0, 7]), "expected label vectors of 0 and 1, or -1 throughout; found 7"),
-    (caffe_pb2.Datum(channels=1, height=6, width=8, float_data=[0.5] * 48),
-     "found a picture of 48 values in float_data; only Caffe's Data layer reads such records"),
-    (datum(IMAGES[0][:, :5], LABELS[0]), "expected 6x8 pixels as in the first image, found 5x8"),
-    (datum(np.repeat(IMAGES[0], 3, 0), LABELS[0]), "expected 1 channels as in the first image, found 3"),
-    (caffe_pb2.Datum(channels=1, height=6, width=8, data=b"12", float_data=LABELS[0]),
-     "expected 1x6x8 bytes .* found 2"),
-    (caffe_pb2.Datum(encoded=True, data=b"no image", float_data=LABELS[0]), "a picture that OpenCV .* can decode"),
-    (caffe_pb2.Datum(encoded=True, float_data=LABELS[0]), "expected a picture, found 0 bytes"),
-])
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (b"\xff\xff", "expected a Datum, found 2 bytes"),
+        (datum(IMAGES[0], [1]), "expected label vectors of 3 labels, found 1"),
+        (datum(IMAGES[0], [1, 0.5, 0]), "expected label vectors of 0 and 1 or whole class numbers, found 0.5"),
+        (datum(IMAGES[0], [1, 0, 7]), "expected label vectors of 0 and 1, or -1 throughout; found 7"),
+        (
+            caffe_pb2.Datum(channels=1, height=6, width=8, float_data=[0.5] * 48),
+            "found a picture of 48 values in float_data; only Caffe's Data layer reads such records",
+        ),
+        (datum(IMAGES[0][:, :5], LABELS[0]), "expected 6x8 pixels as in the first image, found 5x8"),
+        (datum(np.repeat(IMAGES[0], 3, 0), LABELS[0]), "expected 1 channels as in the first image, found 3"),
+        (
+            caffe_pb2.Datum(channels=1, height=6, width=8, data=b"12", float_data=LABELS[0]),
+            "expected 1x6x8 bytes .* found 2",
+        ),
+        (caffe_pb2.Datum(encoded=True, data=b"no image", float_data=LABELS[0]), "a picture that OpenCV .* can decode"),
+        (caffe_pb2.Datum(encoded=True, float_data=LABELS[0]), "expected a picture, found 0 bytes"),
+    ],
+)
 def test_a_bad_record_surfaces_in_forward_with_its_key(tmp_path, bad, message):
     records = [datum(*pair) for pair in zip(IMAGES, LABELS, strict=True)]
     records[7] = bad
@@ -317,15 +344,18 @@ def test_a_bad_record_surfaces_in_forward_with_its_key(tmp_path, bad, message):
             net.forward()
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"source": "no/such"}, "source 'no/such' must be an LMDB folder"),
-    ({"mean_value": 1, "mean_file": "m"}, "mean_value or mean_file; found both"),
-    ({"mean_value": [1, 2]}, r"expected a mean for images of \(1, 6, 8\)"),
-    ({"crop": 7}, "expected at least 7x7 pixels to crop from, found 6x8"),
-    ({"labels": 4}, "expected label vectors of 4 labels, found 3"),
-    ({"batchsize": 4}, "unknown key 'batchsize'; the keys are batch_size, crop,"),
-    ({"batch_size": 0}, "'batch_size' must be an integer of at least 1"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"source": "no/such"}, "source 'no/such' must be an LMDB folder"),
+        ({"mean_value": 1, "mean_file": "m"}, "mean_value or mean_file; found both"),
+        ({"mean_value": [1, 2]}, r"expected a mean for images of \(1, 6, 8\)"),
+        ({"crop": 7}, "expected at least 7x7 pixels to crop from, found 6x8"),
+        ({"labels": 4}, "expected label vectors of 4 labels, found 3"),
+        ({"batchsize": 4}, "unknown key 'batchsize'; the keys are batch_size, crop,"),
+        ({"batch_size": 0}, "'batch_size' must be an integer of at least 1"),
+    ],
+)
 def test_refusals(tmp_path, source, settings, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         make_net(tmp_path, **{"source": source, "batch_size": 2, **settings})

@@ -53,8 +53,12 @@ def test_broken_pictures_are_refused_by_name(name, gray):
 
 
 def test_what_is_said_of_a_broken_picture():
-    for name, message in (("empty.jpg", "found 0 bytes"), ("page.jpg", "37 bytes that begin with b'<!DOCTYP'"),
-                          ("cut jpeg 4", "a JPEG that is cut short"), ("float.pfm", "floating-point pixels")):
+    for name, message in (
+        ("empty.jpg", "found 0 bytes"),
+        ("page.jpg", "37 bytes that begin with b'<!DOCTYP'"),
+        ("cut jpeg 4", "a JPEG that is cut short"),
+        ("float.pfm", "floating-point pixels"),
+    ):
         with pytest.raises(PictureError, match=message):
             pictures.decode(BROKEN[name], False, name)
 

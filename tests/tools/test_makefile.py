@@ -73,7 +73,6 @@ def test_a_switch_is_1_or_0():
     assert said.returncode == 2 and "ALLOW_OVERLAP=yes: expected 1 or 0" in said.stderr
 
 
-
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_a_python_too_old_or_missing_is_named(tmp_path):
     (tmp_path / "python").write_text('#!/bin/sh\ncase "$1" in -c) exit 1;; *) echo Python 3.9.2;; esac\n')

@@ -69,9 +69,7 @@ class Upsample(Layer):
         self.check(all(given) or not any(given), "give both upsample_h and upsample_w, or neither")
         both = [param.HasField(name) for name in ("scale_h", "scale_w")]
         self.check(all(both) or not any(both), "give both scale_h and scale_w, or neither")
-        self.check(
-            not (any(both) and param.HasField("scale")), "give scale, or scale_h and scale_w; not both"
-        )
+        self.check(not (any(both) and param.HasField("scale")), "give scale, or scale_h and scale_w; not both")
 
     def reshape(self, bottom, top):
         param, shape = self.layer_param.upsample_param, bottom[0].shape
