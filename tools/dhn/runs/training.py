@@ -48,7 +48,8 @@ def launch(
     """
     layers = str(run.root / "python_layers")
     paths = [layers, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # its log goes into train.log, not into files of its own in /tmp too
+    environment = {"GLOG_logtostderr": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     total = run.solver().max_iter
     curves, watch = Recorder(run.log), LossWatch()  # the recorder knows the lines of before
     with open(run.log, "ab") as log:
