@@ -321,8 +321,9 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" top: 
 """
 SOLVER = """
 net: "examples/mnist/lenet_train_test.prototxt"
-test_iter: 4 test_interval: 10 base_lr: 0.1 momentum: 0.9 weight_decay: 0.0005 lr_policy: "inv"
+test_iter: 4 test_interval: 10 base_lr: 0.02 momentum: 0.9 weight_decay: 0.0005 lr_policy: "inv"
 gamma: 0.0001 power: 0.75 display: 10 max_iter: 20 snapshot: 20 snapshot_prefix: "examples/mnist/lenet" solver_mode: CPU
+random_seed: 1
 """
 
 
