@@ -34,9 +34,10 @@ def net(folder, monkeypatch):
     monkeypatch.syspath_prepend(str(folder))
 
     def make(source: str, old: str = "", new: str = "") -> str:
-        if source == "leveldb" and not importlib.util.find_spec("plyvel"):
-            pytest.skip("plyvel is not installed")
-        gc.collect()  # a LevelDB is open once in a process: solvers before this one have to go
+        if source == "leveldb":
+            if not importlib.util.find_spec("plyvel"):
+                pytest.skip("plyvel is not installed")
+            gc.collect()  # a LevelDB is open once in a process: solvers before this one have to go
         return sources.net_text(source, folder).replace(old, new)
 
     return make
