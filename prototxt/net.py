@@ -3,8 +3,8 @@
     python prototxt/net.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--out FOLDER]
 
 Runs with BVLC Caffe and with the embedded engine, from the repository root; the files it writes are valid there too.
-Everything that depends on dataset, net, variant or bits is derived here from the tables DATASETS, NETS and VARIANTS.
-A data set of your own (tools/dhn/datasets/recipes.py) has AlexNet or CaffeNet with the recipe of the paper's data sets.
+Everything that depends on dataset, net, variant or bits is derived here from the tables DATASETS (dataset_table.py),
+NETS (nets.py) and VARIANTS.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ import argparse
 import json
 import os
 import re
-from typing import Callable, NamedTuple
 
 import caffe
 from caffe import layers as L
-from caffe import params as P
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from alexnet import alexnet, caffenet, learned
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from alexnet import learned
+from dataset_table import DATASETS, ROOT, Dataset, changed, nets_of, recipe
+from nets import FINE_TUNED, NETS
 
 # variant -> the similarity loss and whether the quantization loss joins it (Zhu et al., AAAI 2016, section on variants)
 VARIANTS = {
@@ -35,206 +33,6 @@ VARIANTS = {
 
 
 PRETRAINING = "pretraining"  # in a variant's place: the net as a classifier, whose weights a variant starts from
-
-
-class Dataset(NamedTuple):
-    """What a net and its recipe need to know of a dataset."""
-
-    image: tuple  # channels, height, width that the net sees
-    net: str  # of NETS, the one that is taken unless another is named
-    hash_std: float  # of the hash layer's initial weights
-    data: dict  # param_str keys shared by the training and the test data layer
-    train: dict  # param_str keys of the training data layer
-    test: dict  # param_str keys of the test data layer
-    quantization_weight: float  # lambda
-    solver: list  # (field, value, why: None where the value is Caffe's default or speaks for itself)
-    normalization: str = "mean"  # of the quantization loss
-    classes: int | None = None  # single labels that the net can learn to classify
-    pretraining: tuple = ()  # what differs in the solver of the classifier; empty: none, weights come from elsewhere
-
-
-def _convolution(n: caffe.NetSpec, index: int, bottom, pool: bool, **kwargs):
-    """AlexNet's convolution and ReLU, with overlapping max pooling and LRN if `pool`."""
-    conv = n[f"conv{index}"] = L.Convolution(bottom, **kwargs, **learned())
-    top = n[f"relu{index}"] = L.ReLU(conv, in_place=True)
-    if pool:
-        top = n[f"pool{index}"] = L.Pooling(top, pool=P.Pooling.MAX, kernel_size=3, stride=2)
-        top = n[f"norm{index}"] = L.LRN(top, local_size=5, alpha=1e-4, beta=0.75)
-    return top
-
-
-def _inner_product(n: caffe.NetSpec, index: int, bottom, num_output: int, dropout: float):
-    fc = n[f"fc{index}"] = L.InnerProduct(bottom, num_output=num_output, **learned())
-    relu = n[f"relu{index}"] = L.ReLU(fc, in_place=True)
-    n[f"drop{index}"] = L.Dropout(relu, in_place=True, dropout_ratio=dropout)
-    return n[f"drop{index}"]
-
-
-def small_alexnet(n: caffe.NetSpec):
-    """AlexNet's layers at the size of 28x28 grey images: three convolutions, two inner products with dropout."""
-    top = _convolution(n, 1, n.data, pool=True, num_output=16, kernel_size=5, pad=2)
-    top = _convolution(n, 2, top, pool=True, num_output=32, kernel_size=5, pad=2)
-    top = _convolution(n, 3, top, pool=False, num_output=64, kernel_size=3, pad=1)
-    top = _inner_product(n, 4, top, num_output=256, dropout=0.2)
-    return _inner_product(n, 5, top, num_output=256, dropout=0.2)
-
-
-NETS: dict[str, Callable] = {  # (net spec) -> the top that the hash layer stands on
-    "small_alexnet": small_alexnet,
-    "alexnet": alexnet,
-    "caffenet": caffenet,
-}
-FINE_TUNED = ("alexnet", "caffenet")  # nets for 227x227 colour images that start from ImageNet's weights
-
-
-def fine_tuned(dataset: str, queries: int, net: str = "alexnet") -> Dataset:
-    """AlexNet or CaffeNet on a data set, with the numbers of the paper and, where it states none, of dhn-caffe.
-
-    queries: number of query images, of which the test net looks at about all.
-    """
-    batches = max(1, round(queries / 50))
-    spec = Dataset(
-        image=(3, 227, 227),
-        net=net,
-        hash_std=0.01,  # dhn-caffe's
-        data={"gray": False, "resize": 256, "crop": 227, "mean_value": [104, 117, 123]},
-        train={"source": f"data/{dataset}/train_lmdb", "batch_size": 64, "mirror": True, "threads": 4},
-        test={"source": f"data/{dataset}/query_lmdb", "batch_size": 50},
-        # dhn-caffe's q_gamma; its gradient is that of a sum over bits. The paper cross-validates lambda.
-        quantization_weight=0.3,
-        normalization="authors",
-        solver=[
-            (
-                "test_iter",
-                batches,
-                f"{batches} batches of 50: the {queries:,} query images of the paper's split"
-                if dataset in QUERIES
-                else f"{batches} batches of 50: the {queries:,} query images",
-            ),
-            ("test_interval", 500, "where dhn-caffe's learning rate falls"),
-            ("base_lr", 2e-5, "dhn-caffe's and hash-caffe's; the paper cross-validates it, from 1e-5 to 1e-2"),
-            ("lr_policy", "step", "this policy and its two numbers are dhn-caffe's (hash-caffe's gamma is 0.5)"),
-            ("gamma", 0.3, None),
-            ("stepsize", 500, None),
-            ("momentum", 0.9, "the paper's and dhn-caffe's"),
-            ("weight_decay", 0.0005, "the paper's and dhn-caffe's"),
-            ("max_iter", 10000, "dhn-caffe's; hash-caffe stops at 3000"),
-            ("display", 20, "a line every few seconds on a GPU"),
-            ("snapshot", 1000, "dhn-caffe's"),
-            ("random_seed", 1, "the same hash layer and dropout each time"),
-            ("solver_mode", "CPU", "so that it runs anywhere; `make train GPU=0` and `caffe train -gpu 0` override it"),
-        ],
-    )
-    other = AT_FULL_SIZE.get(dataset, {})
-    return spec._replace(
-        **{
-            **other,
-            "data": {**spec.data, **other.get("data", {})},
-            "solver": _changed(spec.solver, other.get("solver", ())),
-        }
-    )
-
-
-def _changed(solver: list, changes: tuple) -> list:
-    """A solver's fields with those of `changes` in their places; fields that it does not have come last."""
-    by_field = {change[0]: change for change in changes}
-    return [by_field.pop(entry[0], entry) for entry in solver] + list(by_field.values())
-
-
-# What differs from `fine_tuned` for small images that the net sees at 227x227, and whose two steps both run here.
-AT_FULL_SIZE = {
-    "fashion_mnist": dict(
-        data={"mean_value": 73},  # the mean grey value of the training images
-        quantization_weight=1.0,
-        normalization="mean",
-        solver=(
-            ("test_interval", 100, "20 batches take as long as 8 training iterations"),
-            ("base_lr", 5e-5, "half of the classifier's; the hash layer learns at 10 times that"),
-            ("lr_policy", "step", "the last third at a lower rate settles the codes"),
-            ("stepsize", 100, None),
-            ("max_iter", 150, "2 epochs of the 5,000 training images: minutes on two cores"),
-            ("snapshot", 50, "a killed training loses at most some minutes"),
-            ("type", "Adam", "from scratch SGD stayed at log(10) for 90 iterations or diverged, at every rate tried"),
-        ),
-        classes=10,
-        pretraining=(
-            ("base_lr", 1e-4, "Adam's usual tenth: the pixels are not scaled, as bvlc_alexnet's are not"),
-            ("stepsize", 160, "the last fifth at a lower rate"),
-            ("max_iter", 200, "2.5 epochs of the 5,000 training images"),
-        ),
-    ),
-}
-
-
-QUERIES = {"fashion_mnist": 1000, "cifar10": 1000, "nus_wide": 2100, "flickr25k": 1000}
-
-DATASETS = {
-    "fashion_mnist": Dataset(
-        image=(1, 28, 28),
-        net="small_alexnet",
-        hash_std=0.01,  # dhn-caffe's
-        data={"mean_value": 73, "scale": 0.0078125},  # the mean grey value of the training images; 1 / 128
-        train={"source": "data/fashion_mnist/train_lmdb", "batch_size": 64, "mirror": True},
-        test={"source": "data/fashion_mnist/query_lmdb", "batch_size": 100},
-        quantization_weight=1.0,
-        solver=[
-            ("test_iter", 10, "10 batches of 100 are the 1,000 query images"),
-            ("test_interval", 500, "a look at the test losses costs less than 10 training iterations"),
-            ("base_lr", 0.003, "the hash layer learns at 10 times that; a third of it leaves codes further from +-1"),
-            ("lr_policy", "step", "the last third at a lower rate settles the codes"),
-            ("gamma", 0.3, None),
-            ("stepsize", 400, None),
-            ("momentum", 0.9, "as dhn-caffe"),
-            ("weight_decay", 0.0005, "as dhn-caffe"),
-            ("max_iter", 600, "8 epochs of the 5,000 training images"),
-            ("display", 50, "a line every few seconds"),
-            ("snapshot", 500, "a killed training loses at most a minute"),
-            ("random_seed", 1, "the same weights and dropout each time"),
-            ("solver_mode", "CPU", "these images are small; `caffe train -gpu 0` overrides it"),
-        ],
-        # The paper fine-tunes a net that learned to classify ImageNet. From scratch the pairwise loss draws the codes
-        # of classes that the net cannot yet tell apart to 0; so here the net first learns to classify these images.
-        classes=10,
-        pretraining=(
-            ("base_lr", 0.01, "from xavier weights, with momentum 0.9"),
-            ("stepsize", 800, "the last fifth at a lower rate"),
-            ("max_iter", 1000, "13 epochs of the 5,000 training images"),
-        ),
-    ),
-    **{name: fine_tuned(name, QUERIES[name]) for name in ("cifar10", "nus_wide", "flickr25k")},
-}
-
-
-def recipe(dataset: str, net: str | None = None) -> Dataset:
-    """What the table has for a data set, with another net if one is named; for one of your own, fine_tuned.
-
-    Raises ValueError for an unknown net, one that the data set does not have, and for a data set that is neither in the
-    table nor under data/ (where tools/get_data.py puts it).
-    """
-    if net is not None and net not in NETS:
-        raise ValueError(f"unknown net {net!r}; there are {', '.join(NETS)}")
-    spec = DATASETS.get(dataset)
-    if spec is not None and net in (None, spec.net):
-        return spec
-    if net not in (None, *FINE_TUNED):
-        raise ValueError(f"{dataset} has no net {net!r}; it has {', '.join(nets_of(dataset))}")
-    queries = QUERIES.get(dataset)
-    if queries is None:
-        try:
-            with open(os.path.join(ROOT, "data", dataset, "split.json"), encoding="utf-8") as file:
-                queries = json.load(file)["counts"]["query"]
-        except (OSError, ValueError, KeyError):
-            raise ValueError(
-                f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that "
-                f"`make data DATASET=path/to/recipe` has made"
-            ) from None
-    return fine_tuned(dataset, queries, net or "alexnet")
-
-
-def nets_of(dataset: str) -> tuple:
-    """The nets that a data set can be trained with, its default first."""
-    first = DATASETS[dataset].net if dataset in DATASETS else "alexnet"
-    return (first, *(name for name in FINE_TUNED if name != first))
 
 
 def _python(module: str, layer: str, *bottoms, param_str: dict | None = None, **kwargs):
@@ -329,7 +127,7 @@ def solver(dataset: str, folder: str, variant: str, net: str | None = None, seed
     spec = recipe(dataset, net)
     chosen = [
         (field, seed if field == "random_seed" else value, why)
-        for field, value, why in _changed(spec.solver, spec.pretraining if variant == PRETRAINING else ())
+        for field, value, why in changed(spec.solver, spec.pretraining if variant == PRETRAINING else ())
     ]
     fields = [("net", f"{folder}/train_val.prototxt", None), *chosen, ("snapshot_prefix", f"{folder}/{variant}", None)]
     lines = []

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import caffe
+import dataset_table
 import net
 import pytest
 from caffe.proto import caffe_pb2
@@ -166,6 +167,7 @@ def test_another_net_for_a_small_data_set_and_one_s_own(tmp_path, monkeypatch):
     net.write("fashion_mnist", "dhn", 12, str(tmp_path), "alexnet")
     assert list(read(tmp_path / "deploy.prototxt").layer[0].input_param.shape[0].dim) == [50, 3, 227, 227]
     monkeypatch.setattr(net, "ROOT", str(tmp_path))
+    monkeypatch.setattr(dataset_table, "ROOT", str(tmp_path))
     with pytest.raises(ValueError, match="unknown dataset 'birds'; there are fashion_mnist"):
         net.write("birds", "dhn", 12, str(tmp_path))
     (tmp_path / "data" / "birds").mkdir(parents=True)

@@ -1,0 +1,180 @@
+"""What each data set's net and solver are made from: image size, default net, data layers, solver, and why each number.
+
+A data set of your own (tools/dhn/datasets/recipes.py) has AlexNet or CaffeNet with the recipe of the paper's data sets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import NamedTuple
+
+from nets import FINE_TUNED, NETS
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Dataset(NamedTuple):
+    """What a net and its recipe need to know of a dataset."""
+
+    image: tuple  # channels, height, width that the net sees
+    net: str  # of NETS, the one that is taken unless another is named
+    hash_std: float  # of the hash layer's initial weights
+    data: dict  # param_str keys shared by the training and the test data layer
+    train: dict  # param_str keys of the training data layer
+    test: dict  # param_str keys of the test data layer
+    quantization_weight: float  # lambda
+    solver: list  # (field, value, why: None where the value is Caffe's default or speaks for itself)
+    normalization: str = "mean"  # of the quantization loss
+    classes: int | None = None  # single labels that the net can learn to classify
+    pretraining: tuple = ()  # what differs in the solver of the classifier; empty: none, weights come from elsewhere
+
+
+def fine_tuned(dataset: str, queries: int, net: str = "alexnet") -> Dataset:
+    """AlexNet or CaffeNet on a data set, with the numbers of the paper and, where it states none, of dhn-caffe.
+
+    queries: number of query images, of which the test net looks at about all.
+    """
+    batches = max(1, round(queries / 50))
+    spec = Dataset(
+        image=(3, 227, 227),
+        net=net,
+        hash_std=0.01,  # dhn-caffe's
+        data={"gray": False, "resize": 256, "crop": 227, "mean_value": [104, 117, 123]},
+        train={"source": f"data/{dataset}/train_lmdb", "batch_size": 64, "mirror": True, "threads": 4},
+        test={"source": f"data/{dataset}/query_lmdb", "batch_size": 50},
+        # dhn-caffe's q_gamma; its gradient is that of a sum over bits. The paper cross-validates lambda.
+        quantization_weight=0.3,
+        normalization="authors",
+        solver=[
+            (
+                "test_iter",
+                batches,
+                f"{batches} batches of 50: the {queries:,} query images of the paper's split"
+                if dataset in QUERIES
+                else f"{batches} batches of 50: the {queries:,} query images",
+            ),
+            ("test_interval", 500, "where dhn-caffe's learning rate falls"),
+            ("base_lr", 2e-5, "dhn-caffe's and hash-caffe's; the paper cross-validates it, from 1e-5 to 1e-2"),
+            ("lr_policy", "step", "this policy and its two numbers are dhn-caffe's (hash-caffe's gamma is 0.5)"),
+            ("gamma", 0.3, None),
+            ("stepsize", 500, None),
+            ("momentum", 0.9, "the paper's and dhn-caffe's"),
+            ("weight_decay", 0.0005, "the paper's and dhn-caffe's"),
+            ("max_iter", 10000, "dhn-caffe's; hash-caffe stops at 3000"),
+            ("display", 20, "a line every few seconds on a GPU"),
+            ("snapshot", 1000, "dhn-caffe's"),
+            ("random_seed", 1, "the same hash layer and dropout each time"),
+            ("solver_mode", "CPU", "so that it runs anywhere; `make train GPU=0` and `caffe train -gpu 0` override it"),
+        ],
+    )
+    other = AT_FULL_SIZE.get(dataset, {})
+    return spec._replace(
+        **{
+            **other,
+            "data": {**spec.data, **other.get("data", {})},
+            "solver": changed(spec.solver, other.get("solver", ())),
+        }
+    )
+
+
+def changed(solver: list, changes: tuple) -> list:
+    """A solver's fields with those of `changes` in their places; fields that it does not have come last."""
+    by_field = {change[0]: change for change in changes}
+    return [by_field.pop(entry[0], entry) for entry in solver] + list(by_field.values())
+
+
+# What differs from `fine_tuned` for small images that the net sees at 227x227, and whose two steps both run here.
+AT_FULL_SIZE = {
+    "fashion_mnist": dict(
+        data={"mean_value": 73},  # the mean grey value of the training images
+        quantization_weight=1.0,
+        normalization="mean",
+        solver=(
+            ("test_interval", 100, "20 batches take as long as 8 training iterations"),
+            ("base_lr", 5e-5, "half of the classifier's; the hash layer learns at 10 times that"),
+            ("lr_policy", "step", "the last third at a lower rate settles the codes"),
+            ("stepsize", 100, None),
+            ("max_iter", 150, "2 epochs of the 5,000 training images: minutes on two cores"),
+            ("snapshot", 50, "a killed training loses at most some minutes"),
+            ("type", "Adam", "from scratch SGD stayed at log(10) for 90 iterations or diverged, at every rate tried"),
+        ),
+        classes=10,
+        pretraining=(
+            ("base_lr", 1e-4, "Adam's usual tenth: the pixels are not scaled, as bvlc_alexnet's are not"),
+            ("stepsize", 160, "the last fifth at a lower rate"),
+            ("max_iter", 200, "2.5 epochs of the 5,000 training images"),
+        ),
+    ),
+}
+
+
+QUERIES = {"fashion_mnist": 1000, "cifar10": 1000, "nus_wide": 2100, "flickr25k": 1000}
+
+DATASETS = {
+    "fashion_mnist": Dataset(
+        image=(1, 28, 28),
+        net="small_alexnet",
+        hash_std=0.01,  # dhn-caffe's
+        data={"mean_value": 73, "scale": 0.0078125},  # the mean grey value of the training images; 1 / 128
+        train={"source": "data/fashion_mnist/train_lmdb", "batch_size": 64, "mirror": True},
+        test={"source": "data/fashion_mnist/query_lmdb", "batch_size": 100},
+        quantization_weight=1.0,
+        solver=[
+            ("test_iter", 10, "10 batches of 100 are the 1,000 query images"),
+            ("test_interval", 500, "a look at the test losses costs less than 10 training iterations"),
+            ("base_lr", 0.003, "the hash layer learns at 10 times that; a third of it leaves codes further from +-1"),
+            ("lr_policy", "step", "the last third at a lower rate settles the codes"),
+            ("gamma", 0.3, None),
+            ("stepsize", 400, None),
+            ("momentum", 0.9, "as dhn-caffe"),
+            ("weight_decay", 0.0005, "as dhn-caffe"),
+            ("max_iter", 600, "8 epochs of the 5,000 training images"),
+            ("display", 50, "a line every few seconds"),
+            ("snapshot", 500, "a killed training loses at most a minute"),
+            ("random_seed", 1, "the same weights and dropout each time"),
+            ("solver_mode", "CPU", "these images are small; `caffe train -gpu 0` overrides it"),
+        ],
+        # The paper fine-tunes a net that learned to classify ImageNet. From scratch the pairwise loss draws the codes
+        # of classes that the net cannot yet tell apart to 0; so here the net first learns to classify these images.
+        classes=10,
+        pretraining=(
+            ("base_lr", 0.01, "from xavier weights, with momentum 0.9"),
+            ("stepsize", 800, "the last fifth at a lower rate"),
+            ("max_iter", 1000, "13 epochs of the 5,000 training images"),
+        ),
+    ),
+    **{name: fine_tuned(name, QUERIES[name]) for name in ("cifar10", "nus_wide", "flickr25k")},
+}
+
+
+def recipe(dataset: str, net: str | None = None) -> Dataset:
+    """What the table has for a data set, with another net if one is named; for one of your own, fine_tuned.
+
+    Raises ValueError for an unknown net, one that the data set does not have, and for a data set that is neither in the
+    table nor under data/ (where tools/get_data.py puts it).
+    """
+    if net is not None and net not in NETS:
+        raise ValueError(f"unknown net {net!r}; there are {', '.join(NETS)}")
+    spec = DATASETS.get(dataset)
+    if spec is not None and net in (None, spec.net):
+        return spec
+    if net not in (None, *FINE_TUNED):
+        raise ValueError(f"{dataset} has no net {net!r}; it has {', '.join(nets_of(dataset))}")
+    queries = QUERIES.get(dataset)
+    if queries is None:
+        try:
+            with open(os.path.join(ROOT, "data", dataset, "split.json"), encoding="utf-8") as file:
+                queries = json.load(file)["counts"]["query"]
+        except (OSError, ValueError, KeyError):
+            raise ValueError(
+                f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that "
+                f"`make data DATASET=path/to/recipe` has made"
+            ) from None
+    return fine_tuned(dataset, queries, net or "alexnet")
+
+
+def nets_of(dataset: str) -> tuple:
+    """The nets that a data set can be trained with, its default first."""
+    first = DATASETS[dataset].net if dataset in DATASETS else "alexnet"
+    return (first, *(name for name in FINE_TUNED if name != first))

@@ -1,0 +1,35 @@
+"""Nets for small images, which learn from scratch on a CPU in minutes."""
+
+from __future__ import annotations
+
+import caffe
+from caffe import layers as L
+from caffe import params as P
+
+from alexnet import learned
+
+
+def _convolution(n: caffe.NetSpec, index: int, bottom, pool: bool, **kwargs):
+    """AlexNet's convolution and ReLU, with overlapping max pooling and LRN if `pool`."""
+    conv = n[f"conv{index}"] = L.Convolution(bottom, **kwargs, **learned())
+    top = n[f"relu{index}"] = L.ReLU(conv, in_place=True)
+    if pool:
+        top = n[f"pool{index}"] = L.Pooling(top, pool=P.Pooling.MAX, kernel_size=3, stride=2)
+        top = n[f"norm{index}"] = L.LRN(top, local_size=5, alpha=1e-4, beta=0.75)
+    return top
+
+
+def _inner_product(n: caffe.NetSpec, index: int, bottom, num_output: int, dropout: float):
+    fc = n[f"fc{index}"] = L.InnerProduct(bottom, num_output=num_output, **learned())
+    relu = n[f"relu{index}"] = L.ReLU(fc, in_place=True)
+    n[f"drop{index}"] = L.Dropout(relu, in_place=True, dropout_ratio=dropout)
+    return n[f"drop{index}"]
+
+
+def small_alexnet(n: caffe.NetSpec):
+    """AlexNet's layers at the size of 28x28 grey images: three convolutions, two inner products with dropout."""
+    top = _convolution(n, 1, n.data, pool=True, num_output=16, kernel_size=5, pad=2)
+    top = _convolution(n, 2, top, pool=True, num_output=32, kernel_size=5, pad=2)
+    top = _convolution(n, 3, top, pool=False, num_output=64, kernel_size=3, pad=1)
+    top = _inner_product(n, 4, top, num_output=256, dropout=0.2)
+    return _inner_product(n, 5, top, num_output=256, dropout=0.2)
