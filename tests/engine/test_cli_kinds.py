@@ -46,6 +46,12 @@ def folder(tmp_path_factory):
     (path / "mean.binaryproto").write_bytes(mean.SerializeToString())
     old = caffe.proto.caffe_pb2.BlobProto(num=1, channels=1, height=1, width=2, data=[1, 2])
     (path / "old_mean.binaryproto").write_bytes(old.SerializeToString())
+    layer = dict(name="input", type="Input", top=["data"])
+    values = caffe.proto.caffe_pb2.BlobProto(data=[0.5] * 20000)
+    large = caffe.proto.caffe_pb2.NetParameter(layer=[layer, dict(name="conv", blobs=[values])])
+    (path / "large.caffemodel").write_bytes(large.SerializeToString())
+    comment = "# input '" + "a comment of many words, " * 3000
+    (path / "large.prototxt").write_text(f"{NET}{comment}\n")
     lmdb.open(str(path / "db")).close()
     (path / "pointer").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     (path / "page").write_text("<!DOCTYPE html><html>404</html>")
@@ -60,6 +66,8 @@ KINDS = {
     "solver.prototxt": "a solver prototxt",
     "s_iter_1.caffemodel": "a caffemodel",
     "old.caffemodel": "a caffemodel",
+    "large.caffemodel": "a caffemodel",  # `input` and no brace among its first 65,536 bytes
+    "large.prototxt": "a net prototxt",  # those end within a comment
     "w.h5": "an HDF5 caffemodel",
     "s_iter_1.solverstate": "a solverstate",
     "s_iter_2.solverstate.h5": "an HDF5 solverstate",

@@ -156,7 +156,8 @@ def _text(start: bytes) -> str | None:
     text = start.decode("latin-1")
     text = re.sub(r"\"(\\.|[^\"\\\n])*\"|'(\\.|[^'\\\n])*'|#[^\n]*", " ", text)
     text = text.removeprefix("\xef\xbb\xbf")  # a byte order mark: a prototxt for sure, which its reader refuses
-    if not re.fullmatch(r"[\t-\r -~]*", text) and len(start) < 1 << 16:
+    text = re.sub(r"[\"'#][^\n]*\Z", "", text)  # a string or comment that goes on after what was read
+    if not re.fullmatch(r"[\t-\r -~]*", text):
         return None
     names, depth = set(), 0
     for brace, name in re.findall(r"([{}])|([A-Za-z_]\w*)", text):
