@@ -46,9 +46,9 @@ def folder(tmp_path_factory):
     (path / "mean.binaryproto").write_bytes(mean.SerializeToString())
     old = caffe.proto.caffe_pb2.BlobProto(num=1, channels=1, height=1, width=2, data=[1, 2])
     (path / "old_mean.binaryproto").write_bytes(old.SerializeToString())
-    layer = dict(name="input", type="Input", top=["data"])
+    layer = {"name": "input", "type": "Input", "top": ["data"]}
     values = caffe.proto.caffe_pb2.BlobProto(data=[0.5] * 20000)
-    large = caffe.proto.caffe_pb2.NetParameter(layer=[layer, dict(name="conv", blobs=[values])])
+    large = caffe.proto.caffe_pb2.NetParameter(layer=[layer, {"name": "conv", "blobs": [values]}])
     (path / "large.caffemodel").write_bytes(large.SerializeToString())
     comment = "# input '" + "a comment of many words, " * 3000
     (path / "large.prototxt").write_text(f"{NET}{comment}\n")
