@@ -6,9 +6,6 @@ BITS    ?= 48
 SEED    ?= 1
 FEATURES ?= pixels
 
-# torch's threads wait asleep, not spinning: many times faster where other programs share the cores
-OMP_WAIT_POLICY ?= passive
-export OMP_WAIT_POLICY
 # the log of `caffe` goes to stderr, and so into train.log, and not into files in /tmp too
 GLOG_logtostderr ?= 1
 export GLOG_logtostderr
@@ -113,7 +110,7 @@ conformance: $(READY)  ## run the same nets on BVLC Caffe and on the engine, and
 	$(BIN)/python tests/conformance/conformance.py
 
 bench: $(READY)  ## ratios of time and memory to BVLC Caffe and plain PyTorch, 15 minutes; ROWS="alexnet lenet" for some
-	@env -u OMP_WAIT_POLICY $(BIN)/python tests/bench/bench.py $(call given,,ROWS)  # its sides have the cores by turns
+	@$(BIN)/python tests/bench/bench.py $(call given,,ROWS)
 
 proto: $(READY)  ## regenerate caffe.desc after an edit of caffe.proto
 	$(BIN)/python -m caffe.proto.generate

@@ -2,6 +2,7 @@
 
 import sys
 
+from caffe.cpu import wait_policy  # noqa: F401  # isort: skip  # first: torch reads it when it is loaded
 from caffe import _caffe, io, net_spec, pycaffe
 from caffe._caffe import (
     NCCL,

@@ -206,7 +206,7 @@ def environment() -> dict[str, str]:
         **given,
         "OMP_NUM_THREADS": cores,
         "OPENBLAS_NUM_THREADS": cores,
-        "OMP_WAIT_POLICY": "passive",  # as the Makefile has it
+        "OMP_WAIT_POLICY": "passive",  # the engine's default (caffe/cpu/wait_policy.py)
         "GLOG_minloglevel": "2",
     }
 

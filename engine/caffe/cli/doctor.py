@@ -13,6 +13,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from caffe.cli import shim
+from caffe.cpu import wait_policy
 
 PACKAGE = Path(__file__).parents[1]
 DISTRIBUTION = "dhn-caffe-toolkit"
@@ -140,6 +141,10 @@ def _kernels() -> str:
     return f"  {'kernels.c':24} {built:32} convolution, pooling and LRN on a CPU"
 
 
+def _threads() -> str:
+    return f"  {'threads wait':24} {wait_policy.POLICY}"
+
+
 def _imports() -> tuple[list[str], bool]:
     """(what `import caffe` finds, whether that is this engine)."""
     found = list(candidates(_search_path()))
@@ -167,7 +172,7 @@ def report() -> int:
     lines, right = _imports()
     print("\n".join(lines))
     needed, whole = _packages(NEEDED)
-    print("\n".join(["Needed", *needed, *([_kernels(), *_torch()] if _present("torch") else [])]))
+    print("\n".join(["Needed", *needed, *([_kernels(), _threads(), *_torch()] if _present("torch") else [])]))
     print("\n".join(["Extras", *_packages(EXTRAS)[0]]))
     for program, (name, purpose) in PROGRAMS.items():
         print(f"  {program:24} {shutil.which(program) or f'missing: install {name}':32} {purpose}")
