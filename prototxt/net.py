@@ -71,15 +71,20 @@ def train_val(dataset: str, variant: str, bits: int, net: str | None = None, see
     else:
         _add_losses(n, spec, variant, bits)
     layers = list(n.to_proto().layer)
-    if variant == PRETRAINING and spec.net in FINE_TUNED:
+    if variant == PRETRAINING and spec.net in ("alexnet", "caffenet"):
         _from_scratch(layers)
     layers.insert(1, test.to_proto().layer[0])
     return caffe_pb2.NetParameter(name=_name(dataset, spec, variant, *([bits] if bits else [])), layer=layers)
 
 
 def _add_classes(n: caffe.NetSpec, spec: Dataset) -> None:
-    """A classifier: softmax over the classes, the label vector's largest entry being the class."""
+    """A classifier: softmax over the classes, the label vector's largest entry being the class. Where an image may carry
+    several labels, each has a sigmoid of its own."""
     n.classes = L.InnerProduct(NETS[spec.net](n), num_output=spec.classes, **learned(weight_std=0.01, lr=10))
+    if spec.multi_label:
+        # an image without known labels has -1 throughout
+        n.sigmoid_loss = L.SigmoidCrossEntropyLoss(n.classes, n.label, loss_param=dict(ignore_label=-1))
+        return
     n.label_index = L.ArgMax(n.label, axis=1)
     n.softmax_loss = L.SoftmaxWithLoss(n.classes, n.label_index)
     n.accuracy = L.Accuracy(n.classes, n.label_index, include=dict(phase=caffe.TEST))

@@ -6,10 +6,12 @@ from typing import Callable
 
 from alexnet import alexnet, caffenet
 from small_nets import small_alexnet
+from squeezenet import squeezenet
 
 NETS: dict[str, Callable] = {  # (net spec) -> the top that the hash layer stands on
     "small_alexnet": small_alexnet,
     "alexnet": alexnet,
     "caffenet": caffenet,
+    "squeezenet": squeezenet,
 }
-FINE_TUNED = ("alexnet", "caffenet")  # nets for 227x227 colour images that start from ImageNet's weights
+FINE_TUNED = ("alexnet", "caffenet", "squeezenet")  # nets for large colour images that start from ImageNet's weights

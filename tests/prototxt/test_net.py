@@ -35,6 +35,7 @@ COMMITTED = [
 def test_committed_files_are_what_net_writes(dataset, name, monkeypatch, tmp_path):
     committed = Path(net.default_folder(dataset, name))
     monkeypatch.setattr(net, "ROOT", str(tmp_path))
+    monkeypatch.setattr(dataset_table, "ROOT", str(tmp_path))
     written = Path(net.default_folder(dataset, name))
     net.write(dataset, "dhn", 48, str(written), name)
     for file in FILES:
@@ -43,14 +44,21 @@ def test_committed_files_are_what_net_writes(dataset, name, monkeypatch, tmp_pat
         )
 
 
-def test_committed_pretraining_is_what_net_writes(monkeypatch, tmp_path):
-    committed = Path(net.default_folder("fashion_mnist", variant=net.PRETRAINING))
+@pytest.mark.parametrize(
+    "dataset, name",
+    [("fashion_mnist", None), *((dataset, "squeezenet") for dataset in ("cifar10", "nus_wide", "flickr25k"))],
+)
+def test_committed_pretraining_is_what_net_writes(dataset, name, monkeypatch, tmp_path):
+    committed = Path(net.default_folder(dataset, name, net.PRETRAINING))
     monkeypatch.setattr(net, "ROOT", str(tmp_path))
-    written = Path(net.default_folder("fashion_mnist", variant=net.PRETRAINING))
-    net.write("fashion_mnist", net.PRETRAINING, 0, str(written))
+    monkeypatch.setattr(dataset_table, "ROOT", str(tmp_path))
+    written = Path(net.default_folder(dataset, name, net.PRETRAINING))
+    net.write(dataset, net.PRETRAINING, 0, str(written), name)
     assert sorted(path.name for path in written.iterdir()) == ["solver.prototxt", "train_val.prototxt"]
     for file in ("solver.prototxt", "train_val.prototxt"):
-        assert (written / file).read_text() == (committed / file).read_text(), "run: python prototxt/net.py ..."
+        assert (written / file).read_text() == (committed / file).read_text(), (
+            f"run: python prototxt/net.py {dataset} --variant pretraining --net {name}"
+        )
 
 
 def test_pretraining_has_the_layers_that_a_variant_takes_over(tmp_path):
