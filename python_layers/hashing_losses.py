@@ -43,35 +43,59 @@ def authors_similarity(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (product > 0) & known, known
 
 
-def pairwise_cross_entropy(codes: np.ndarray, labels: np.ndarray, normalization: str) -> tuple[float, np.ndarray]:
-    """L = sum over known pairs of log(1 + exp Theta_ij) - s_ij Theta_ij, and dL/dZ = 2 (sigmoid(Theta) - s) Z.
+def pair_weights(similar: np.ndarray, known: np.ndarray, similar_weight: float | str) -> tuple[np.ndarray, float]:
+    """What each pair counts for, and the sum of it.
 
-    codes: (B, K); labels: (B, C). normalization: `sum`; `mean`, both over the number of known pairs n; `authors`, as
-    `mean` with the known pairs of `authors_similarity`. No Theta overflows. Returns (loss, gradient (B, K)).
+    similar, known: bool (B, B). similar_weight: w of a similar pair, where a known dissimilar one counts for 1 (the
+    class_num of HashNet); `balanced`: w = dissimilar pairs / similar pairs, so that both kinds together count the same,
+    or 1 in a batch that has one kind alone. Returns (weights (B, B), w similar pairs + dissimilar pairs).
+    """
+    positive = int(similar.sum())
+    negative = int(known.sum()) - positive
+    if similar_weight == "balanced":
+        similar_weight = negative / positive if positive and negative else 1
+    return np.where(similar, similar_weight, known), similar_weight * positive + negative
+
+
+def pairwise_cross_entropy(
+    codes: np.ndarray, labels: np.ndarray, normalization: str, similar_weight: float | str = 1
+) -> tuple[float, np.ndarray]:
+    """L = sum over known pairs of w_ij (log(1 + exp Theta_ij) - s_ij Theta_ij), dL/dZ = 2 (w (sigmoid(Theta) - s)) Z.
+
+    codes: (B, K); labels: (B, C). normalization: `sum`; `mean`, both over the sum of the weights w, which is the number
+    of known pairs where all weigh 1; `authors`, as `mean` with the known pairs of `authors_similarity` (of dhn-caffe,
+    which has no weights, and of HashNet, which has). similar_weight: see `pair_weights`. No Theta overflows.
+    Returns (loss, gradient (B, K)).
     """
     similar, known = (authors_similarity if normalization == "authors" else similarity)(labels)
+    weights, total = pair_weights(similar, known, similar_weight)
+    weights = weights.astype(codes.dtype)
     theta = codes @ codes.T
     decay = np.exp(-np.abs(theta))
     softplus = np.maximum(theta, 0) + np.log1p(decay)
     sigmoid = np.where(theta >= 0, 1, decay) / (1 + decay)
-    pairs = 1 if normalization == "sum" else max(int(known.sum()), 1)
-    loss = np.where(known, softplus - similar * theta, 0).sum() / pairs
-    slope = np.where(known, sigmoid - similar, 0).astype(codes.dtype, copy=False)
-    return float(loss), (slope @ codes) * codes.dtype.type(2 / pairs)
+    divisor = 1 if normalization == "sum" else total or 1
+    loss = (weights * np.where(known, softplus - similar * theta, 0)).sum() / divisor
+    slope = weights * np.where(known, sigmoid - similar, 0).astype(codes.dtype, copy=False)
+    return float(loss), (slope @ codes) * codes.dtype.type(2 / divisor)
 
 
-def squared_similarity(codes: np.ndarray, labels: np.ndarray, normalization: str) -> tuple[float, np.ndarray]:
-    """L = sum over known pairs of (s'_ij - Theta_ij / K)^2 with s' = 2 s - 1, and its gradient.
+def squared_similarity(
+    codes: np.ndarray, labels: np.ndarray, normalization: str, similar_weight: float | str = 1
+) -> tuple[float, np.ndarray]:
+    """L = sum over known pairs of w_ij (s'_ij - Theta_ij / K)^2 with s' = 2 s - 1, and its gradient.
 
-    codes: (B, K); labels: (B, C). normalization: `sum`, or `mean` over the known pairs.
-    Returns (loss, gradient (B, K)).
+    codes: (B, K); labels: (B, C). normalization: `sum`, or `mean` over the sum of the weights w, which is the number of
+    known pairs where all weigh 1. similar_weight: see `pair_weights`. Returns (loss, gradient (B, K)).
     """
     similar, known = similarity(labels)
+    weights, total = pair_weights(similar, known, similar_weight)
     bits = codes.shape[1]
     target = np.where(similar, 1, -1).astype(codes.dtype)
     residual = np.where(known, codes @ codes.T / bits - target, 0).astype(codes.dtype, copy=False)
-    pairs = 1 if normalization == "sum" else max(int(known.sum()), 1)
-    return float((residual * residual).sum() / pairs), (residual @ codes) * codes.dtype.type(4 / (bits * pairs))
+    weighted = weights.astype(codes.dtype) * residual
+    divisor = 1 if normalization == "sum" else total or 1
+    return float((weighted * residual).sum() / divisor), (weighted @ codes) * codes.dtype.type(4 / (bits * divisor))
 
 
 def log_cosh_quantization(codes: np.ndarray, normalization: str) -> tuple[float, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NamedTuple
 
 
@@ -29,6 +30,7 @@ _KINDS = {
     "an integer of at least 0": lambda v: _is_int(v) and v >= 0,
     "an integer of at least 1": lambda v: _is_int(v) and v >= 1,
     "a number": _is_number,
+    'a number above 0, or "balanced"': lambda v: v == "balanced" or (_is_number(v) and 0 < v < math.inf),
     "a number or a list of numbers": lambda v: (
         _is_number(v) or (isinstance(v, list) and len(v) > 0 and all(map(_is_number, v)))
     ),

@@ -24,9 +24,12 @@ class PairwiseLossLayer(caffe.Layer):
         normalization: `mean` (default), the loss is divided by the number of known ordered pairs, self pairs included;
         `sum`: not divided; `authors`: as `mean`, with the pairs that dhn-caffe takes for known (those with
         0 <= y_i . y_j < C), so that the gradient is the released code's.
+        similar_weight: what a similar pair counts for where a dissimilar one counts for 1; with another number than 1
+        (default, the paper's) `mean` divides by the sum of the weights. `balanced`: the batch's dissimilar pairs over
+        its similar ones, self pairs included, so that both kinds count the same. HashNet calls it class_num.
         labels: what bottom[1] is; not needed for label vectors of 2 labels or more. `classes`: class numbers (B,) or
         (B, 1), similar where equal, -1 unknown; `vectors`: (B, 1), 1 where an image carries the one label.
-        Example: {"normalization": "sum", "labels": "classes"}.
+        Example: {"similar_weight": "balanced", "labels": "classes"}.
         """
         if len(bottom) != 2 or len(top) != 1:
             raise ValueError(
@@ -38,10 +41,12 @@ class PairwiseLossLayer(caffe.Layer):
             "PairwiseLossLayer",
             {
                 "normalization": Param("a string", "mean", choices=("mean", "sum", "authors")),
+                "similar_weight": Param('a number above 0, or "balanced"', 1),
                 "labels": Param("a string", choices=labels.DECLARED),
             },
         )
-        self.normalization, self.declared = settings["normalization"], settings["labels"]
+        self.normalization, self.similar_weight = settings["normalization"], settings["similar_weight"]
+        self.declared = settings["labels"]
 
     def reshape(self, bottom, top):
         codes, found = bottom[0].data.shape, bottom[1].data.shape
@@ -60,7 +65,9 @@ class PairwiseLossLayer(caffe.Layer):
 
     def forward(self, bottom, top):
         codes, table = bottom[0].data, labels.check_batch(bottom[1].data, "PairwiseLossLayer", self.declared)
-        loss, self.gradient = pairwise_cross_entropy(codes.reshape(len(codes), -1), table, self.normalization)
+        loss, self.gradient = pairwise_cross_entropy(
+            codes.reshape(len(codes), -1), table, self.normalization, self.similar_weight
+        )
         top[0].data[...] = loss
 
     def backward(self, top, propagate_down, bottom):

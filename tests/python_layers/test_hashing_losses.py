@@ -14,6 +14,8 @@ from hashing_losses import (
 
 LABELS = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [-1, -1, -1], [0, 0, 0], [0, 0, 1]], float)
 
+WEIGHTS = [1, 3.5, "balanced"]  # of a similar pair
+
 
 def codes_of(dtype, seed=0):
     return np.random.RandomState(seed).uniform(-1.5, 1.5, (len(LABELS), 4)).astype(dtype)
@@ -27,6 +29,15 @@ def pairs(labels):
     ]
 
 
+def weighted_pairs(labels, similar_weight):
+    """(i, j, similar, weight) of each ordered known pair, by a loop."""
+    known = pairs(labels)
+    similar = sum(s for _, _, s in known)
+    if similar_weight == "balanced":
+        similar_weight = (len(known) - similar) / similar
+    return [(i, j, s, similar_weight if s else 1) for i, j, s in known]
+
+
 def numeric_gradient(loss, codes, step=1e-6):
     gradient = np.empty_like(codes)
     for index in np.ndindex(*codes.shape):
@@ -38,20 +49,52 @@ def numeric_gradient(loss, codes, step=1e-6):
     return gradient
 
 
+@pytest.mark.parametrize("similar_weight", WEIGHTS)
 @pytest.mark.parametrize("normalization", ["mean", "sum"])
-def test_pairwise_is_the_sum_over_pairs(normalization):
-    codes = codes_of(np.float64)
-    total = sum(math.log(1 + math.exp(codes[i] @ codes[j])) - s * (codes[i] @ codes[j]) for i, j, s in pairs(LABELS))
-    count = len(pairs(LABELS)) if normalization == "mean" else 1
-    assert pairwise_cross_entropy(codes, LABELS, normalization)[0] == pytest.approx(total / count, rel=1e-12)
+def test_pairwise_is_the_sum_over_pairs(normalization, similar_weight):
+    codes, known = codes_of(np.float64), weighted_pairs(LABELS, similar_weight)
+    total = sum(w * (math.log(1 + math.exp(codes[i] @ codes[j])) - s * (codes[i] @ codes[j])) for i, j, s, w in known)
+    count = sum(w for *_, w in known) if normalization == "mean" else 1
+    loss = pairwise_cross_entropy(codes, LABELS, normalization, similar_weight)[0]
+    assert loss == pytest.approx(total / count, rel=1e-12)
 
 
+@pytest.mark.parametrize("similar_weight", WEIGHTS)
 @pytest.mark.parametrize("normalization", ["mean", "sum"])
-def test_squared_similarity_is_the_sum_over_pairs(normalization):
+def test_squared_similarity_is_the_sum_over_pairs(normalization, similar_weight):
+    codes, known = codes_of(np.float64), weighted_pairs(LABELS, similar_weight)
+    total = sum(w * ((1 if s else -1) - codes[i] @ codes[j] / 4) ** 2 for i, j, s, w in known)
+    count = sum(w for *_, w in known) if normalization == "mean" else 1
+    assert squared_similarity(codes, LABELS, normalization, similar_weight)[0] == pytest.approx(
+        total / count, rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("loss", [pairwise_cross_entropy, squared_similarity])
+def test_balanced_is_the_mean_of_both_kinds_means(loss):
     codes = codes_of(np.float64)
-    total = sum(((1 if s else -1) - codes[i] @ codes[j] / 4) ** 2 for i, j, s in pairs(LABELS))
-    count = len(pairs(LABELS)) if normalization == "mean" else 1
-    assert squared_similarity(codes, LABELS, normalization)[0] == pytest.approx(total / count, rel=1e-12)
+    once, twice = (loss(codes, LABELS, "sum", weight)[0] for weight in (1, 2))
+    count = sum(s for _, _, s in pairs(LABELS))
+    similar, dissimilar = (twice - once) / count, (2 * once - twice) / (len(pairs(LABELS)) - count)
+    assert loss(codes, LABELS, "mean", "balanced")[0] == pytest.approx((similar + dissimilar) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [pairwise_cross_entropy, squared_similarity])
+@pytest.mark.parametrize("rows", [[0, 0, 2], [4, 4]], ids=["similar alone", "dissimilar alone"])
+def test_balanced_in_a_batch_of_one_kind(loss, rows):
+    codes = codes_of(np.float64)[: len(rows)]
+    for ours, plain in zip(
+        loss(codes, LABELS[rows], "mean", "balanced"), loss(codes, LABELS[rows], "mean"), strict=True
+    ):
+        np.testing.assert_array_equal(ours, plain)
+
+
+@pytest.mark.parametrize("loss", [pairwise_cross_entropy, squared_similarity])
+def test_a_weight_of_1_changes_nothing(loss):
+    codes, labels = codes_of(np.float32), LABELS.astype(np.float32)
+    for ours, weighted in zip(loss(codes, labels, "mean"), loss(codes, labels, "mean", 1.0), strict=True):
+        np.testing.assert_array_equal(ours, weighted)
+    assert loss(codes, labels, "mean", "balanced")[1].dtype == np.float32
 
 
 @pytest.mark.parametrize("normalization", ["mean", "sum"])
@@ -68,9 +111,21 @@ def test_quantization_is_the_sum_over_bits(normalization):
     [
         lambda z, n: pairwise_cross_entropy(z, LABELS, n),
         lambda z, n: squared_similarity(z, LABELS, n),
+        lambda z, n: pairwise_cross_entropy(z, LABELS, n, 3.5),
+        lambda z, n: squared_similarity(z, LABELS, n, 0.5),
+        lambda z, n: pairwise_cross_entropy(z, LABELS, n, "balanced"),
+        lambda z, n: squared_similarity(z, LABELS, n, "balanced"),
         log_cosh_quantization,
     ],
-    ids=["pairwise", "squared_similarity", "quantization"],
+    ids=[
+        "pairwise",
+        "squared_similarity",
+        "pairwise weighted",
+        "squared_similarity weighted",
+        "pairwise balanced",
+        "squared_similarity balanced",
+        "quantization",
+    ],
 )
 def test_gradient_is_that_of_the_forward(loss, normalization):
     codes = codes_of(np.float64)

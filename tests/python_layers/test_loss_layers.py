@@ -56,6 +56,31 @@ def test_mean_is_the_default(tmp_path, module):
     assert net.blobs["loss"].data.item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("module", ["pairwise_loss", "squared_similarity_loss"])
+@pytest.mark.parametrize("normalization", ["mean", "sum"])
+@pytest.mark.parametrize("similar_weight", [5, 0.25, "balanced"])
+def test_the_diff_of_weighted_pairs_is_that_of_the_forward(tmp_path, module, normalization, similar_weight):
+    param_str = json.dumps({"similar_weight": similar_weight, "normalization": normalization})
+    net = make_net(tmp_path, module, param_str, "loss_weight: 2")
+    net.forward()
+    net.backward()
+    codes, labels = net.blobs["codes"].data.astype(float), net.blobs["labels"].data.astype(float)
+    formula = {"pairwise_loss": pairwise_cross_entropy, "squared_similarity_loss": squared_similarity}[module]
+    loss = lambda z: 2 * formula(z, labels, normalization, similar_weight)[0]  # noqa: E731
+    assert 2 * net.blobs["loss"].data.item() == pytest.approx(loss(codes), rel=1e-5)
+    plain = formula(codes, labels, normalization)[0]
+    assert abs(loss(codes) - 2 * plain) > 1e-3 * abs(plain), "the weight changes the loss"
+    step = 1e-6
+    for index in np.ndindex(*codes.shape):
+        moved = [
+            codes
+            + sign * step * (np.arange(codes.size).reshape(codes.shape) == np.ravel_multi_index(index, codes.shape))
+            for sign in (1, -1)
+        ]
+        slope = (loss(moved[0]) - loss(moved[1])) / (2 * step)
+        assert net.blobs["codes"].diff[index] == pytest.approx(slope, rel=1e-4, abs=1e-5)
+
+
 @pytest.mark.parametrize("module", ["pairwise_loss", "quantization_loss"])
 def test_authors_mode_reaches_the_codes(tmp_path, module):
     net = make_net(tmp_path, module, '{"normalization": "authors"}', "loss_weight: 0.5")
@@ -118,11 +143,19 @@ def test_wrong_number_of_bottoms_is_refused(tmp_path):
         (
             "pairwise_loss",
             '{"normalisation": "sum"}',
-            "unknown key 'normalisation'; the keys are labels, normalization",
+            "unknown key 'normalisation'; the keys are labels, normalization, similar_weight",
         ),
         ("pairwise_loss", '{"normalization": "batch"}', "must be one of mean, sum, authors; found 'batch'"),
         ("squared_similarity_loss", '{"normalization": "authors"}', "must be one of mean, sum; found 'authors'"),
         ("pairwise_loss", '{"labels": "numbers"}', "must be one of vectors, classes; found 'numbers'"),
+        ("pairwise_loss", '{"similar_weight": 0}', 'must be a number above 0, or "balanced"; found 0'),
+        ("pairwise_loss", '{"similar_weight": NaN}', 'must be a number above 0, or "balanced"; found NaN'),
+        (
+            "squared_similarity_loss",
+            '{"similar_weight": "even"}',
+            'must be a number above 0, or "balanced"; found "even"',
+        ),
+        ("quantization_loss", '{"similar_weight": 2}', "unknown key 'similar_weight'"),
         ("quantization_loss", '{"labels": "classes"}', "unknown key 'labels'"),
         ("quantization_loss", '{"normalization": 1}', "'normalization' must be a string; found 1"),
         ("quantization_loss", "normalization: sum", "param_str must be JSON"),
