@@ -78,8 +78,8 @@ def train_val(dataset: str, variant: str, bits: int, net: str | None = None, see
 
 
 def _add_classes(n: caffe.NetSpec, spec: Dataset) -> None:
-    """A classifier: softmax over the classes, the label vector's largest entry being the class. Where an image may carry
-    several labels, each has a sigmoid of its own."""
+    """A classifier: softmax over the classes, the label vector's largest entry being the class. Where an image may
+    carry several labels, each has a sigmoid of its own."""
     n.classes = L.InnerProduct(NETS[spec.net](n), num_output=spec.classes, **learned(weight_std=0.01, lr=10))
     if spec.multi_label:
         # an image without known labels has -1 throughout

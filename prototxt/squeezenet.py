@@ -8,12 +8,12 @@ pool9        the mean of each of fire9's 512 channels over all positions, for pi
 pool9/norm   BatchNorm: each channel minus its mean, divided by its standard deviation
 
 BatchNorm is what makes a pairwise loss work here. Behind a ReLU no feature is negative, so the features of any two
-pictures have a large inner product in common, which says nothing of the pictures. The hash layer, whose learning rate is
-10 times that of the others, hands it on to the codes: theta = <z_i, z_j> is large for every pair. Then either all codes
-become equal, where TanH is saturated and passes no gradient on; or the dissimilar pairs, which are the most, pull all
-codes to 0, where every pair's loss is log 2 and the gradient is 0 too. Centred features have no such part in common:
-their inner products have both signs from the first iteration on. ImageNet's weights have no statistics for BatchNorm;
-the layer learns them in the pretraining as a classifier, and a variant goes on with those.
+pictures have a large inner product in common, which says nothing of the pictures. The hash layer, whose learning rate
+is 10 times that of the others, hands it on to the codes: theta = <z_i, z_j> is large for every pair. Then either all
+codes become equal, where TanH is saturated and passes no gradient on; or the dissimilar pairs, which are the most, pull
+all codes to 0, where every pair's loss is log 2 and the gradient is 0 too. Centred features have no such part in
+common: their inner products have both signs from the first iteration on. ImageNet's weights have no statistics for
+BatchNorm; the layer learns them in the pretraining as a classifier, and a variant goes on with those.
 """
 
 from __future__ import annotations

@@ -250,9 +250,9 @@ def tune(
         return Trial(variant=run.variant, bits=run.bits, **shared, **settings)
 
     hold_out(run, trial_of(rate, penalty).data)
-    if weights is None and net.recipe(run.dataset, run.net).pretraining:
+    if training.needs_pretraining(run, weights):
         first = Trial(variant=net.PRETRAINING, bits=0, **shared)  # it sees no held-out image either
-        training.train(first, gpu=gpu, texts=trial_texts)
+        training.train(first, weights=weights, gpu=gpu, texts=trial_texts)
         weights = str(first.weights())
 
     def once(trial: Trial) -> dict:

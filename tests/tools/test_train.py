@@ -295,6 +295,38 @@ def test_a_data_sets_pretraining_is_trained_first_and_once(run, behave, tmp_path
     assert third.record()["initial_weights"] == str(mine), "weights that were named stay"
 
 
+def squeezenet_weights(path, *more: str) -> str:
+    """A caffemodel with weights of conv1, and of the layers that are named."""
+    blob = caffe_pb2.BlobProto(data=[1], shape=caffe_pb2.BlobShape(dim=[1]))
+    layers = [caffe_pb2.LayerParameter(name=name, blobs=[blob]) for name in ("conv1", *more)]
+    path.write_bytes(caffe_pb2.NetParameter(layer=layers).SerializeToString())
+    return str(path)
+
+
+def test_weights_without_batch_norm_go_into_the_pretraining(run, tmp_path, capsys):
+    run = Run("fashion_mnist", "dhn", 12, tmp_path, net="squeezenet")
+    imagenet = squeezenet_weights(tmp_path / "imagenet.caffemodel")
+    training.train(run, weights=imagenet)
+    first = Run("fashion_mnist", net.PRETRAINING, 0, tmp_path, net="squeezenet")
+    assert (tmp_path / "given").read_text().split() == [str(first.weights())]
+    origin = {"initial_weights": imagenet, "initial_weights_sha256": sha256(imagenet)}
+    assert run.record()["pretraining"] == origin and origin.items() <= first.record().items()
+    assert run.record()["initial_weights"] == str(first.weights())
+    capsys.readouterr()
+    training.train(run)
+    assert capsys.readouterr().out.count("already there and whole") == 2, "WEIGHTS need not be named again"
+    with pytest.raises(RunError, match="WEIGHTS=nowhere: there is no such file"):
+        training.train(run, weights="nowhere")
+
+
+def test_weights_with_batch_norm_go_into_the_variant(run, tmp_path):
+    run = Run("fashion_mnist", "dhn", 12, tmp_path, net="squeezenet")
+    weights = squeezenet_weights(tmp_path / "classifier.caffemodel", "pool9/norm")
+    training.train(run, weights=weights)
+    assert run.record()["initial_weights"] == weights and "pretraining" not in run.record()
+    assert not (tmp_path / "runs/fashion_mnist-pretraining-squeezenet").exists()
+
+
 def test_a_pretraining_that_diverged_goes_on_with_make_resume(run, behave, tmp_path, monkeypatch):
     monkeypatch.setitem(net.DATASETS, "fashion_mnist", FROM_SCRATCH._replace(pretraining=(("max_iter", 9, ""),)))
     behave("diverge")
@@ -354,7 +386,7 @@ def test_a_driver_killed_leaves_the_folder_to_its_trainer(run, tmp_path):
         "import net, stand_in\nfrom pathlib import Path\n"
         "from dhn.runs import training\nfrom dhn.runs.folder import Run\n"
         "net.texts, training.command = stand_in.texts, stand_in.command('hang')\n"
-        "training._pretrained = lambda run, gpu, resume: None\n"
+        "training._pretrained = lambda run, *others: None\n"
         f"training.train(Run('fashion_mnist', 'dhn', 12, Path({str(tmp_path)!r})))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

@@ -188,7 +188,7 @@ def test_a_finished_cell_is_not_run_again_and_keeps_no_weights(run, monkeypatch)
 def test_the_pretraining_sees_the_same_part(run, monkeypatch):
     first = []
 
-    def train(given, gpu, texts):
+    def train(given, weights, gpu, texts):
         tune.training.write_nets(given, texts(given))
         first.append(given)
 

@@ -24,6 +24,7 @@ from dhn.runs.folder import WRITTEN, Run, RunError
 from dhn.runs.log import SNAPSHOT, follow, parse_display, seconds_per_step
 from dhn.weights import report as weights_report
 
+INITIAL = ("initial_weights", "initial_weights_sha256")  # of training.json
 LINES = 10  # progress lines of a training whose output is not a terminal
 
 
@@ -89,7 +90,7 @@ def _initial(run: Run, path: str | None) -> dict:
     """The weights to start from, for training.json: those named, or those that the run began with; {} for none."""
     record = run.record()
     if path is None:
-        return {key: record[key] for key in ("initial_weights", "initial_weights_sha256") if key in record}
+        return {key: record[key] for key in INITIAL if key in record}
     found = Path(path).resolve()
     if not found.is_file():
         raise RunError(f"WEIGHTS={path}: there is no such file")
@@ -108,17 +109,40 @@ def _readable(run: Run, initial: dict) -> str | None:
     return str(path)
 
 
-def _pretrained(run: Run, gpu: int | None, resume: bool) -> str | None:
-    """The weights of the data set's pretraining, which is trained first where it is not; None where it has none, or
-    where the run began with other weights. resume: go on with one that diverged too."""
+def needs_pretraining(run: Run, weights: str | None) -> bool:
+    """True where a variant starts from the data set's pretraining: one exists, and no weights are named, or weights
+    without the BatchNorm statistics of the net, which its pretraining begins with."""
     if run.variant == net.PRETRAINING or not net.recipe(run.dataset, run.net).pretraining:
-        return None
+        return False
+    if weights is None:
+        return True
+    layers = net.deploy(run.dataset, run.bits, run.net).layer
+    statistics = {layer.name for layer in layers if layer.type == "BatchNorm"}
+    return bool(statistics) and Path(weights).is_file() and not statistics <= weights_report.learned_layers(weights)
+
+
+def _pretrained(run: Run, weights: str | None, gpu: int | None, resume: bool) -> str | None:
+    """The weights that a run starts from: `weights`, or those of the data set's pretraining where one is needed, which
+    is trained first where it is not. None: none, or those that the run began with.
+
+    resume: go on with a pretraining that diverged too.
+    """
+    if not needs_pretraining(run, weights):
+        return weights
     first = replace(run, variant=net.PRETRAINING, bits=0)
     began = run.record().get("initial_weights")
-    if began is not None and Path(began).parent != first.folder:
+    if weights is None and began is not None and Path(began).parent != first.folder:
         return None
-    train(first, resume and "diverged" in first.record(), gpu=gpu)
+    train(first, resume and "diverged" in first.record(), weights, gpu)
     return str(first.weights())
+
+
+def _origin(initial: dict) -> dict:
+    """For training.json: what the pretraining began with whose weights a run starts from; {} for other weights."""
+    record = read_json(Path(initial["initial_weights"]).parent / "training.json") if initial else {}
+    if not record or record.get("weights_sha256") != initial["initial_weights_sha256"]:
+        return {}
+    return {"pretraining": {key: record[key] for key in INITIAL if key in record}}
 
 
 def net_texts(run: Run) -> dict[str, str]:
@@ -176,8 +200,7 @@ def train(
     snapshot, and splits.SplitError where the lists overlap.
     """
     split = splits.verify(run.data)
-    if weights is None:
-        weights = _pretrained(run, gpu, resume)
+    weights = _pretrained(run, weights, gpu, resume)
     with run.lock() as lock:
         write_nets(run, texts(run))
         initial = _initial(run, weights)
@@ -196,15 +219,22 @@ def train(
                 f"{run.display_path(run.folder)} holds no whole snapshot to resume from; {run.make_command('train')}"
             )
         start = None if snapshot else _readable(run, initial)
-        record = {"recipe": recipe, "resumed_at": record.get("resumed_at", []), **initial, "split": split}
+        record = {
+            "recipe": recipe,
+            "resumed_at": record.get("resumed_at", []),
+            **initial,
+            **_origin(initial),
+            "split": split,
+        }
         if snapshot is not None:
             record["resumed_at"].append(snapshot[0])
             console.print(f"{run.name}: going on from {run.display_path(snapshot[1])}")
         elif start is not None:
             console.print(f"{run.name}: fine-tuning from {run.display_path(Path(start))}")
-            if misfits := weights_report.show(start, run.folder / "deploy.prototxt").layers(weights_report.MISMATCHED):
+            file = "train_val.prototxt" if run.variant == net.PRETRAINING else "deploy.prototxt"
+            if misfits := weights_report.show(start, run.folder / file).layers(weights_report.MISMATCHED):
                 raise RunError(f"{start} does not fit the net in {', '.join(misfits)}; see the table above")
-        elif run.variant != net.PRETRAINING and net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
+        elif net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
             console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
         write_json(run.folder / "training.json", record)
         console.print(

@@ -146,6 +146,11 @@ def quiet() -> Iterator[None]:
         glog.logger.setLevel(before)
 
 
+def learned_layers(weights: str | os.PathLike) -> set[str]:
+    """The names of the layers that a caffemodel has parameters of. Raises as `report`."""
+    return {layer.name for layer in _read(Path(weights))[1] if layer.shapes}
+
+
 def _shapes(shapes: Shapes) -> str:
     return " + ".join("x".join(map(str, shape)) or "1" for shape in shapes) or "-"
 
