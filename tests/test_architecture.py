@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +95,11 @@ def test_a_checkout_that_is_not_installed_says_so_in_one_sentence(path):
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and ended.stdout == "" and ended.stderr.count("\n") == 1
     assert ended.stderr.startswith(f"{ROOT} is not installed: run `make test` or `pip install -e .` there")
+
+
+def test_a_modules_name_has_one_file(pytestconfig):
+    """The tests import from all these folders: of two files of one name, the second is never seen."""
+    folders = pytestconfig.getini("pythonpath")
+    names = Counter(path.stem for folder in folders for path in folder.glob("*.py"))
+    names.update(path.parent.name for folder in folders for path in folder.glob("*/__init__.py"))
+    assert names and [name for name, count in names.items() if count > 1] == []

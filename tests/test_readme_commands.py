@@ -35,9 +35,9 @@ TYPED = {
 }
 # Blocks whose lines are only read, each by the command that it names, and why they are not typed here.
 READ = {
-    "make": "downloads images or weights, or trains for minutes; tests/tools/test_typed.py types them in miniature",
+    "make": "downloads or trains for minutes; tests/tools/test_commands_end_to_end.py types them in miniature",
     "caffe": "the forms of a command, with files that a reader has; tests/engine/test_cli.py runs it",
-    "{": "a recipe of a data set; tests/tools/test_typed.py makes the data of one",
+    "{": "a recipe of a data set; tests/tools/test_commands_end_to_end.py makes the data of one",
 }
 # What is smaller in the miniature: the file, what it says, what it says there.
 FASHION_MNIST = "tools/dhn/datasets/fashion_mnist.py"

@@ -64,7 +64,7 @@ def photos_lmdb(folder: Path) -> None:
 
 
 def weights(folder: Path) -> None:
-    """A caffemodel of full size, the one that tests/tools/test_typed.py fine-tunes from."""
+    """A caffemodel of full size, the one that tests/tools/test_commands_end_to_end.py fine-tunes from."""
     if not (folder / "weights.caffemodel").exists():
         path = ROOT / "tests" / "tools" / "support" / "full_size_weights.py"
         spec = importlib.util.spec_from_file_location("full_size_weights", path)

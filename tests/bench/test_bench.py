@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent / "sides"))
-
+import batch_nets
 import bench
 import caffe
 import data_layers
 import harness
-import nets
+import numpy as np
 import prepared
+import pytest
 import record
 import scoring
+import torch
 import torch_training
 from caffe.proto import caffe_pb2
 from harness import Goal, Process, Row, RowError, Side
@@ -157,8 +152,8 @@ def test_the_rows_are_sound_and_end_within_a_quarter_of_an_hour():
 
 @pytest.mark.parametrize(("name", "kernels"), [("alexnet", False), ("caffenet", True)])
 def test_plain_pytorch_computes_what_the_net_does(name, kernels):
-    net = caffe.Net(nets.message(name, 1), caffe.TEST)
-    nets.fill(net)
+    net = caffe.Net(batch_nets.message(name, 1), caffe.TEST)
+    batch_nets.fill(net)
     plain = torch_training.Net(name, kernels).eval()
     multipliers = {}
     for layer, blobs in net.params.items():
@@ -187,7 +182,7 @@ def drawn_values(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def test_a_net_has_its_batch_and_loses_nothing_but_its_losses():
-    train, deploy = nets.message("googlenet", 3), nets.message("googlenet", 3, deploy=True)
+    train, deploy = batch_nets.message("googlenet", 3), batch_nets.message("googlenet", 3, deploy=True)
     assert sum(layer.type == "SoftmaxWithLoss" for layer in train.layer) == 3
     assert [layer.top[0] for layer in deploy.layer if layer.type == "Input"] == ["data"]
     assert all(layer.input_param.shape[0].dim[0] == 3 for layer in train.layer if layer.type == "Input")

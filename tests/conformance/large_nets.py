@@ -11,7 +11,7 @@ import sys
 from caffe import layers as L
 from caffe import params as P
 
-from small_nets import inputs, rates
+from example_nets import inputs, rates
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "prototxt"))
 import alexnet as project

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import cases  # noqa: E402
-import comparison  # noqa: E402
-import fixtures  # noqa: E402
-import run_cases  # noqa: E402
-import storage  # noqa: E402
+import cases
+import comparison
+import fixtures
+import run_cases
+import storage
 
 RECORDED = storage.load(comparison.RECORDED)
 

@@ -6,16 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import fixtures  # noqa: E402
-import logs  # noqa: E402
+import fixtures
+import logs
 
 # Compared line by line.
 SAME = (

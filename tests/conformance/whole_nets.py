@@ -23,8 +23,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import caffe
 import numpy as np
 
+from example_nets import autoencoder, cifar10_full, lenet, lstm, siamese
 from large_nets import alexnet, caffenet, fcn8s, googlenet, resnet50
-from small_nets import autoencoder, cifar10_full, lenet, lstm, siamese
 
 # net: (its function, base_lr)
 SMALL = {

@@ -10,15 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import fixtures
+import logs
 import pytest
 from caffe.cli.main import main
 from caffe.cli.signals import SignalActions
-
-CONFORMANCE = Path(__file__).resolve().parents[1] / "conformance"
-sys.path.insert(0, str(CONFORMANCE))
-
-import fixtures  # noqa: E402
-import logs  # noqa: E402
 
 
 @pytest.fixture

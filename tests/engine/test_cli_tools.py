@@ -9,19 +9,15 @@ import sys
 from pathlib import Path
 
 import caffe
+import cli_cases
 import cv2
 import numpy as np
 import pytest
+import reference
 from caffe.cli import compute_image_mean, convert_imageset, extract_features, upgrade_proto
 from caffe.proto import caffe_pb2, text
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "conformance")]
-
-import cli_cases  # noqa: E402
-import reference  # noqa: E402
-
-RECORDED = HERE / "cli_recorded"
+RECORDED = Path(cli_cases.RECORDED)
 MADE = json.loads((RECORDED / "made.json").read_text())
 
 

@@ -9,7 +9,6 @@ import hashlib
 import os
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import caffe
@@ -17,15 +16,12 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+import reference
 from caffe.cli import classification, convert_cifar_data, convert_mnist_data, log_tables, shim
 from caffe.proto import caffe_pb2
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(HERE.parent / "conformance")]
-
-import reference  # noqa: E402
-
 TRAIN_LOG = HERE.parent / "conformance" / "recorded" / "logs" / "train.txt"
 
 

@@ -1,24 +1,20 @@
-"""One table of pictures (picture_table.py), one rule: what BVLC shows of each, and that every way in shows the same."""
+"""One table of pictures (bvlc_pictures.py), one rule: what BVLC shows of each, and that every way in shows the same."""
 
-import sys
 from pathlib import Path
 
+import bvlc_pictures as table
 import caffe
 import lmdb
 import numpy as np
 import pictures
 import pytest
+import storage
 from caffe.cli import compute_image_mean, convert_imageset
 from caffe.data import exif
 from caffe.data.databases import Database
 from caffe.proto import caffe_pb2
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "conformance")]
-
-import picture_table as table  # noqa: E402
-import storage  # noqa: E402
-
 BVLC = storage.load(HERE / "recorded" / "pictures")
 FILES = ("image_data", "image_data_gray", "window_data")
 DECODED = (*FILES, "data", "data_color", "data_gray")

@@ -8,11 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import project_files
+import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = "## Your own Caffe project"

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import caffe
+import prototxt_cases as cases
 import pytest
 from caffe.proto import byte_strings, caffe_pb2, text
 from google.protobuf import text_format
-
-sys.path.insert(0, str(Path(__file__).parent))
-import prototxt_cases as cases
 
 
 def net(prototxt: bytes) -> caffe_pb2.NetParameter:

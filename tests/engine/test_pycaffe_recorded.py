@@ -1,23 +1,15 @@
 """pycaffe's names, Classifier, Detector, coord_map and draw against BVLC Caffe 1.0 (recorded/, by pycaffe_cases.py)."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import caffe
+import data_cases
 import numpy as np
+import pycaffe_cases as cases
 import pytest
 
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-cases = load("pycaffe_cases")
 ARRAYS = dict(np.load(Path(cases.RECORDED) / "pycaffe.npz", allow_pickle=False))
 ANSWERS = json.loads((Path(cases.RECORDED) / "pycaffe.json").read_text())
 
@@ -56,7 +48,7 @@ def test_classifier(tmp_path):
 
 
 def test_detector(tmp_path):
-    compare(cases.detector_answers(caffe, str(tmp_path), load("data_cases").png), "detector/")
+    compare(cases.detector_answers(caffe, str(tmp_path), data_cases.png), "detector/")
 
 
 def test_coord_map():

@@ -1,18 +1,14 @@
 """Data layers, caffe.io and NetSpec against what BVLC Caffe 1.0 answered (recorded/, written by data_cases.py)."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import caffe
+import data_cases as cases
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
-
-spec = importlib.util.spec_from_file_location("data_cases", Path(__file__).with_name("data_cases.py"))
-cases = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cases)
 
 RECORDED = dict(np.load(Path(cases.RECORDED) / "data.npz", allow_pickle=False))
 SPECS = json.loads((Path(cases.RECORDED) / "net_spec.json").read_text())

@@ -12,11 +12,9 @@ import caffe
 import h5py
 import numpy as np
 import pytest
+import resume_sources as sources
 from caffe import parallel, solver_state
 from caffe.proto import caffe_pb2, text, wire
-
-sys.path.insert(0, str(Path(__file__).parent))
-import resume_sources as sources
 
 SOLVER = 'base_lr: 0.05 lr_policy: "fixed" max_iter: 100 momentum: 0.9 test_iter: 3 test_interval: 3 solver_mode: CPU'
 

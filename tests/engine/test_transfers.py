@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import Counter
-from pathlib import Path
 
 import caffe
+import fixtures
 import numpy as np
 import pytest
 import torch
 from caffe import blob
 from caffe.proto import caffe_pb2, text
 from torch.utils._python_dispatch import TorchDispatchMode
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
-
-import fixtures
 
 DATA = """
 layer { name: "data" type: "Data" top: "data" top: "label" transform_param { scale: 0.01 mean_value: 60 mirror: true }

@@ -1,29 +1,20 @@
 """The forks' layer types in nets: the authors' files, written anew, load, train and predict; what is refused."""
 
 import importlib.metadata
-import importlib.util
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import authors_formulas as formulas
+import authors_nets as nets
 import caffe
 import cv2
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2, text
 
-
-def sibling(name):
-    """A module of this folder."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-nets, formulas = sibling("authors_nets"), sibling("authors_formulas")
 SIZE = nets.TRIMMED
 
 

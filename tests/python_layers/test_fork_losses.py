@@ -1,16 +1,10 @@
 """The losses of the forks as functions of arrays: against their formulas written out, and what is released."""
 
-import importlib.util
-from pathlib import Path
-
+import authors_formulas as formulas
 import numpy as np
 import pytest
 from authors_forks import losses as fork_losses
 from hashing_losses import log_cosh_quantization, pairwise_cross_entropy
-
-spec = importlib.util.spec_from_file_location("authors_formulas", Path(__file__).with_name("authors_formulas.py"))
-formulas = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(formulas)
 
 B, K, C = 7, 5, 4
 
@@ -76,6 +70,15 @@ def test_the_python_layers_authors_mode_is_dhn_caffes_gradient():
     expected = pairwise_cross_entropy(codes, labels, "authors"), log_cosh_quantization(codes, "authors")
     assert (pairwise, quantization) == pytest.approx((expected[0][0], expected[1][0]), rel=1e-6)
     np.testing.assert_allclose(gradient, expected[0][1] + 0.3 * expected[1][1], rtol=1e-5, atol=1e-7)
+
+
+def test_the_python_layers_similar_weight_is_hashnets_class_num():
+    codes, labels = batch(6)
+    labels[2] = 1
+    loss, gradient, _ = fork_losses.hashnet(codes, labels, codes, labels, class_num=5)
+    expected = pairwise_cross_entropy(codes, labels, "authors", 5)
+    assert loss == pytest.approx(expected[0], rel=1e-6)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-5, atol=1e-7)
 
 
 def test_what_is_printed_and_what_is_back_propagated_disagree_as_released():

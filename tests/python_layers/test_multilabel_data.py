@@ -1,27 +1,23 @@
 """The data layer: order, pictures, labels, and what it says of bad records."""
 
 import gc
-import importlib.util
 import json
 import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import caffe
 import cv2
 import lmdb
 import numpy as np
+import picture_kinds as table
 import pictures
 import pytest
 from caffe.proto import caffe_pb2
 from image_records import ListSource, LmdbSource, Prefetcher
 from multilabel_data import Batches
 
-spec = importlib.util.spec_from_file_location("picture_table", Path(__file__).with_name("picture_table.py"))
-table = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(table)
 PICTURES = table.pictures()
 COUNT, C = 10, 3
 IMAGES = np.random.RandomState(0).randint(256, size=(COUNT, 1, 6, 8)).astype(np.uint8)

@@ -1,18 +1,13 @@
 """The decoder of the Python layers and the tools: each kind of picture as the same pixels, broken ones by name."""
 
-import importlib.util
-from pathlib import Path
-
 import cv2
 import numpy as np
+import picture_kinds as table
 import pictures
 import pytest
 from caffe.data import transformer
 from pictures import PictureError
 
-spec = importlib.util.spec_from_file_location("picture_table", Path(__file__).with_name("picture_table.py"))
-table = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(table)
 PICTURES, BROKEN = table.pictures(), table.broken()
 
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import caffe
 import create_lmdb
 import cv2
 import extract_codes
 import lmdb
 import numpy as np
+import picture_kinds as table
 import pytest
 import score_map
 from caffe.proto import caffe_pb2
 from dhn.codes import classifier as classifier_codes
 from dhn.codes import files as codes
 
-spec = importlib.util.spec_from_file_location(
-    "picture_table", Path(__file__).resolve().parents[1] / "python_layers" / "picture_table.py"
-)
-table = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(table)
 PICTURES = {name.replace(" ", "_"): data for name, (data, _, _) in table.pictures().items()}
 
 DATA = """layer { name: "data" type: "%s" top: "data" top: "label" include { phase: TEST }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,16 +9,13 @@ import create_lmdb
 import cv2
 import lmdb
 import numpy as np
+import picture_kinds
 import pictures
 import pytest
 from caffe.proto import caffe_pb2
 from dhn.datasets import lmdb_build, lmdb_records
 from dhn.datasets.labelled_images import from_list
 
-path = Path(__file__).resolve().parents[1] / "python_layers" / "picture_table.py"
-spec = importlib.util.spec_from_file_location("picture_table", path)
-picture_table = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(picture_table)
 # how readers decode a record: as stored, as colour, turned by EXIF or not
 READERS = (cv2.IMREAD_UNCHANGED, cv2.IMREAD_COLOR, cv2.IMREAD_ANYCOLOR,
            cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)  # fmt: skip
@@ -41,7 +37,7 @@ def records(folder: Path) -> dict[str, caffe_pb2.Datum]:
 @pytest.mark.parametrize("encode", ["raw", "png", "jpg"])
 def test_every_reader_sees_the_same_image(tmp_path, encode):
     """Caffe 1.0's Data layer read the LMDBs of this table as the same pixels."""
-    table = picture_table.pictures()
+    table = picture_kinds.pictures()
     source = from_list(write(tmp_path / "in", {name: data for name, (data, _, _) in table.items()}), tmp_path / "in")
     lmdb_build.build(source, tmp_path / "lmdb", encode=encode)
     for name, datum in records(tmp_path / "lmdb").items():
@@ -60,7 +56,7 @@ def test_every_reader_sees_the_same_image(tmp_path, encode):
 
 
 def test_plain_files_keep_their_bytes_and_others_are_counted(tmp_path, capsys):
-    table = {name: data for name, (data, _, _) in picture_table.pictures().items()}
+    table = {name: data for name, (data, _, _) in picture_kinds.pictures().items()}
     plain = {name: table[name] for name in ("color.jpg", "orientation 1 <.jpg", "orientation 9.jpg")}
     others = {name: table[name] for name in ("orientation 6 <.jpg", "orientation 3 >.jpg", "gray.jpg")}
     source = from_list(write(tmp_path / "in", {**plain, **others}), tmp_path / "in")
@@ -83,7 +79,7 @@ def test_plain_files_keep_their_bytes_and_others_are_counted(tmp_path, capsys):
 
 
 def test_check_refuses_an_image_that_readers_see_differently(tmp_path):
-    data = picture_table.pictures()["orientation 6 <.jpg"][0]
+    data = picture_kinds.pictures()["orientation 6 <.jpg"][0]
     datum = caffe_pb2.Datum(channels=3, height=16, width=24, encoded=True, data=data, label=0)
     with lmdb.open(str(tmp_path / "lmdb"), map_size=1 << 20) as environment, environment.begin(write=True) as writing:
         writing.put(b"00000000_x.jpg", datum.SerializeToString())
@@ -92,8 +88,8 @@ def test_check_refuses_an_image_that_readers_see_differently(tmp_path):
 
 
 def test_bad_images_are_all_named_in_one_run(tmp_path, capsys):
-    bad = {f"{name}.jpg": data for name, data in picture_table.broken().items()}
-    good = picture_table.encode(".png", picture_table.COLOR)
+    bad = {f"{name}.jpg": data for name, data in picture_kinds.broken().items()}
+    good = picture_kinds.encode(".png", picture_kinds.COLOR)
     files = {"good 1.png": good, **bad, "good 2.png": good}
     words = [str(write(tmp_path / "in", files)), str(tmp_path / "lmdb"), "--root", str(tmp_path / "in")]
     (tmp_path / "in" / "empty.jpg.jpg").unlink()

@@ -8,14 +8,14 @@ import time
 import caffe
 import numpy as np
 
-import nets
+import batch_nets
 
 
 def setup(folder: str, net: str, batch: int, blob: str, iterations: int):
     """`seconds` is the time of one batch: copied in, forward, the blob named `blob` copied out."""
     caffe.set_mode_cpu()
     with tempfile.TemporaryDirectory(dir=folder) as own:
-        deploy = caffe.Net(nets.write(own, net, batch, deploy=True), caffe.TEST)
+        deploy = caffe.Net(batch_nets.write(own, net, batch, deploy=True), caffe.TEST)
     pictures = np.random.RandomState(0).standard_normal(deploy.blobs["data"].data.shape).astype(np.float32)
 
     def one():

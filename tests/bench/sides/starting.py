@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-import nets
+import batch_nets
 
 
 def setup(folder: str, what: str):
@@ -17,7 +17,7 @@ def setup(folder: str, what: str):
         command, line = [sys.executable, "-c", "import caffe, sys; sys.stderr.write('imported')"], "imported"
     else:
         program = os.path.join(os.path.dirname(sys.executable), "caffe")
-        command = [program, "train", "-solver", nets.write_solver(folder, "lenet", 64, display=1)]
+        command = [program, "train", "-solver", batch_nets.write_solver(folder, "lenet", 64, display=1)]
         line = "] Iteration 0 "
 
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}

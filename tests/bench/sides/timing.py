@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-import nets
+import batch_nets
 
 AVERAGE = re.compile(r"Average Forward-Backward: ([0-9.e+]+) ms")
 
@@ -29,7 +29,7 @@ def setup(folder: str, net: str, batch: int, iterations: int):
     """`seconds` is the command's own mean over `iterations`, after one that it does not count."""
     path = os.path.join(tempfile.mkdtemp(dir=folder), "train.prototxt")
     with open(path, "w") as file:
-        file.write(str(with_data(nets.message(net, batch))))
+        file.write(str(with_data(batch_nets.message(net, batch))))
     beside = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     command = [shutil.which("caffe", path=beside), "time", "-model", path, "-iterations", str(iterations)]
     said = {**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}

@@ -8,7 +8,7 @@ import time
 import caffe
 import numpy as np
 
-import nets
+import batch_nets
 
 
 def setup(folder: str, net: str, batch: int, iterations: int):
@@ -16,8 +16,8 @@ def setup(folder: str, net: str, batch: int, iterations: int):
     caffe.set_mode_cpu()
     caffe.set_random_seed(1)
     with tempfile.TemporaryDirectory(dir=folder) as own:  # each side writes its own: they start side by side
-        solver = caffe.get_solver(nets.write_solver(own, net, batch))
-    nets.fill(solver.net)
+        solver = caffe.get_solver(batch_nets.write_solver(own, net, batch))
+    batch_nets.fill(solver.net)
     solver.step(2)
 
     def sample():

@@ -7,14 +7,14 @@ import tempfile
 
 import caffe
 
-import nets
+import batch_nets
 
 
 def setup(folder: str):
     """Raises ValueError when a layer has not got its weights."""
     caffe.set_mode_cpu()
     with tempfile.TemporaryDirectory(dir=folder) as own:
-        path = nets.write(own, "alexnet", 1, deploy=True)
+        path = batch_nets.write(own, "alexnet", 1, deploy=True)
         with open(path) as file:
             text = file.read()
         with open(path, "w") as file:

@@ -1,6 +1,6 @@
 """Cases that both caffes answer: data layers, caffe.io, NetSpec. BVLC Caffe's answers are in recorded/.
 
-python tests/conformance/reference.py python3 tests/engine/data_cases.py     # records them anew
+python tests/conformance/reference.py python3 tests/engine/support/data_cases.py     # records them anew
 """
 # ruff: noqa: B905, C408, UP031  (Python 3.9; nets are written with dict() and filled in with %)
 
@@ -16,7 +16,7 @@ import zlib
 import lmdb
 import numpy as np
 
-RECORDED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "recorded")
+RECORDED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "recorded")
 
 
 def png(pixels, depth=8):
@@ -336,7 +336,7 @@ def main():
     import caffe
 
     sys.path.insert(0, os.path.join(os.path.dirname(RECORDED), "..", "conformance"))
-    import picture_table
+    import bvlc_pictures
     import storage
 
     repair_imread()
@@ -351,7 +351,7 @@ def main():
         for name, answer in io_answers(caffe, folder).items():
             arrays["io/" + name] = answer
     with tempfile.TemporaryDirectory() as folder:
-        storage.save(os.path.join(RECORDED, "pictures", "answers.npz"), picture_table.ask_all(caffe, folder))
+        storage.save(os.path.join(RECORDED, "pictures", "answers.npz"), bvlc_pictures.ask_all(caffe, folder))
     texts = {name: str(case()) for name, case in specs(caffe).items()}
     np.savez_compressed(os.path.join(RECORDED, "data.npz"), **arrays)
     with open(os.path.join(RECORDED, "net_spec.json"), "w") as file:

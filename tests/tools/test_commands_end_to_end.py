@@ -8,7 +8,6 @@ committed nets also train on BVLC Caffe itself. Slow: make test-slow.
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 import miniatures
 import numpy as np
 import pytest
+import reference
 from caffe.proto import caffe_pb2
 from dhn.experiments.measure import quoted
 from dhn.experiments.run_table import SCORES
@@ -35,16 +35,7 @@ NETS = {"alexnet": "AlexNet", "caffenet": "CaffeNet"}
 VARIANTS = {"dhn": "DHN", "dhn_q": "DHN-Q", "dhn_e": "DHN-E", "dhn_b": "DHN-B"}
 
 
-def load(path: Path):
-    """The module in a file that is no test."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 ROOT = Path(__file__).resolve().parents[2]
-reference = load(ROOT / "tests" / "conformance" / "reference.py")
 needs_make = pytest.mark.skipif(
     shutil.which("make") is None or not (ROOT / ".venv" / ".installed").exists(), reason="needs make and its .venv"
 )

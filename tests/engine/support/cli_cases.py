@@ -1,6 +1,6 @@
 """What the tools of the command line are run on, and what BVLC's tools made of it.
 
-    python tests/conformance/reference.py python3 tests/engine/cli_cases.py
+    python tests/conformance/reference.py python3 tests/engine/support/cli_cases.py
 
 in the checkout runs BVLC's tools and writes what they made to tests/engine/cli_recorded/. Runs on Python 3.9 too.
 """
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-RECORDED = os.path.join(HERE, "cli_recorded")
+RECORDED = os.path.join(os.path.dirname(HERE), "cli_recorded")
 
 NETS = {
     "v0": """
