@@ -1,9 +1,13 @@
-"""What all tests share: the log is as without any GLOG_ variable, and its files go into a folder of the tests."""
+"""What all tests share: the log is as without any GLOG_ variable, and its files go into a folder of the tests.
+
+Each file is shown as it ends, with its counts and seconds, also by pytest-xdist's processes; `-v` or `-vv` shows more.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 
 import pytest
 
@@ -21,3 +25,44 @@ def pytest_runtest_makereport():
     outcome = yield
     report = outcome.get_result()
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+
+
+LAST = ("last of its file", True)
+
+
+def pytest_runtest_protocol(item, nextitem):
+    if nextitem is None or nextitem.path != item.path:
+        item.user_properties.append(LAST)  # travels with the reports
+
+
+class FileLines:
+    """Prints one line a file instead of a dot a test: `path  outcomes  seconds`."""
+
+    def __init__(self, terminal):
+        self.terminal = terminal
+        self.outcomes: dict[str, Counter] = {}  # by file
+        self.seconds = Counter()
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_report_teststatus(self, report):
+        """The category by which pytest counts a report, without the letter that it would print."""
+        answer = yield
+        category, _, word = answer.get_result()
+        if category:
+            self.outcomes.setdefault(report.nodeid.split("::")[0], Counter())[category] += 1
+        answer.force_result((category, "", "" if category == "passed" else word))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report):
+        file = report.nodeid.split("::")[0]
+        self.seconds[file] += report.duration
+        if report.when == "teardown" and LAST in [tuple(each) for each in report.user_properties]:
+            counts = ", ".join(f"{count} {category}" for category, count in self.outcomes.pop(file, {}).items())
+            self.terminal.write_line(f"{file}  {counts}  {self.seconds.pop(file):.1f} s")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal and config.get_verbosity() < 0:
+        config.pluginmanager.register(FileLines(terminal))
