@@ -98,9 +98,10 @@ test: $(READY)  ## install what is missing and run the tests; ARGS="-k pooling" 
 test-slow: $(READY)  ## the tests that take minutes: full-size nets and weights on miniature data sets
 	$(BIN)/python -m pytest -m slow
 
-lint: $(READY)  ## ruff over the tree, its format, and who may import whom
+lint: $(READY)  ## ruff over the tree, its format, the types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	PYTHONPATH=engine:python_layers:tools:prototxt $(BIN)/lint-imports --no-cache --no-logo
 
 reference:  ## put BVLC Caffe 1.0 (Debian 11's packages) under .reference/
@@ -116,7 +117,7 @@ proto: $(READY)  ## regenerate caffe.desc after an edit of caffe.proto
 	$(BIN)/python -m caffe.proto.generate
 
 clean:  ## remove what is quickly made again: the LMDBs and the caches
-	rm -rf data/*/*_lmdb data/*/*_lmdb.partial data/*/*_lmdb.old .pytest_cache .ruff_cache
+	rm -rf data/*/*_lmdb data/*/*_lmdb.partial data/*/*_lmdb.old .pytest_cache .ruff_cache .mypy_cache
 	find . \( -path ./.venv -o -path ./.reference -o -path ./.git \) -prune -o \
 	  \( -name __pycache__ -o -name '*.egg-info' \) -type d -exec rm -rf {} +
 
