@@ -35,7 +35,7 @@ from dhn.pages.page import markdown, terminal, write_page
 from dhn.progress import console
 from dhn.published import method, title
 from dhn.runs import command_line, training
-from dhn.runs.folder import ROOT, Run, RunError, overlap
+from dhn.runs.folder import ROOT, Run, RunError, split_caveat
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -259,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         rows = itq(first.dataset, options.bits, options.seeds, ROOT)
         made = list(cells(runs, options.weights, options.gpu, folder))
-        caveat = overlap(read_json(ROOT / "data" / first.dataset / "split.json"))
+        caveat = split_caveat(read_json(ROOT / "data" / first.dataset / "split.json"))
         write(first.dataset, [*made, *rows], folder, len(options.seeds), caveat)
     except (RunError, ValueError, OSError) as error:
         print(f"ablation: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ from dhn.experiments.measure import LENGTHS, quoted
 from dhn.files import write_csv
 from dhn.progress import console
 from dhn.runs import command_line
-from dhn.runs.folder import ROOT, RunError, overlap
+from dhn.runs.folder import ROOT, RunError, split_caveat
 from rich import box
 from rich.table import Table
 
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (RunError, ValueError, OSError) as error:
         print(f"baselines: {error}", file=sys.stderr)
         return 1
-    console.print(table(dataset, rows, overlap(found[1]["split"])))
+    console.print(table(dataset, rows, split_caveat(found[1]["split"])))
     for row in rows:
         if row["note"]:
             console.print(f"{row['method']}, {row['bits']} bits: {row['note']}", markup=False)

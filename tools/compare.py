@@ -72,7 +72,7 @@ class Row:
         if not self.here:
             return setting.source
         words = [setting.source, setting.net, setting.split and f"split {setting.split}"]
-        words += [setting.R and f"R={setting_text(setting.R)}", setting.overlap]
+        words += [setting.R and f"R={setting_text(setting.R)}", setting.images, setting.overlap]
         longest = max(self.seeds.values(), key=len)
         if len(longest) > 1:
             words.append(f"mean of {len(longest)} {'seeds' if len(set(longest)) == len(longest) else 'runs'}")
@@ -155,6 +155,8 @@ def sentences(rows: Sequence[Row], stand_in: tuple[str, str] | None) -> list[str
             continue
         same = [each for each in local if each.setting.method == row.setting.method]
         lines += [difference(row.setting, each.setting) for each in same]
+    for form in dict.fromkeys(row.setting.images for row in local if row.setting.images):
+        lines.append(f"{form}: the images of these runs are not the original pixels.")
     missing = [row.setting.method for row in rows if not row.here and not row.maps]
     if missing:
         lines.append(f"n/a: no source that could be read gives the numbers of {join_words(missing)}.")
@@ -190,6 +192,7 @@ def settings(rows: Sequence[Row]) -> list[str]:
             "database": setting.database,
             "net or features": setting.net,
             "protocol": setting.protocol,
+            "images": setting.images,
             "overlap": setting.overlap,
         }
         known = ", ".join(f"{name} {setting_text(value)}" for name, value in facts.items() if value is not None)

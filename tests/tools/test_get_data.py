@@ -152,7 +152,7 @@ def test_options_that_do_not_go_together(tmp_path, capsys):
     assert get_data.main(["fashion_mnist", "--root", str(tmp_path), "--split", "paper"]) == 1
     assert "fashion_mnist has one split and nothing missing; --split does not go with it" in capsys.readouterr().err
     assert get_data.main(["cifar10", "--root", str(tmp_path), "--from", str(tmp_path / "none")]) == 1
-    assert "expected the folder of the data set's files, found none" in capsys.readouterr().err
+    assert "expected the data set's files or their folder, found none" in capsys.readouterr().err
     assert get_data.main(["imagenet", "--root", str(tmp_path)]) == 1
     assert "there is no data set 'imagenet': expected one of cifar10" in capsys.readouterr().err
 

@@ -1,19 +1,17 @@
-"""The published data sets of the DHN paper, read from the files their makers publish: CIFAR-10, NUS-WIDE, MIRFLICKR.
+"""The data sets of the DHN paper and of later work that their makers publish as images: NUS-WIDE and MIRFLICKR.
 
-    {"kind": "cifar10", "archive": "cifar-10-binary.tar.gz", "urls": [...], "sha256": "..."}
     {"kind": "nus_wide", "images": "images", "labels": "Groundtruth/AllLabels", "list": "ImageList/ImageList.txt"}
     {"kind": "mirflickr", "images": "mirflickr25k.zip", "annotations": "mirflickr25k_annotations_v080.zip",
      "urls": [folders that hold both], "images_md5": "..."}
 
 Paths are relative to `base`: the data set's folder, or the one that `get_data.py --from` names. Of an archive, the
-folder it unpacks to (of CIFAR-10's, cifar-10-batches-bin) is taken as well. A reader takes (its
-declaration, base, out) and returns Images; what it has to unpack goes to `out`.
+folder it unpacks to is taken as well. A reader takes (its declaration, base, out) and returns Images; what it has to
+unpack goes to `out`. CIFAR-10 is read by cifar10.py.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from pathlib import Path
@@ -24,80 +22,13 @@ import numpy as np
 from dhn.datasets import archives
 from dhn.datasets.image_files import SourceError, is_hidden, walk
 from dhn.datasets.image_set import AbsentError, Folder, Images
-from dhn.download import download, is_complete
-from dhn.files import sha256, write_atomic
-from dhn.progress import console, say
+from dhn.download import download
+from dhn.files import sha256
+from dhn.progress import say
 
-CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
-CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, the green and the blue plane, rows first
-CIFAR_FOLDER = "cifar-10-batches-bin"  # what the archive unpacks to
-CIFAR_BYTES = 1 << 28  # the archive's 184 MB, with room
 MIRFLICKR_BYTES = 1 << 33  # the images' 3 GB, with room
 MIRFLICKR_LABELS = 38
 IMAGE = re.compile(r"im(\d+)\.jpe?g", re.IGNORECASE)
-
-
-def cifar10(given: dict, base: Path, out: Path) -> Images:
-    """CIFAR-10's binary version: 60,000 RGB images of 32 x 32 pixels; rows 0 to 49,999 are upstream's training batches.
-
-    Taken from the archive, or from the folder it unpacks to, whose files have no published checksum. Writes images.npy
-    (uint8, N x 32 x 32 x 3), labels.npy (uint8, N) and images.json into `out`, once.
-    """
-    archive = base / given["archive"]
-    facts, arrays = out / "images.json", (out / "images.npy", out / "labels.npy")
-    try:
-        made = json.loads(facts.read_text())
-        whole = made["sha256"] == {path.name: sha256(path) for path in arrays}
-        whole = whole and (made["archive"] is None or made["archive"] == given.get("sha256", made["archive"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        made = _make_cifar_arrays(given, archive, facts, arrays)
-    labels = np.load(arrays[1], allow_pickle=False)
-    names = [str(row) for row in range(len(labels))]
-    notes = [] if made["archive"] else [f"{CIFAR_FOLDER}: its files were not checked, only an archive has a checksum"]
-    digests = {"archive_sha256": made["archive"], "images_sha256": made["sha256"]["images.npy"]}
-    return Images(names, labels.astype(np.int64), made["labels"], array=arrays[0], facts=digests, notes=notes)
-
-
-def _find_cifar_files(given: dict, archive: Path) -> tuple[Path, dict[str, bytes], str | None]:
-    """(archive or folder, its files by name, the archive's SHA-256), the archive downloaded if there is neither."""
-    expected, wanted = given.get("sha256"), (*CIFAR_FILES, "batches.meta.txt")
-    for folder in () if archive.exists() else (archive.parent / CIFAR_FOLDER, archive.parent):
-        if (folder / CIFAR_FILES[0]).exists():
-            if missing := [name for name in wanted if not (folder / name).is_file()]:
-                raise AbsentError(f"{folder}: expected it to hold {', '.join(missing)}, found none of that name")
-            return folder, {name: (folder / name).read_bytes() for name in wanted}, None
-    if not archive.exists() or (expected and not is_complete(archive, expected)):
-        if archive.exists() and not given.get("urls"):
-            raise SourceError(f"{archive}: expected a file of SHA-256 {expected}, found {sha256(archive)}")
-        if not given.get("urls") or not expected:
-            raise AbsentError(f"{archive}: expected the binary version of CIFAR-10, found no such file, and no folder "
-                              f"{CIFAR_FOLDER}")  # fmt: skip
-        download(given["urls"], archive, expected)
-    return archive, archives.read(archive, wanted, CIFAR_BYTES), sha256(archive)
-
-
-def _make_cifar_arrays(given: dict, archive: Path, facts: Path, arrays: tuple[Path, Path]) -> dict:
-    with console.status(f"reading {archive.name}"):
-        source, files, digest = _find_cifar_files(given, archive)
-        records = []
-        for name in CIFAR_FILES:
-            if not files[name] or len(files[name]) % CIFAR_RECORD:
-                raise SourceError(f"{source}: {name}: expected records of {CIFAR_RECORD} bytes, found "
-                                  f"{len(files[name]):,} bytes; this must be the binary version")  # fmt: skip
-            records.append(np.frombuffer(files[name], np.uint8).reshape(-1, CIFAR_RECORD))
-        table = np.concatenate(records)
-        names = files["batches.meta.txt"].decode(errors="replace").split()
-        if table[:, 0].max() >= len(names):
-            raise SourceError(f"{source}: expected labels below {len(names)}, found {table[:, 0].max()}")
-        images = np.ascontiguousarray(table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    for path, array in zip(arrays, (images, table[:, 0]), strict=True):
-        write_atomic(path, lambda stream, array=array: np.save(stream, array))
-    made = {"archive": digest, "labels": names, "sha256": {path.name: sha256(path) for path in arrays}}
-    write_atomic(facts, lambda stream: stream.write((json.dumps(made, indent=1) + "\n").encode()))
-    say(f"{arrays[0].parent}: wrote images.npy, labels.npy and images.json, {len(images):,} images")
-    return made
 
 
 def nus_wide(given: dict, base: Path, out: Path) -> Images:

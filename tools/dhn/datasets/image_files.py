@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -45,6 +46,11 @@ class LeftOut:
 def is_hidden(name: str) -> bool:
     """True for what an operating system or an editor keeps for itself: .DS_Store, ._x.jpg, .ipynb_checkpoints."""
     return name.startswith(".") or name == "__MACOSX"
+
+
+def natural_order(name: str) -> tuple[list, str]:
+    """A key to sort names by the numbers in them: 2.jpg before 10.jpg."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)], name
 
 
 def is_folder(entry: os.DirEntry) -> bool:

@@ -25,8 +25,9 @@ class Images:
     `names` (N): paths below `root`, or rows of `array`. `labels`: (N,) class numbers, -1 where unknown, or (N, C) int8
     vectors of 0 and 1, -1 throughout where unknown. `present` (N,) bool: False where the image is not there. `parts`:
     the rows of "query", "train" and "database" where the source lists them, and `listed`: how many lines it has for
-    each. `facts`: what else split.json keeps of the source. `notes`: sentences for the user. `left_out`: what the
-    images' folder holds besides.
+    each. `form`: what the images were read from, where the source has several forms; one that ends in "copies" is not
+    the original pixels. `facts`: what else split.json keeps of the source. `notes`: sentences for the user. `left_out`:
+    what the images' folder holds besides.
     """
 
     names: list[str]
@@ -37,6 +38,7 @@ class Images:
     present: np.ndarray | None = None
     parts: dict[str, np.ndarray] | None = None
     listed: dict[str, int] = field(default_factory=dict)
+    form: str | None = None
     facts: dict = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -130,15 +131,18 @@ def _file_reader(paths: Sequence[Path], where: Callable[[int], str]):
     return read
 
 
-def _jpeg_components(data: bytes) -> int:
-    """The components of a JPEG of 8 bits: 1 grey, 3 colour, 4 CMYK; 0 for any other file."""
+def jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
+    """(bits, height, width, components) of a JPEG as its frame header has them; None for any other file.
+
+    Components: 1 grey, 3 colour, 4 CMYK.
+    """
     place = 2 if data[:2] == b"\xff\xd8" else len(data)
     while place + 10 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame header
-            return data[place + 9] if data[place + 4] == 8 else 0
+            return struct.unpack_from(">BHHB", data, place + 4)
         place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return 0
+    return None
 
 
 def is_plain(data: bytes, pixels: np.ndarray) -> bool:
@@ -146,7 +150,8 @@ def is_plain(data: bytes, pixels: np.ndarray) -> bool:
     images among colour ones or alpha: Caffe's Data layer, for one."""
     if pictures.orientation(data) != 1:
         return False
-    if _jpeg_components(data) == pixels.shape[2]:  # told by its header, in a hundredth of the time
+    frame = jpeg_frame(data)
+    if frame is not None and (frame[0], frame[3]) == (8, pixels.shape[2]):  # in a hundredth of the time
         return True
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint8:
@@ -155,15 +160,16 @@ def is_plain(data: bytes, pixels: np.ndarray) -> bool:
     return stored.shape == pixels.shape and bool((stored == pixels).all())
 
 
-def _files_identity(paths: Sequence[Path]) -> str:
-    """A digest of the files' paths, sizes and times of change."""
+def files_identity(paths: Sequence[Path], root: Path | None = None) -> str:
+    """A digest of the files' paths (below `root`, if it is given), sizes and times of change."""
     digest = hashlib.sha256()
     for path in paths:
+        name = path.relative_to(root) if root else path
         try:
             facts = path.stat()
-            digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode(errors="surrogateescape"))
+            digest.update(f"{name} {facts.st_size} {facts.st_mtime_ns}\n".encode(errors="surrogateescape"))
         except OSError:
-            digest.update(f"{path} missing\n".encode(errors="surrogateescape"))
+            digest.update(f"{name} missing\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -221,7 +227,7 @@ def from_list(
     identity = {"list": sha256(path)}
     if images is None:
         paths = [Path(image_lists.locate(root, name)) for name in names]
-        identity["files"] = _files_identity(paths)
+        identity["files"] = files_identity(paths)
         return Source(names, labels, count, where, _file_reader(paths, where), identity, notes)
     images = Path(images)
     array = _check_images(_load_arrays(images, mmap_mode="r").get("images", np.empty(0)), images)
@@ -282,7 +288,7 @@ def from_folder(folder: str | os.PathLike) -> Source:
     def where(index: int | None) -> str:
         return str(folder)
 
-    identity = {"classes": list(classes), "files": _files_identity(paths)}
+    identity = {"classes": list(classes), "files": files_identity(paths)}
     reader = _file_reader(paths, where)
     return Source(names, labels, len(classes), where, reader, identity, left_out=left_out)
 

@@ -120,7 +120,7 @@ def write_lists(
     images are missing than `allowed` (missing.txt then names them).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    images = sources.read(split.source, base or recipe.path.parent, folder)
+    images = sources.read(split.source, base or recipe.base(), folder)
     if split.labels is not None:
         images.keep_labels(split.labels)
     if images.labels.ndim == 2 and images.labels.shape[1] == 1:
@@ -150,6 +150,7 @@ def write_lists(
         "unlabelled": unlabelled,
         "counts": {name: len(rows[name]) for name in LISTS},
         "label_names": images.label_names,
+        **({"form": images.form} if images.form else {}),
         "facts": images.facts,
         "images": {
             "root": None if images.root is None else str(images.root.resolve()),
@@ -311,7 +312,7 @@ def prepare_dataset(dataset: str, root: Path, seed: int | None = None, base: Pat
             raise ValueError(f"fashion_mnist has one split and nothing missing; --{option} does not go with it")
         fashion_mnist.prepare_fashion_mnist(root / "fashion_mnist", seed)
         return
-    if base is not None and not base.is_dir():
-        raise ValueError(f"--from {base}: expected the folder of the data set's files, found none")
+    if base is not None and not base.exists():
+        raise ValueError(f"--from {base}: expected the data set's files or their folder, found none")
     recipe = recipes.find(dataset)
     prepare(recipe, root / recipe.name, seed=seed, base=base, **others)

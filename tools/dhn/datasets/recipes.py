@@ -29,7 +29,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+from dhn.layout import INSTALLED, RECIPES, ROOT
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 DATABASES = ("rest", "rest and train", "train", "listed")
 
@@ -72,7 +73,11 @@ class Recipe:
 
     def is_built_in(self) -> bool:
         """True for a recipe of this repository."""
-        return self.path.resolve() == ROOT / "data" / self.name / "recipe.json"
+        return self.path.resolve() == RECIPES / self.name / "recipe.json"
+
+    def base(self) -> Path:
+        """Where the paths of its sources start: its folder, for a built-in one that of its data set in data/."""
+        return ROOT / "data" / self.name if self.is_built_in() else self.path.parent
 
     def split(self, name: str | None) -> Split:
         """The split of this name, the default for None. Raises RecipeError."""
@@ -199,7 +204,8 @@ def find(dataset: str, root: Path = ROOT) -> Recipe:
 
     Raises RecipeError where there is none, and for one of your own that takes a built-in data set's name.
     """
-    built_in = {path.parent.name: path for path in sorted(root.glob("data/*/recipe.json"))}
+    folder = RECIPES if INSTALLED else root / "data"
+    built_in = {path.parent.name: path for path in sorted(folder.glob("*/recipe.json"))}
     if dataset in built_in:
         return read(built_in[dataset])
     path = Path(dataset)

@@ -4,7 +4,8 @@
     {"kind": "list", "path": P, "root": D}                        a list, lines `path l1 ... lC` or `path label`
     {"kind": "lists", "query": P, "train": P, "database": P, "root": D}
                                                                   lists that say which images are which
-    {"kind": "cifar10" or "nus_wide" or "mirflickr", ...}         see benchmarks.py
+    {"kind": "cifar10", ...}                                      see cifar10.py
+    {"kind": "nus_wide" or "mirflickr", ...}                      see benchmarks.py
 
 P of `lists` may be a pattern (parallel/test*.txt). `root` is the folder of the images (default: the recipe's). A path
 in a list stands for the longest end of it that is a file there, so lists with the absolute paths of another machine, or
@@ -27,8 +28,8 @@ from pathlib import Path
 import image_lists
 import numpy as np
 
-from dhn.datasets import benchmarks
-from dhn.datasets.image_files import SourceError, is_hidden
+from dhn.datasets import benchmarks, cifar10
+from dhn.datasets.image_files import SourceError, is_hidden, natural_order
 from dhn.datasets.image_set import AbsentError, Folder, Images
 from dhn.datasets.labelled_images import from_folder, read_labels
 from dhn.datasets.recipes import shown
@@ -39,11 +40,15 @@ Where = Callable[[int | None], str]  # the place of a row of labels, or of them 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of source: its reader (declaration, base, out) -> Images, and the keys of its declaration."""
+    """A kind of source: its reader (declaration, base, out) -> Images, and the keys of its declaration.
+
+    base_may_be_file: whether `base` may be one of the data set's files instead of their folder.
+    """
 
     read: Callable[[dict, Path, Path], Images]
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    base_may_be_file: bool = False
 
 
 def folder(given: dict, base: Path, out: Path) -> Images:
@@ -94,19 +99,15 @@ def one_list(given: dict, base: Path, out: Path) -> Images:
 
 def _matching(base: Path, pattern: str) -> list[Path]:
     """The files of a pattern, in the order of the numbers in their names (test2.txt before test10.txt)."""
-
-    def order(path: Path) -> list:
-        return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", path.name)]
-
     start = Path(pattern).anchor
     try:
         paths = list(Path(start).glob(pattern[len(start) :]) if start else base.glob(pattern))
     except (ValueError, NotImplementedError, IndexError) as error:
         raise SourceError(f"{pattern}: expected a path or a pattern of paths ({error})") from None
-    paths = sorted((path for path in paths if path.is_file() and not is_hidden(path.name)), key=order)
+    paths = [path for path in paths if path.is_file() and not is_hidden(path.name)]
     if not paths:
         raise AbsentError(f"{base / pattern}: expected an image list, found none; put it there")
-    return paths
+    return sorted(paths, key=lambda path: natural_order(path.name))
 
 
 def lists(given: dict, base: Path, out: Path) -> Images:
@@ -144,7 +145,7 @@ KINDS = {
     "folder": Kind(folder, ("path",)),
     "list": Kind(one_list, ("path",), ("root", "labels", "encoding", "first_class")),
     "lists": Kind(lists, PARTS, ("root", "labels", "encoding", "first_class")),
-    "cifar10": Kind(benchmarks.cifar10, ("archive",), ("urls", "sha256")),
+    "cifar10": Kind(cifar10.cifar10, ("archive",), ("urls", "sha256", "python_archive", "python_sha256"), True),
     "nus_wide": Kind(benchmarks.nus_wide, ("images", "labels", "list")),
     "mirflickr": Kind(benchmarks.mirflickr, ("images", "annotations"), ("urls", "images_md5")),
 }
@@ -188,4 +189,7 @@ def check(given: object, where: str = "source") -> Kind:
 
 def read(given: dict, base: Path, out: Path) -> Images:
     """The images that a declaration names. `base`: where its paths start; `out`: where unpacked files go."""
-    return check(given).read(given, base, out)
+    kind = check(given)
+    if base.is_file() and not kind.base_may_be_file:
+        raise SourceError(f"{base}: expected the folder of the data set's files, found a file; name its folder")
+    return kind.read(given, base, out)

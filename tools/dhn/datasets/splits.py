@@ -18,6 +18,7 @@ import numpy as np
 from dhn.datasets.image_set import Images
 from dhn.datasets.recipes import RecipeError, Split
 from dhn.files import sha256
+from dhn.layout import target_command
 
 LISTS = ("query", "train", "database")
 
@@ -156,18 +157,20 @@ def check_disjoint(
 def verify(folder: Path) -> dict:
     """Check a data set's lists, and what its LMDBs were made from, before training or scoring.
 
-    Returns what metrics.json keeps of the split: {"split", "seed", "R", "counts", "missing", "sha256"}, "bad"
-    where images were left out that cannot be read, and "overlap" where a published split was knowingly taken whose
-    lists overlap. Raises SplitError where a list or split.json is
-    missing, a list was changed since, the lists overlap otherwise than recorded, or an LMDB was made from another list.
+    Returns what metrics.json keeps of the split: {"split", "seed", "R", "counts", "missing", "sha256"}, "form" where
+    the images can be had in several, "bad" where images were left out that cannot be read, and "overlap" where a
+    published split was knowingly taken whose lists overlap. Raises SplitError where a list or split.json is missing, a
+    list was changed since, the lists overlap otherwise than recorded, or an LMDB was made from another list or other
+    images.
     """
-    again = f"run: make data DATASET={folder.name}"
+    again = f"run: {target_command('data', folder.name)}"
     record = folder / "split.json"
     paths = {name: folder / f"{name}.txt" for name in LISTS}
     try:
         facts = json.loads(record.read_text())
         noted = {name: facts["sha256"][path.name] for name, path in paths.items()}
         allowed = dict(facts.get("overlap") or {})
+        images = dict(facts.get("facts") or {}).get("images_sha256")
     except OSError:
         raise SplitError(f"{record} is missing; {again}") from None
     except (ValueError, KeyError, TypeError):
@@ -179,17 +182,21 @@ def verify(folder: Path) -> dict:
         if found != noted[name]:
             raise SplitError(f"{path} is not the list that was drawn (SHA-256 {noted[name]}, found {found}); {again}")
         built = folder / f"{name}_lmdb" / "source.json"
-        if built.exists() and _listed_in(built) != found:
-            raise SplitError(f"{built.parent} was not made from {path}; {again}")
+        if built.exists():
+            inputs = _inputs(built)
+            if inputs.get("list") != found:
+                raise SplitError(f"{built.parent} was not made from {path}; {again}")
+            if images is not None and inputs.get("images") != images:
+                raise SplitError(f"{built.parent} was not made from the images that {record} names; {again}")
     counts, overlap = check_disjoint(paths, facts.get("database") in ("rest and train", "train", "listed"), allowed)
     kept = {key: facts.get(key) for key in ("split", "seed", "R", "missing")}
-    further = {"bad": facts.get("bad"), "overlap": overlap}
+    further = {"form": facts.get("form"), "bad": facts.get("bad"), "overlap": overlap}
     return {**kept, "counts": counts, "sha256": noted, **{key: value for key, value in further.items() if value}}
 
 
-def _listed_in(source: Path) -> str | None:
-    """The SHA-256 of the list that an LMDB's source.json names."""
+def _inputs(source: Path) -> dict:
+    """What an LMDB's source.json says that it was made from: the SHA-256 of its list, and of its images' array."""
     try:
-        return json.loads(source.read_text())["recipe"]["inputs"]["list"]
+        return dict(json.loads(source.read_text())["recipe"]["inputs"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}

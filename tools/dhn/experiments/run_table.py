@@ -13,7 +13,7 @@ from pathlib import Path
 from dhn import published
 from dhn.experiments import measure
 from dhn.experiments.classic_hashing import TITLES as BASELINES
-from dhn.runs.folder import overlap
+from dhn.runs.folder import copies, overlap
 from dhn.scoring.retrieval import PROTOCOLS, headline, warnings_of
 
 REAL, HAMMING = "real values", "Hamming distance"
@@ -38,6 +38,7 @@ class Setting:
     database: int | None = None
     net: str | None = None
     protocol: str | None = None  # of tools/dhn/scoring/retrieval.py, which may be taken at another R than its own
+    images: str | None = None  # "JPEG copies" where they are not the original pixels
     overlap: str | None = None  # in words: images of one set of the split that are in another one too
 
 
@@ -130,6 +131,7 @@ def from_run(facts: dict, folder: str) -> Scored:
         database=facts["database"],
         net=baseline.get("features") or shown_net(facts.get("net")),
         protocol=name.split("@")[0],
+        images=copies(split) or None,
         overlap=overlap(split) or None,
     )
     return scored(facts, setting, scores, name, folder)
@@ -148,6 +150,7 @@ def from_cell(facts: dict, path: str) -> Scored:
         database=facts["database"],
         net=shown_net(facts["net"]),
         protocol=measure.REAL if real else measure.BINARY,
+        images=copies(split) or None,
         overlap=overlap(split) or None,
     )
     return scored(facts, setting, facts, setting.protocol, path, cell=True)

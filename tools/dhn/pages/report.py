@@ -17,6 +17,7 @@ from markupsafe import Markup
 from dhn import files, published
 from dhn.codes import files as codes
 from dhn.files import read_json
+from dhn.layout import target_command
 from dhn.pages import plots
 from dhn.pages.gallery import GalleryError, gallery
 from dhn.pages.page import environment
@@ -178,7 +179,7 @@ def data_summary(run: Run) -> dict:
     drawn = read_json(run.data / "split.json") if run.data else {}
     return {
         "sides": sides,
-        "drawn": {"split": None, "seed": None, "note": None, "missing": None} | drawn,
+        "drawn": {"split": None, "seed": None, "note": None, "missing": None, "form": None} | drawn,
         "overlap": overlap(drawn),
         "digests": [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in present],
         "texts": [(path.name, path.read_text()) for path in present if path.name in FILES],
@@ -247,7 +248,7 @@ def nearest_images(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], re
     try:
         rows = gallery(sides["query"], sides["database"], folders, real=real)
     except GalleryError as error:
-        remedy = f"; run: make data DATASET={run.dataset}" if run.dataset else ""
+        remedy = f"; run: {target_command('data', run.dataset)}" if run.dataset else ""
         return {"rows": [], "missing": f"{error}{remedy}"}
     hits = sum(each.hit for row in rows for each in row.neighbours)
     return {

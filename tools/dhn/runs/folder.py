@@ -20,8 +20,8 @@ from caffe.proto.text import read_solver
 from google.protobuf.message import DecodeError
 
 from dhn.files import read_json, sha256
+from dhn.layout import ROOT, target_command
 
-ROOT = Path(__file__).resolve().parents[3]
 RECIPE = ("train_val.prototxt", "solver.prototxt")
 WRITTEN = "written.json"  # SHA-256 of the prototxt files as they were written, to tell whether somebody edited them
 
@@ -41,9 +41,22 @@ def overlap(split: Mapping | None) -> str:
     return ", ".join(parts)
 
 
+def copies(split: Mapping | None) -> str:
+    """What the images of a split are, where they are not the original pixels: "JPEG copies"; "" where they are."""
+    form = (split or {}).get("form") or ""
+    return form if form.endswith("copies") else ""
+
+
+def split_caveat(split: Mapping | None) -> str:
+    """What belongs beside every number of a split, in words: images that are copies, an overlap; "" for nothing."""
+    form = copies(split)
+    return "; ".join(filter(None, [form and f"the images are {form}, not the originals", overlap(split)]))
+
+
 def caveats(metrics: Mapping) -> list[str]:
-    """What belongs beside every number of a metrics.json, in words: an overlap of its split, collapsed codes, ties."""
-    return [*filter(None, [overlap(metrics.get("split"))]), *(metrics.get("notes") or [])]
+    """What belongs beside every number of a metrics.json, in words: copies of images, an overlap of its split,
+    collapsed codes, ties."""
+    return [*filter(None, [split_caveat(metrics.get("split"))]), *(metrics.get("notes") or [])]
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class Run:
         return self.folder / "train.log"
 
     def display_path(self, path: Path) -> str:
-        """A path as a person reads it: from the repository's root where it lies below."""
+        """A path as a person reads it: from the root of data/ and runs/ where it lies below."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
     def solver(self) -> caffe_pb2.SolverParameter:
@@ -94,11 +107,16 @@ class Run:
 
     def make_command(self, target: str) -> str:
         """The command that makes what is missing. (A training of a variant goes on with the pretraining by itself.)"""
-        others = f" NET={self.net}" if self.net else ""
-        others += f" SEED={self.seed}" if self.seed != 1 else ""
-        if self.bits:
-            return f"run: make {target} DATASET={self.dataset} VARIANT={self.variant} BITS={self.bits}{others}"
-        return f"run: make train DATASET={self.dataset}{others}"
+        return "run: " + self._target_command(target if self.bits else "train")
+
+    def resume_command(self) -> str:
+        """The command that goes on with this training, a pretraining too."""
+        return "run: " + self._target_command("resume")
+
+    def _target_command(self, target: str) -> str:
+        options = {"variant": self.variant, "bits": self.bits} if self.bits else {}
+        seed = None if self.seed == 1 else self.seed
+        return target_command(target, self.dataset, **options, net=self.net, seed=seed)
 
     def weights(self) -> Path:
         """The caffemodel that the training ends with."""
@@ -113,7 +131,8 @@ class Run:
         digest = hashlib.sha256()
         for path in (*(self.folder / name for name in RECIPE), self.data / "train_lmdb" / "source.json"):
             if not path.exists():
-                raise RunError(f"{self.display_path(path)} is missing; run: make data DATASET={self.dataset}")
+                data = target_command("data", self.dataset)
+                raise RunError(f"{self.display_path(path)} is missing; run: {data}")
             digest.update(path.read_bytes())
         if initial is not None:
             digest.update(initial.encode())

@@ -1,0 +1,254 @@
+"""CIFAR-10, read from upstream's files or from copies of its pictures.
+
+    {"kind": "cifar10", "archive": "cifar-10-binary.tar.gz", "urls": [...], "sha256": "..."}
+
+`base` is the data set's folder, or the folder or file that `get_data.py --from` names. In a folder these are looked
+for, in this order:
+
+1. the archive, or the folder it unpacks to, cifar-10-batches-bin: upstream's binary version
+2. cifar-10-python.tar.gz or cifar-10-batches-py: the same images in the same order (cifar10_python.py)
+3. a folder or a zip of the pictures (cifar10_pictures.py)
+
+Where nothing of it is there, the archive is downloaded into `base`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dhn.datasets import archives, cifar10_pictures, cifar10_python
+from dhn.datasets.image_files import LeftOut, SourceError, is_hidden
+from dhn.datasets.image_set import AbsentError, Images
+from dhn.datasets.labelled_images import files_identity
+from dhn.download import download
+from dhn.files import sha256, write_atomic, write_json
+from dhn.progress import say
+
+BINARY, PYTHON, PICTURES = "binary version", "Python version", "pictures"
+FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+FOLDERS = {BINARY: "cifar-10-batches-bin", PYTHON: "cifar-10-batches-py"}  # what the archives unpack to
+FIRST = {BINARY: FILES[0], PYTHON: cifar10_python.FILES[0]}  # a file that tells the form
+DIGESTS = {BINARY: "sha256", PYTHON: "python_sha256"}  # where a recipe has the archives' published SHA-256
+RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, the green and the blue plane, rows first
+BYTES = 1 << 29  # what an archive's files may have together: 184 MB as arrays, 62 as JPEG, with room
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or folder that holds CIFAR-10, and its form."""
+
+    path: Path
+    form: str
+
+    def identity(self) -> str:
+        """A digest of names, sizes and times of change: whether it is what was read before."""
+        if not self.path.is_dir():
+            paths = [self.path]
+        elif self.form == PICTURES:
+            paths = cifar10_pictures.files_below(self.path)
+        else:
+            paths = [self.path / name for name in (FILES if self.form == BINARY else cifar10_python.FILES)]
+        return files_identity(paths, self.path.parent)
+
+
+def _form_of(archive: Path) -> str:
+    """The form of CIFAR-10 that an archive holds, by the names in it. Raises SourceError, archives.ArchiveError."""
+    with archives.opened(archive, BYTES) as members:
+        names = [member.name for member in members]
+    last = {name.rsplit("/", 1)[-1] for name in names}
+    for form, name in FIRST.items():
+        if name in last:
+            return form
+    if cifar10_pictures.class_folders(names):
+        return PICTURES
+    forms = f"the binary version ({FIRST[BINARY]} ...), the Python version ({FIRST[PYTHON]} ...)"
+    found = f"{len(names):,} files, the first of them {names[0]}" if names else "no files"
+    raise SourceError(f"{archive}: expected CIFAR-10: {forms} or {cifar10_pictures.LAYOUT}; found {found}")
+
+
+def _copies_in(folder: Path) -> tuple[list[Source], list[Path]]:
+    """(copies of the pictures in a folder, damaged zips there).
+
+    A copy is the folder itself, a folder in it or a zip; of several those with the most class folders.
+    """
+    counts = {folder: cifar10_pictures.classes_in(folder)}
+    damaged = []
+    for path in sorted(folder.iterdir()):
+        if is_hidden(path.name) or path.name in cifar10_pictures.PER_CLASS:
+            continue
+        if os.path.isdir(path):  # False also where it may not be looked into
+            counts[path] = cifar10_pictures.classes_in(path)
+        elif path.suffix.lower() == ".zip" and os.path.isfile(path):
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    places = cifar10_pictures.class_folders(archive.namelist())
+                counts[path] = max(map(len, places.values()), default=0)
+            except (zipfile.BadZipFile, OSError):
+                damaged.append(path)
+    most = max(counts.values())
+    return [Source(path, PICTURES) for path, count in counts.items() if count == most > 0], damaged
+
+
+def find(given: dict, base: Path) -> tuple[Source | None, list[str]]:
+    """What to read CIFAR-10 from (None: nothing is there), and sentences on what else is there and is not read.
+
+    Raises SourceError where that is not clear.
+    """
+    by_form = {BINARY: base / given["archive"]}
+    if "python_archive" in given:
+        by_form[PYTHON] = base / given["python_archive"]
+    if base.is_file():
+        form = {path.name: form for form, path in by_form.items()}.get(base.name) or _form_of(base)
+        return Source(base, form), []
+    if not base.is_dir():
+        return None, []
+    originals = []
+    for form, archive in by_form.items():
+        folders = (archive.parent / FOLDERS[form], archive.parent)
+        places = [archive, *(folder for folder in folders if (folder / FIRST[form]).exists())]
+        originals += [Source(path, form) for path in places if path.exists()]
+    copies, damaged = _copies_in(base)
+    chosen = next(iter([*originals, *copies]), None)
+    if not originals and len(copies) > 1:
+        places = ", ".join(str(source.path) for source in copies)
+        raise SourceError(f"{base}: expected one copy of CIFAR-10's pictures, found {places}; name one of them: "
+                          f"FROM={copies[0].path}")  # fmt: skip
+    if chosen is None and damaged:
+        raise SourceError(f"{damaged[0]}: is not a whole zip archive; get it again, or move it away")
+    notes = []
+    for source in (*originals[1:], *copies) if originals else ():
+        why = "" if source in originals else f": the {chosen.form} has the original pixels"
+        notes.append(f"{source.path} is there too and is not read{why}")
+    return chosen, notes
+
+
+def cifar10(given: dict, base: Path, out: Path) -> Images:
+    """CIFAR-10: 60,000 RGB images of 32 x 32 pixels.
+
+    Rows 0 to 49,999 are upstream's training images; only of upstream's own files in the order of upstream's batches.
+    Writes images.npy (uint8, N x 32 x 32 x 3), labels.npy (uint8, N) and images.json into `out`, once. What was made is
+    enough where there is nothing to read any more.
+    """
+    source, notes = find(given, base)
+    facts, arrays = out / "images.json", (out / "images.npy", out / "labels.npy")
+    made = _what_was_made(given, source, facts, arrays)
+    if made is None:
+        made = _make_arrays(given, source or _download(given, base), facts, arrays)
+    labels = np.load(arrays[1], allow_pickle=False)
+    names = [str(row) for row in range(len(labels))]
+    digests = {"archive_sha256": made["archive"], "images_sha256": made["sha256"]["images.npy"]}
+    return Images(names, labels.astype(np.int64), made["labels"], array=arrays[0], form=made["form"], facts=digests,
+                  notes=[_sentence(made), *notes])  # fmt: skip
+
+
+def _sentence(made: dict) -> str:
+    """What the images were read from."""
+    sentence = f"images: {made['form']}" + (f", read from {made['file']}" if "file" in made else "")
+    if made["form"] not in (BINARY, PYTHON):
+        return f"{sentence}; they are not the lossless originals, and every number from them says so"
+    return sentence if made["archive"] else f"{sentence}; its files were not checked, only an archive has a checksum"
+
+
+def _what_was_made(given: dict, source: Source | None, facts: Path, arrays: tuple[Path, Path]) -> dict | None:
+    """What images.json says, if the arrays are those it describes and were made from `source`; else None.
+
+    source: None where it is not there any more; what was made of it is enough.
+    """
+    try:
+        made = json.loads(facts.read_text())
+        made.setdefault("form", BINARY)  # of an older version, which read no other
+        whole = made["sha256"] == {path.name: sha256(path) for path in arrays} and made["labels"]
+        checked = made["archive"] in (None, given.get(DIGESTS.get(made["form"]), made["archive"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not whole or not checked:
+        return None
+    if source is None:
+        return made
+    same = made["identity"] == source.identity() if "identity" in made else source.form == BINARY
+    return made if same else None
+
+
+def _download(given: dict, base: Path) -> Source:
+    """The binary version, downloaded into `base`. Raises AbsentError, dhn.download.DownloadError."""
+    archive = base / given["archive"]
+    if not base.is_dir() or not given.get("urls") or "sha256" not in given:
+        forms = f"{archive.name}, {FOLDERS[BINARY]}, {FOLDERS[PYTHON]}, or a folder or zip of the pictures"
+        raise AbsentError(f"{base}: expected CIFAR-10 ({forms}), found none of them; put one there")
+    download(given["urls"], archive, given["sha256"])
+    return Source(archive, BINARY)
+
+
+def _archive_digest(given: dict, source: Source) -> str | None:
+    """The SHA-256 of an archive, compared with the published one; None for a folder. Raises SourceError."""
+    if source.path.is_dir():
+        return None
+    expected = given.get(DIGESTS.get(source.form))
+    if (digest := sha256(source.path)) == expected or expected is None:
+        return digest
+    if source.form == BINARY and given.get("urls") and source.path.name == Path(given["archive"]).name:
+        download(given["urls"], source.path, expected)
+        return expected
+    raise SourceError(f"{source.path}: expected a file of SHA-256 {expected}, found {digest}; get it again")
+
+
+def _make_arrays(given: dict, source: Source, facts: Path, arrays: tuple[Path, Path]) -> dict:
+    """Read the source and write the arrays and images.json; returns what that says."""
+    left_out = LeftOut()
+    digest = _archive_digest(given, source)
+    identity = source.identity()  # before it is read: a change meanwhile has it read again
+    say(f"reading {source.path} ({source.form})")
+    names, form = [*cifar10_pictures.CLASSES], source.form
+    if form == PICTURES:
+        images, labels, form = cifar10_pictures.read(source.path, left_out)
+    elif form == PYTHON:
+        images, labels = cifar10_python.read(source.path, _files(source, cifar10_python.FILES))
+    else:
+        images, labels, names = _read_binary(source)
+    for path, array in zip(arrays, (images, labels), strict=True):
+        write_atomic(path, lambda stream, array=array: np.save(stream, array))
+    made = {
+        "form": form,
+        "file": source.path.name,
+        "identity": identity,
+        "archive": digest,
+        "labels": names,
+        "sha256": {path.name: sha256(path) for path in arrays},
+    }
+    write_json(facts, made)
+    for sentence in left_out.sentences(source.path):
+        say(f"  {sentence}")
+    say(f"{arrays[0].parent}: wrote images.npy, labels.npy and images.json, {len(images):,} images")
+    return made
+
+
+def _files(source: Source, names: Sequence[str]) -> dict[str, bytes]:
+    """The contents of the named files of an archive or folder. Raises SourceError."""
+    if not source.path.is_dir():
+        return archives.read(source.path, names, BYTES)
+    if missing := [name for name in names if not (source.path / name).is_file()]:
+        raise AbsentError(f"{source.path}: expected it to hold {', '.join(missing)}, found none of that name")
+    return {name: (source.path / name).read_bytes() for name in names}
+
+
+def _read_binary(source: Source) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(images (N, 32, 32, 3), labels (N,), the classes' names) of the binary version."""
+    files = _files(source, (*FILES, "batches.meta.txt"))
+    records = []
+    for name in FILES:
+        if not files[name] or len(files[name]) % RECORD:
+            raise SourceError(f"{source.path}: {name}: expected records of {RECORD} bytes, found {len(files[name]):,} "
+                              "bytes; this must be the binary version")  # fmt: skip
+        records.append(np.frombuffer(files[name], np.uint8).reshape(-1, RECORD))
+    table = np.concatenate(records)
+    names = files["batches.meta.txt"].decode(errors="replace").split()
+    if table[:, 0].max() >= len(names):
+        raise SourceError(f"{source.path}: expected labels below {len(names)}, found {table[:, 0].max()}")
+    return np.ascontiguousarray(table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), table[:, 0], names
