@@ -18,22 +18,28 @@ SPLITS = '$(DATASET)' $(call option,split,SPLIT) $(call option,seed,SPLIT_SEED) 
 option = $(if $($(2)),--$(1) '$($(2))')
 # a variable that is 1 or is left out (0 says the same); another value stops make
 switch = $(if $(filter-out 0 1,$($(2))),$(error $(2)=$($(2)): expected 1 or 0))$(if $(filter 1,$($(2))),--$(1))
+# what one run has otherwise than the tables of prototxt/ (prototxt/overrides.py), SET="momentum=0.95 ..." for any other
+setting = $(if $($(2)),--set '$(1)=$($(2))')
+SETTINGS = $(call setting,max_iter,ITERATIONS) $(call setting,base_lr,LR) $(call setting,snapshot,SNAPSHOT) \
+           $(call setting,batch_size,BATCH) $(call setting,crop,CROP) $(call setting,resize,RESIZE) \
+           $(call setting,lambda,LAMBDA) $(call setting,similar_weight,SIMILAR_WEIGHT) $(foreach each,$(SET),--set '$(each)')
 # a variable that was typed (make BITS="12 24"), not one that has its default
 given = $(if $(filter-out file undefined default,$(origin $(2))),$(if $(1),--$(1)) $($(2)))
 
 # The variables that each target reads. Any other one that is typed stops make: it would be lost without a word.
 run-reads   := DATASET VARIANT BITS SEED NET GPU
+settings-reads := ITERATIONS LR SNAPSHOT BATCH CROP RESIZE LAMBDA SIMILAR_WEIGHT SET
 split-reads := DATASET SPLIT SPLIT_SEED FROM MISSING SKIP_BAD ALLOW_OVERLAP
 reads-demo      := $(run-reads)
 reads-data      := $(split-reads)
 reads-weights   := NET MIRROR
-reads-train     := $(run-reads) WEIGHTS $(split-reads)
+reads-train     := $(run-reads) WEIGHTS $(settings-reads) $(split-reads)
 reads-resume    := $(run-reads) $(split-reads)
 reads-score     := $(run-reads)
 reads-report    := $(run-reads)
 reads-baselines := DATASET FEATURES BITS SEED WEIGHTS $(split-reads)
-reads-ablation  := DATASET VARIANTS BITS SEEDS NET WEIGHTS GPU $(split-reads)
-reads-tune      := $(run-reads) GRID WEIGHTS $(split-reads)
+reads-ablation  := DATASET VARIANTS BITS SEEDS NET WEIGHTS GPU $(settings-reads) $(split-reads)
+reads-tune      := $(run-reads) GRID WEIGHTS $(settings-reads) $(split-reads)
 reads-compare   := DATASET
 reads-bench     := ROWS
 reads-test      := ARGS
@@ -55,6 +61,7 @@ help:  ## list the targets
 	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
 	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), ARGS= (test)"
+	@echo "ITERATIONS= LR= BATCH= LAMBDA= SIMILAR_WEIGHT= CROP= RESIZE= SNAPSHOT= SET=\"momentum=0.95 ...\" (train, tune, ablation)"
 	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
 
 demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
@@ -67,7 +74,7 @@ weights: $(READY)  ## get BVLC's weights, NET=bvlc_alexnet or bvlc_reference_caf
 	@$(BIN)/python tools/get_weights.py $(or $(NET),bvlc_alexnet) $(if $(MIRROR),--mirror $(MIRROR))
 
 train: data  ## train DATASET= VARIANT= BITS= into runs/, going on from a run that was cut off
-	@$(BIN)/python tools/train.py $(RUN) $(call option,weights,WEIGHTS)
+	@$(BIN)/python tools/train.py $(RUN) $(call option,weights,WEIGHTS) $(SETTINGS)
 
 resume: data  ## go on from the newest snapshot of a training that was cut off
 	@$(BIN)/python tools/train.py $(RUN) --resume
@@ -84,10 +91,11 @@ baselines: data  ## LSH, SH, ITQ and ITQ-CCA on FEATURES=pixels or a blob (fc5, 
 
 ablation: data  ## VARIANTS x BITS x SEEDS trained and scored, cell by cell, in one table with mean and spread
 	@$(BIN)/python tools/ablation.py '$(DATASET)' $(call given,variants,VARIANTS) $(call given,bits,BITS) \
-	  $(call given,seeds,SEEDS) $(call option,net,NET) $(call option,weights,WEIGHTS) $(call option,gpu,GPU)
+	  $(call given,seeds,SEEDS) $(call option,net,NET) $(call option,weights,WEIGHTS) $(call option,gpu,GPU) \
+	  $(SETTINGS)
 
-tune: data  ## choose learning rate and lambda on a held-out part of the training images; GRID=ours or paper
-	@$(BIN)/python tools/tune.py $(RUN) $(call option,grid,GRID) $(call option,weights,WEIGHTS)
+tune: data  ## choose learning rate and lambda on a held-out part of the training images; GRID=ours, paper or values
+	@$(BIN)/python tools/tune.py $(RUN) $(call option,grid,GRID) $(call option,weights,WEIGHTS) $(SETTINGS)
 
 compare: $(READY)  ## the paper's numbers, later re-runs' and the runs here, and in which settings they differ
 	@$(BIN)/python tools/compare.py $(call given,,DATASET)

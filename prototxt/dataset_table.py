@@ -10,8 +10,11 @@ import os
 from typing import NamedTuple
 
 from nets import FINE_TUNED, NETS
+from overrides import SECTIONS, applied, changed, check
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# of data/ and of the paths in the files: the repository, or the working directory where pip put this folder into `dhn`
+ROOT = os.getcwd() if os.path.exists(os.path.join(_PARENT, "__init__.py")) else _PARENT
 
 
 class Dataset(NamedTuple):
@@ -29,6 +32,8 @@ class Dataset(NamedTuple):
     classes: int | None = None  # labels that the net can learn to classify
     multi_label: bool = False  # an image may carry several of them
     pretraining: tuple = ()  # what differs in the solver of the classifier; empty: none, weights come from elsewhere
+    similar_weight: float | str = 1  # of a similar pair in the pairwise loss, see python_layers/pairwise_loss.py
+    notes: tuple = ()  # comments for train_val.prototxt: what is not as this table has it, and why
 
 
 class Labels(NamedTuple):
@@ -87,14 +92,6 @@ def fine_tuned(dataset: str, labels: Labels, net: str = "alexnet") -> Dataset:
             "solver": changed(spec.solver, other.get("solver", ())),
         }
     )
-
-
-def changed(solver: list, changes: tuple) -> list:
-    """A solver's fields with those of `changes` in their places; fields that it does not have come last, those whose
-    value is None are left out."""
-    by_field = {change[0]: change for change in changes}
-    fields = [by_field.pop(entry[0], entry) for entry in solver] + list(by_field.values())
-    return [entry for entry in fields if entry[1] is not None]
 
 
 # What differs from `fine_tuned` for small images that the net sees at 227x227, and whose two steps both run here.
@@ -194,11 +191,32 @@ DATASETS = {
 
 
 def recipe(dataset: str, net: str | None = None) -> Dataset:
-    """What the table has for a data set, with another net if one is named; for one of your own, fine_tuned.
+    """What a data set is trained with, with another net if one is named: the table's, and for one of your own
+    fine_tuned; in it what the data set's own recipe sets.
 
     Raises ValueError for an unknown net, one that the data set does not have, and for a data set that is neither in the
-    table nor under data/ (where tools/get_data.py puts it).
+    table nor under data/ (where tools/get_data.py puts it), and settings of its recipe that cannot be.
     """
+    spec = _of_table(dataset, net)
+    for section, settings in _own_settings(dataset).items():
+        if section != "pretraining" or spec.pretraining:
+            spec = applied(spec, settings, section == "pretraining", f"the recipe of {dataset}")
+    return spec
+
+
+def _own_settings(dataset: str) -> dict:
+    """The sections of settings that a data set's recipe has, as data/<dataset>/split.json keeps them; {} for none."""
+    path = os.path.join(ROOT, "data", dataset, "split.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            given = json.load(file)["training"]
+        sections = {section: given[section] for section in SECTIONS if section in given}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return check(path, sections)
+
+
+def _of_table(dataset: str, net: str | None) -> Dataset:
     if net is not None and net not in NETS:
         raise ValueError(f"unknown net {net!r}; there are {', '.join(NETS)}")
     spec = DATASETS.get(dataset)

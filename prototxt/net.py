@@ -1,10 +1,11 @@
 """Writes the nets and solvers of DHN: train_val.prototxt, deploy.prototxt and solver.prototxt of a dataset.
 
     python prototxt/net.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--out FOLDER]
+        [--set base_lr=0.01 --set batch_size=32 ...]
 
 Runs with BVLC Caffe and with the embedded engine, from the repository root; the files it writes are valid there too.
 Everything that depends on dataset, net, variant or bits is derived here from the tables DATASETS (dataset_table.py),
-NETS (nets.py) and VARIANTS.
+NETS (nets.py) and VARIANTS; --set has one number otherwise (overrides.py), and the file says so.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import argparse
 import json
 import os
 import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
 
 import caffe
 from caffe import layers as L
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
+import overrides
 from alexnet import learned
-from dataset_table import DATASETS, ROOT, Dataset, changed, nets_of, recipe
+from dataset_table import DATASETS, ROOT, Dataset, nets_of, recipe
 from nets import FINE_TUNED, NETS
 
 # variant -> the similarity loss and whether the quantization loss joins it (Zhu et al., AAAI 2016, section on variants)
@@ -59,9 +64,14 @@ def _name(dataset: str, spec: Dataset, *parts) -> str:
     return "_".join(map(str, (dataset, *([spec.net] if spec.net in FINE_TUNED else []), *parts)))
 
 
-def train_val(dataset: str, variant: str, bits: int, net: str | None = None, seed: int = 1):
-    """The training and test net as a NetParameter. seed: of the images' order, crops and mirrors."""
-    spec = recipe(dataset, net)
+Settings = Mapping[str, Any]  # by name, as overrides.parse gives them
+
+
+def train_val(
+    dataset: str, variant: str, bits: int, net: str | None = None, seed: int = 1, settings: Settings | None = None
+) -> caffe_pb2.NetParameter:
+    """The training and test net. seed: of the images' order, crops and mirrors. settings: see overrides.py."""
+    spec = overrides.applied(recipe(dataset, net), settings or {}, variant == PRETRAINING)
     test = caffe.NetSpec()
     test.data, test.label = _data(spec.test, caffe.TEST, spec)
     n = caffe.NetSpec()
@@ -104,7 +114,8 @@ def _add_losses(n: caffe.NetSpec, spec: Dataset, variant: str, bits: int) -> Non
     _add_codes(n, spec, bits)
     loss, quantized = VARIANTS[variant]
     camel = "".join(word.capitalize() for word in loss.split("_"))
-    n[f"{loss}_loss"] = _python(f"{loss}_loss", f"{camel}LossLayer", n.tanh, n.label, loss_weight=1)
+    weighted = None if spec.similar_weight == 1 else {"similar_weight": spec.similar_weight}
+    n[f"{loss}_loss"] = _python(f"{loss}_loss", f"{camel}LossLayer", n.tanh, n.label, param_str=weighted, loss_weight=1)
     if quantized:
         settings = None if spec.normalization == "mean" else {"normalization": spec.normalization}
         n.quantization_loss = _python(
@@ -116,9 +127,9 @@ def _add_losses(n: caffe.NetSpec, spec: Dataset, variant: str, bits: int) -> Non
         )
 
 
-def deploy(dataset: str, bits: int, net: str | None = None):
-    """The net that turns images into codes (blob `hash_layer`) as a NetParameter."""
-    spec = recipe(dataset, net)
+def deploy(dataset: str, bits: int, net: str | None = None, settings: Settings | None = None) -> caffe_pb2.NetParameter:
+    """The net that turns images into codes (blob `hash_layer`)."""
+    spec = overrides.applied(recipe(dataset, net), settings or {})
     n = caffe.NetSpec()
     n.data = L.Input(input_param=dict(shape=dict(dim=[spec.test["batch_size"], *spec.image])))
     _add_codes(n, spec, bits)
@@ -127,12 +138,14 @@ def deploy(dataset: str, bits: int, net: str | None = None):
     return message
 
 
-def solver(dataset: str, folder: str, variant: str, net: str | None = None, seed: int = 1) -> str:
+def solver(
+    dataset: str, folder: str, variant: str, net: str | None = None, seed: int = 1, settings: Settings | None = None
+) -> str:
     """The text of the solver for the net in `folder`, a comment on each number that is a choice."""
-    spec = recipe(dataset, net)
+    spec = overrides.applied(recipe(dataset, net), settings or {}, variant == PRETRAINING)
     chosen = [
         (field, seed if field == "random_seed" else value, why)
-        for field, value, why in changed(spec.solver, spec.pretraining if variant == PRETRAINING else ())
+        for field, value, why in overrides.changed(spec.solver, spec.pretraining if variant == PRETRAINING else ())
     ]
     fields = [("net", f"{folder}/train_val.prototxt", None), *chosen, ("snapshot_prefix", f"{folder}/{variant}", None)]
     lines = []
@@ -153,14 +166,23 @@ def _text(message) -> str:
     return re.sub(r'param_str: "(.*)"', lambda m: "param_str: '" + m[1].replace('\\"', '"') + "'", text)
 
 
-def texts(dataset: str, variant: str, bits: int, folder: str, net: str | None = None, seed: int = 1) -> dict[str, str]:
+def texts(
+    dataset: str,
+    variant: str,
+    bits: int,
+    folder: str,
+    net: str | None = None,
+    seed: int = 1,
+    settings: Settings | None = None,
+) -> dict[str, str]:
     """The files of a run in `folder` by name, train_val.prototxt, deploy.prototxt and solver.prototxt: their texts.
 
     Paths in them are relative to the repository root where `folder` lies below it, absolute otherwise. Snapshots go to
     `folder`. net: of NETS, default: the data set's. seed: of the weights, of dropout, and of the images' order, crops
     and mirrors. With the variant "pretraining": train_val and solver.prototxt of the classifier whose weights the
-    variants start from; bits is 0 then. Raises ValueError for an unknown dataset, net or variant, a dataset without
-    pretraining, bits below 1, or a seed below 0.
+    variants start from; bits is 0 then. settings: what is otherwise than in the tables, by name (overrides.py); they
+    stand in the command of the first line. Raises ValueError for an unknown dataset, net or variant, a dataset without
+    pretraining, bits below 1, a seed below 0, or a setting that the variant has no place for.
     """
     spec = recipe(dataset, net)
     if variant not in (*VARIANTS, PRETRAINING):
@@ -170,25 +192,39 @@ def texts(dataset: str, variant: str, bits: int, folder: str, net: str | None = 
     for what, value, least in (("bits", bits, 0 if variant == PRETRAINING else 1), ("seed", seed, 0)):
         if value < least:
             raise ValueError(f"{what} must be at least {least}; found {value}")
+    settings = settings or {}
+    overrides.fit(variant, variant != PRETRAINING and VARIANTS[variant][1], settings)
     absolute = os.path.abspath(folder)
     inside = os.path.relpath(absolute, ROOT)
     shown = absolute if inside.startswith("..") else inside.replace(os.sep, "/")
     other = f" --net {spec.net}" if spec.net != nets_of(dataset)[0] else ""
     other += f" --seed {seed}" if seed != 1 else ""
+    other += "".join(f" --set {word}" for word in overrides.words(settings))
     length = f" --bits {bits}" if bits else ""
-    header = f"# Written by: python prototxt/net.py {dataset} --variant {variant}{length}{other} --out {shown}\n"
+    words = f"{dataset} --variant {variant}{length}{other} --out {shlex.quote(shown)}"
+    header = f"# Written by: python prototxt/net.py {words}\n"
+    notes = overrides.applied(spec, settings, variant == PRETRAINING).notes
     files = {
-        "train_val.prototxt": _text(train_val(dataset, variant, bits, net, seed)),
-        "solver.prototxt": solver(dataset, shown, variant, net, seed),
+        "train_val.prototxt": "".join(f"# {note}\n" for note in notes)
+        + _text(train_val(dataset, variant, bits, net, seed, settings)),
+        "solver.prototxt": solver(dataset, shown, variant, net, seed, settings),
     }
     if variant != PRETRAINING:
-        files["deploy.prototxt"] = _text(deploy(dataset, bits, net))
+        files["deploy.prototxt"] = _text(deploy(dataset, bits, net, settings))
     return {name: header + text for name, text in files.items()}
 
 
-def write(dataset: str, variant: str, bits: int, folder: str, net: str | None = None, seed: int = 1) -> list[str]:
+def write(
+    dataset: str,
+    variant: str,
+    bits: int,
+    folder: str,
+    net: str | None = None,
+    seed: int = 1,
+    settings: Settings | None = None,
+) -> list[str]:
     """Writes `texts` into `folder` (made if missing), each file whole or not at all. Returns the paths."""
-    files = texts(dataset, variant, bits, folder, net, seed)
+    files = texts(dataset, variant, bits, folder, net, seed, settings)
     os.makedirs(folder, exist_ok=True)
     paths = []
     for name, text in files.items():
@@ -219,11 +255,21 @@ def main(arguments: list[str] | None = None) -> None:
         "--out",
         help="folder to write to (default: prototxt/<dataset>, and in it /<net> for another net than the default one)",
     )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="otherwise than in the tables: a field of the solver (base_lr=0.01) or of the net (batch_size=32)",
+    )
     options = parser.parse_args(arguments)
+    if options.set and not options.out:
+        parser.error("--set goes with --out: the files of prototxt/ are as the tables have them")
     folder = options.out or default_folder(options.dataset, options.net, options.variant)
     bits = 0 if options.variant == PRETRAINING else options.bits
     try:
-        paths = write(options.dataset, options.variant, bits, folder, options.net, options.seed)
+        settings = overrides.parse(options.set)
+        paths = write(options.dataset, options.variant, bits, folder, options.net, options.seed, settings)
     except ValueError as error:
         parser.error(str(error))
     for path in paths:
