@@ -251,6 +251,25 @@ def test_collapsed_codes_and_a_leaking_split_are_marked(root, capsys):
     assert len([row for row in rows_of("cifar10", root) if row.setting.method == "DHN-Q"]) == 2
 
 
+def test_copies_of_the_images_are_said_beside_the_numbers(root, capsys):
+    about = {"dataset": "cifar10", "bits": 12, "variant": "dhn_q", "protocols": {"standard": scores(0.6)}}
+    metrics(root, "cifar10-dhn_q-12", **about, split=SPLIT | {"form": "binary version"}, seed=1)
+    metrics(root, "cifar10-dhn_q-12-seed2", **about, split=SPLIT, seed=2)  # of a version that did not record it
+    metrics(root, "cifar10-dhn_q-12-copies", **about, split=SPLIT | {"form": "JPEG copies"}, seed=1)
+    assert compared("cifar10", None, root)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "JPEG copies: the images of these runs are not the original pixels." in text
+    originals, copies = sorted(
+        (row for row in rows_of("cifar10", root) if row.setting.method == "DHN-Q"), key=lambda row: row.source[-6:]
+    )
+    assert originals.seeds == {12: [1, 2]} and "copies" not in originals.source and "version" not in originals.source
+    assert copies.seeds == {12: [1]} and ", JPEG copies" in copies.source
+    assert "JPEG copies" in (root / "runs/compare-cifar10.html").read_text()
+    facts = json.loads((root / "runs/compare-cifar10.json").read_text())["rows"]
+    assert {row["images"] for row in facts if row["source"] == "here" and row["method"] == "DHN-Q"} == {
+        None, "JPEG copies"}  # fmt: skip
+
+
 def test_a_browser_shows_the_page(root, shown):
     assert compared("cifar10", [12, 24, 32, 48], root)
     for seen in shown(root / "runs/compare-cifar10.html"):

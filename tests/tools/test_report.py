@@ -150,10 +150,11 @@ def test_published_numbers_stand_beside(run, page, tmp_path):
     text = report.write(other).read_text()
     assert "not available" in text and "NUS-WIDE, 21 concepts" in text and "No source gives" not in text
     assert "0.708 at 12" in text, "the paper has no 8 bits"
-    write_json(other.data / "split.json", {"split": "81-concepts", "seed": 5, "note": "all <of> them", "missing": 1200})
+    write_json(other.data / "split.json", {"split": "81-concepts", "seed": 5, "note": "all <of> them", "missing": 1200,
+                                           "form": "JPEG copies"})  # fmt: skip
     text = report.write(other).read_text()
     assert "NUS-WIDE, 81 concepts" in text and "rerun in HashNet" in text and "0.668" in text
-    assert "split 81-concepts; drawn with seed 5; 1,200 images missing; all &lt;of&gt; them" in text
+    assert "split 81-concepts; drawn with seed 5; 1,200 images missing; images read from: JPEG copies; all &lt;of&gt; "them" in text
     unknown = make(tmp_path / "unknown", dataset="mine")
     text = report.write(unknown).read_text()
     assert "No published MAP of mine is known here" in text and "rerun in" not in text

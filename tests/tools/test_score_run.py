@@ -51,7 +51,7 @@ def run(tmp_path, monkeypatch, make_lists) -> Run:
     facts = {"recipe": run.recipe(), "weights_sha256": sha256(run.weights()), "iterations": 5}
     write_json(run.folder / "training.json", facts | {"resumed_at": [2], "seconds_per_step": 0.25})
     (tmp_path / "extract.py").write_text(EXTRACT)
-    monkeypatch.setattr(of_run, "EXTRACT", tmp_path / "extract.py")
+    monkeypatch.setattr(of_run, "EXTRACT", [sys.executable, str(tmp_path / "extract.py")])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     # drawing takes a second: only what page_of asks for is drawn
     monkeypatch.setattr(report, "write", lambda run: (run.folder / "report.html").write_text("undrawn"))
@@ -259,12 +259,12 @@ def test_images_without_labels_are_left_out_and_counted(run, capsys):
     assert "left out, their labels being unknown: 4 queries, 12 database images" in page
 
 
-def test_a_leaking_split_is_marked_in_every_output(run, capsys, monkeypatch):
-    """As `make data --allow-overlap` makes and splits.verify reports it."""
-    kept = splits.verify(run.data) | {"overlap": {"query_in_database": 7}}
+def test_a_leaking_split_and_copied_images_are_marked_in_every_output(run, capsys, monkeypatch):
+    """As `make data --allow-overlap` and CIFAR-10's JPEGs make it and splits.verify reports it."""
+    kept = splits.verify(run.data) | {"overlap": {"query_in_database": 7}, "form": "JPEG copies"}
     monkeypatch.setattr(splits, "verify", lambda folder: kept)
     facts = scored_run.score(run)
-    assert facts["split"]["overlap"] == {"query_in_database": 7}
-    words = "7 query images are also in the database set"
+    assert facts["split"]["overlap"] == {"query_in_database": 7} and facts["split"]["form"] == "JPEG copies"
+    words = "the images are JPEG copies, not the originals; 7 query images are also in the database set"
     assert words in " ".join(capsys.readouterr().out.split())
     assert f"<li>{words}.</li>" in page_of(run)

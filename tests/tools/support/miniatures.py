@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -56,6 +57,64 @@ def cifar10(folder: Path, per_class: int = 6) -> dict[str, np.ndarray]:
             add(f"data_batch_{number}.bin" if number < 6 else "test_batch.bin", raw)
         add("readme.html", b"<html></html>")
     return {"images": images, "labels": labels}
+
+
+def cifar10_python(folder: Path, per_class: int = 6) -> dict[str, np.ndarray]:
+    """cifar-10-python.tar.gz with the images of `cifar10`: its batches as Python 2 pickled them."""
+    images, labels = cifar10(folder, per_class).values()
+    (folder / "cifar-10-binary.tar.gz").unlink()
+    with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz", compresslevel=1) as archive:
+        for number, rows in enumerate(np.array_split(np.arange(len(labels)), 6), 1):
+            raw = python_batch(images[rows], labels[rows].tolist())
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{f'data_batch_{number}' if number < 6 else 'test_batch'}")
+            info.size = len(raw)
+            archive.addfile(info, io.BytesIO(raw))
+    return {"images": images, "labels": labels}
+
+
+def python_batch(images: np.ndarray, labels: list[int]) -> bytes:
+    """A batch of the Python version: a pickle of protocol 2 that calls numpy, with images (N, 3, 32, 32)."""
+    data = images.tobytes()
+    parts = [
+        b"\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x15training batch 1 of 5q\x03U\x06labelsq\x04]q\x05(",
+        *(b"K" + bytes([label]) for label in labels),
+        b"eU\x04dataq\x06cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85q\tU\x01bq\n\x87Rq\x0b",
+        b"(K\x01M" + struct.pack("<H", len(labels)) + b"M\x00\x0c\x86q\x0c",
+        b"cnumpy\ndtype\nq\rU\x02u1q\x0eK\x00K\x01\x87q\x0fRq\x10(K\x03U\x01|q\x11NNN",
+        b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x12b\x89T" + struct.pack("<I", len(data)) + data,
+        b"tq\x13bU\tfilenamesq\x14]q\x15(U\x0afrog_1.pngU\x0afrog_2.pngeu.",
+    ]
+    return b"".join(parts)
+
+
+def cifar10_pictures(suffix: str = ".jpg", per_class: dict[str, int] | None = None) -> tuple[dict, np.ndarray]:
+    """CIFAR-10's pictures, by path (train/cat/2.jpg) in another order than that of their rows; and their pixels RGB
+    (N, 32, 32, 3) in that of their rows."""
+    random = np.random.RandomState(5)
+    files, rows = {}, []
+    for part, count in (per_class or {"train": 4, "test": 2}).items():
+        for label, name in enumerate(CLASSES):
+            for number in np.arange(count) + 8:  # 8.jpg, 9.jpg, 10.jpg, 11.jpg: not in the order of their letters
+                raw = cv2.imencode(suffix, pixels(label, random, 32, 32))[1]
+                files[f"{part}/{name}/{number}{suffix}".lstrip("/")] = raw.tobytes()
+                rows.append(cv2.cvtColor(cv2.imdecode(raw, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    return dict(sorted(files.items())), np.stack(rows)
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    """A zip of files by path, as it is released: without compression."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, raw in files.items():
+            archive.writestr(name, raw)
+    return path
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
+    """A folder of files by path."""
+    for name, raw in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(raw)
+    return folder
 
 
 def nus_wide(folder: Path, count: int = 240, missing: int = 0, concepts: int = 81) -> np.ndarray:
@@ -143,9 +202,11 @@ def recipe(dataset: str, committed: Path, folder: Path) -> Path:
     for (name, split), numbers in FEWER.items():
         if name == dataset:
             given["splits"][split].update(numbers)
+    for key, name in (("sha256", "cifar-10-binary.tar.gz"), ("python_sha256", "cifar-10-python.tar.gz")):
+        if dataset == "cifar10" and (folder / name).exists():
+            given["source"][key] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     if dataset == "cifar10":
-        raw = (folder / "cifar-10-binary.tar.gz").read_bytes()
-        given["source"]["sha256"] = hashlib.sha256(raw).hexdigest()
+        given["source"]["urls"] = ["http://127.0.0.1:9"]
     if dataset == "flickr25k":
         given["source"]["urls"] = ["http://127.0.0.1:9"]  # nothing answers there
     (folder / "recipe.json").write_text(json.dumps(given))
