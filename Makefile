@@ -70,8 +70,8 @@ demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends w
 data: $(READY)  ## get the data set and build its three LMDBs
 	@$(BIN)/python tools/get_data.py $(SPLITS)
 
-weights: $(READY)  ## get BVLC's weights, NET=bvlc_alexnet or bvlc_reference_caffenet, and the mean image
-	@$(BIN)/python tools/get_weights.py $(or $(NET),bvlc_alexnet) $(if $(MIRROR),--mirror $(MIRROR))
+weights: $(READY)  ## get the weights of NET=alexnet, caffenet or squeezenet, and the mean image
+	@$(BIN)/python tools/get_weights.py $(or $(NET),alexnet) $(if $(MIRROR),--mirror $(MIRROR))
 
 train: data  ## train DATASET= VARIANT= BITS= into runs/, going on from a run that was cut off
 	@$(BIN)/python tools/train.py $(RUN) $(call option,weights,WEIGHTS) $(SETTINGS)

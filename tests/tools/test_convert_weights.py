@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from typing import NamedTuple
 
 import caffe
 import convert_weights
+import net as prototxt
 import numpy as np
 import onnxruntime
 import pytest
@@ -65,6 +68,25 @@ def features(size: Size, family: str) -> str:
         add(f"relu{index}", "ReLU", top, top)
         add(f"drop{index}", "Dropout", top, top, "dropout_param { dropout_ratio: 0.5 }")
     return "\n".join(layers)
+
+
+WEIGHTS = os.environ.get("DHN_SQUEEZENET_WEIGHTS", "")  # the path of squeezenet_v1.0.caffemodel
+SMALL_FIRE = """name: "squeezenet"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 31 dim: 31 } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+  convolution_param { num_output: 96 kernel_size: 7 stride: 2 } }
+layer { name: "fire2/squeeze1x1" type: "Convolution" bottom: "conv1" top: "fire2/squeeze1x1"
+  convolution_param { num_output: 16 kernel_size: 1 } }
+layer { name: "conv10" type: "Convolution" bottom: "fire2/squeeze1x1" top: "conv10"
+  convolution_param { num_output: 10 kernel_size: 1 } }
+"""
+
+
+def squeezenet_deploy() -> caffe_pb2.NetParameter:
+    """The net that turns one picture into codes of 12 bits."""
+    message = prototxt.deploy("cifar10", 12, "squeezenet")
+    message.layer[0].input_param.shape[0].dim[:] = [1, 3, 131, 131]
+    return message
 
 
 def dhn(size: Size, family: str, batch: int = 4, bits: int = 12) -> str:
@@ -238,15 +260,42 @@ def test_alexnets_weights_in_caffenet_are_warned_of(tmp_path, theirs, mine, monk
     v1_file(stripped, SMALL, theirs, ordered=False)
     for path, how in ((weights, "by the order of its layers"), (stripped, "by its name"), (stripped, "by its SHA-1")):
         if how == "by its SHA-1":
-            release = NETS[known[theirs]]._replace(sha1=weights_report.sha1(path))
+            release = NETS[known[theirs]]._replace(digest=hashlib.sha1(path.read_bytes()).hexdigest())
             monkeypatch.setitem(NETS, known[theirs], release)
-        warnings = weights_report.show(path, net).warnings
+        report = weights_report.show(path, net)
+        warnings = report.warnings
+        assert report.release == ((known[theirs], how) if how == "by its SHA-1" else None)
         if theirs == mine:
             assert warnings == []
             continue
         (warning,) = warnings
         assert f"{path} holds the weights of {theirs} ({how})" in warning
         assert f"this net is ordered as {mine}" in warning and f"take the weights of {known[mine]}" in warning
+
+
+@pytest.mark.parametrize("form", ["binary", "hdf5"])
+def test_squeezenet_weights_are_matched_layer_by_layer(tmp_path, form, monkeypatch):
+    layers = [text.parse(SMALL_FIRE, caffe_pb2.NetParameter()), squeezenet_deploy()]
+    source, net = (caffe.Net(str(net_file(tmp_path / "net.prototxt", str(each))), caffe.TEST) for each in layers)
+    path = tmp_path / "squeezenet.caffemodel"
+    (source.save if form == "binary" else source.save_hdf5)(path)
+    release = NETS["squeezenet_v1.0"]._replace(others=((hashlib.sha256(path.read_bytes()).hexdigest(), "decoded"),))
+    monkeypatch.setitem(NETS, "squeezenet_v1.0", release)
+    report = weights_report.report(path, net)
+    assert report.layers("copied") == ["conv1", "fire2/squeeze1x1"]
+    assert {"fire9/expand3x3", "pool9/norm", "hash_layer"} < set(report.layers("new"))
+    assert report.layers("ignored") == ["conv10"] and not report.layers("mismatched")
+    assert f"{path} (squeezenet_v1.0, decoded, by its SHA-256) into net" in report.table()
+    assert weights_report.learned_layers(path) == {"conv1", "fire2/squeeze1x1", "conv10"}
+
+
+@pytest.mark.skipif(not WEIGHTS, reason="DHN_SQUEEZENET_WEIGHTS names no squeezenet_v1.0.caffemodel")
+def test_the_weights_of_squeezenet_fill_every_layer_below_the_hash_layer(tmp_path):
+    net = caffe.Net(str(net_file(tmp_path / "net.prototxt", str(squeezenet_deploy()))), caffe.TEST)
+    report = weights_report.report(WEIGHTS, net)
+    assert len(report.layers("copied")) == 25 and report.layers("new") == ["pool9/norm", "hash_layer"]
+    assert report.layers("ignored") == ["conv10"] and not report.layers("mismatched") and not report.warnings
+    assert report.release[0] == "squeezenet_v1.0"
 
 
 def test_a_file_that_is_no_caffemodel_is_refused(tmp_path, capsys):

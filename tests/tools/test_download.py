@@ -126,6 +126,11 @@ def test_a_file_is_known_by_its_sha1_or_by_its_contents(server, tmp_path):
     assert download([server + "wrong", server + "good"], tmp_path / "file", digest)
     assert not download([server + "good"], tmp_path / "file", digest)
 
+    blob_id = hashlib.sha1(b"blob %d\0" % len(BODY) + BODY).hexdigest()
+    assert download([server + "wrong", server + "good"], tmp_path / "blob", f"git:{blob_id}")
+    with pytest.raises(DownloadError, match=f"git blob id: {blob_id}"):
+        download([server + "wrong"], tmp_path / "another blob", f"git:{blob_id}")
+
     def begins_with_zero(path):
         if path.read_bytes()[:1] != b"\0":
             raise ValueError("it begins with something else")

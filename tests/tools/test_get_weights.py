@@ -10,6 +10,7 @@ import tarfile
 import threading
 
 import get_weights
+import nets as net_names
 import numpy as np
 import pytest
 from caffe.data.transformer import DataTransformer
@@ -19,6 +20,7 @@ from dhn import download as download_module
 from dhn.weights import releases
 
 WEIGHTS = bytes(range(256)) * 1000
+SQUEEZENET = WEIGHTS[::-1]
 
 
 def mean_image() -> np.ndarray:
@@ -126,7 +128,7 @@ def test_offline_it_says_which_files_to_put_where(server, tmp_path, capsys):
     folder = tmp_path / "weights"
     assert run(folder) == 1
     said = capsys.readouterr().err
-    digest = releases.NETS["bvlc_alexnet"].sha1
+    digest = releases.NETS["bvlc_alexnet"].digest
     for part in (str(folder / "bvlc_alexnet.caffemodel"), f"SHA-1: {digest}", "HTTP 404", server[1],
                  str(folder / releases.ARCHIVE), str(folder / releases.NPY), "is enough"):  # fmt: skip
         assert part in said
@@ -145,7 +147,56 @@ def test_another_mean_is_refused(tmp_path):
             releases.read_mean(tmp_path / name)
 
 
-def test_the_releases_are_those_of_bvlc():
-    for name, release in releases.NETS.items():
+@pytest.fixture
+def squeezenet(server, monkeypatch):
+    """The release of SqueezeNet is SQUEEZENET, at the server; what stands in for it is SQUEEZENET twice."""
+    _, address = server
+    blob_id = hashlib.sha1(b"blob %d\0" % len(SQUEEZENET) + SQUEEZENET).hexdigest()
+    stand_in = hashlib.sha256(2 * SQUEEZENET).hexdigest()
+    release = releases.NETS["squeezenet_v1.0"]._replace(
+        digest=f"git:{blob_id}",
+        urls=(address + "squeezenet_v1.0.caffemodel",),
+        others=((stand_in, "decoded from another file"),),
+    )
+    monkeypatch.setitem(releases.NETS, "squeezenet_v1.0", release)
+    return blob_id
+
+
+def test_squeezenet_is_known_by_its_blob_id_and_has_no_mean_image(server, squeezenet, tmp_path, capsys):
+    folder = tmp_path / "weights"
+    assert run(folder, net="squeezenet") == 1
+    said = capsys.readouterr().err
+    for part in (str(folder / "squeezenet_v1.0.caffemodel"), f"git blob id: {squeezenet}", "HTTP 404"):
+        assert part in said
+    (server[0] / "squeezenet_v1.0.caffemodel").write_bytes(SQUEEZENET)
+    assert run(folder, net="squeezenet") == 0
+    assert "downloaded (git blob id checked)" in capsys.readouterr().out.replace("\n", " ")
+    assert [path.name for path in folder.iterdir()] == ["squeezenet_v1.0.caffemodel"]
+    assert releases.recognize(folder / "squeezenet_v1.0.caffemodel") == ("squeezenet_v1.0", "by its git blob id")
+
+
+def test_a_file_that_stands_in_for_squeezenets_release_is_taken(server, squeezenet, tmp_path, capsys):
+    target = tmp_path / "squeezenet_v1.0.caffemodel"
+    target.write_bytes(2 * SQUEEZENET)
+    assert run(tmp_path, net="squeezenet_v1.0") == 0
+    assert "decoded from another file; SHA-256 checked" in " ".join(capsys.readouterr().out.split())
+    assert target.read_bytes() == 2 * SQUEEZENET
+    assert releases.recognize(target) == ("squeezenet_v1.0", "decoded from another file, by its SHA-256")
+    target.write_bytes(SQUEEZENET[1:])
+    assert releases.recognize(target) is None
+
+
+def test_the_releases_are_at_their_makers():
+    for name in ("bvlc_alexnet", "bvlc_reference_caffenet"):
+        release = releases.NETS[name]
         assert release.urls[0] == f"http://dl.caffe.berkeleyvision.org/{name}.caffemodel"
-        assert len(release.sha1) == 40
+        assert len(release.digest) == 40
+    path = "SqueezeNet/master/SqueezeNet_v1.0/squeezenet_v1.0.caffemodel"
+    urls = [f"https://raw.githubusercontent.com/{owner}/{path}" for owner in ("DeepScale", "forresti")]
+    assert list(releases.NETS["squeezenet_v1.0"].urls) == urls
+    assert releases.NETS["squeezenet_v1.0"].digest == "git:a381d848b43d7048c3b362238ece2386c21d6ff0"
+
+
+@pytest.mark.parametrize("net", net_names.FINE_TUNED)
+def test_every_net_that_is_fine_tuned_has_its_release(net):
+    assert releases.GOES_INTO[net] in releases.NETS

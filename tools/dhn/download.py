@@ -25,9 +25,10 @@ from dhn.progress import transfer
 TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
 TRIES = 3  # transfers per mirror, each resuming the one before
 USER_AGENT = "dhn-caffe-toolkit"
-ALGORITHMS = {40: ("sha1", "SHA-1"), 64: ("sha256", "SHA-256")}  # by the length of a digest in hex
+# by the prefix of a digest, or the length of one without, in hex
+ALGORITHMS = {40: ("sha1", "SHA-1"), 64: ("sha256", "SHA-256"), "git": ("git", "git blob id")}
 
-# a digest in hex, or a function that raises ValueError or OSError for a file that is not the one
+# a digest in hex, `git:` and a blob id, or a function that raises ValueError or OSError for a file that is not the one
 Expected = str | Callable[[Path], object]
 
 
@@ -35,13 +36,20 @@ class DownloadError(RuntimeError):
     """No mirror gave the file. The message lists what each answered and what to put where by hand."""
 
 
+def parse_digest(expected: str) -> tuple[str, str, str]:
+    """Algorithm of a digest (as of files.digest_of), its name for people, and the hex digits."""
+    prefix, _, digits = expected.rpartition(":")
+    return *ALGORITHMS[prefix or len(digits)], digits
+
+
 def is_complete(path: str | os.PathLike, expected: Expected, gunzip: bool = False) -> bool:
-    """True if the file exists and is what `expected` says: its SHA-256 or SHA-1 in hex, or a check of its contents."""
+    """True if the file exists and is what `expected` says: its digest, or a check of its contents."""
     try:
         if callable(expected):
             expected(Path(path))
             return True
-        return digest_of(path, ALGORITHMS[len(expected)][0], gunzip) == expected
+        algorithm, _, digits = parse_digest(expected)
+        return digest_of(path, algorithm, gunzip) == digits
     except (OSError, EOFError, ValueError, zlib.error):
         return False
 
@@ -50,8 +58,8 @@ def _what(expected: Expected, gunzip: bool) -> str:
     """What the file is known by, for messages."""
     if callable(expected):
         return "known by its contents"
-    name = ALGORITHMS[len(expected)][1]
-    return f"{name} of its decompressed contents: {expected}" if gunzip else f"{name}: {expected}"
+    _, name, digits = parse_digest(expected)
+    return f"{name} of its decompressed contents: {digits}" if gunzip else f"{name}: {digits}"
 
 
 def _size_of(response: http.client.HTTPResponse, start: int) -> int | None:
@@ -122,8 +130,8 @@ def _from_mirror(url: str, part: Path, expected: Expected, gunzip: bool, progres
 def download(urls: Sequence[str], target: str | os.PathLike, expected: Expected, gunzip: bool = False) -> bool:
     """Bring `target` here from the first of `urls` that gives the right contents.
 
-    `expected` is the SHA-256 (or SHA-1) in hex, of the file or (with `gunzip`) of what it holds once decompressed, or
-    a function that raises ValueError for a file whose contents are not the expected ones.
+    `expected` is the SHA-256 or SHA-1 in hex, of the file or (with `gunzip`) of what it holds once decompressed, `git:`
+    and the id that git has for the file, or a function that raises ValueError for other contents.
     Returns False if the file was already there and right, True if it was downloaded.
     Raises DownloadError when no mirror gave it; what was received stays in `<target>.part` for the next time.
     """

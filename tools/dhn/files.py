@@ -59,8 +59,10 @@ def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
 
 
 def digest_of(path: str | os.PathLike, name: str, gunzip: bool) -> str:
-    """The digest `name` of a file in hex; with `gunzip`, of what the .gz holds."""
-    digest = hashlib.new(name, usedforsecurity=False)
+    """The digest `name` of a file in hex; with `gunzip`, of what the .gz holds. `git`: the id that git has for it."""
+    digest = hashlib.new("sha1" if name == "git" else name, usedforsecurity=False)
+    if name == "git":
+        digest.update(b"blob %d\0" % os.path.getsize(path))
     with (gzip.open if gunzip else open)(path, "rb") as stream:
         while block := stream.read(CHUNK):
             digest.update(block)
@@ -73,8 +75,3 @@ def sha256(path: str | os.PathLike, gunzip: bool = False) -> str:
     Raises OSError or EOFError where the file is missing, is not gzip or is cut short.
     """
     return digest_of(path, "sha256", gunzip)
-
-
-def sha1(path: str | os.PathLike) -> str:
-    """SHA-1 of a file in hex: what old releases of weights are known by. Raises OSError where it is missing."""
-    return digest_of(path, "sha1", False)

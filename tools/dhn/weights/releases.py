@@ -1,4 +1,4 @@
-"""BVLC's releases of weights, and the mean image of ILSVRC 2012: where they are, and how they are known."""
+"""Releases of weights to fine-tune, and the mean image of ILSVRC 2012: where they are, and how they are known."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from caffe.io import array_to_blobproto, blobproto_to_array
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
-from dhn.download import DownloadError, download
+from dhn.download import DownloadError, download, is_complete, parse_digest
+from dhn.files import digest_of
 from dhn.progress import console
 
 BVLC = "http://dl.caffe.berkeleyvision.org/"
 
 
+SQUEEZENET = "SqueezeNet/master/SqueezeNet_v1.0/squeezenet_v1.0.caffemodel"
+
+
 class Release(NamedTuple):
     """A caffemodel that can be had."""
 
-    sha1: str
+    digest: str  # as download() takes it
     urls: tuple[str, ...]
-    order: str  # what stands between its convolutions, and so in the nets that it goes into
+    trait: str  # of the nets that it goes into
+    others: tuple[tuple[str, str], ...] = ()  # digests of files that stand in for it, and what they are
+    has_mean: bool = True  # it was trained with the mean image, not with a mean value a channel
 
 
 NETS = {
@@ -35,16 +41,48 @@ NETS = {
             BVLC + "bvlc_alexnet.caffemodel",
             "https://nvidia.box.com/shared/static/5j264j7mky11q8emy4q14w3r8hl5v6zh.caffemodel",
         ),
-        "norm before pool",
+        "norm before pool after their convolutions",
     ),
     "bvlc_reference_caffenet": Release(
         "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
         (BVLC + "bvlc_reference_caffenet.caffemodel",),
-        "pool before norm",
+        "pool before norm after their convolutions",
+    ),
+    "squeezenet_v1.0": Release(
+        "git:a381d848b43d7048c3b362238ece2386c21d6ff0",  # no other digest was published
+        (
+            "https://raw.githubusercontent.com/DeepScale/" + SQUEEZENET,
+            "https://raw.githubusercontent.com/forresti/" + SQUEEZENET,
+        ),
+        "the layers of SqueezeNet v1.0 (conv1 with 96 outputs of 7x7)",
+        (
+            (
+                "1276a3a1f22f9aec37c809ec0985a01c62e0734454ce914219476a1cb91aec96",
+                "decoded from the compressed release, songhan/SqueezeNet-Deep-Compression",
+            ),
+        ),
+        has_mean=False,
     ),
 }
 # the nets that the releases go into, by the names that `make train` has for them
-GOES_INTO = {"alexnet": "bvlc_alexnet", "caffenet": "bvlc_reference_caffenet"}
+GOES_INTO = {"alexnet": "bvlc_alexnet", "caffenet": "bvlc_reference_caffenet", "squeezenet": "squeezenet_v1.0"}
+
+
+def recognize(path: str | os.PathLike) -> tuple[str, str] | None:
+    """The release that a file is, or stands in for, by its digest, and in words how it is known; None for other files.
+
+    Raises OSError where there is no file.
+    """
+    digests: dict[str, str] = {}
+    for name, release in NETS.items():
+        for expected, what in ((release.digest, ""), *release.others):
+            algorithm, title, digits = parse_digest(expected)
+            if algorithm not in digests:
+                digests[algorithm] = digest_of(path, algorithm, False)
+            if digests[algorithm] == digits:
+                return name, f"{what}, by its {title}" if what else f"by its {title}"
+    return None
+
 
 BINARYPROTO, NPY, ARCHIVE = "imagenet_mean.binaryproto", "ilsvrc_2012_mean.npy", "caffe_ilsvrc12.tar.gz"
 # file -> where to get it: BVLC's archive of labels and mean, or the mean that its Python package has
@@ -95,11 +133,19 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
 
 
 def get_net(name: str, folder: Path, mirror: str | None = None) -> Path:
-    """Bring the caffemodel of `name` into `folder`; returns its path. Raises DownloadError."""
+    """Bring the caffemodel of `name` into `folder`; returns its path. A file there that stands in for it is taken.
+
+    Raises DownloadError.
+    """
     release = NETS[name]
     target = folder / f"{name}.caffemodel"
-    fetched = download(_with_mirror(mirror, target.name, release.urls), target, release.sha1)
-    console.print(f"{target}: {'downloaded' if fetched else 'already there'} (SHA-1 checked)")
+    for digest, what in release.others:
+        if is_complete(target, digest):
+            console.print(f"{target}: already there ({what}; {parse_digest(digest)[1]} checked)")
+            return target
+    fetched = download(_with_mirror(mirror, target.name, release.urls), target, release.digest)
+    title = parse_digest(release.digest)[1]
+    console.print(f"{target}: {'downloaded' if fetched else 'already there'} ({title} checked)")
     return target
 
 

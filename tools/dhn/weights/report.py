@@ -22,9 +22,8 @@ from caffe.blob import proto_shape
 from caffe.proto import caffe_pb2, text
 from caffe.proto.upgrade import upgrade_net
 
-from dhn.files import sha1
 from dhn.progress import console
-from dhn.weights.releases import NETS
+from dhn.weights.releases import recognize
 
 COPIED, NEW, IGNORED, MISMATCHED = "copied", "new", "ignored", "mismatched"
 MEANING = {
@@ -59,6 +58,7 @@ class Report:
     net: str
     rows: list[Row] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    release: tuple[str, str] | None = None  # which release the file is, and how that is known
 
     def layers(self, status: str) -> list[str]:
         """The layers of one status: copied, new, ignored or mismatched."""
@@ -72,7 +72,7 @@ class Report:
         counts = ", ".join(f"{len(self.layers(status))} {status}" for status in MEANING)
         copied = sum(math.prod(shape) for row in self.rows if row.status == COPIED for shape in row.net)
         return "\n".join([
-            f"{self.weights} into {self.net}:",
+            f"{self.weights}{f' ({self.release[0]}, {self.release[1]})' if self.release else ''} into {self.net}:",
             *("  " + "  ".join(part.ljust(width) for part, width in zip(line, (*widths, 0), strict=True)).rstrip()
               for line in lines),
             f"{counts} ({copied:,} values copied)",
@@ -100,7 +100,7 @@ def report(weights: str | os.PathLike, net: caffe.Net, called: str | None = None
     """
     name, old = _read(Path(weights))
     new = _of_net(net)
-    found = Report(str(weights), called or f"net {net.name!r}")
+    found = Report(str(weights), called or f"net {net.name!r}", release=recognize(weights))
     there = {layer.name: layer for layer in old}
     for layer in new:
         source = there.pop(layer.name, None)
@@ -119,7 +119,7 @@ def report(weights: str | os.PathLike, net: caffe.Net, called: str | None = None
             "layers are matched by their names"
         )
     else:
-        found.warnings += _order_warnings(Path(weights), name, old, new, found)
+        found.warnings += _order_warnings(name, old, new, found)
     return found
 
 
@@ -176,8 +176,9 @@ def _read(path: Path) -> tuple[str, list[_Layer]]:
         with h5py.File(path, "r") as file:
             if "data" not in file:
                 raise ValueError(f"{path}: expected a caffemodel, found an HDF5 file without the group 'data'")
-            groups = file["data"].items()
-            return "", [_Layer(name, "", tuple(group[key].shape for key in sorted(group))) for name, group in groups]
+            layers: dict[str, list] = {}
+            file["data"].visititems(lambda name, member: _add_layer(layers, name, member))
+            return "", [_Layer(name, "", tuple(shapes)) for name, shapes in layers.items()]
     with quiet():
         param = upgrade_net(text.read_binary(path, caffe_pb2.NetParameter()), str(path))
     if not param.layer:
@@ -187,6 +188,14 @@ def _read(path: Path) -> tuple[str, list[_Layer]]:
                any(blob.HasField("num") for blob in layer.blobs))
         for layer in param.layer
     ]  # fmt: skip
+
+
+def _add_layer(layers: dict[str, list], name: str, member: h5py.Group | h5py.Dataset) -> None:
+    """Take up a member of an HDF5 file: a layer is a group of its blobs, the layer a/b a group in the group a."""
+    if isinstance(member, h5py.Dataset):
+        layers[name.rpartition("/")[0]].append(member.shape)
+    elif not any(isinstance(each, h5py.Group) for each in member.values()):
+        layers[name] = []
 
 
 def _of_net(net: caffe.Net) -> list[_Layer]:
@@ -219,7 +228,7 @@ def orders(layers: Sequence[_Layer]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _order_warnings(path: Path, name: str, old: list[_Layer], new: list[_Layer], found: Report) -> list[str]:
+def _order_warnings(name: str, old: list[_Layer], new: list[_Layer], found: Report) -> list[str]:
     """A sentence where the file's net and the net differ in the order of LRN and Pooling."""
     copied = found.layers(COPIED)
     there, here = orders(old), orders(new)
@@ -229,15 +238,15 @@ def _order_warnings(path: Path, name: str, old: list[_Layer], new: list[_Layer],
     theirs = next((ORDERS[there[layer]] for layer in copied if there[layer] in ORDERS), None)
     how = "by the order of its layers"
     if theirs is None:
-        digests = {NETS[file].sha1: known for file, known in FILES.items()}
-        theirs, how = digests.get(sha1(path)), "by its SHA-1"
+        release, how = found.release or ("", "")
+        theirs = FILES.get(release)
     if theirs is None and name in FILES.values():
         theirs, how = name, "by its name"
     if theirs is None or theirs == mine:
         return []
     said = {known: ", ".join(("convolution", "ReLU", *order)) for order, known in ORDERS.items()}
     return [
-        f"{path} holds the weights of {theirs} ({how}), which has {said[theirs]}; this net is ordered as {mine}, "
-        f"{said[mine]}. All shapes agree, so they load, but the features are worse: take the weights of "
+        f"{found.weights} holds the weights of {theirs} ({how}), which has {said[theirs]}; this net is ordered as "
+        f"{mine}, {said[mine]}. All shapes agree, so they load, but the features are worse: take the weights of "
         f"{next(file for file, known in FILES.items() if known == mine)}, or the order of {theirs} in the prototxt"
     ]
