@@ -130,7 +130,8 @@ clean:  ## remove what is quickly made again: the LMDBs and the caches
 	  \( -name __pycache__ -o -name '*.egg-info' \) -type d -exec rm -rf {} +
 
 distclean: clean  ## also remove the runs, what was downloaded and drawn, .venv and .reference
-	find data/fashion_mnist data/cifar10 -mindepth 1 ! -name README.md ! -name RESULTS.md ! -name recipe.json ! -name label_names.txt -delete
+	find data/fashion_mnist -mindepth 1 ! -name README.md ! -name RESULTS.md ! -name label_names.txt -delete
+	rm -f $(addprefix data/cifar10/,images.npy labels.npy images.json cifar-10-binary.tar.gz)
 	rm -f $(foreach name,query.txt train.txt database.txt missing.txt bad_images.txt split.json,data/*/$(name))
 	rm -rf runs weights .venv .reference engine/caffe/cpu/kernels-*
 

@@ -1,7 +1,7 @@
 """Get a data set, cut it into query, training and database images, and build the three LMDBs.
 
     python tools/get_data.py fashion_mnist [--root data] [--seed 0]
-    python tools/get_data.py cifar10|nus_wide|flickr25k [--split NAME] [--seed 0] [--from FOLDER]
+    python tools/get_data.py cifar10|nus_wide|flickr25k [--split NAME] [--seed 0] [--from PATH]
         [--allow-missing N] [--skip-bad N] [--allow-overlap]
     python tools/get_data.py path/to/recipe.json ...
 
@@ -36,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", default="data", help="folder of the data sets (default: data)")
     parser.add_argument("--seed", type=int, help="seed of the split (default: 0)")
     parser.add_argument("--split", help="which of the recipe's splits (default: its first)")
-    parser.add_argument("--from", dest="base", type=Path, metavar="FOLDER", help="where the data set's files lie")
+    place = "folder of the data set's files; of cifar10 also the file: an archive, a zip of pictures"
+    parser.add_argument("--from", dest="base", type=Path, metavar="PATH", help=place)
     parser.add_argument("--allow-missing", type=int, metavar="N", help="go on without N images that are not there")
     parser.add_argument("--skip-bad", type=int, metavar="N", help="go on without N images that cannot be read")
     overlap = "take a published split whose query images are in the database too, and have this recorded"
