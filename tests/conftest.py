@@ -1,10 +1,12 @@
 """What all tests share: the log is as without any GLOG_ variable, and its files go into a folder of the tests.
 
+pytest-xdist's processes compute with one thread each: there are as many of them as cores.
 Each file is shown as it ends, with its counts and seconds, also by pytest-xdist's processes; `-v` or `-vv` shows more.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections import Counter
@@ -17,6 +19,33 @@ _LOGS = tempfile.TemporaryDirectory(prefix="caffe-logs-")  # not /tmp itself; re
 for _name in [name for name in os.environ if name.startswith("GLOG_")]:
     del os.environ[_name]
 os.environ["GLOG_log_dir"] = _LOGS.name  # noqa: SIM112
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, which reads it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class Records(logging.Handler):
+    """Collects what the engine logs."""
+
+    def __init__(self):
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+
+@pytest.fixture
+def logged():
+    """The engine's log records since the test began, INFO and above: a list, which grows. pytest's own caplog would
+    format each line of every test's log twice."""
+    handler, logger = Records(), logging.getLogger("caffe")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler.records
+    logger.setLevel(level)
+    logger.removeHandler(handler)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -155,13 +155,13 @@ def test_a_solver_learns_in_bf16():
     assert (weight != rounded(weight).numpy()).any()
 
 
-def test_the_flag(tmp_path, caplog):
+def test_the_flag(tmp_path, logged):
     path = tmp_path / "net.prototxt"
     path.write_text(NET)
     for name in ("bf16", "float32"):
         assert main.main(["time", "-model", str(path), "-iterations", "1", "-precision", name]) == 0
         assert precision.current() == name
     for name, words in (("tf32", "tf32 is a GPU's, found CPU mode"), ("half", "expected one of float32, tf32, bf16")):
-        caplog.clear()
+        logged.clear()
         assert main.main(["time", "-model", str(path), "-precision", name]) == 1
-        assert words in caplog.text
+        assert words in logged[-1].getMessage()

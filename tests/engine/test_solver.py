@@ -329,21 +329,20 @@ def test_multipliers_that_are_not_finite_are_refused_with_their_layer():
         solver(net=NET.replace('top: "loss"', 'top: "loss" loss_weight: inf'))
 
 
-def warnings_in(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+def warnings_in(logged) -> list[str]:
+    return [record.getMessage() for record in logged if record.levelname == "WARNING"]
 
 
-def test_a_loss_that_is_not_finite_is_warned_of_once(caplog):
+def test_a_loss_that_is_not_finite_is_warned_of_once(logged):
     made = solver("base_lr: 1e30 display: 2")
-    with caplog.at_level("INFO", logger="caffe"):
-        made.step(10)
-    [warning] = warnings_in(caplog)
+    made.step(10)
+    [warning] = warnings_in(logged)
     where = "the first blob that is not finite is param 0 of layer 'ip' (InnerProduct)"
     assert warning == f"Iteration 2: the loss is nan; {where}"
     assert made.iter == 10, "the training goes on, as BVLC Caffe's does"
 
 
-def test_the_warning_names_the_first_top_where_the_parameters_are_finite(caplog):
+def test_the_warning_names_the_first_top_where_the_parameters_are_finite(logged):
     net = (
         NET.replace('bottom: "ip" bottom', 'bottom: "log" bottom')
         + """
@@ -351,23 +350,20 @@ def test_the_warning_names_the_first_top_where_the_parameters_are_finite(caplog)
     )
     layers = net.split("layer {")
     made = solver("display: 1", net="layer {".join([*layers[:3], layers[4], layers[3]]))
-    with caplog.at_level("INFO", logger="caffe"):
-        made.step(1)
-    assert warnings_in(caplog) == [
+    made.step(1)
+    assert warnings_in(logged) == [
         "Iteration 0: the loss is nan; the first blob that is not finite is 'log' of layer 'log' (Log)"
     ]
 
 
-def test_a_training_without_display_is_warned_of_at_its_snapshot(caplog, tmp_path):
+def test_a_training_without_display_is_warned_of_at_its_snapshot(logged, tmp_path):
     made = solver(f'base_lr: 1e30 snapshot: 3 snapshot_prefix: "{tmp_path}/toy"')
-    with caplog.at_level("INFO", logger="caffe"):
-        made.step(9)
-    [warning] = warnings_in(caplog)
+    made.step(9)
+    [warning] = warnings_in(logged)
     assert warning.startswith("Iteration 3: the parameters are not finite, and the snapshot is of no use; the first ")
 
 
-def test_finite_training_is_not_warned_of(caplog, tmp_path):
+def test_finite_training_is_not_warned_of(logged, tmp_path):
     made = solver(f'display: 1 snapshot: 2 snapshot_prefix: "{tmp_path}/toy"')
-    with caplog.at_level("INFO", logger="caffe"):
-        made.step(4)
-    assert warnings_in(caplog) == []
+    made.step(4)
+    assert warnings_in(logged) == []

@@ -210,14 +210,9 @@ def test_hashnet_with_four_bottoms():
         np.testing.assert_allclose(net.blobs[name].diff, gradient, rtol=1e-5, atol=1e-7)
 
 
-def test_dhn_caffe_logs_both_losses(caplog):
-    caffe.glog.logger.addHandler(caplog.handler)
-    try:
-        with caplog.at_level("INFO"):
-            filled(f"{SELF} pairwise_param {{ l_lambda: 0 }}")
-    finally:
-        caffe.glog.logger.removeHandler(caplog.handler)
-    lines = [record.getMessage() for record in caplog.records]
+def test_dhn_caffe_logs_both_losses(logged):
+    filled(f"{SELF} pairwise_param {{ l_lambda: 0 }}")
+    lines = [record.getMessage() for record in logged]
     assert any(line.startswith("L loss:") for line in lines) and any(line.startswith("Q loss:") for line in lines)
 
 

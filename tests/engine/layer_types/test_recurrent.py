@@ -109,14 +109,14 @@ def test_the_number_of_streams_may_change(one, normal):
 
 
 @pytest.mark.parametrize("kind, units", [("LSTM", ["unit", "unit"]), ("RNN", ["h_neuron", "o_neuron"])])
-def test_debug_info_shows_each_step(one, normal, caplog, kind, units):
+def test_debug_info_shows_each_step(one, normal, logged, kind, units):
     x = normal(4, 2, 6)
     it = one(layer(kind, "debug_info: true"), x, CONT)
     outputs, *states = NAIVE[kind](x[:1], CONT[:1], [blob.data for blob in it.blobs])
     values = [states[1], states[0]] if kind == "LSTM" else [states[0], outputs]
-    with caplog.at_level("INFO"):
-        it.forward()
-    lines = [record.getMessage() for record in caplog.records if "[Forward]" in record.getMessage()]
+    logged.clear()
+    it.forward()
+    lines = [record.getMessage() for record in logged if "[Forward]" in record.getMessage()]
     assert len(lines) == 8
     for line, unit, top, value in zip(lines, units, "ch" if kind == "LSTM" else "ho", values, strict=False):
         start, _, shown = line.rpartition(" ")
