@@ -7,9 +7,13 @@ multipliers and dropout are those of dhn-caffe; what WEIGHTS brings takes the fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import caffe
 from caffe import layers as L
 from caffe import params as P
+from caffe.net_spec import Top
 
 
 def learned(weight_std: float | None = None, bias: float = 0, lr: float = 1) -> dict:
@@ -22,30 +26,30 @@ def learned(weight_std: float | None = None, bias: float = 0, lr: float = 1) -> 
     )
 
 
-def _pool(n: caffe.NetSpec, index: int, bottom):
+def _pool(n: caffe.NetSpec, index: int, bottom: Top) -> Top:
     n[f"pool{index}"] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=3, stride=2)
     return n[f"pool{index}"]
 
 
-def _norm(n: caffe.NetSpec, index: int, bottom):
+def _norm(n: caffe.NetSpec, index: int, bottom: Top) -> Top:
     n[f"norm{index}"] = L.LRN(bottom, local_size=5, alpha=1e-4, beta=0.75)
     return n[f"norm{index}"]
 
 
-def _convolution(n: caffe.NetSpec, index: int, bottom, bias: float, **kwargs):
+def _convolution(n: caffe.NetSpec, index: int, bottom: Top, bias: float, **kwargs: Any) -> Top:
     conv = n[f"conv{index}"] = L.Convolution(bottom, **kwargs, **learned(0.01, bias))
     n[f"relu{index}"] = L.ReLU(conv, in_place=True)
     return n[f"relu{index}"]
 
 
-def _inner_product(n: caffe.NetSpec, index: int, bottom):
+def _inner_product(n: caffe.NetSpec, index: int, bottom: Top) -> Top:
     fc = n[f"fc{index}"] = L.InnerProduct(bottom, num_output=4096, **learned(0.005, bias=1))
     relu = n[f"relu{index}"] = L.ReLU(fc, in_place=True)
     n[f"drop{index}"] = L.Dropout(relu, in_place=True, dropout_ratio=0.5)
     return n[f"drop{index}"]
 
 
-def _net(n: caffe.NetSpec, *after_relu):
+def _net(n: caffe.NetSpec, *after_relu: Callable[[caffe.NetSpec, int, Top], Top]) -> Top:
     """Five convolutions and two inner products; `after_relu`: what follows the first two convolutions' ReLUs."""
     top = _convolution(n, 1, n.data, 0, num_output=96, kernel_size=11, stride=4)
     for layer in after_relu:
@@ -61,11 +65,11 @@ def _net(n: caffe.NetSpec, *after_relu):
     return _inner_product(n, 7, top)
 
 
-def alexnet(n: caffe.NetSpec):
+def alexnet(n: caffe.NetSpec) -> Top:
     """The paper's net: convolution, ReLU, normalisation, pooling (weights: bvlc_alexnet)."""
     return _net(n, _norm, _pool)
 
 
-def caffenet(n: caffe.NetSpec):
+def caffenet(n: caffe.NetSpec) -> Top:
     """The net of the authors' code: convolution, ReLU, pooling, normalisation (weights: bvlc_reference_caffenet)."""
     return _net(n, _pool, _norm)

@@ -18,9 +18,12 @@ BatchNorm; the layer learns them in the pretraining as a classifier, and a varia
 
 from __future__ import annotations
 
+from typing import Any
+
 import caffe
 from caffe import layers as L
 from caffe import params as P
+from caffe.net_spec import Top
 
 from alexnet import learned
 
@@ -29,20 +32,20 @@ FIRE = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256
 POOLED = (1, 4, 8)  # the layers (conv1 and fire modules) with max pooling behind them
 
 
-def _convolution(n: caffe.NetSpec, block: str, name: str, bottom, **kwargs):
+def _convolution(n: caffe.NetSpec, block: str, name: str, bottom: Top, **kwargs: Any) -> Top:
     conv = n[f"{block}{name}"] = L.Convolution(bottom, **kwargs, **learned())
     n[f"{block}relu_{name}"] = L.ReLU(conv, in_place=True)
     return n[f"{block}relu_{name}"]
 
 
-def _pool(n: caffe.NetSpec, index: int, bottom):
+def _pool(n: caffe.NetSpec, index: int, bottom: Top) -> Top:
     if index not in POOLED:
         return bottom
     n[f"pool{index}"] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=3, stride=2)
     return n[f"pool{index}"]
 
 
-def _fire(n: caffe.NetSpec, index: int, bottom, squeeze: int, expand: int):
+def _fire(n: caffe.NetSpec, index: int, bottom: Top, squeeze: int, expand: int) -> Top:
     block = f"fire{index}/"
     top = _convolution(n, block, "squeeze1x1", bottom, num_output=squeeze, kernel_size=1)
     one = _convolution(n, block, "expand1x1", top, num_output=expand, kernel_size=1)
@@ -51,7 +54,7 @@ def _fire(n: caffe.NetSpec, index: int, bottom, squeeze: int, expand: int):
     return n[f"{block}concat"]
 
 
-def squeezenet(n: caffe.NetSpec):
+def squeezenet(n: caffe.NetSpec) -> Top:
     """The normalised, pooled features of fire9, (B, 512, 1, 1) (weights: squeezenet_v1.0)."""
     top = _pool(n, 1, _convolution(n, "", "conv1", n.data, num_output=96, kernel_size=7, stride=2))
     for index, channels in enumerate(FIRE, 2):

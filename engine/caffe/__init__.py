@@ -37,7 +37,8 @@ from caffe.detector import Detector
 from caffe.net_spec import NetSpec, layers, params, to_proto
 from caffe.proto.caffe_pb2 import TEST, TRAIN
 
-sys.modules["caffe.layers"] = layers  # so that `import caffe.layers as L` gives it too
+# so that `import caffe.layers as L` gives it too
+sys.modules["caffe.layers"] = layers  # type: ignore[assignment]  # Python takes any object for a module there
 
 __all__ = [
     "NCCL",

@@ -37,7 +37,7 @@ def _replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_atomic(path: str | Path, data: bytes) -> None:
+def write_atomic(path: str | Path, data: bytes | memoryview) -> None:
     """Write a file atomically: a reader finds the old one or the complete new one, whatever happens meanwhile."""
     with _replacing(path) as temporary:
         temporary.write_bytes(data)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 
 from caffe import device
+
+if TYPE_CHECKING:
+    from caffe.proto import caffe_pb2
 
 MAX_AXES = 32
 
@@ -50,24 +54,28 @@ class Memory:
     @property
     def tensor(self) -> torch.Tensor:
         """The device tensor, whichever side is current."""
-        if self._tensor is None:
-            self._place(torch.zeros(self.count, dtype=torch.float32, device=self.where))
-        elif self._to_clear:
+        tensor = self._tensor
+        if tensor is None:
+            return self._place(torch.zeros(self.count, dtype=torch.float32, device=self.where))
+        if self._to_clear:
             self._to_clear = False
-            self._tensor.data.zero_()
-        return self._tensor
+            tensor.data.zero_()
+        return tensor
 
     def to_overwrite(self) -> torch.Tensor:
         """The device tensor for writing every value into; what it holds before is anything."""
-        if self._tensor is None:
-            self._place(torch.empty(self.count, dtype=torch.float32, device=self.where))
+        tensor = self._tensor
+        if tensor is None:
+            tensor = self._place(torch.empty(self.count, dtype=torch.float32, device=self.where))
         self._to_clear = False
-        return self._tensor.data
+        return tensor.data
 
-    def _place(self, tensor: torch.Tensor) -> None:
+    def _place(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Take `tensor` as the device's side, and return it."""
         self._tensor, self.count, self.where = tensor, tensor.numel(), tensor.device
         if self.shared:
             self.host = tensor.numpy()
+        return tensor
 
     @property
     def shared(self) -> bool:
@@ -141,16 +149,16 @@ class Memory:
 
     def to_host(self) -> np.ndarray:
         """The host array, current, and taken as written to: the caller may change it."""
-        tensor = self.tensor
-        if self.shared:
-            return self.host
-        if self.host is None:
-            self.host = np.empty(self.count, np.float32)
+        tensor, host = self.tensor, self.host
+        if host is None:  # never where the two sides are the same memory
+            host = self.host = np.empty(self.count, np.float32)
             self.head = "device"
+        if self.shared:
+            return host
         if self.head == "device":
-            torch.from_numpy(self.host).copy_(tensor)
+            torch.from_numpy(host).copy_(tensor)
         self.head = "host"
-        return self.host
+        return host
 
     def to_device(self) -> torch.Tensor:
         """The device tensor, current. A host array that somebody holds may have been written to: it is sent again."""
@@ -239,7 +247,13 @@ class Blob:
         """The shape as BVLC's logs print it: `64 3 227 227 (9893376)`."""
         return "".join(f"{dim} " for dim in self._shape) + f"({self.count})"
 
-    def reshape(self, *shape: int | Sequence[int]) -> None:
+    @overload
+    def reshape(self, *shape: int) -> None: ...
+
+    @overload
+    def reshape(self, shape: Iterable[int], /) -> None: ...
+
+    def reshape(self, *shape: Any) -> None:
         """Change the shape; memory is kept and only grows, so values at the front stay."""
         if len(shape) == 1 and not np.isscalar(shape[0]):
             shape = tuple(shape[0])
@@ -361,18 +375,22 @@ class Blob:
 
     def fill(self, data: float | None = None, diff: float | None = None) -> None:
         """Set every value of data, of diff, or of both."""
-        for value, memory in ((data, self.data_memory if data is not None else None),
-                              (diff, self.diff_memory if diff is not None else None)):  # fmt: skip
-            if memory is not None and value == 0 and memory.count == self.count:
-                memory.clear()
-            elif memory is not None:
-                self._tensor(memory)
-                memory.writable[: self.count] = value
-                memory.written()
+        if data is not None:
+            self._fill(self.data_memory, data)
+        if diff is not None:
+            self._fill(self.diff_memory, diff)
+
+    def _fill(self, memory: Memory, value: float) -> None:
+        if value == 0 and memory.count == self.count:
+            memory.clear()
+            return
+        self._tensor(memory)
+        memory.writable[: self.count] = value
+        memory.written()
 
     # -- messages
 
-    def to_proto(self, proto, write_diff: bool = False) -> None:
+    def to_proto(self, proto: caffe_pb2.BlobProto, write_diff: bool = False) -> None:
         """Write shape and data (and diff) into the BlobProto `proto`."""
         proto.Clear()
         proto.shape.dim.extend(self._shape)
@@ -380,7 +398,7 @@ class Blob:
         if write_diff:
             _append_floats(proto, proto.DESCRIPTOR.fields_by_name["diff"].number, self.diff)
 
-    def from_proto(self, proto, reshape: bool = True) -> None:
+    def from_proto(self, proto: caffe_pb2.BlobProto, reshape: bool = True) -> None:
         """Read the BlobProto `proto`; with `reshape` False its shape must fit (legacy 4-D shapes do, by BVLC's rule).
 
         Raises:
@@ -402,7 +420,7 @@ class Blob:
         if diff.size:
             self.diff[...] = diff.reshape(self._shape)
 
-    def shape_equals(self, proto) -> bool:
+    def shape_equals(self, proto: caffe_pb2.BlobProto) -> bool:
         """BVLC's Blob::ShapeEquals: a legacy 4-D proto fits a blob of fewer axes whose leading ones are 1."""
         if any(proto.HasField(name) for name in ("num", "channels", "height", "width")):
             return self.num_axes <= 4 and (1,) * (4 - self.num_axes) + self._shape == (
@@ -413,7 +431,7 @@ class Blob:
         return f"<caffe.Blob {self.shape_string()}>"
 
 
-class BlobVec(list):
+class BlobVec(list[Blob]):
     """A list of blobs, with pycaffe's `add_blob`."""
 
     def add_blob(self, *shape: int) -> None:
@@ -432,19 +450,19 @@ def _may_be_kept(values: torch.Tensor, memory: Memory) -> bool:
     )
 
 
-def proto_shape(proto) -> tuple[int, ...]:
+def proto_shape(proto: caffe_pb2.BlobProto) -> tuple[int, ...]:
     """The shape a BlobProto states, in its current or in its legacy 4-D form."""
     if any(proto.HasField(name) for name in ("num", "channels", "height", "width")):
         return (proto.num, proto.channels, proto.height, proto.width)
     return tuple(proto.shape.dim)
 
 
-def _proto_shape_string(proto) -> str:
+def _proto_shape_string(proto: caffe_pb2.BlobProto) -> str:
     shape = proto_shape(proto)
     return "".join(f"{dim} " for dim in shape) + f"({math.prod(shape)})"
 
 
-def floats(proto, field: str) -> np.ndarray:
+def floats(proto: caffe_pb2.BlobProto, field: str) -> np.ndarray:
     """The values of a BlobProto's `data` or `diff` (or their double forms) as a float32 array."""
     double = getattr(proto, f"double_{field}")
     name = f"double_{field}" if len(double) else field
@@ -456,7 +474,7 @@ def floats(proto, field: str) -> np.ndarray:
     return _from_wire(proto, name)
 
 
-def _from_wire(proto, name: str) -> np.ndarray:
+def _from_wire(proto: caffe_pb2.BlobProto, name: str) -> np.ndarray:
     """`floats` for older protobufs, which hand repeated numbers out one Python object each: their packed wire form is
     the array itself."""
     only = type(proto)()
@@ -469,7 +487,7 @@ def _from_wire(proto, name: str) -> np.ndarray:
     return np.frombuffer(wire, dtype, offset=start + 1).astype(np.float32, copy=False)
 
 
-def _append_floats(proto, number: int, values: np.ndarray) -> None:
+def _append_floats(proto: caffe_pb2.BlobProto, number: int, values: np.ndarray) -> None:
     raw = np.ascontiguousarray(values, "<f4").tobytes()
     size, varint = len(raw), bytearray()
     while size > 0x7F:

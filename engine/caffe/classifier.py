@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,15 +24,14 @@ def image_transformer(
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
-    steps = (
-        (transformer.set_mean, mean),
-        (transformer.set_input_scale, input_scale),
-        (transformer.set_raw_scale, raw_scale),
-        (transformer.set_channel_swap, channel_swap),
-    )
-    for set_step, value in steps:
-        if value is not None:
-            set_step(name, value)
+    if mean is not None:
+        transformer.set_mean(name, mean)
+    if input_scale is not None:
+        transformer.set_input_scale(name, input_scale)
+    if raw_scale is not None:
+        transformer.set_raw_scale(name, raw_scale)
+    if channel_swap is not None:
+        transformer.set_channel_swap(name, channel_swap)
     return transformer
 
 
@@ -79,8 +79,8 @@ class Classifier(Net):
             raise ValueError("predict: expected at least one image (H, W, K), found none")
         crops = io.oversample(images, self.crop_dims) if oversample else self._centres(images)
         name = self.inputs[0]
-        prepared = np.array([self.transformer.preprocess(name, crop) for crop in crops])
-        predictions = self.forward_all(**{name: prepared})[self.outputs[0]]
+        batch: dict[str, Any] = {name: np.array([self.transformer.preprocess(name, crop) for crop in crops])}
+        predictions = self.forward_all(**batch)[self.outputs[0]]
         return predictions.reshape(len(images), 10, -1).mean(1) if oversample else predictions
 
     def _centres(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:

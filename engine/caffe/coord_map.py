@@ -8,10 +8,11 @@ A map is (axis, scale, shift): coordinate x of the one is scale * x + shift of t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from caffe.net_spec import Function, Top
-from caffe.net_spec import layers as L
 
 PASS_THROUGH_LAYERS = [
     "AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Log", "LRN", "Exp", "MVN", "Power",
@@ -94,9 +95,9 @@ def inverse(coord_map: Map) -> Map:
     return axis, 1 / scale, -shift / scale
 
 
-def _walk(top: Top):
+def _walk(top: Top) -> Iterator[tuple[Top, Map]]:
     """`top` and all that it is computed from, as far as coordinates can be followed: (top, map from it to `top`)."""
-    maps = {top: (None, 1, 0)}
+    maps: dict[Top, Map] = {top: (None, 1, 0)}
     frontier = [top]
     while frontier:
         at = frontier.pop()
@@ -140,4 +141,5 @@ def crop(top_from: Top, top_to: Top) -> Top:
         if not holds:
             raise AssertionError(problem)
     offset = [int(-at) for at in shift]
-    return L.Crop(top_from, top_to, crop_param={"axis": (1 if axis is None else axis) + 1, "offset": offset})
+    param = {"axis": (1 if axis is None else axis) + 1, "offset": offset}
+    return Function("Crop", (top_from, top_to), {"crop_param": param}).tops[0]

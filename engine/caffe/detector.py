@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +53,8 @@ class Detector(Net):
         if not crops:
             return []
         name = self.inputs[0]
-        prepared = np.array([self.transformer.preprocess(name, crop) for crop in crops])
-        predictions = self.forward_all(**{name: prepared})[self.outputs[0]]
+        batch: dict[str, Any] = {name: np.array([self.transformer.preprocess(name, crop) for crop in crops])}
+        predictions = self.forward_all(**batch)[self.outputs[0]]
         return [dict(one, prediction=prediction) for one, prediction in zip(found, predictions, strict=True)]
 
     def detect_selective_search(self, image_fnames: Iterable[str]) -> list[dict]:

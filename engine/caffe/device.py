@@ -133,7 +133,7 @@ def set_stream_state(random: np.random.RandomState, state: bytes) -> None:
     if words.size != 625:
         raise ValueError(f"expected a random stream's state of 2500 bytes, found {len(state)}")
     if parallel.is_root():
-        random.set_state(("MT19937", words[:624], int(words[624])))
+        random.set_state(("MT19937", words[:624], int(words[624]), 0, 0.0))
 
 
 def _stop_glibc_returning_memory() -> None:

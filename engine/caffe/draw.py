@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from caffe.atomic_files import write_atomic
 from caffe.proto import caffe_pb2
@@ -83,7 +84,9 @@ def _included(layer: caffe_pb2.LayerParameter, phase: int | None) -> bool:
     return matches if layer.include else not matches
 
 
-def _graph(net: caffe_pb2.NetParameter, rankdir: str, label_edges: bool, phase: int | None, display_lrm: bool):
+def _graph(
+    net: caffe_pb2.NetParameter, rankdir: str, label_edges: bool, phase: int | None, display_lrm: bool
+) -> tuple[dict[str, tuple[str, dict]], list[tuple[str, str, str]]]:
     """The graph as ({node key: (text, style)}, [(source key, target key, text)])."""
     nodes: dict[str, tuple[str, dict]] = {}
     edges = []
@@ -109,7 +112,7 @@ def get_pydot_graph(
     label_edges: bool = True,
     phase: int | None = None,
     display_lrm: bool = False,
-):
+) -> Any:
     """The net as a pydot.Dot.
 
     Args:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from caffe.atomic_files import write_atomic
+from caffe.layer_types.inner_product import InnerProduct
 
 if TYPE_CHECKING:
+    from caffe.layer import Layer
     from caffe.net import Net
 
 # layer type -> what torch.nn calls its blobs, where torch.nn has such a layer
@@ -26,7 +28,7 @@ _NAMES = {
 }
 
 
-def blob_names(layer) -> list[str]:
+def blob_names(layer: Layer) -> list[str]:
     """What the blobs of a layer are called: `weight` and `bias` as in torch.nn, `blob0`, `blob1` where it has none."""
     if layer.type == "Bias" or (layer.type == "Scale" and layer.layer_param.bottom[1:]):
         return ["bias"][: len(layer.blobs)]
@@ -46,11 +48,11 @@ def state_dict(net: Net) -> OrderedDict[str, torch.Tensor]:
     for name, layer in zip(net._layer_names, net._layers, strict=True):
         values = [blob.data_tensor.detach().cpu().clone() for blob in layer.blobs]
         if layer.type == "BatchNorm":
-            weight = values[2].item()
+            count = values[2].item()
             for key, value in zip(("running_mean", "running_var"), values, strict=False):
-                found[f"{name}.{key}"] = value.reshape(-1) / weight if weight else torch.zeros_like(value)
+                found[f"{name}.{key}"] = value.reshape(-1) / count if count else torch.zeros_like(value)
             continue
-        if layer.type == "InnerProduct":
+        if isinstance(layer, InnerProduct):
             transposed = layer.layer_param.inner_product_param.transpose
             shape = (layer.inputs, layer.outputs) if transposed else (layer.outputs, layer.inputs)
             weight = values[0].view(shape)

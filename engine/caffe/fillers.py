@@ -28,17 +28,17 @@ def _fan(blob: Blob, variance_norm: int) -> float:
     return {FAN_IN: fan_in, FAN_OUT: fan_out, AVERAGE: (fan_in + fan_out) / 2}[variance_norm]
 
 
-def _constant(blob, param):
+def _constant(blob: Blob, param: caffe_pb2.FillerParameter) -> torch.Tensor:
     return torch.full(blob.shape, param.value)
 
 
-def _uniform_filler(blob, param):
+def _uniform_filler(blob: Blob, param: caffe_pb2.FillerParameter) -> torch.Tensor:
     if not param.min <= param.max:
         raise ValueError(f"uniform filler: expected min at most max, found min: {param.min:g}, max: {param.max:g}")
     return _uniform(blob, param.min, param.max)
 
 
-def _gaussian(blob, param):
+def _gaussian(blob: Blob, param: caffe_pb2.FillerParameter) -> torch.Tensor:
     """With `sparse` n, each value is kept with probability n / num: n inputs an output, on average."""
     if not param.std > 0:
         raise ValueError(f"gaussian filler: expected std above 0, found {param.std:g}; the filler 'constant' has none")
@@ -51,7 +51,7 @@ def _gaussian(blob, param):
     return values * torch.empty(blob.shape).bernoulli_(param.sparse / outputs, generator=device.generator())
 
 
-def _positive_unitball(blob, param):
+def _positive_unitball(blob: Blob, param: caffe_pb2.FillerParameter) -> torch.Tensor:
     """Uniform in (0, 1), then each output's weights sum to 1."""
     values = _uniform(blob, 0.0, 1.0)
     rows = values.view(blob.shape[0], -1)
@@ -59,18 +59,18 @@ def _positive_unitball(blob, param):
     return values
 
 
-def _xavier(blob, param):
+def _xavier(blob: Blob, param: caffe_pb2.FillerParameter) -> torch.Tensor:
     """Uniform in +-sqrt(3 / fan) (Glorot and Bengio 2010)."""
     scale = math.sqrt(3.0 / _fan(blob, param.variance_norm))
     return _uniform(blob, -scale, scale)
 
 
-def _msra(blob, param):
+def _msra(blob: Blob, param: caffe_pb2.FillerParameter) -> torch.Tensor:
     """Normal with variance 2 / fan (He et al. 2015)."""
     return _normal(blob, 0.0, math.sqrt(2.0 / _fan(blob, param.variance_norm)))
 
 
-def _bilinear(blob, param):
+def _bilinear(blob: Blob, param: caffe_pb2.FillerParameter) -> torch.Tensor:
     """The kernel of bilinear upsampling in each channel (Long et al. 2015)."""
     if blob.num_axes != 4 or blob.shape[2] != blob.shape[3]:
         raise ValueError(f"bilinear filler: Blob must be 4 dim. with a square kernel, found {blob.shape_string()}")

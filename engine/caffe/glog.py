@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any, TextIO
 
 from caffe import parallel
 from caffe.log_files import LogFiles
@@ -30,7 +31,7 @@ _COLORS = {logging.WARNING: "\033[0;33m", logging.ERROR: "\033[0;31m"}
 
 # glog's flags: (type, default, what it is for). The last group is taken because scripts give it: the engine has no
 # VLOG lines, keeps no line in memory, mails nothing and shows a Python traceback where glog has a stack trace.
-FLAGS: dict[str, tuple[type, object, str]] = {
+FLAGS: dict[str, tuple[type, Any, str]] = {
     "minloglevel": (int, 0, "Messages logged at a lower level than this don't get logged: 0 info, 1 warning, 2 error"),
     "logtostderr": (bool, False, "Log to stderr instead of to files"),
     "alsologtostderr": (bool, False, "Log to stderr in addition to files"),
@@ -55,9 +56,9 @@ FLAGS: dict[str, tuple[type, object, str]] = {
 }  # fmt: skip
 
 
-def environment() -> dict[str, object]:
+def environment() -> dict[str, Any]:
     """The flags that GLOG_<flag> sets, read as glog does: a bool by its first letter, a number up to its last digit."""
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for name, (kind, _, _) in FLAGS.items():
         text = os.environ.get(f"GLOG_{name}")
         if text is None:
@@ -72,7 +73,7 @@ def environment() -> dict[str, object]:
     return values
 
 
-def defaults() -> dict[str, object]:
+def defaults() -> dict[str, Any]:
     """Each flag's value: the environment's, or glog's own."""
     return {**{name: default for name, (_, default, _) in FLAGS.items()}, **environment()}
 
@@ -96,15 +97,16 @@ class _Formatter(logging.Formatter):
 class _Handler(logging.StreamHandler):
     """Writes lines to what sys.stderr is at the moment, as glog writes to file descriptor 2, and to the log files."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         logging.Handler.__init__(self)
         self.configure(defaults(), None)
 
-    def configure(self, flags: dict[str, object], program: str | None) -> None:
+    def configure(self, flags: dict[str, Any], program: str | None) -> None:
         """Log by `flags`. program: whose log begins; None before one does, when every line goes to stderr."""
         self.close_files()
         self._flags = SimpleNamespace(**flags)
-        self.setFormatter(_Formatter(self._flags.log_prefix))
+        self._plain = _Formatter(self._flags.log_prefix)  # without color
+        self.setFormatter(self._plain)
         self._files = LogFiles(program, self._flags) if program is not None and not self._flags.logtostderr else None
         all_lines = self._files is None or self._flags.alsologtostderr
         self._threshold = logging.INFO if all_lines else _LEVELS[min(max(self._flags.stderrthreshold, 0), 3)]
@@ -115,7 +117,7 @@ class _Handler(logging.StreamHandler):
             files.close()
 
     @property
-    def stream(self):
+    def stream(self) -> TextIO:
         return sys.stderr
 
     def format(self, record: logging.LogRecord) -> str:
@@ -129,13 +131,13 @@ class _Handler(logging.StreamHandler):
             super().emit(record)
         if self._files is not None:
             severity = sum(record.levelno >= level for level in _LEVELS[1:3])
-            self._files.write(severity, self.formatter.format(record))
+            self._files.write(severity, self._plain.format(record))
 
 
 _handler = _Handler()
 
 
-def _configure(flags: dict[str, object], program: str | None) -> None:
+def _configure(flags: dict[str, Any], program: str | None) -> None:
     _handler.configure(flags, program)
     logger.setLevel(_LEVELS[min(max(flags["minloglevel"], 0), 3)])
 
@@ -146,7 +148,7 @@ if not logger.handlers:
 _configure(defaults(), None)
 
 
-def start(program: str, flags: dict[str, object]) -> None:
+def start(program: str, flags: dict[str, Any]) -> None:
     """Begin a program's log, as glog's InitGoogleLogging(program). flags: those of FLAGS to set, over `defaults`."""
     chosen = {**defaults(), **flags}
     _configure(chosen, program)

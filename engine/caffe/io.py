@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -204,7 +205,7 @@ def load_image(filename: Source, color: bool = True) -> np.ndarray:
     return np.ascontiguousarray(image, np.float32)
 
 
-def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_order: int = 1) -> np.ndarray:
     """An image (H, W, K) resized to `new_dims` (height, width): float32 (height, width, K).
 
     With 1 or 3 channels as scikit-image 0.18, which pycaffe calls, does it: smoothed before it is made smaller, black
@@ -226,7 +227,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     return (resize(unit, new_dims, order=interp_order, mode="constant") * (high - low) + low).astype(np.float32)
 
 
-def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """The four corners and the centre of each image, then their mirror images.
 
     images: N arrays (H, W, K) of one shape. crop_dims: (height, width).
@@ -248,7 +249,7 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.nda
 # -- what scripts find in pycaffe's module because it imports it
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """`caffe.io.skimage` and `caffe.io.zoom`, imported when they are asked for."""
     if name == "skimage":
         return scikit_image.module()

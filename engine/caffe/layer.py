@@ -21,6 +21,7 @@ import importlib.metadata
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, NoReturn, TypeVar, overload
 
 import torch
 from torch.autograd.graph import GradientEdge
@@ -117,9 +118,12 @@ class Layer:
             if one is not bottom[0]:
                 one.reshape_like(bottom[0])
 
-    def compute(self, *bottoms: torch.Tensor) -> torch.Tensor | Sequence[torch.Tensor]:
-        """The tops from the bottoms, of the shapes `reshape` gave, differentiable."""
+    def _no_compute(self, *bottoms: torch.Tensor) -> torch.Tensor | Sequence[torch.Tensor]:
         raise NotImplementedError(f"{self.type} Layer has no compute")
+
+    compute: Callable[..., torch.Tensor | Sequence[torch.Tensor]] = _no_compute
+    """The tops from the bottoms, of the shapes `reshape` gave, differentiable. A layer type defines it as a method with
+    one argument for each of its bottoms."""
 
     # -- forward and backward
 
@@ -129,7 +133,7 @@ class Layer:
         read = {id(blob.data_memory) for blob in (*bottom, *self.blobs)}
         self._release_buffers(blob.data_memory for blob in top if id(blob.data_memory) not in read)
         if any(self.propagate_down) or any(self.param_propagate_down):
-            outputs = self._run(bottom, top)
+            outputs, self._record = self._run(bottom, top)
         else:
             with torch.no_grad():
                 outputs = self._tops(precision.computed(self, [blob.data_tensor for blob in bottom]))
@@ -152,7 +156,8 @@ class Layer:
         count = math.prod(shape)
         for index, old in enumerate(self._free_buffers):
             if (old.numel(), old.dtype, old.device) == (count, like.dtype, like.device):
-                return like.new_empty(0).set_(self._free_buffers.pop(index).untyped_storage(), 0, shape)
+                storage = self._free_buffers.pop(index).untyped_storage()
+                return like.new_empty(0).set_(storage, 0, shape)  # type: ignore[call-overload]  # strides are optional
         return like.new_empty(shape)
 
     def forget_forward(self) -> None:
@@ -162,18 +167,17 @@ class Layer:
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Fill the diffs of the bottoms asked for, and add to the diffs of the learned parameters."""
         self._refuse_gradients(propagate_down)
-        if self._record is None or not self._record.reaches(propagate_down):
-            self._run(bottom, top, propagate_down)
-        gradients = self._gradients(top, propagate_down, bottom)
+        record = self._record
+        if record is None or not record.reaches(propagate_down):
+            record = self._record = self._run(bottom, top, propagate_down)[1]
+        gradients = self._gradients(record, top, propagate_down, bottom)
         # Autograd may hand out a top's diff itself, or one gradient for several leaves: a blob that takes over
         # memory which is in use already gets a copy.
         in_use = {
-            blob.diff_memory.tensor.data_ptr()
-            for edge, blob in zip(self._record.edges, top, strict=True)
-            if edge is not None
+            blob.diff_memory.tensor.data_ptr() for edge, blob in zip(record.edges, top, strict=True) if edge is not None
         }
-        self._store_bottom_diffs(gradients, propagate_down, bottom, in_use)
-        self._add_param_diffs(gradients, in_use)
+        self._store_bottom_diffs(record, gradients, propagate_down, bottom, in_use)
+        self._add_param_diffs(record, gradients, in_use)
 
     def _refuse_gradients(self, propagate_down: Sequence[bool]) -> None:
         for index in self.no_gradient:
@@ -184,10 +188,10 @@ class Layer:
                 )
 
     def _gradients(
-        self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]
+        self, record: Recorded, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]
     ) -> dict[int, torch.Tensor | None]:
         """The gradient of each leaf by the leaf's id; None, or no entry, where no gradient reaches it."""
-        edges, leaves = self._record.edges, self._record.learning
+        edges, leaves = record.edges, record.learning
         roots = [(edge, blob) for edge, blob in zip(edges, top, strict=True) if edge is not None]
         still_read = {id(blob.diff_memory) for blob in (*top, *self.blobs)}
         self._release_buffers(blob.diff_memory for blob, wanted in zip(bottom, propagate_down, strict=False)
@@ -206,13 +210,14 @@ class Layer:
 
     def _store_bottom_diffs(
         self,
+        record: Recorded,
         gradients: dict[int, torch.Tensor | None],
         propagate_down: Sequence[bool],
         bottom: Sequence[Blob],
         in_use: set[int],
     ) -> None:
         """Set the diffs of the bottoms asked for; zeros where no gradient reaches them."""
-        for leaf, blob, wanted in zip(self._record.inputs, bottom, propagate_down, strict=False):
+        for leaf, blob, wanted in zip(record.inputs, bottom, propagate_down, strict=False):
             if not wanted:
                 continue
             gradient = gradients.get(id(leaf))
@@ -222,17 +227,19 @@ class Layer:
                 blob.set_diff(gradient, keep=gradient.untyped_storage().data_ptr() not in in_use)
                 in_use.add(blob.diff_memory.tensor.data_ptr())
 
-    def _add_param_diffs(self, gradients: dict[int, torch.Tensor | None], in_use: set[int]) -> None:
+    def _add_param_diffs(self, record: Recorded, gradients: dict[int, torch.Tensor | None], in_use: set[int]) -> None:
         """Add to the diffs of the parameters that learn."""
-        for leaf, blob in zip(self._record.params, self.blobs, strict=True):
+        for leaf, blob in zip(record.params, self.blobs, strict=True):
             gradient = gradients.get(id(leaf))
             if gradient is not None:
                 memory = gradient.untyped_storage().data_ptr()
                 blob.add_diff(gradient, keep=memory not in in_use)
                 in_use.add(memory)
 
-    def _run(self, bottom: Sequence[Blob], top: Sequence[Blob], propagate_down: Sequence[bool] | None = None):
-        """compute, recorded by autograd; returns the outputs."""
+    def _run(
+        self, bottom: Sequence[Blob], top: Sequence[Blob], propagate_down: Sequence[bool] | None = None
+    ) -> tuple[list[torch.Tensor], Recorded]:
+        """compute, recorded by autograd; returns the outputs and what backward needs."""
         wanted = list(self.propagate_down if propagate_down is None else propagate_down)
         wanted += [False] * (len(bottom) - len(wanted))
         inputs = []
@@ -252,8 +259,7 @@ class Layer:
         finally:
             self._leaves = None
         edges = [torch.autograd.graph.get_gradient_edge(value) if value.requires_grad else None for value in outputs]
-        self._record = Recorded(edges, inputs, params)
-        return outputs
+        return outputs, Recorded(edges, inputs, params)
 
     # -- what a solverstate keeps
 
@@ -277,6 +283,12 @@ class Layer:
         return [result] if isinstance(result, torch.Tensor) else list(result)
 
     # -- checks
+
+    @overload
+    def check(self, holds: Literal[False], message: str) -> NoReturn: ...
+
+    @overload
+    def check(self, holds: bool, message: str) -> None: ...
 
     def check(self, holds: bool, message: str) -> None:
         """Raise ValueError, naming the layer, unless `holds`."""
@@ -307,11 +319,11 @@ class Layer:
 class LossLayer(Layer):
     """A layer whose first top is a loss: a scalar, of loss weight 1 by default, from (predictions, labels)."""
 
-    bottom_count = (2, 2)
+    bottom_count: tuple[int, int | None] = (2, 2)
     is_loss = True
     auto_tops = True
-    no_gradient = (1,)
-    no_force_backward = (1,)
+    no_gradient: tuple[int, ...] = (1,)
+    no_force_backward: tuple[int, ...] = (1,)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(
@@ -322,13 +334,14 @@ class LossLayer(Layer):
         top[0].reshape()
 
 
+LayerFactory = TypeVar("LayerFactory", bound=Callable[[caffe_pb2.LayerParameter], Layer])  # a class of layers, mostly
 _registry: dict[str, Callable[[caffe_pb2.LayerParameter], Layer]] = {}
 
 
-def register(name: str):
+def register(name: str) -> Callable[[LayerFactory], LayerFactory]:
     """Class decorator: make the class the layer type `name` of prototxt files."""
 
-    def add(cls):
+    def add(cls: LayerFactory) -> LayerFactory:
         if name in _registry:
             raise ValueError(f"Layer type {name} already registered.")
         _registry[name] = cls

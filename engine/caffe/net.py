@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from caffe import glog, net_debug, value_checks, weight_files
 from caffe.blob import Blob, BlobVec
+from caffe.layer_types.data import MemoryDataLayer
 from caffe.layer_types.python import python_layers_next_to
 from caffe.proto import caffe_pb2, text
 from caffe.wiring import Wiring
@@ -201,7 +203,7 @@ class Net(Wiring):
         return list(vecs[index])
 
     def forward(
-        self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **inputs
+        self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **inputs: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Run the net forward, or its layers from `start` to `end` (by name, both included).
 
@@ -222,7 +224,7 @@ class Net(Wiring):
         return {name: self._blob(by_name, name).data for name in wanted}
 
     def backward(
-        self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **tops
+        self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **tops: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Run the net backward, or its layers from `start` down to `end` (by name, both included).
 
@@ -269,7 +271,7 @@ class Net(Wiring):
                 )
             getattr(blob, side)[...] = values
 
-    def forward_all(self, blobs: Sequence[str] | None = None, **inputs) -> dict[str, np.ndarray]:
+    def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run any number of inputs through the net in batches; returns their outputs, stacked."""
         if not inputs:
             raise ValueError(
@@ -282,14 +284,15 @@ class Net(Wiring):
         return self._unpadded(results, inputs)
 
     def forward_backward_all(
-        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **given
+        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **given: np.ndarray
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Run inputs and top diffs through the net in batches; returns (outputs, input diffs), stacked."""
         inputs = {name: values for name, values in given.items() if name in self.inputs}
         tops = {name: values for name, values in given.items() if name in self.outputs}
         outputs: dict[str, list] = {}
         gradients: dict[str, list] = {}
-        for data, diff in zip_longest(self._batch(inputs), self._batch(tops), fillvalue={}):
+        nothing: dict[str, Any] = {}
+        for data, diff in zip_longest(self._batch(inputs), self._batch(tops), fillvalue=nothing):
             for name, values in self.forward(blobs, **data).items():
                 outputs.setdefault(name, []).extend(values.copy())
             for name, values in self.backward(diffs, **diff).items():
@@ -301,7 +304,7 @@ class Net(Wiring):
         count = len(next(iter(inputs.values()))) if inputs else None
         return {name: np.asarray(values)[:count] for name, values in results.items()}
 
-    def _batch(self, given: dict) -> Iterator[dict[str, np.ndarray]]:
+    def _batch(self, given: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         """Cut arrays into batches of the net's size; the last one is filled up with zeros."""
         if not given:
             return
@@ -320,7 +323,7 @@ class Net(Wiring):
 
     def _set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         first = self._layers[0]
-        if first.type != "MemoryData":
+        if not isinstance(first, MemoryDataLayer):
             raise RuntimeError(
                 "set_input_arrays may only be called if the first layer is a MemoryDataLayer; "
                 f"found {first.type} layer {self._layer_names[0]!r}"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from caffe import glog
 
+if TYPE_CHECKING:
+    from caffe.net import Net
 
-def forward(net, index: int) -> None:
+
+def forward(net: Net, index: int) -> None:
     """Log the tops and parameters of layer `index` after its forward."""
     name = net._layer_names[index]
     for blob_id in net._top_vecs[index]:
@@ -18,7 +23,7 @@ def forward(net, index: int) -> None:
         glog.info("net.cpp:605", f"    [Forward] Layer {name}, param blob {_param_name(net, index, j)} data: {value}")
 
 
-def backward(net, index: int) -> None:
+def backward(net: Net, index: int) -> None:
     """Log the bottom diffs and parameter diffs of layer `index` after its backward."""
     name = net._layer_names[index]
     for blob_id, needed in zip(net._bottom_vecs[index], net._bottom_need_backward[index], strict=True):
@@ -35,7 +40,7 @@ def backward(net, index: int) -> None:
             glog.info("net.cpp:632", f"    [Backward] Layer {name}, param blob {param} diff: {value}")
 
 
-def params(net) -> None:
+def params(net: Net) -> None:
     """Log the norms of all parameters and of their diffs after a whole backward."""
     sides = [[getattr(blob, side) for blob in net.learnable_params] for side in ("data_tensor", "diff_tensor")]
     l1 = [float(sum(tensor.abs().sum() for tensor in side)) for side in sides]
@@ -51,6 +56,6 @@ def _mean_abs(tensor: torch.Tensor) -> str:
     return f"{tensor.abs().mean().item() if tensor.numel() else 0.0:g}"
 
 
-def _param_name(net, index: int, j: int) -> str:
+def _param_name(net: Net, index: int, j: int) -> str:
     specs = net._layers[index].layer_param.param
     return specs[j].name if j < len(specs) and specs[j].name else str(j)

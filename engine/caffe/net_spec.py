@@ -174,7 +174,7 @@ class NetSpec:
 
     tops: dict[str, Top | Function]
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__setattr__("tops", {})
 
     def __setattr__(self, name: str, value: Top | Function) -> None:
@@ -183,7 +183,8 @@ class NetSpec:
             raise TypeError(f"{name} is not a Top (type is {type(value)}){hint}")
         self.tops[name] = value
 
-    def __getattr__(self, name: str) -> Top | Function:
+    def __getattr__(self, name: str) -> Any:
+        """The Top of that name; the Function of a layer without tops."""
         if name == "tops" or name not in self.tops:  # without `tops` there is no instance yet: copy, pickle
             held = "" if name == "tops" else f"; its tops: {', '.join(self.tops) or 'none'}"
             raise _NoTop(f"the net has no top {name!r}{held}")
@@ -192,7 +193,7 @@ class NetSpec:
     def __setitem__(self, name: str, value: Top | Function) -> None:
         setattr(self, name, value)
 
-    def __getitem__(self, name: str) -> Top | Function:
+    def __getitem__(self, name: str) -> Any:
         return self.__getattr__(name)
 
     def to_proto(self) -> caffe_pb2.NetParameter:
@@ -204,13 +205,14 @@ class NetSpec:
 
 
 class Layers:
-    """`Layers().Convolution(bottom, kernel_size=3)` makes a layer and gives its top (several: a tuple)."""
+    """`Layers().Convolution(bottom, kernel_size=3)` makes a layer and gives its top: a Top; a tuple of them with `ntop`
+    above 1; the Function itself with ntop=0."""
 
-    def __getattr__(self, name: str) -> Callable[..., Top | tuple[Top, ...] | Function]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
             raise AttributeError(name)
 
-        def make(*inputs: Top, **params: Any):
+        def make(*inputs: Top, **params: Any) -> Top | tuple[Top, ...] | Function:
             fn = Function(name, inputs, params)
             return fn if fn.ntop == 0 else fn.tops[0] if fn.ntop == 1 else fn.tops
 
@@ -220,7 +222,7 @@ class Layers:
 class Parameters:
     """`Parameters().Pooling.MAX` is the constant MAX of PoolingParameter."""
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(caffe_pb2, name + "Parameter")

@@ -6,6 +6,11 @@ number solver_rank on. Number 0 is the root: it alone tests, snapshots and logs.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from caffe.solver import Solver
+
 _count, _rank, _multiprocess = 1, 0, False
 
 
@@ -59,7 +64,7 @@ def has_nccl() -> bool:
 class NCCL:
     """BVLC's exchange of gradients between GPUs. Not part of this engine: making one raises NotImplementedError."""
 
-    def __init__(self, solver, uid: str):
+    def __init__(self, solver: Solver, uid: str):
         raise NotImplementedError(_NO_NCCL)
 
     @staticmethod

@@ -9,10 +9,14 @@ bf16      factors and results rounded to 7 bits of fraction, forward and backwar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from caffe import device
+
+if TYPE_CHECKING:
+    from caffe.layer import Layer
 
 PRECISIONS = ("float32", "tf32", "bf16")
 LAYERS = ("Convolution", "InnerProduct")  # what bf16 is for; torch adds up a Deconvolution's in bf16 on a CPU
@@ -44,7 +48,7 @@ def set_precision(name: str) -> None:
     device.allow_tf32(name == "tf32")
 
 
-def computed(layer, inputs: Sequence[torch.Tensor]) -> torch.Tensor | Sequence[torch.Tensor]:
+def computed(layer: Layer, inputs: Sequence[torch.Tensor]) -> torch.Tensor | Sequence[torch.Tensor]:
     """layer.compute(*inputs), whose results are float32 whatever the products' precision."""
     if _name != "bf16" or layer.type not in LAYERS:
         return layer.compute(*inputs)

@@ -6,7 +6,7 @@ import importlib
 import os
 import types
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, Any, NoReturn
 
 import cv2
 import numpy as np
@@ -194,10 +194,12 @@ def _floats(image: np.ndarray) -> np.ndarray:
 _MARGIN = 2  # pixels around an image that a cubic reaches
 
 
-def _resize_plane(image: np.ndarray, size: tuple[int, int], order: int, mode: str, cval: float) -> np.ndarray:
+def _resize_plane(image: np.ndarray, size: Sequence[int], order: int, mode: str, cval: float) -> np.ndarray:
     """The first two axes of `image` at the centres of the new pixels, in its own precision."""
-    outside = {"constant_values": cval} if mode == "constant" else {}
-    image = np.pad(image, [(_MARGIN, _MARGIN)] * 2 + [(0, 0)] * (image.ndim - 2), mode, **outside)
+    outside: dict[str, Any] = {"mode": mode}
+    if mode == "constant":
+        outside["constant_values"] = cval
+    image = np.pad(image, [(_MARGIN, _MARGIN)] * 2 + [(0, 0)] * (image.ndim - 2), **outside)
     for axis, new in enumerate(size):
         places, weights = _neighbours(new, image.shape[axis] - 2 * _MARGIN, order, image.dtype.type)
         weights = weights.reshape(len(weights), *(new if each == axis else 1 for each in range(image.ndim)))
@@ -242,7 +244,7 @@ def module() -> types.ModuleType | types.SimpleNamespace:
 class _Part(types.SimpleNamespace):
     """A part of scikit-image where that is not installed."""
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
             f"{self.__name__} has no {name!r} without scikit-image: found {', '.join(vars(self))}; "
             "install it with `pip install scikit-image`"

@@ -130,8 +130,8 @@ def capture(solver: Solver) -> caffe_pb2.ResumeState:
         TypeError: the snapshot_state of a Python layer gave something else than bytes.
     """
     captured = caffe_pb2.ResumeState()
-    for name, state in device.generator_states().items():
-        captured.generator.add(device=name, state=state)
+    for name, generator in device.generator_states().items():
+        captured.generator.add(device=name, state=generator)
     for net, name, layer in _layers(solver):
         state = layer.snapshot_state()
         if isinstance(state, bytes):

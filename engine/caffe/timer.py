@@ -12,7 +12,7 @@ from caffe import device, glog
 class Timer:
     """A stopwatch. In GPU mode it waits for the device, so that it times work and not the asking for it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._started: float | None = None
         self._stopped: float | None = None
 
@@ -32,7 +32,8 @@ class Timer:
         if self._started is None:
             glog.warning("benchmark.cpp:81", "Timer has never been run before reading time.")
             return 0.0
-        self.stop()
+        if self._stopped is None:
+            self._stopped = _now()
         return (self._stopped - self._started) * 1000
 
 

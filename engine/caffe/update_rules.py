@@ -31,7 +31,7 @@ from torch import (
 from caffe.blob import Blob
 from caffe.proto import caffe_pb2
 
-Tensors = Sequence[torch.Tensor]
+Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
 Rule = Callable[[Tensors, Sequence[Tensors], float, caffe_pb2.SolverParameter, int], None]
 
 # Values a piece. On a CPU parameter, diff and history, 4 MiB each, stay in the last-level cache, and are still enough
@@ -39,7 +39,9 @@ Rule = Callable[[Tensors, Sequence[Tensors], float, caffe_pb2.SolverParameter, i
 PIECE = {"cpu": 1 << 20, "cuda": 1 << 24}
 
 
-def sgd(diffs, history, rate, param, iteration):
+def sgd(
+    diffs: Tensors, history: Sequence[Tensors], rate: float, param: caffe_pb2.SolverParameter, iteration: int
+) -> None:
     """v = momentum v + rate g."""
     (v,) = history
     _foreach_mul_(v, param.momentum)
@@ -47,7 +49,9 @@ def sgd(diffs, history, rate, param, iteration):
     _foreach_copy_(diffs, v)
 
 
-def nesterov(diffs, history, rate, param, iteration):
+def nesterov(
+    diffs: Tensors, history: Sequence[Tensors], rate: float, param: caffe_pb2.SolverParameter, iteration: int
+) -> None:
     """v as in SGD; the step is (1 + momentum) v_new - momentum v_old (Sutskever et al. 2013)."""
     (v,) = history
     old = [tensor.clone() for tensor in v]
@@ -56,7 +60,9 @@ def nesterov(diffs, history, rate, param, iteration):
     _foreach_sub_(diffs, old, alpha=param.momentum)
 
 
-def adagrad(diffs, history, rate, param, iteration):
+def adagrad(
+    diffs: Tensors, history: Sequence[Tensors], rate: float, param: caffe_pb2.SolverParameter, iteration: int
+) -> None:
     """rate g / (sqrt(sum of g^2) + delta) (Duchi et al. 2011)."""
     (h,) = history
     _foreach_addcmul_(h, diffs, diffs)
@@ -64,7 +70,9 @@ def adagrad(diffs, history, rate, param, iteration):
     _foreach_mul_(diffs, rate)
 
 
-def rmsprop(diffs, history, rate, param, iteration):
+def rmsprop(
+    diffs: Tensors, history: Sequence[Tensors], rate: float, param: caffe_pb2.SolverParameter, iteration: int
+) -> None:
     """rate g / (sqrt(h) + delta), h a running mean of g^2 with rms_decay (Tieleman and Hinton 2012)."""
     (h,) = history
     _foreach_mul_(h, param.rms_decay)
@@ -73,7 +81,9 @@ def rmsprop(diffs, history, rate, param, iteration):
     _foreach_mul_(diffs, rate)
 
 
-def adadelta(diffs, history, rate, param, iteration):
+def adadelta(
+    diffs: Tensors, history: Sequence[Tensors], rate: float, param: caffe_pb2.SolverParameter, iteration: int
+) -> None:
     """g times the ratio of the running RMS of steps and of gradients, with momentum as decay (Zeiler 2012)."""
     h, steps = history
     _foreach_mul_(h, param.momentum)
@@ -87,7 +97,9 @@ def adadelta(diffs, history, rate, param, iteration):
     _foreach_mul_(diffs, rate)
 
 
-def adam(diffs, history, rate, param, iteration):
+def adam(
+    diffs: Tensors, history: Sequence[Tensors], rate: float, param: caffe_pb2.SolverParameter, iteration: int
+) -> None:
     """Bias-corrected first moment over the root of the second (Kingma and Ba 2015); betas momentum, momentum2."""
     m, v = history
     _foreach_mul_(m, param.momentum)

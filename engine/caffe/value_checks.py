@@ -8,19 +8,23 @@ a snapshot, the end of a training.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
 
 from caffe import blob
 
+if TYPE_CHECKING:
+    from caffe.layer import Layer
+
 Message = Callable[[int, float], str]
 
 # layer -> (whether a value was wrong, its place, the value), on the device; what to say of it
-_noted: WeakKeyDictionary = WeakKeyDictionary()
+_noted: WeakKeyDictionary[Layer, tuple[torch.Tensor, Message]] = WeakKeyDictionary()
 
 
-def check(layer, wrong: torch.Tensor, values: torch.Tensor, message: Message) -> None:
+def check(layer: Layer, wrong: torch.Tensor, values: torch.Tensor, message: Message) -> None:
     """Raise ValueError, naming `layer`, with message(place, value) of the first of `values` where the mask `wrong`
     holds. On a GPU `raise_noted` does, and the layer goes on: its results must not depend on wrong values' being right.
     """
@@ -35,7 +39,7 @@ def check(layer, wrong: torch.Tensor, values: torch.Tensor, message: Message) ->
     _noted[layer] = found, message
 
 
-def raise_noted(layers: Iterable) -> None:
+def raise_noted(layers: Iterable[Layer]) -> None:
     """Raise what was noted of one of `layers`, and forget what was noted of any."""
     noted = [(layer, *_noted.pop(layer)) for layer in layers if layer in _noted]
     if noted:
@@ -49,6 +53,6 @@ def _first(wrong: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return torch.stack([wrong.take(place).double(), place.double(), values.take(place).double()])
 
 
-def _raise(layer, found: torch.Tensor, message: Message) -> None:
+def _raise(layer: Layer, found: torch.Tensor, message: Message) -> None:
     _, place, value = found.tolist()
     layer.check(False, message(int(place), value))

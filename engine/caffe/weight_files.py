@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from caffe import glog
 from caffe.atomic_files import check_folder, write_atomic, write_atomic_hdf5
-from caffe.blob import proto_shape
+from caffe.blob import Blob, proto_shape
 from caffe.proto import byte_strings, caffe_pb2, kinds, text
 from caffe.proto.upgrade import upgrade_net
 
@@ -54,7 +54,7 @@ def copy_trained(net: Wiring, path: str | Path) -> None:
                 raise ValueError(f"{path}: layer '{source.name}', param {j}: {error}") from None
 
 
-def _mismatch(path: str | Path, j: int, name: str, found: tuple[int, ...], blob) -> str:
+def _mismatch(path: str | Path, j: int, name: str, found: tuple[int, ...], blob: Blob) -> str:
     count = 1
     for dim in found:
         count *= dim

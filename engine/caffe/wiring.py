@@ -67,7 +67,13 @@ class Wiring:
         """The layers by name."""
         return OrderedDict(zip(self._layer_names, self.layers, strict=True))
 
-    def _add_layer(self, index, layer_param, available, by_name) -> int:
+    def _add_layer(
+        self,
+        index: int,
+        layer_param: caffe_pb2.LayerParameter,
+        available: dict[str, int],
+        by_name: dict[str, int],
+    ) -> int:
         """Make one layer, wire and set it up; returns how many values its tops hold."""
         if not layer_param.HasField("phase"):
             layer_param.phase = self.phase
@@ -90,8 +96,8 @@ class Wiring:
         for j in range(len(layer_param.top)):
             self._append_top(layer_param, j, available, by_name)
         if type(layer).auto_tops:
-            for j in range(len(layer_param.top), type(layer).top_count[0]):
-                self._append_top(layer_param, j, None, None)
+            for _ in range(len(layer_param.top), type(layer).top_count[0]):
+                self._top_vecs[-1].append(self._new_blob(layer_param, "(automatic)"))
         bottoms, tops = self._bottoms(index), self._tops(index)
         self._set_up(layer, bottoms, tops)
         glog.info("net.cpp:124", f"Setting up {layer_param.name}")
@@ -106,7 +112,14 @@ class Wiring:
                 self._blob_need_backward[blob_id] = True
         return sum(top.count for top in tops)
 
-    def _append_bottom(self, index, layer_param, j, available, by_name) -> None:
+    def _append_bottom(
+        self,
+        index: int,
+        layer_param: caffe_pb2.LayerParameter,
+        j: int,
+        available: dict[str, int],
+        by_name: dict[str, int],
+    ) -> None:
         name = layer_param.bottom[j]
         if name not in available:
             raise ValueError(f"Unknown bottom blob '{name}' (layer '{layer_param.name}', bottom index {j})")
@@ -119,31 +132,33 @@ class Wiring:
             need = layer_param.propagate_down[j]
         self._bottom_need_backward[index].append(need)
 
-    def _append_top(self, layer_param, j, available, by_name) -> None:
-        automatic = by_name is None
-        name = "(automatic)" if automatic else layer_param.top[j]
-        if not automatic and j < len(layer_param.bottom) and name == layer_param.bottom[j]:
+    def _append_top(
+        self, layer_param: caffe_pb2.LayerParameter, j: int, available: dict[str, int], by_name: dict[str, int]
+    ) -> None:
+        name = layer_param.top[j]
+        if j < len(layer_param.bottom) and name == layer_param.bottom[j]:
             glog.info("net.cpp:369", f"{layer_param.name} -> {name} (in-place)")
             blob_id = by_name[name]
             last = next(i for i in reversed(range(len(self._top_vecs) - 1)) if blob_id in self._top_vecs[i])
             self._layers[-1].may_overwrite = not self._layers[last].keeps_top
-        elif not automatic and name in by_name:
+        elif name in by_name:
             raise ValueError(
                 f"Top blob '{name}' produced by multiple sources. Layer {layer_param.name!r} makes it again "
                 "(a layer may write over its own bottom only, at the same position)"
             )
         else:
-            glog.info("net.cpp:382", f"{layer_param.name} -> {name}")
-            blob_id = len(self._blobs)
-            self._blobs.append(Blob())
-            self._blob_names.append(name)
-            self._blob_need_backward.append(False)
-            self._blob_loss_weights.append(0.0)
-            if not automatic:
-                by_name[name] = blob_id
+            by_name[name] = blob_id = self._new_blob(layer_param, name)
         self._top_vecs[-1].append(blob_id)
-        if available is not None:
-            available[name] = blob_id
+        available[name] = blob_id
+
+    def _new_blob(self, layer_param: caffe_pb2.LayerParameter, name: str) -> int:
+        """Make a blob for a top; returns its number."""
+        glog.info("net.cpp:382", f"{layer_param.name} -> {name}")
+        self._blobs.append(Blob())
+        self._blob_names.append(name)
+        self._blob_need_backward.append(False)
+        self._blob_loss_weights.append(0.0)
+        return len(self._blobs) - 1
 
     def _set_up(self, layer: layer_registry.Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
         """BVLC's Layer::SetUp: counts checked, set-up, shapes, loss weights into the tops' diffs."""
@@ -180,7 +195,7 @@ class Wiring:
         self.params_lr: list[float | None] = []
         self.params_decay: list[float | None] = []
 
-    def _append_params(self, index: int, layer: layer_registry.Layer, layer_param) -> bool:
+    def _append_params(self, index: int, layer: layer_registry.Layer, layer_param: caffe_pb2.LayerParameter) -> bool:
         """Note the layer's parameters as the net's; returns whether one of them learns."""
         layer.check(
             len(layer_param.param) <= len(layer.blobs),
@@ -194,7 +209,7 @@ class Wiring:
             self._append_param(index, j, blob, spec)
         return any(layer.param_propagate_down)
 
-    def _append_param(self, index: int, j: int, blob: Blob, spec) -> None:
+    def _append_param(self, index: int, j: int, blob: Blob, spec: caffe_pb2.ParamSpec) -> None:
         param_id = len(self._params)
         self._params.append(blob)
         self._param_layers.append((index, j))

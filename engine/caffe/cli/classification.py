@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ def predict(net: Net, mean: np.ndarray, image: np.ndarray) -> np.ndarray:
     return np.array(net.blobs[net.outputs[0]].data[0]).ravel()
 
 
-def classify(words: list[str], values) -> int:
+def classify(words: list[str], values: SimpleNamespace) -> int:
     """Do what the command line says; returns the exit status."""
     if len(words) != 5:
         print(FLAGS.usage, file=sys.stderr)

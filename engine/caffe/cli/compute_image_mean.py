@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def mean_image(folder: str, backend: int) -> np.ndarray:
     return total / count
 
 
-def compute(words: list[str], values) -> int:
+def compute(words: list[str], values: SimpleNamespace) -> int:
     """Do what the command line says; returns the exit status."""
     if len(words) not in (1, 2):
         print(FLAGS.help_text())

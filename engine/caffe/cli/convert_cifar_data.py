@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def _put(writer: database.Writer, path: str) -> None:
         writer.put(f"{writer.count:05d}", datum)
 
 
-def convert(words: list[str], values) -> int:
+def convert(words: list[str], values: SimpleNamespace) -> int:
     """Do what the command line says; returns the exit status."""
     if len(words) != 3:
         print(FLAGS.usage)

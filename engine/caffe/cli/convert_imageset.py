@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -90,7 +91,7 @@ def _extension(path: str) -> str:
     return name.rsplit(".", 1)[1].lower() if "." in name else ""
 
 
-def _encoding(name: str, values) -> str:
+def _encoding(name: str, values: SimpleNamespace) -> str:
     if values.encode_type or not values.encoded:
         return values.encode_type
     if not _extension(name):
@@ -98,13 +99,15 @@ def _encoding(name: str, values) -> str:
     return _extension(name)
 
 
-def _datums(root: str, entries: list, values) -> Iterator[caffe_pb2.Datum | UnreadableError]:
+def _datums(
+    root: str, entries: list[tuple[str, int, int]], values: SimpleNamespace
+) -> Iterator[caffe_pb2.Datum | UnreadableError]:
     """The Datums of the list's entries, in order, made by the worker threads; an error where a file is left out."""
     size = None
     if values.resize_height > 0 and values.resize_width > 0:
         size = (values.resize_height, values.resize_width)
 
-    def make(entry) -> caffe_pb2.Datum | UnreadableError:
+    def make(entry: tuple[str, int, int]) -> caffe_pb2.Datum | UnreadableError:
         name, label, _ = entry
         try:
             return image_datum(root + name, label, size, not values.gray, _encoding(name, values))
@@ -116,7 +119,7 @@ def _datums(root: str, entries: list, values) -> Iterator[caffe_pb2.Datum | Unre
     return chain.from_iterable(workers().map(make, chunk) for chunk in chunks)
 
 
-def convert(words: list[str], values) -> int:
+def convert(words: list[str], values: SimpleNamespace) -> int:
     """Do what the command line says; returns the exit status."""
     if len(words) != 3:
         print(FLAGS.help_text())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ def _datum(planes: np.ndarray, label: int) -> caffe_pb2.Datum:
     return caffe_pb2.Datum(channels=channels, height=height, width=width, data=planes.tobytes(), label=label)
 
 
-def convert(words: list[str], values) -> int:
+def convert(words: list[str], values: SimpleNamespace) -> int:
     """Do what convert_mnist_data's command line says; returns the exit status."""
     if len(words) != 3:
         print(MNIST.help_text())
@@ -100,13 +101,14 @@ def convert(words: list[str], values) -> int:
     return 0
 
 
-def convert_siamese(words: list[str], values) -> int:
+def convert_siamese(words: list[str], values: SimpleNamespace) -> int:
     """Do what convert_mnist_siamese_data's command line says; returns the exit status."""
     if len(words) != 3:
         print(SIAMESE.usage)
         return 0
     images, labels = read(*words[:2])
-    pairs = np.random.default_rng().integers(len(images), size=(len(images), 2)) if len(images) else []
+    count = len(images)
+    pairs = np.random.default_rng().integers(count, size=(count, 2)) if count else np.empty((0, 2), int)
     with database.new(words[2], "leveldb") as writer:
         _log_sizes("convert_mnist_siamese_data.cpp:86", "convert_mnist_siamese_data.cpp:87", images)
         for index, pair in enumerate(pairs):

@@ -57,7 +57,7 @@ class _LevelDb:
         self._database.close()
 
 
-_BACKENDS = {"lmdb": _Lmdb, "leveldb": _LevelDb}
+_BACKENDS: dict[str, type[_Lmdb] | type[_LevelDb]] = {"lmdb": _Lmdb, "leveldb": _LevelDb}
 
 
 def backend(name: str) -> int:

@@ -70,7 +70,7 @@ def candidates(path: list[str]) -> Iterator[Path]:
             continue
         whole = spec.origin is not None
         locations = list(spec.submodule_search_locations or [])
-        origin = Path(locations[0]) if locations else Path(spec.origin)
+        origin = Path(locations[0] if locations else spec.origin or folder)
         if origin.resolve() in seen:
             continue
         seen.add(origin.resolve())

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import torch
 
 from caffe import device, glog
+from caffe.blob import Blob
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
 from caffe.net import Net
@@ -29,7 +31,7 @@ equal.""",
 )
 
 
-def extract(words: list[str], values) -> int:
+def extract(words: list[str], values: SimpleNamespace) -> int:
     """Do what the command line says; returns the exit status."""
     if len(words) < 6:
         glog.error("extract_features.cpp:35", FLAGS.usage)
@@ -84,7 +86,7 @@ def _use(words: list[str]) -> None:
     device.set_mode_gpu()
 
 
-def _put(blob, name: str, writer: database.Writer) -> None:
+def _put(blob: Blob, name: str, writer: database.Writer) -> None:
     """Write a record for each item of the blob, whose axes after the fourth count with the third."""
     shape = (*blob.shape, 1, 1, 1, 1)[:4]
     for values in blob.data.reshape(blob.shape[0], -1):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from caffe import glog
 
@@ -15,7 +16,7 @@ TRUE, FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 _KINDS = {str: "string", int: "int32", bool: "bool"}
 
 # flag: (type, default, what it is for)
-Table = Mapping[str, tuple[type, object, str]]
+Table = Mapping[str, tuple[type, Any, str]]
 
 _PROTO: Table = {"proto": (str, "", "Optional; a fork's caffe.proto, whose own messages and fields are added.")}
 # gflags' own
@@ -61,9 +62,10 @@ class Flags:
                 raise FlagError(f"unknown command line flag '{name}'")
         return words, SimpleNamespace(**values)
 
-    def _read(self, rest: list[str], values: dict[str, object], unknown: list[str]) -> list[str]:
+    def _read(self, rest: list[str], values: dict[str, Any], unknown: list[str]) -> list[str]:
         """Set `values` from the words of a command line; returns those that are no flags."""
-        known, words = self.known, []
+        known = self.known
+        words: list[str] = []
         while rest:
             word = rest.pop(0)
             if word == "--":
@@ -131,7 +133,7 @@ def _from_environment(names: str, required: bool) -> list[str]:
     return words
 
 
-def _value(name: str, kind: type, text: str):
+def _value(name: str, kind: type, text: str) -> bool | int | str:
     try:
         if kind is bool:
             return (*TRUE, *FALSE).index(text.lower()) < len(TRUE)
@@ -195,6 +197,6 @@ def run(
 def ours(error: Exception) -> bool:
     """Whether the engine raised it, with a sentence made for the reader; a user's layer gets its traceback shown."""
     frame = error.__traceback__
-    while frame.tb_next is not None:
+    while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    return Path(frame.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1])
+    return frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 import time as clock
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -87,7 +88,7 @@ def _gpus(value: str) -> list[int]:
     return wanted
 
 
-def _use(args, line_gpu: int, line_cpu: int) -> None:
+def _use(args: SimpleNamespace, line_gpu: int, line_cpu: int) -> None:
     gpus = _gpus(args.gpu)
     if gpus:
         glog.info(f"caffe.cpp:{line_gpu}", f"Use GPU with device ID {gpus[0]}")
@@ -99,7 +100,7 @@ def _use(args, line_gpu: int, line_cpu: int) -> None:
     set_precision(args.precision)
 
 
-def train(args) -> None:
+def train(args: SimpleNamespace) -> None:
     """Train or fine-tune: -solver, and -snapshot to resume or -weights to start from."""
     if not args.solver:
         raise UsageError("Need a solver definition to train: caffe train -solver FILE")
@@ -143,7 +144,7 @@ def train(args) -> None:
     glog.info("caffe.cpp:250", "Optimization Done.")
 
 
-def test(args) -> None:
+def test(args: SimpleNamespace) -> None:
     """Score a model: -model, -weights, -iterations batches."""
     if not args.model:
         raise UsageError("Need a model definition to score: caffe test -model FILE -weights FILE")
@@ -154,7 +155,8 @@ def test(args) -> None:
     for path in args.weights.split(","):
         net.copy_from(path)
     glog.info("caffe.cpp:281", f"Running for {args.iterations} iterations.")
-    loss, sums = 0.0, {}
+    loss = 0.0
+    sums: dict[tuple[str, int], float] = {}
     for i in range(args.iterations):
         loss += net._forward(0, len(net.layers) - 1)
         for name in net.outputs:
@@ -168,7 +170,7 @@ def test(args) -> None:
         glog.info("caffe.cpp:321", f"{name} = {mean:g}{shown}")
 
 
-def time(args) -> None:
+def time(args: SimpleNamespace) -> None:
     """Time a model, layer by layer: -model, -iterations, -phase."""
     if not args.model:
         raise UsageError("Need a model definition to time: caffe time -model FILE")
@@ -219,7 +221,7 @@ def _synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def device_query(args) -> None:
+def device_query(args: SimpleNamespace) -> None:
     """Describe the CUDA devices of -gpu (default: all)."""
     shown = args.gpu or "all"
     glog.info("caffe.cpp:138", f"Querying GPUs {args.gpu}")
@@ -251,7 +253,7 @@ def shim_command(folder: str, mean: str | None = None) -> None:
         print(f"not written: {path} {reason}")
 
 
-def _run(words: list[str], values) -> int:
+def _run(words: list[str], values: SimpleNamespace) -> int:
     if words and words[0] == "shim":
         if len(words) not in (2, 3):
             raise UsageError(

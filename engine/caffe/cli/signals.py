@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 from caffe.solver import SNAPSHOT, STOP
 
@@ -24,14 +27,14 @@ class SignalActions:
             if number is not None:
                 self._effects[number] = EFFECTS[effect]
         self._came: list[int] = []
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> SignalActions:
         for number in self._effects:
             self._before[number] = signal.signal(number, lambda came, frame: self._came.append(came))
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

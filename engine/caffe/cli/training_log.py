@@ -74,11 +74,12 @@ def timed_lines(path: str | Path) -> Iterator[tuple[float | None, str]]:
     """
     lines = _lines(path)
     year = datetime.fromtimestamp(os.path.getmtime(path)).year
-    first = next((n for n, line in enumerate(lines) if "Solving" in line and _stamp(line, year)), None)
-    if first is None:
+    solving = ((n, _stamp(line, year)) for n, line in enumerate(lines) if "Solving" in line)
+    first, start = next(((n, when) for n, when in solving if when is not None), (0, None))
+    if start is None:
         raise ValueError(f"{path}: expected the log of a training, found no line with `Solving` and its time")
     yield from ((None, line) for line in lines[:first])
-    start = last = _stamp(lines[first], year)
+    last = start
     for line in lines[first:]:
         when = _stamp(line, year)
         if when is None:

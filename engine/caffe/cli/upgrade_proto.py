@@ -16,19 +16,15 @@ from caffe.cli.flags import Flags, run
 from caffe.proto import byte_strings, caffe_pb2, text
 from caffe.proto.upgrade import net_needs_upgrade, upgrade_net_fully, upgrade_solver_type
 
+Needed = Callable[[Message], bool]
+Upgrade = Callable[[Message, str], bool | Message]
+
 
 def _solver_needs_upgrade(param: caffe_pb2.SolverParameter) -> bool:
     return param.HasField("solver_type")
 
 
-def _command(
-    name: str,
-    words: list[str],
-    kind: type[Message],
-    binary: bool,
-    needed: Callable[[Message], bool],
-    upgrade: Callable[[Message, str], bool | Message],
-) -> int:
+def _command(name: str, words: list[str], kind: type[Message], binary: bool, needed: Needed, upgrade: Upgrade) -> int:
     """Read words[0], upgrade it where `needed`, write it to words[1]; returns the exit status."""
     form, line = ("binary", 48) if binary else ("text", 49)
     if len(words) != 2:
@@ -58,9 +54,13 @@ def _command(
     return status
 
 
-def _run(name: str, arguments: list[str] | None, *what) -> int:
+def _run(
+    name: str, arguments: list[str] | None, kind: type[Message], binary: bool, needed: Needed, upgrade: Upgrade
+) -> int:
     flags = Flags(name, f"{name}: write an old file in the current form.\nUsage:\n    {name} FILE_IN FILE_OUT\n")
-    return run(flags, lambda words, values: _command(name, words, *what), arguments, f"{name}.cpp:30")
+    return run(
+        flags, lambda words, values: _command(name, words, kind, binary, needed, upgrade), arguments, f"{name}.cpp:30"
+    )
 
 
 def net_text(arguments: list[str] | None = None) -> int:

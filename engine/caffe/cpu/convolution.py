@@ -8,6 +8,8 @@ one channel, of the 8 that it works on together.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -15,6 +17,8 @@ from caffe.cpu import kernels, winograd
 from caffe.cpu.geometry import Geometry, NewOutput, Wanted
 from caffe.cpu.parts import COPIED, parts
 
+# of bottom, weight and bias
+Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
 POSITIONS = 64  # of a top, below which its matrices are too narrow to be faster than oneDNN
 
 
@@ -22,7 +26,14 @@ class Convolve(torch.autograd.Function):
     """The top (N, num_output, sizes) of a bottom (N, channels, H, W): apply(x, weight, bias, geometry, new_output)."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, geometry: Geometry, new_output: NewOutput):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        geometry: Geometry,
+        new_output: NewOutput,
+    ) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry, ctx.new_output = geometry, new_output
         shape = (len(x), len(weight), *geometry.sizes)
@@ -42,7 +53,7 @@ class Convolve(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, dy):
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x, weight), geometry, new_output = ctx.saved_tensors, ctx.geometry, ctx.new_output
         wanted = Wanted(*ctx.needs_input_grad[:3])
         if _is_pointwise(geometry):
@@ -52,12 +63,13 @@ class Convolve(torch.autograd.Function):
             return dx, dweight, _bias_gradient(dy, wanted), None, None
         pieces = _pieces(x)
         dx = new_output(x, x.shape) if wanted.bottom and len(pieces) > 1 else None
-        sums = [None, None]  # of weight and bias
+        sums: list[torch.Tensor | None] = [None, None]  # of weight and bias
         for part in pieces:
             part_dx, *part_sums = _gradients(geometry, dy[part], x[part], weight, wanted)
             if dx is not None:
                 dx[part] = part_dx
-            sums = [new if old is None else old.add_(new) for old, new in zip(sums, part_sums, strict=True)]
+            sums = [new if old is None or new is None else old.add_(new)
+                    for old, new in zip(sums, part_sums, strict=True)]  # fmt: skip
         return part_dx if dx is None else dx, *sums, None, None
 
 
@@ -79,7 +91,9 @@ def _expanded(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return matrix.expand(len(x), -1, -1)
 
 
-def _pointwise_gradients(new_output: NewOutput, dy, x, weight, wanted: Wanted):
+def _pointwise_gradients(
+    new_output: NewOutput, dy: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: Wanted
+) -> Gradients:
     matrix, flat = weight.flatten(1), dy.flatten(2)  # (num_output, channels), (N, num_output, positions)
     dx = dweight = None
     if wanted.bottom:
@@ -98,7 +112,9 @@ def _summed_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def _gradients(geometry: Geometry, dy, x, weight, wanted: Wanted):
+def _gradients(
+    geometry: Geometry, dy: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: Wanted
+) -> Gradients:
     """The gradients of bottom, weight and bias, None for one that is not wanted."""
     dweight = dbias = None
     if wanted.weight and x.shape[1] == 1 and geometry.group == 1 and set(geometry.dilation) == {1}:
@@ -115,7 +131,7 @@ def _gradients(geometry: Geometry, dy, x, weight, wanted: Wanted):
     return (dx, *sums) if dweight is None else (dx, dweight, dbias)
 
 
-def _by_windows(geometry: Geometry, dy, x) -> torch.Tensor:
+def _by_windows(geometry: Geometry, dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The weight's gradient (num_output, kernel values) for a bottom of one channel."""
     (height, width), (vertical, horizontal) = geometry.kernel, geometry.pad
     taps, total = height * width, dy.new_zeros(dy.shape[1], height * width)

@@ -14,15 +14,15 @@ NewOutput = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 class Geometry(NamedTuple):
     """A convolution of images (N, channels, H, W). Pairs are (vertical, horizontal)."""
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    pad: tuple[int, int]
-    dilation: tuple[int, int]
+    kernel: Sequence[int]
+    stride: Sequence[int]
+    pad: Sequence[int]
+    dilation: Sequence[int]
     group: int
-    sizes: tuple[int, int]  # of the top: height, width
+    sizes: Sequence[int]  # of the top: height, width
 
     @property
-    def options(self) -> tuple:
+    def options(self) -> tuple[Sequence[int], Sequence[int], Sequence[int], int]:
         """stride, padding, dilation and groups, in the order of torch's conv2d."""
         return self.stride, self.pad, self.dilation, self.group
 

@@ -40,7 +40,7 @@ class _Tiles(NamedTuple):
         return (self.height + 1) // 2, (self.width + 1) // 2
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         rows, columns = self.grid
         return rows * columns
 
@@ -52,7 +52,7 @@ def is_applicable(geometry: Geometry, x: torch.Tensor, weight: torch.Tensor) -> 
     if not plain or pad[0] != pad[1] or min(weight.shape[1], len(weight) // group) < CHANNELS:
         return False
     fits = height * width >= MAP and max(x.shape[3], width) + 6 <= kernels.WIDEST
-    return fits and len(x) * _Tiles(height, width).count >= TILES and kernels.usable(x, weight)
+    return fits and len(x) * _Tiles(height, width).total >= TILES and kernels.usable(x, weight)
 
 
 def convolve(
@@ -90,14 +90,14 @@ class _Workspace:
 
     def __init__(self, like: torch.Tensor, tiles: _Tiles, *channels: int):
         self.tiles, self.count = tiles, len(like)
-        self.step = min(self.count, max(1, WORKED // (16 * tiles.count * sum(channels))))
-        self.buffers = [(each, like.new_empty(16 * each * self.step * tiles.count)) for each in channels]
+        self.step = min(self.count, max(1, WORKED // (16 * tiles.total * sum(channels))))
+        self.buffers = [(each, like.new_empty(16 * each * self.step * tiles.total)) for each in channels]
 
     def parts(self) -> Iterator[tuple[slice, list[torch.Tensor]]]:
         """(images, a tensor (16, channels, images * tiles) for each of `channels`)."""
         for start in range(0, self.count, self.step):
             part = slice(start, min(self.count, start + self.step))
-            columns = (part.stop - start) * self.tiles.count
+            columns = (part.stop - start) * self.tiles.total
             yield part, [buffer[: 16 * each * columns].view(16, each, columns) for each, buffer in self.buffers]
 
 

@@ -6,16 +6,16 @@ import importlib.util
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import lmdb
 
 try:
     from lmdb import _envid  # where py-lmdb asks by what it knows the files that are open
-except ImportError:  # before its version 3
-    _envid = None
+except ImportError:
+    _envid = None  # type: ignore[assignment]  # no module before version 3
 
 from caffe import glog
 from caffe.proto import byte_strings, caffe_pb2
@@ -23,7 +23,7 @@ from caffe.proto import byte_strings, caffe_pb2
 T = TypeVar("T")
 
 
-def open_lmdb(folder: str, **options) -> lmdb.Environment:
+def open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
     """An LMDB to be read, also where a script has it open already or opens it later. `options`: lmdb.open's.
 
     From version 3 on, py-lmdb refuses to open the same files twice in a process: the locks that liblmdb takes belong to
@@ -69,7 +69,7 @@ class _Lmdb:
         self._cursor = self._checked(lambda: self._environment.begin().cursor())
         glog.info("db_lmdb.cpp:35", f"Opened lmdb {folder}")
 
-    def _checked(self, call: Callable[..., T], *arguments) -> T:
+    def _checked(self, call: Callable[..., T], *arguments: Any) -> T:
         """call(*arguments), its errors naming the folder."""
         try:
             return call(*arguments)
@@ -128,8 +128,11 @@ class _LevelDb:
         return self._item[0]
 
     def next(self) -> bool:
-        self._item = next(self._records, None)
-        return self._item is not None
+        item = next(self._records, None)
+        if item is None:
+            return False
+        self._item: tuple[bytes, bytes] = item
+        return True
 
     def item(self) -> tuple[bytes, bytes]:
         return self._item
@@ -186,7 +189,15 @@ _BLANKS = " \t\r\v\f"
 _NUMBER = re.compile(r"[+-]?[0-9]+")  # ASCII: int() knows more digits than C
 
 
-def read_list(path: str, labels: int | None = None) -> list[ListEntry]:
+@overload
+def read_list(path: str, labels: None = None) -> list[tuple[str, int, int]]: ...
+
+
+@overload
+def read_list(path: str, labels: int) -> list[tuple[str, list[int], int]]: ...
+
+
+def read_list(path: str, labels: int | None = None) -> Sequence[ListEntry]:
     """An image list: (path, label, line number) of each line. The path may hold spaces.
 
     A line is `path label`; with `labels`, `path label_1 ... label_n`, and the label is the list of these. Lines of one

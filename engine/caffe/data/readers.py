@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 
 from caffe import device, glog
 from caffe.data import exif
-from caffe.data.databases import Database, read_list
+from caffe.data.databases import Database, ListEntry, read_list
 from caffe.data.transformer import (
     DECODE_FLAGS,
     DataTransformer,
@@ -119,7 +121,7 @@ class ListReader(Reader):
     def __init__(self, transformer: DataTransformer, param: caffe_pb2.ImageDataParameter, labels: int | None):
         super().__init__(transformer)
         self.param = param
-        self.entries = read_list(param.source, labels)
+        self.entries: Sequence[ListEntry] = read_list(param.source, labels)
         self.random = np.random.RandomState(device.random_seed())
         self.at = int(self.random.randint(param.rand_skip)) if param.rand_skip else 0
         if param.shuffle:
@@ -187,8 +189,21 @@ def read_image(path: str, color: bool = True, resize: tuple[int, int] | None = N
     return channels_first(image)
 
 
+class BatchSource(Protocol):
+    """What a PrefetchingLayer's thread makes batches with."""
+
+    def make(self) -> tuple[torch.Tensor, ...]:
+        """The next batch, float32 on the host: data (N, ...), labels."""
+
+    def state(self) -> caffe_pb2.SourceState:
+        """Where the next batch begins."""
+
+    def restore(self, state: caffe_pb2.SourceState) -> None:
+        """Go on from a `state`. Raises ValueError where it is none of this source's."""
+
+
 class Batches:
-    """Batches of `count` records, transformed: what a PrefetchingLayer's thread makes.
+    """Batches of `count` records, transformed: a BatchSource.
 
     threads: whether loading a record is worth threads.
     """

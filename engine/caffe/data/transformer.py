@@ -7,6 +7,7 @@ OpenCV's order: blue, green, red.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from caffe.data.prefetch import workers
 from caffe.proto import caffe_pb2, kinds
 from caffe.proto.text import read_binary
 
+T = TypeVar("T")
 Shape = tuple[int, ...]
 # An image to come: its name in error messages, and what loads it as a uint8 or float (C, H, W) array.
 Source = tuple[str, Callable[[], np.ndarray]]
@@ -127,7 +129,8 @@ class DataTransformer:
                 raise ValueError("Cannot specify mean_file and mean_value at the same time")
             glog.info("data_transformer.cpp:25", f"Loading mean file from: {param.mean_file}")
             self.mean = _mean_image(param.mean_file)
-            self._mirrored_mean = np.ascontiguousarray(self.mean[:, :, ::-1]) if self.mirror else None
+            if self.mirror:
+                self._mirrored_mean = np.ascontiguousarray(self.mean[:, :, ::-1])
         self.random = np.random.RandomState(device.random_seed())
         self._memory = upload.HostMemory()
 
@@ -210,7 +213,7 @@ class DataTransformer:
         return DataTransformer._named(source[0], source[1])
 
     @staticmethod
-    def _named(name: str, call: Callable, *arguments):
+    def _named(name: str, call: Callable[..., T], *arguments: Any) -> T:
         """call(*arguments), its errors starting with `name`."""
         try:
             return call(*arguments)

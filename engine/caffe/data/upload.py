@@ -24,7 +24,7 @@ class HostMemory:
     (Pinned memory torch keeps itself, until its copies have ended.)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._kept: list[tuple[torch.Tensor, weakref.ref[np.ndarray]]] = []
 
     def take(self, shape: Sequence[int]) -> torch.Tensor:

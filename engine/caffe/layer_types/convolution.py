@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,12 @@ from caffe.blob import Blob
 from caffe.cpu.convolution import Convolve
 from caffe.cpu.geometry import Geometry
 from caffe.layer import Layer, register
+from caffe.proto import caffe_pb2
 
 
-def _taps(kernel: list[int], sizes: list[int], stride: list[int], dilation: list[int]) -> Iterator[tuple]:
+def _taps(
+    kernel: Sequence[int], sizes: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Iterator[tuple[Any, Any]]:
     """(index into the weight's kernel axes, index of the values a tap meets at all of `sizes` positions)."""
     for tap in itertools.product(*map(range, kernel)):
         starts = [t * d for t, d in zip(tap, dilation, strict=True)]
@@ -24,18 +28,36 @@ def _taps(kernel: list[int], sizes: list[int], stride: list[int], dilation: list
         yield (..., *tap), (..., *steps)
 
 
-def convolve(x, weight, bias, stride, pad, dilation, group):
+def convolve(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    pad: Sequence[int],
+    dilation: Sequence[int],
+    group: int,
+) -> torch.Tensor:
     """torch's convNd over any number of axes, as a loop over the taps of the filter."""
     x = F.pad(x, [side for each in reversed(pad) for side in (each, each)])
     kernel = weight.shape[2:]
     sizes = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)]
     x, weight = x.unflatten(1, (group, -1)), weight.unflatten(0, (group, -1))
     taps = _taps(kernel, sizes, stride, dilation)
-    y = sum(torch.einsum("ngc...,goc->ngo...", x[values], weight[tap]) for tap, values in taps).flatten(1, 2)
+    products = (torch.einsum("ngc...,goc->ngo...", x[values], weight[tap]) for tap, values in taps)
+    y = sum(products, start=x.new_zeros(())).flatten(1, 2)
     return y if bias is None else y + bias.view(-1, *(1,) * len(kernel))
 
 
-def deconvolve(x, weight, bias, stride, pad, _, group, dilation):
+def deconvolve(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    pad: Sequence[int],
+    _: int,
+    group: int,
+    dilation: Sequence[int],
+) -> torch.Tensor:
     """torch's conv_transposeNd over any number of axes, as a loop over the taps of the filter."""
     kernel, sizes = weight.shape[2:], x.shape[2:]
     whole = [s * (n - 1) + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)]
@@ -43,7 +65,8 @@ def deconvolve(x, weight, bias, stride, pad, _, group, dilation):
     x, weight = x.unflatten(1, (group, -1)), weight.unflatten(0, (group, -1))
     for tap, values in _taps(kernel, sizes, stride, dilation):
         y[values] += torch.einsum("ngc...,gco->ngo...", x, weight[tap])
-    y = y.flatten(1, 2)[(..., *(slice(p, n - p) for p, n in zip(pad, whole, strict=True)))]
+    unpadded: tuple[Any, ...] = (..., *(slice(p, n - p) for p, n in zip(pad, whole, strict=True)))
+    y = y.flatten(1, 2)[unpadded]
     return y if bias is None else y + bias.view(-1, *(1,) * len(kernel))
 
 
@@ -51,7 +74,9 @@ CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
-def per_axis(layer: Layer, param, name: str, axes: int, default: int | None) -> list[int]:
+def per_axis(
+    layer: Layer, param: caffe_pb2.ConvolutionParameter, name: str, axes: int, default: int | None
+) -> list[int]:
     """One value a spatial axis of the ConvolutionParameter field `name`: given once, once an axis, or as NAME_h and
     NAME_w. Raises ValueError, in BVLC's words, for anything else; `default` None: it must be given."""
     field = "kernel_size" if name == "kernel" else name
@@ -66,7 +91,7 @@ def per_axis(layer: Layer, param, name: str, axes: int, default: int | None) -> 
         f"({field} specified {len(values)} times; {axes} spatial dims).",
     )
     if not values:
-        return [default] * axes
+        return [] if default is None else [default] * axes
     return values * axes if len(values) == 1 else values
 
 
@@ -84,7 +109,7 @@ class Convolution(Layer):
     same_count = True
     keeps_top = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.convolution_param
         self.axis = bottom[0].axis(param.axis)
         self.spatial = bottom[0].num_axes - self.axis - 1
@@ -112,7 +137,7 @@ class Convolution(Layer):
         outputs = self.layer_param.convolution_param.num_output
         return (outputs, self.channels // self.group, *self.kernel)
 
-    def _make_blobs(self, param, weight_shape: tuple[int, ...]) -> None:
+    def _make_blobs(self, param: caffe_pb2.ConvolutionParameter, weight_shape: tuple[int, ...]) -> None:
         shapes = [("weight", weight_shape), ("bias", (param.num_output,))][: 1 + param.bias_term]
         if not self.blobs:
             for (_, shape), filler in zip(shapes, (param.weight_filler, param.bias_filler), strict=False):
@@ -131,7 +156,7 @@ class Convolution(Layer):
             )
         glog.info("base_conv_layer.cpp:157", "Skipping parameter initialization")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         first = bottom[0]
         expected = self.axis + 1 + self.spatial
         self.check(first.num_axes == expected, f"bottom num_axes may not change: expected {expected}, "
@@ -165,7 +190,7 @@ class Convolution(Layer):
             sizes.append(room // stride + 1)
         return sizes
 
-    def compute(self, *bottoms):
+    def compute(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         return [self._convolve(x, *self.params) for x in bottoms]
 
     def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -230,7 +255,7 @@ class Im2col(Layer):
     channels are. Top: (..., channels * kernel values, spatial axes), of Convolution's sizes.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.convolution_param
         self.axis = bottom[0].axis(param.axis)
         axes = bottom[0].num_axes - self.axis - 1
@@ -243,7 +268,7 @@ class Im2col(Layer):
         for name, values in (("Filter", self.kernel), ("Stride", self.stride), ("Dilation", self.dilation)):
             self.check(min(values) > 0, f"{name} dimensions must be nonzero; found {values}.")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape
         self.check(len(shape) == self.axis + 1 + len(self.kernel),
                    f"bottom num_axes may not change; found shape {bottom[0].shape_string()}")  # fmt: skip
@@ -257,11 +282,12 @@ class Im2col(Layer):
                                    f"found bottom shape {bottom[0].shape_string()} and pad {self.pad}")  # fmt: skip
         top[0].reshape(*shape[: self.axis], shape[self.axis] * math.prod(self.kernel), *self.sizes)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         first, axes = self.axis + 1, len(self.kernel)
         if axes == 2:
             maps = x.reshape(-1, *x.shape[self.axis :])
-            seen = F.unfold(maps, self.kernel, self.dilation, self.pad, self.stride)
+            window = (tuple(each) for each in (self.kernel, self.dilation, self.pad, self.stride))
+            seen = F.unfold(maps, *window)
             return seen.view(*x.shape[: self.axis], seen.shape[1], *self.sizes)
         windows = F.pad(x, [side for pad in reversed(self.pad) for side in (pad, pad)])
         for axis, (extent, stride, dilation) in enumerate(zip(self.extent, self.stride, self.dilation, strict=True)):

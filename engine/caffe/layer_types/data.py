@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from caffe.blob import Blob
 from caffe.data import upload
 from caffe.data.databases import Database
 from caffe.data.prefetch import Prefetcher
-from caffe.data.readers import Batches, DatumReader, ListReader, Reader
+from caffe.data.readers import Batches, BatchSource, DatumReader, ListReader, Reader
 from caffe.data.transformer import DataTransformer, size
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
+
+T = TypeVar("T")
 
 
 class SourceLayer(Layer):
@@ -38,14 +41,14 @@ class PrefetchingLayer(SourceLayer):
     layer's state is that of its last batch, however far the thread is ahead.
     """
 
-    def start(self, batches: Batches) -> None:
-        """Read from `batches` from now on: an object with the methods `make`, `state` and `restore` of Batches."""
+    def start(self, batches: BatchSource) -> None:
+        """Read from `batches` from now on."""
         ahead = self.layer_param.data_param.prefetch
         self.check(ahead > 0, "expected data_param.prefetch of 1 or more, found 0")
         self._batches, self._state = batches, batches.state()
         self._prefetcher = Prefetcher(functools.partial(_produce, batches), ahead)
 
-    def _checked(self, call: Callable, *arguments):
+    def _checked(self, call: Callable[..., T], *arguments: Any) -> T:
         """call(*arguments), its errors naming this layer."""
         try:
             return call(*arguments)
@@ -71,7 +74,7 @@ class PrefetchingLayer(SourceLayer):
             self._state = self._batches.state()
 
 
-def _produce(batches: Batches):
+def _produce(batches: BatchSource) -> tuple[upload.Sent, caffe_pb2.SourceState]:
     """The next batch, on its way to where nets compute, and the state after it."""
     return upload.send(batches.make()), batches.state()
 
@@ -157,7 +160,9 @@ class ImageDataLayer(RecordLayer):
             return self.open_list(transformer, param, "label_dim")
         return self.open_list(transformer, param)
 
-    def open_list(self, transformer: DataTransformer, param, field: str | None = None) -> tuple[int, Reader, bool]:
+    def open_list(
+        self, transformer: DataTransformer, param: caffe_pb2.ImageDataParameter, field: str | None = None
+    ) -> tuple[int, Reader, bool]:
         """`open` for the list that `param` describes, an ImageDataParameter or a message with its fields.
 
         field: the one that says how many labels a line has; None: one, and no axis for it.
@@ -190,8 +195,7 @@ class MemoryDataLayer(SourceLayer):
         )
         top[0].reshape(*self.shape)
         top[1].reshape(self.shape[0])
-        self._data: np.ndarray | None = None
-        self._labels: np.ndarray | None = None
+        self._arrays: tuple[np.ndarray, np.ndarray] | None = None  # data and labels
         self._at = 0
         self._resumed: caffe_pb2.SourceState | None = None  # a state that came before the arrays
 
@@ -231,9 +235,9 @@ class MemoryDataLayer(SourceLayer):
         )
         if self.layer_param.HasField("transform_param"):
             glog.warning("memory_data_layer.cpp:81", f"{self.type} does not transform array data on Reset()")
-        self._data, self._labels, self._at = data, labels.reshape(-1), 0
+        self._arrays, self._at = (data, labels.reshape(-1)), 0
         resumed, self._resumed = self._resumed, None
-        if resumed is not None and not self._resume_at(resumed):
+        if resumed is not None and not self._resume_at(resumed, len(data)):
             glog.warning(
                 "memory_data_layer.cpp:81",
                 f"layer {self.layer_param.name!r}: the restored state is of {resumed.count} items, not of "
@@ -241,39 +245,40 @@ class MemoryDataLayer(SourceLayer):
             )
 
     def snapshot_state(self) -> bytes | None:
-        if self._data is None:
+        if self._arrays is None:
             return None if self._resumed is None else self._resumed.SerializeToString()
-        return caffe_pb2.SourceState(at=self._at, count=len(self._data)).SerializeToString()
+        return caffe_pb2.SourceState(at=self._at, count=len(self._arrays[0])).SerializeToString()
 
     def restore_state(self, state: bytes) -> None:
         """Go on in the arrays given, or else in the next ones, where they have as many items as the state's had."""
         resumed = caffe_pb2.SourceState.FromString(state)
-        if self._data is None:
+        if self._arrays is None:
             self._resumed = resumed
-        elif not self._resume_at(resumed):
+        elif not self._resume_at(resumed, len(self._arrays[0])):
             raise ValueError(
                 f"expected {resumed.count} items, and batch_size to divide {resumed.at}; "
-                f"found {len(self._data)} items and batch_size {self.batch_size}"
+                f"found {len(self._arrays[0])} items and batch_size {self.batch_size}"
             )
 
-    def _resume_at(self, state: caffe_pb2.SourceState) -> bool:
-        fits = state.count == len(self._data) and state.at % self.batch_size == 0
+    def _resume_at(self, state: caffe_pb2.SourceState, count: int) -> bool:
+        fits = state.count == count and state.at % self.batch_size == 0
         if fits:
             self._at = state.at
         return fits
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.check(
-            self._data is not None,
-            "MemoryDataLayer needs to be initialized by calling Reset: net.set_input_arrays(data, labels)",
-        )
+        if self._arrays is None:
+            self.check(
+                False, "MemoryDataLayer needs to be initialized by calling Reset: net.set_input_arrays(data, labels)"
+            )
+        data, labels = self._arrays
         part = slice(self._at, self._at + self.batch_size)
-        batch = upload.send([torch.tensor(self._data[part]), torch.tensor(self._labels[part])]).take()
+        batch = upload.send([torch.tensor(data[part]), torch.tensor(labels[part])]).take()
         shapes = self.shape, (self.batch_size, 1, 1, 1)  # of the labels (N,) until the first forward, as in BVLC
         for blob, shape, values in zip(top, shapes, batch, strict=True):
             blob.reshape(*shape)
             blob.set_data(values)
-        self._at = part.stop % len(self._data)
+        self._at = part.stop % len(data)
 
 
 @register("DummyData")
@@ -318,7 +323,7 @@ class DummyDataLayer(SourceLayer):
                 fillers.fill(blob, filler)
 
 
-def _nth(values: Sequence, index: int):
+def _nth(values: Sequence[T], index: int) -> T:
     """The value for top `index` of a field given once or once per top."""
     return values[index if len(values) > 1 else 0]
 

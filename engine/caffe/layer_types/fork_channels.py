@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+
+from caffe.blob import Blob
 from caffe.layer import Layer, register
 from caffe.layer_types.convolution import Convolution
 
@@ -10,7 +15,7 @@ from caffe.layer_types.convolution import Convolution
 class DepthwiseConvolution(Convolution):
     """A Convolution of each channel for itself: `group` is the number of channels (MobileNet, arXiv:1704.04861)."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().setup(bottom, top)
         self.check(
             self.group == self.channels,
@@ -22,7 +27,7 @@ class DepthwiseConvolution(Convolution):
 class ShuffleChannel(Layer):
     """Channel c of group g becomes channel c * group + g (ShuffleNet, arXiv:1707.01083)."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         group = self.layer_param.shuffle_channel_param.group
         self.check(group > 0, "group must be above 0")
         channels = bottom[0].shape[1] if bottom[0].num_axes > 1 else 0
@@ -31,7 +36,7 @@ class ShuffleChannel(Layer):
             f"Wrong group size: group {group} does not divide the channels of {bottom[0].shape_string()}",
         )
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         group = self.layer_param.shuffle_channel_param.group
         shape = x.shape
         return x.reshape(shape[0], group, shape[1] // group, -1).transpose(1, 2).reshape(shape)

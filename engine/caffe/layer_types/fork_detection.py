@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from caffe import fillers
+from caffe.blob import Blob
 from caffe.layer import Layer, LossLayer, register
 
 _AT_ONCE = 1 << 22  # values that ROIPooling looks at in one step
@@ -21,12 +24,12 @@ class ROIPooling(Layer):
 
     bottom_count = (2, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.roi_pooling_param
         self.check(param.pooled_h > 0, f"pooled_h must be > 0; found {param.pooled_h}")
         self.check(param.pooled_w > 0, f"pooled_w must be > 0; found {param.pooled_w}")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param, features, regions = self.layer_param.roi_pooling_param, bottom[0], bottom[1]
         self.check(features.num_axes == 4, f"features must have 4 axes; found shape {features.shape_string()}")
         width = regions.count // max(regions.shape[0], 1) if regions.num_axes else 0
@@ -36,7 +39,7 @@ class ROIPooling(Layer):
         )
         top[0].reshape(regions.shape[0], features.shape[1], param.pooled_h, param.pooled_w)
 
-    def compute(self, features, regions):
+    def compute(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
         regions = regions.detach().reshape(-1, 5)
         count, _, height, width = features.shape
         wrong = (regions[:, 0] < 0) | (regions[:, 0] >= count)
@@ -64,7 +67,9 @@ class ROIPooling(Layer):
         return features.reshape(-1).gather(0, places.view(-1)).view(shape).masked_fill(empty, 0)
 
 
-def _maxima(pixels: torch.Tensor, items: torch.Tensor, plane: int, width: int, y: torch.Tensor, x: torch.Tensor):
+def _maxima(
+    pixels: torch.Tensor, items: torch.Tensor, plane: int, width: int, y: torch.Tensor, x: torch.Tensor
+) -> torch.Tensor:
     """The place of each bin's maximum, the first of equal ones, in the flattened features: (R, C, bins).
 
     pixels: (N * H * W, C). items: (R,), the item of each region. plane: H * W. y, x: the rows and the columns of the
@@ -113,7 +118,7 @@ class SmoothL1Loss(LossLayer):
     bottom_count = (2, 4)
     no_gradient = no_force_backward = ()
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for index, blob in enumerate(bottom):
             self.check(
                 blob.count == bottom[0].count and blob.shape[:1] == bottom[0].shape[:1],
@@ -122,14 +127,14 @@ class SmoothL1Loss(LossLayer):
         self.check(self.layer_param.smooth_l1_loss_param.sigma > 0, "sigma must be above 0")
         top[0].reshape()
 
-    def compute(self, predictions, targets, *weights):
-        weights = [weight.detach().view_as(predictions) for weight in weights]
+    def compute(self, predictions: torch.Tensor, targets: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        factors = [weight.detach().view_as(predictions) for weight in weights]
         square = self.layer_param.smooth_l1_loss_param.sigma**2
         x = predictions - targets.view_as(predictions)
-        x = x * weights[0] if weights else x
+        x = x * factors[0] if factors else x
         size = x.abs()
         errors = torch.where(size < 1 / square, 0.5 * square * x * x, size - 0.5 / square)
-        errors = errors * weights[1] if len(weights) > 1 else errors
+        errors = errors * factors[1] if len(factors) > 1 else errors
         return errors.sum() / predictions.shape[0]
 
 
@@ -137,7 +142,7 @@ class SmoothL1Loss(LossLayer):
 class Permute(Layer):
     """The bottom with its axes in the order `order`; the axes it does not name follow in theirs."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         order = list(self.layer_param.permute_param.order)
         axes = bottom[0].num_axes
         self.check(
@@ -146,13 +151,13 @@ class Permute(Layer):
         self.check(len(set(order)) == len(order), f"there are duplicate orders; found {order}")
         self.order = order + [axis for axis in range(axes) if axis not in order]
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(
             bottom[0].num_axes == len(self.order), f"the bottom's number of axes changed to {bottom[0].num_axes}"
         )
         top[0].reshape(*(bottom[0].shape[axis] for axis in self.order))
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return x.permute(self.order).contiguous()
 
 
@@ -161,7 +166,7 @@ class Normalize(Layer):
     """scale * x / sqrt(sum x^2 + eps), the sum over all values of an item, or, across_spatial false, over the channels
     of each place (ParseNet, arXiv:1506.04579). blobs[0]: the scale, one value (a blob without axes), or (C,)."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.norm_param
         self.check(bottom[0].num_axes >= 2, f"Number of axes of bottom blob must be >=2; "
                                             f"found {bottom[0].shape_string()}")  # fmt: skip
@@ -178,7 +183,7 @@ class Normalize(Layer):
             f"expected a scale of shape {shape}; found {found.shape_string()}",
         )
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.norm_param
         axes = tuple(range(1, x.dim())) if param.across_spatial else (1,)
         norm = (x.square().sum(axes, keepdim=True) + param.eps).sqrt()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 
+from caffe.blob import Blob
 from caffe.layer import Layer, register
 
 
@@ -15,7 +19,7 @@ class Interp(Layer):
     pad_end, 0 or below, first cut rows and columns off.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.interp_param
         self.check(
             param.pad_beg <= 0 and param.pad_end <= 0,
@@ -25,7 +29,7 @@ class Interp(Layer):
             value = getattr(param, name)
             self.check(not param.HasField(name) or value >= 1, f"{name} must be positive; found {value}")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.interp_param
         self.check(bottom[0].num_axes == 4, f"the bottom must have 4 axes; found {bottom[0].shape_string()}")
         sizes = [size + param.pad_beg + param.pad_end for size in bottom[0].shape[2:]]
@@ -45,7 +49,7 @@ class Interp(Layer):
         self.size = sizes
         top[0].reshape(*bottom[0].shape[:2], *sizes)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.interp_param
         start, (height, width) = -param.pad_beg, x.shape[2:]
         x = x[:, :, start : height + param.pad_end, start : width + param.pad_end]
@@ -63,7 +67,7 @@ class Upsample(Layer):
 
     bottom_count = (2, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.upsample_param
         given = [param.HasField(name) for name in ("upsample_h", "upsample_w")]
         self.check(all(given) or not any(given), "give both upsample_h and upsample_w, or neither")
@@ -71,7 +75,7 @@ class Upsample(Layer):
         self.check(all(both) or not any(both), "give both scale_h and scale_w, or neither")
         self.check(not (any(both) and param.HasField("scale")), "give scale, or scale_h and scale_w; not both")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param, shape = self.layer_param.upsample_param, bottom[0].shape
         self.check(len(shape) == 4, f"the bottom must have 4 axes; found {bottom[0].shape_string()}")
         self.check(
@@ -88,7 +92,7 @@ class Upsample(Layer):
         top[0].reshape(*shape[:2], *size)
         self.size = size
 
-    def compute(self, x, mask):
+    def compute(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         count = self.size[0] * self.size[1]
         index = mask.detach().long().flatten(2)
         wrong = (index < 0) | (index >= count)

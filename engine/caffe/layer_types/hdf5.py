@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
         file = h5py.File(path, "r")
     except OSError as error:
         raise ValueError(f"Failed opening HDF5 file: {path}: {_reason(error)}") from None
-    arrays = []
+    arrays: list[np.ndarray] = []
     with file:
         for name in names:
             found = file.get(name)
@@ -149,9 +149,9 @@ class HDF5Data(SourceLayer):
             for values, array in zip(rows, self.arrays, strict=True):
                 values[item] = array[self.row_order[self.row]]
             self._pass(self.stride - self.first)
-        for blob, values in zip(top, upload.send(batch).take(), strict=True):
-            blob.reshape(*values.shape)
-            blob.set_data(values)
+        for blob, tensor in zip(top, upload.send(batch).take(), strict=True):
+            blob.reshape(*tensor.shape)
+            blob.set_data(tensor)
 
     def snapshot_state(self) -> bytes:
         return caffe_pb2.SourceState(
@@ -188,7 +188,7 @@ class HDF5Output(Layer):
         self.written = False
         self._write(lambda file: None)
 
-    def _write(self, fill) -> None:
+    def _write(self, fill: Callable[[h5py.File], None]) -> None:
         try:
             write_atomic_hdf5(self.path, fill)
         except OSError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
 from caffe import fillers, glog, precision
+from caffe.blob import Blob
 from caffe.layer import Layer, register
 
 
@@ -21,7 +23,7 @@ class InnerProduct(Layer):
 
     keeps_top = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.inner_product_param
         self.axis = bottom[0].axis(param.axis)
         self.outputs = param.num_output
@@ -39,7 +41,7 @@ class InnerProduct(Layer):
         for shape, blob in zip(shapes, self.blobs, strict=True):
             self.check(blob.count == math.prod(shape), f"expected a blob of shape {shape}, found {blob.shape_string()}")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         found = math.prod(bottom[0].shape[self.axis :])
         self.check(
             found == self.inputs,
@@ -48,15 +50,15 @@ class InnerProduct(Layer):
         )
         top[0].reshape(*bottom[0].shape[: self.axis], self.outputs)
 
-    def compute(self, x):
-        weight, bias = [*self.params, None][:2]
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        weight, *bias = self.params
         if self.layer_param.inner_product_param.transpose:
             weight = weight.view(self.inputs, self.outputs).t()
         else:
             weight = weight.view(self.outputs, self.inputs)
-        return F.linear(x.reshape(*x.shape[: self.axis], self.inputs), weight, None if bias is None else bias.view(-1))
+        return F.linear(x.reshape(*x.shape[: self.axis], self.inputs), weight, bias[0].view(-1) if bias else None)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Autograd's gradient; but that of the weight, most of AlexNet's memory, is added to its diff directly."""
         if precision.current() == "bf16":
             super().backward(top, propagate_down, bottom)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -19,14 +21,14 @@ class _Logistic(torch.autograd.Function):
     """Probabilities (N, C) and classes (N, 1) to the summed loss; the gradient is -1 / p, p clamped, as Caffe's."""
 
     @staticmethod
-    def forward(ctx, prob, index):
+    def forward(ctx: Any, prob: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         chosen = prob.gather(1, index).clamp_(min=SMALLEST)
         ctx.save_for_backward(prob, chosen, index)
         return -chosen.log().sum()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         prob, chosen, index = ctx.saved_tensors
         return torch.zeros_like(prob).scatter_(1, index, -grad / chosen), None
 
@@ -38,7 +40,7 @@ class MultinomialLogisticLoss(LossLayer):
     For scores use SoftmaxWithLoss, whose gradient is stable.
     """
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)
         labels = bottom[1]
         self.check(
@@ -46,7 +48,7 @@ class MultinomialLogisticLoss(LossLayer):
             f"expected one label an item, found {labels.shape_string()}",
         )
 
-    def compute(self, x, labels):
+    def compute(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         prob = x.reshape(x.shape[0], -1)
         index, _ = classes_of(self, labels, prob.unsqueeze(-1), None)
         return _Logistic.apply(prob, index) / x.shape[0]
@@ -59,7 +61,14 @@ class _Infogain(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, axis, gains, index, valid):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        axis: int,
+        gains: torch.Tensor,
+        index: torch.Tensor,
+        valid: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         prob = torch.softmax(x, axis)
         shape = (index.shape[0], x.shape[axis], index.shape[1])
         rows = gains[index].transpose(1, 2)  # (outer, C, inner)
@@ -71,7 +80,7 @@ class _Infogain(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad, _):
+    def backward(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
         prob, rows = ctx.saved_tensors
         down = prob.view(rows.shape) * rows.sum(1, keepdim=True) - rows
         return (down * grad).view(prob.shape), None, None, None, None
@@ -91,10 +100,10 @@ class InfogainLoss(LossLayer):
     top_count = (1, 2)
     no_gradient = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param
         self.check(not param.loss_param.HasField("normalize"), 'normalize is deprecated. use "normalization"')
-        self.gains = None
+        self.gains: Blob | None = None
         if len(bottom) < 3:
             source = param.infogain_loss_param.source
             self.check(
@@ -104,7 +113,7 @@ class InfogainLoss(LossLayer):
             self.gains = Blob()
             self.gains.from_proto(read_binary(source, caffe_pb2.BlobProto()))
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)
         self.axis = bottom[0].axis(self.layer_param.infogain_loss_param.axis)
         check_label_count(self, bottom, self.axis)
@@ -119,13 +128,13 @@ class InfogainLoss(LossLayer):
         if self.with_prob:
             top[1].reshape_like(bottom[0])
 
-    def compute(self, x, labels, *gains):
+    def compute(self, x: torch.Tensor, labels: torch.Tensor, *gains: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         param = self.layer_param.loss_param
-        gains = gains[0] if gains else self.gains.data_tensor.to(x.dtype)
+        matrix = self.gains.data_tensor.to(x.dtype) if self.gains is not None else gains[0]
         outer, inner = math.prod(x.shape[: self.axis]), math.prod(x.shape[self.axis + 1 :])
         scores = x.detach().reshape(outer, self.classes, inner)
         index, valid = classes_of(self, labels, scores, param.ignore_label if param.HasField("ignore_label") else None)
-        gains = gains.reshape(self.classes, self.classes)
-        loss, prob = _Infogain.apply(x, self.axis, gains, index, valid)
+        matrix = matrix.reshape(self.classes, self.classes)
+        loss, prob = _Infogain.apply(x, self.axis, matrix, index, valid)
         loss = loss / normalizer(param.normalization, outer, inner, valid)
         return [loss, prob] if self.with_prob else loss

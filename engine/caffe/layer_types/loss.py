@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ FULL, VALID, BATCH_SIZE, NONE = (
 SMALLEST = torch.finfo(torch.float32).tiny  # FLT_MIN: no probability counts as less in a loss
 
 
-def normalization_mode(param, default: int) -> int:
+def normalization_mode(param: caffe_pb2.LossParameter, default: int) -> int:
     """The LossParameter's normalization: its own, the old flag `normalize`'s, or `default`."""
     if param.HasField("normalization"):
         return param.normalization
@@ -35,7 +37,7 @@ def normalizer(mode: int, outer: int, inner: int, valid: torch.Tensor | None) ->
     return max(1, {FULL: outer * inner, VALID: outer * inner, BATCH_SIZE: outer, NONE: 1}[mode])
 
 
-def check_label_count(layer: Layer, bottom: list[Blob], axis: int) -> None:
+def check_label_count(layer: Layer, bottom: Sequence[Blob], axis: int) -> None:
     """One label for each prediction: the bottom's axes but `axis`."""
     shape = bottom[0].shape
     expected = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :])
@@ -83,11 +85,11 @@ def _three_axes(x: torch.Tensor, axis: int) -> torch.Tensor:
 class Softmax(Layer):
     """exp(x) / sum exp(x) along `axis`."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.axis = bottom[0].axis(self.layer_param.softmax_param.axis)
         super().reshape(bottom, top)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return torch.softmax(x, self.axis)
 
 
@@ -96,7 +98,9 @@ class _SoftmaxLoss(torch.autograd.Function):
     also where the loss is clamped."""
 
     @staticmethod
-    def forward(ctx, scores, index, valid):
+    def forward(
+        ctx: Any, scores: torch.Tensor, index: torch.Tensor, valid: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         prob = torch.softmax(scores, 1)
         losses = prob.gather(1, index.unsqueeze(1)).squeeze(1).clamp_(min=SMALLEST).log_().neg_()
         ctx.save_for_backward(prob, index, valid)
@@ -105,7 +109,7 @@ class _SoftmaxLoss(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad, _):
+    def backward(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         prob, index, valid = ctx.saved_tensors
         down = prob.scatter_add(1, index.unsqueeze(1), prob.new_full((), -1).expand(index.unsqueeze(1).shape))
         if valid is not None:
@@ -124,12 +128,12 @@ class SoftmaxWithLoss(LossLayer):
 
     top_count = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.normalization = normalization_mode(self.layer_param.loss_param, VALID)
         # BVLC makes an inner Softmax layer of the same name
         glog.info("layer_factory.hpp:77", f"Creating layer {self.layer_param.name}")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)
         self.axis = bottom[0].axis(self.layer_param.softmax_param.axis)
         check_label_count(self, bottom, self.axis)
@@ -137,12 +141,13 @@ class SoftmaxWithLoss(LossLayer):
         if self.with_prob:
             top[1].reshape_like(bottom[0])
 
-    def compute(self, x, labels):
+    def compute(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         param = self.layer_param.loss_param
         scores = _three_axes(x, self.axis)
         index, valid = classes_of(self, labels, scores, param.ignore_label if param.HasField("ignore_label") else None)
         loss, prob = _SoftmaxLoss.apply(scores, index, valid)
-        loss = loss / normalizer(self.normalization, *index.shape, valid)
+        outer, inner = index.shape
+        loss = loss / normalizer(self.normalization, outer, inner, valid)
         return [loss, prob.view(x.shape)] if self.with_prob else loss
 
 
@@ -155,10 +160,10 @@ class SigmoidCrossEntropyLoss(LossLayer):
     those that count (VALID) or by 1 (NONE).
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.normalization = normalization_mode(self.layer_param.loss_param, BATCH_SIZE)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)
         self.check(
             bottom[0].count == bottom[1].count,
@@ -166,7 +171,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
             f"found {bottom[0].shape_string()} and {bottom[1].shape_string()}",
         )
 
-    def compute(self, x, target):
+    def compute(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.loss_param
         valid = target.trunc() != param.ignore_label if param.HasField("ignore_label") else None
         losses = F.binary_cross_entropy_with_logits(x, target.view(x.shape), reduction="none")
@@ -183,14 +188,14 @@ class EuclideanLoss(LossLayer):
     no_gradient = ()
     no_force_backward = ()
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)
         self.check(
             bottom[0].count == bottom[1].count,
             f"Inputs must have the same dimension; found {bottom[0].shape_string()} and {bottom[1].shape_string()}",
         )
 
-    def compute(self, a, b):
+    def compute(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return (a - b.view(a.shape)).square().sum() / (2 * a.shape[0])
 
 
@@ -207,7 +212,7 @@ class Accuracy(Layer):
     top_count = (1, 2)
     no_gradient = (0, 1)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.accuracy_param
         self.axis = bottom[0].axis(param.axis)
         check_label_count(self, bottom, self.axis)
@@ -222,7 +227,7 @@ class Accuracy(Layer):
         if self.by_class:
             top[1].reshape(classes)
 
-    def compute(self, x, labels):
+    def compute(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         param = self.layer_param.accuracy_param
         scores = _three_axes(x.detach(), self.axis)
         index, valid = classes_of(self, labels, scores, param.ignore_label if param.HasField("ignore_label") else None)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
+from caffe.blob import Blob
 from caffe.layer import LossLayer, register
 from caffe.layer_types.loss import classes_of
 from caffe.proto import caffe_pb2
@@ -20,14 +24,14 @@ class HingeLoss(LossLayer):
     Bottoms: the scores (N, ...), all of an item's values being classes, and N labels.
     """
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)
         self.check(
             bottom[1].count == bottom[0].shape[0],
             f"expected one label for each of {bottom[0].shape[0]} items, found {bottom[1].shape_string()}",
         )
 
-    def compute(self, x, labels):
+    def compute(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         scores = x.reshape(x.shape[0], -1)
         index, _ = classes_of(self, labels, scores.unsqueeze(-1), None)
         signs = torch.ones_like(scores).scatter_(1, index, -1)
@@ -40,7 +44,9 @@ class _Contrastive(torch.autograd.Function):
     distance it divides by."""
 
     @staticmethod
-    def forward(ctx, a, b, similar, margin, legacy):
+    def forward(
+        ctx: Any, a: torch.Tensor, b: torch.Tensor, similar: torch.Tensor, margin: float, legacy: bool
+    ) -> torch.Tensor:
         difference = a - b
         square = difference.square().sum(1)
         distance = square.sqrt()
@@ -51,7 +57,7 @@ class _Contrastive(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
         (direction,) = ctx.saved_tensors
         down = direction * (grad / len(direction))
         return down, -down, None, None, None
@@ -70,7 +76,7 @@ class ContrastiveLoss(LossLayer):
     no_gradient = (2,)
     no_force_backward = (2,)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)
         a, b, similar = bottom
         found = "; found " + ", ".join(blob.shape_string() for blob in bottom)
@@ -82,7 +88,7 @@ class ContrastiveLoss(LossLayer):
         self.check(similar.channels == 1, f"expected one similarity a pair{found}")
         self.check(similar.shape[:1] == a.shape[:1], f"expected one similarity a pair{found}")
 
-    def compute(self, a, b, similar):
+    def compute(self, a: torch.Tensor, b: torch.Tensor, similar: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.contrastive_loss_param
         rows = [x.reshape(x.shape[0], -1) for x in (a, b)]
         return _Contrastive.apply(*rows, similar.reshape(-1).trunc() != 0, param.margin, param.legacy_version)

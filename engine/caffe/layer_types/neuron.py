@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
 import caffe.device
 from caffe import fillers, glog
+from caffe.blob import Blob
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
@@ -22,11 +24,11 @@ class ReLU(Layer):
 
     _output: torch.Tensor | None = None  # of the last forward, for backward
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         slope = self.layer_param.relu_param.negative_slope
         return F.leaky_relu(x, slope) if slope else F.relu(x)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if self.layer_param.relu_param.negative_slope:
             super().forward(bottom, top)
             return
@@ -36,11 +38,11 @@ class ReLU(Layer):
         top[0].set_data(y)
         self._output = y if any(self.propagate_down) else None
 
-    def forget_forward(self):
+    def forget_forward(self) -> None:
         super().forget_forward()
         self._output = None
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if self.layer_param.relu_param.negative_slope:
             super().backward(top, propagate_down, bottom)
         elif propagate_down[0]:
@@ -55,7 +57,7 @@ class ReLU(Layer):
 class Sigmoid(Layer):
     """1 / (1 + exp(-x))."""
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(x)
 
 
@@ -63,7 +65,7 @@ class Sigmoid(Layer):
 class TanH(Layer):
     """tanh(x)."""
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return torch.tanh(x)
 
 
@@ -74,7 +76,7 @@ class Power(Layer):
     The gradient is the derivative everywhere; BVLC divides by the base, which gives NaN where the base is 0.
     """
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.power_param
         if param.power == 0 or param.scale == 0:  # a constant, whatever x is
             return torch.full_like(x, param.shift).pow(param.power)
@@ -88,11 +90,11 @@ class Dropout(Layer):
     """TRAIN: each value is dropped with probability dropout_ratio, the others are divided by 1 - dropout_ratio.
     TEST: the values pass."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         ratio = self.layer_param.dropout_param.dropout_ratio
         self.check(0 <= ratio < 1, f"dropout_ratio must be at least 0 and below 1; found {ratio:g}")
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         if self.phase != caffe_pb2.TRAIN:
             return x
         keep = 1 - self.layer_param.dropout_param.dropout_ratio
@@ -104,10 +106,10 @@ class Dropout(Layer):
 class AbsVal(Layer):
     """|x|. Not in place."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(top[0] is not bottom[0], "AbsVal Layer does not allow in-place computation.")
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return x.abs()
 
 
@@ -115,7 +117,7 @@ class AbsVal(Layer):
 class BNLL(Layer):
     """log(1 + exp(x)), for large x too (binomial normal log likelihood)."""
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return F.softplus(x)
 
 
@@ -123,12 +125,12 @@ class BNLL(Layer):
 class Clip(Layer):
     """x, but at least `min` and at most `max`; the bounds themselves pass a gradient."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for name in ("min", "max"):
             given = self.layer_param.clip_param.HasField(name)
             self.check(given, f"missing required field clip_param.{name}: Clip needs both bounds")
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(self.layer_param.clip_param.min, self.layer_param.clip_param.max)
 
 
@@ -136,7 +138,7 @@ class Clip(Layer):
 class ELU(Layer):
     """x where it is above 0, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2015)."""
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return F.elu(x, self.layer_param.elu_param.alpha)
 
 
@@ -144,7 +146,7 @@ class ELU(Layer):
 class Swish(Layer):
     """x * sigmoid(beta * x) (Ramachandran et al. 2017)."""
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.sigmoid(self.layer_param.swish_param.beta * x)
 
 
@@ -159,10 +161,10 @@ def _log_base(layer: Layer, base: float) -> float:
 class Exp(Layer):
     """base ^ (shift + scale * x); base -1, the default, is e."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.log_base = _log_base(self, self.layer_param.exp_param.base)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.exp_param
         scale, shift = param.scale * self.log_base, param.shift * self.log_base
         x = x * scale if scale != 1 else x
@@ -173,11 +175,11 @@ class Exp(Layer):
 class Log(Layer):
     """The logarithm of shift + scale * x to the base `base`; -1, the default, is e."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.log_base = _log_base(self, self.layer_param.log_param.base)
         self.check(self.log_base != 0, "inf result: 1/log(base); expected a base other than 1")
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.log_param
         x = x * param.scale if param.scale != 1 else x
         x = x + param.shift if param.shift != 0 else x
@@ -192,7 +194,7 @@ class PReLU(Layer):
     by default.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._check_axes(bottom)
         param = self.layer_param.prelu_param
         shape = () if param.channel_shared else bottom[0].shape[1:2]
@@ -208,12 +210,12 @@ class PReLU(Layer):
             f"found {self.blobs[0].shape_string()}",
         )
 
-    def _check_axes(self, bottom):
+    def _check_axes(self, bottom: Sequence[Blob]) -> None:
         self.check(
             bottom[0].num_axes >= 2, f"Number of axes of bottom blob must be >=2; found {bottom[0].shape_string()}."
         )
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._check_axes(bottom)
         self.check(
             self.blobs[0].count in (1, bottom[0].shape[1]),
@@ -221,7 +223,7 @@ class PReLU(Layer):
         )
         super().reshape(bottom, top)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         slope = self.params[0].reshape(-1, *(1,) * (x.ndim - 2))
         return torch.where(x > 0, x, x * slope)
 
@@ -232,5 +234,5 @@ class Threshold(Layer):
 
     no_gradient = (0,)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return (x > self.layer_param.threshold_param.threshold).to(x.dtype)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -27,11 +30,11 @@ class LRN(Layer):
     reuses_output_buffers = True
     keeps_top = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         size = self.layer_param.lrn_param.local_size
         self.check(size % 2 == 1, f"LRN only supports odd values for local_size; found {size}")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(
             bottom[0].num_axes == 4,
             "Input must have 4 axes, corresponding to (num, channels, height, width); "
@@ -39,7 +42,7 @@ class LRN(Layer):
         )
         super().reshape(bottom, top)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.lrn_param
         if param.norm_region == WITHIN_CHANNEL:
             mean = F.avg_pool2d(x.square(), param.local_size, 1, param.local_size // 2)
@@ -84,7 +87,9 @@ class _AcrossChannels(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, layer, size, alpha, beta, k):
+    def forward(
+        ctx: Any, x: torch.Tensor, layer: Layer, size: int, alpha: float, beta: float, k: float
+    ) -> torch.Tensor:
         ctx.save_for_backward(x)
         ctx.layer, ctx.constants = layer, (size, alpha, beta, k)
         y = layer.new_output(x, x.shape)
@@ -96,11 +101,11 @@ class _AcrossChannels(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, dy):
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         size, alpha, beta, k = ctx.constants
 
-        def gradient(dx, x, dy):
+        def gradient(dx: torch.Tensor, x: torch.Tensor, dy: torch.Tensor) -> None:
             s = _scale(x, size, alpha, k)
             direct = _inverse_power(s, beta).mul_(dy)
             around = _channel_sums((direct * x).div_(s), size, -2 * alpha * beta / size)
@@ -125,7 +130,7 @@ class BatchNorm(Layer):
 
     keeps_top = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.batch_norm_param
         given = param.HasField("use_global_stats")
         self.use_global_stats = param.use_global_stats if given else self.phase == caffe_pb2.TEST
@@ -148,12 +153,12 @@ class BatchNorm(Layer):
                 f"expected lr_mult 0 in param {index}, found {specs[index].lr_mult:g}; remove the param or write 0.",
             )
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         found = bottom[0].shape[bottom[0].axis(1)]
         self.check(found == self.channels, f"expected {self.channels} channels, found {bottom[0].shape_string()}")
         super().reshape(bottom, top)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().forward(bottom, top)
         if self.use_global_stats:
             return
@@ -161,7 +166,7 @@ class BatchNorm(Layer):
         for blob, value in zip(self.blobs, (*self._statistics, 1.0), strict=True):
             blob.set_data(blob.data_tensor * fraction + value)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         eps = self.layer_param.batch_norm_param.eps
         if self.use_global_stats:
             total_mean, total_variance, weight = (blob.data_tensor.detach().to(x.dtype) for blob in self.blobs)
@@ -178,7 +183,9 @@ class BatchNorm(Layer):
         return y
 
 
-def covered(layer: Layer, param, bottom: Blob, num_axes: int) -> tuple[int, ...]:
+def covered(
+    layer: Layer, param: caffe_pb2.ScaleParameter | caffe_pb2.BiasParameter, bottom: Blob, num_axes: int
+) -> tuple[int, ...]:
     """The shape of the `num_axes` axes of `bottom` (-1: all) from the ScaleParameter's or BiasParameter's axis on."""
     axis = 0 if num_axes == 0 else bottom.axis(param.axis)
     layer.check(
@@ -192,7 +199,9 @@ def covered(layer: Layer, param, bottom: Blob, num_axes: int) -> tuple[int, ...]
     return bottom.shape[axis:] if num_axes == -1 else bottom.shape[axis : axis + num_axes]
 
 
-def broadcast_view(layer: Layer, param, bottom: Blob, term: Blob) -> tuple[int, ...]:
+def broadcast_view(
+    layer: Layer, param: caffe_pb2.ScaleParameter | caffe_pb2.BiasParameter, bottom: Blob, term: Blob
+) -> tuple[int, ...]:
     """The shape in which `term`, a scale or a bias, is broadcast over `bottom`."""
     expected = covered(layer, param, bottom, term.num_axes)
     layer.check(
@@ -216,7 +225,7 @@ class Scale(Layer):
     bottom_count = (1, 2)
     keeps_top = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.scale_param
         count = (len(bottom) == 1) + param.bias_term
         if len(bottom) == 1 and self.blobs:
@@ -232,14 +241,14 @@ class Scale(Layer):
             fillers.fill(self.blobs[-1], param.bias_filler)
         self.check(len(self.blobs) == count, f"expected {count} blob(s), found {len(self.blobs)}")
 
-    def _scale(self, bottom):
+    def _scale(self, bottom: Sequence[Blob]) -> Blob:
         return bottom[1] if len(bottom) > 1 else self.blobs[0]
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.view = broadcast_view(self, self.layer_param.scale_param, bottom[0], self._scale(bottom))
         super().reshape(bottom, top)
 
-    def compute(self, x, *scale):
+    def compute(self, x: torch.Tensor, *scale: torch.Tensor) -> torch.Tensor:
         factors = [*scale, *self.params]
         scaled = x * factors[0].view(self.view)
         return scaled + factors[1].view(self.view) if len(factors) > 1 else scaled
@@ -255,7 +264,7 @@ class Bias(Layer):
 
     bottom_count = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.bias_param
         if len(bottom) == 1 and self.blobs:
             glog.info("bias_layer.cpp:13", "Skipping parameter initialization")
@@ -265,12 +274,12 @@ class Bias(Layer):
         self.check(len(self.blobs) == (len(bottom) == 1), f"expected {int(len(bottom) == 1)} blob(s), "
                                                           f"found {len(self.blobs)}")  # fmt: skip
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         bias = bottom[1] if len(bottom) > 1 else self.blobs[0]
         self.view = broadcast_view(self, self.layer_param.bias_param, bottom[0], bias)
         super().reshape(bottom, top)
 
-    def compute(self, x, *bias):
+    def compute(self, x: torch.Tensor, *bias: torch.Tensor) -> torch.Tensor:
         return x + [*bias, *self.params][0].view(self.view)
 
 
@@ -282,7 +291,7 @@ class _MeanVariance(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, eps):
+    def forward(ctx: Any, x: torch.Tensor, eps: float | None) -> torch.Tensor:
         y = x - x.mean(1, keepdim=True)
         divisor = None
         if eps is not None:
@@ -293,7 +302,7 @@ class _MeanVariance(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, dy):
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor, None]:
         y, divisor = ctx.saved_tensors
         down = dy - dy.mean(1, keepdim=True)
         if divisor is not None:
@@ -309,11 +318,11 @@ class MVN(Layer):
     Bottom: (N, C, H, W), or fewer axes, taken as (N, C, 1, 1). Top: (N, C, H, W).
     """
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         x = bottom[0]
         top[0].reshape(x.num, x.channels, x.height, x.width)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.mvn_param
         shape = (*x.shape, 1, 1, 1, 1)[:4]
         rows = x.reshape(shape[0] if param.across_channels else shape[0] * shape[1], -1)

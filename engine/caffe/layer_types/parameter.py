@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 
 from caffe import fillers, glog, value_checks
+from caffe.blob import Blob
 from caffe.layer import Layer, register
 
 
@@ -17,21 +21,21 @@ class Parameter(Layer):
 
     bottom_count = (0, 0)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if self.blobs:
             glog.info("parameter_layer.hpp:18", "Skipping parameter initialization")
         else:
             self.blobs.add_blob(*self.layer_param.parameter_param.shape.dim)
         top[0].reshape(*self.layer_param.parameter_param.shape.dim)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """The shape is the prototxt's."""
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         top[0].share_data(self.blobs[0])
         top[0].share_diff(self.blobs[0])
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """The top's diff is the blob's already."""
 
 
@@ -45,7 +49,7 @@ class Embed(Layer):
 
     no_gradient = (0,)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.embed_param
         self.check(param.num_output > 0, f"EmbedLayer num_output must be positive; found {param.num_output}.")
         self.check(param.input_dim > 0, f"EmbedLayer input_dim must be positive; found {param.input_dim}.")
@@ -59,10 +63,10 @@ class Embed(Layer):
         found = [blob.shape for blob in self.blobs]
         self.check(found == shapes, f"expected blobs of shapes {shapes}, found {found}")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         top[0].reshape(*bottom[0].shape, self.layer_param.embed_param.num_output)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         index, rows = x.detach().long(), self.layer_param.embed_param.input_dim
         wrong = (index < 0) | (index >= rows)
         value_checks.check(self, wrong, x, lambda place, value: (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 import caffe.device
+from caffe.blob import Blob
 from caffe.cpu import kernels
 from caffe.cpu.parts import by_parts, parts
 from caffe.layer import Layer, register
@@ -22,8 +25,17 @@ class _MaxPool(torch.autograd.Function):
     values at once only where the channels are innermost, so they are put there, a part of the batch at a time."""
 
     @staticmethod
-    def forward(ctx, x, layer, pooled, kernel, stride, pad, ceil):
-        def pool(values, index, x):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        layer: Layer,
+        pooled: Sequence[int],
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...],
+        pad: tuple[int, ...],
+        ceil: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        def pool(values: torch.Tensor, index: torch.Tensor, x: torch.Tensor) -> None:
             x = x if x.is_cuda else x.contiguous(memory_format=torch.channels_last)
             found, where = F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil, return_indices=True)
             values.copy_(found)
@@ -43,7 +55,7 @@ class _MaxPool(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, dy, _):
+    def backward(ctx: Any, dy: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, index = ctx.saved_tensors
 
         dx = ctx.layer.new_output(x, x.shape)
@@ -76,7 +88,7 @@ class Pooling(Layer):
     top_count = (1, 2)
     reuses_output_buffers = True
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.pooling_param
         has = param.HasField
         sides = has("kernel_h") and has("kernel_w")
@@ -96,7 +108,9 @@ class Pooling(Layer):
             one, either = has(name), has(f"{name}_h") or has(f"{name}_w")
             both = has(f"{name}_h") and has(f"{name}_w")
             self.check(not either or (both and not one), f"{name} is {name} OR {name}_h and {name}_w are required.")
-        self.kernel = (param.kernel_h, param.kernel_w) if sides else (param.kernel_size, param.kernel_size)
+        self.kernel: tuple[int, ...] = (
+            (param.kernel_h, param.kernel_w) if sides else (param.kernel_size, param.kernel_size)
+        )
         self.pad = (param.pad_h, param.pad_w) if has("pad_h") else (param.pad, param.pad)
         self.stride = (param.stride_h, param.stride_w) if has("stride_h") else (param.stride, param.stride)
         self.check(min(self.stride) > 0, f"Stride dimensions cannot be zero; found {self.stride}.")
@@ -117,7 +131,7 @@ class Pooling(Layer):
             f"Pooling Layer produces at most 1 top blob(s) as output, or 2 with pool: MAX; found {len(top)}.",
         )
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param, shape = self.layer_param.pooling_param, bottom[0].shape_string()
         self.check(
             bottom[0].num_axes == 4,
@@ -149,7 +163,7 @@ class Pooling(Layer):
         for blob in top:
             blob.reshape(*bottom[0].shape[:2], *pooled)
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         pool = self.layer_param.pooling_param.pool
         if pool == MAX:
             return self._max(x)

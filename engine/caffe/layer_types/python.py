@@ -15,11 +15,14 @@ import os
 import sys
 import traceback
 from abc import ABCMeta
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from caffe import parallel
+from caffe.blob import Blob, BlobVec
 from caffe.layer import Layer, blobs_of, register
 from caffe.proto import byte_strings, caffe_pb2
 
@@ -27,11 +30,11 @@ from caffe.proto import byte_strings, caffe_pb2
 class _OldName:
     """What old scripts call param_str; a layer may use the name for something of its own."""
 
-    def __get__(self, layer, cls=None):
+    def __get__(self, layer: PythonLayer | None, cls: type | None = None) -> object:
         return self if layer is None else layer.param_str
 
 
-class PythonLayer(metaclass=ABCMeta):  # noqa: B024  (for `register`: nothing here is abstract)
+class PythonLayer(metaclass=ABCMeta):
     """The base of user-written layers: `caffe.Layer`.
 
     All names but these are the user's: the engine keeps its own state of the layer in a `UserLayer`.
@@ -49,9 +52,13 @@ class PythonLayer(metaclass=ABCMeta):  # noqa: B024  (for `register`: nothing he
     """
 
     __slots__ = ("__blobs", "__dict__", "__weakref__")
+    param_str: str
+    phase: int
     param_str_ = _OldName()
 
-    def __new__(cls, layer_param=None, *arguments, **options):
+    def __new__(
+        cls, layer_param: caffe_pb2.LayerParameter | None = None, *arguments: Any, **options: Any
+    ) -> PythonLayer:
         """Make the parameters here: a class with an __init__ of its own need not call this one's."""
         layer = super().__new__(cls)
         object.__setattr__(layer, _BLOBS, blobs_of(getattr(layer_param, "blobs", ())))
@@ -60,19 +67,24 @@ class PythonLayer(metaclass=ABCMeta):  # noqa: B024  (for `register`: nothing he
     def __init__(self, layer_param: caffe_pb2.LayerParameter):  # noqa: B027
         pass
 
-    blobs = property(lambda self: object.__getattribute__(self, _BLOBS))
-    type = property(lambda self: "Python")
+    @property
+    def blobs(self) -> BlobVec:
+        return object.__getattribute__(self, _BLOBS)
 
-    def setup(self, bottom, top):
+    @property
+    def type(self) -> str:
+        return "Python"
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         raise NotImplementedError(_missing(self, "setup(self, bottom, top)"))
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         raise NotImplementedError(_missing(self, "reshape(self, bottom, top)"))
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         raise NotImplementedError(_missing(self, "forward(self, bottom, top)"))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         raise NotImplementedError(_missing(self, "backward(self, top, propagate_down, bottom)"))
 
 
@@ -88,36 +100,36 @@ class UserLayer(Layer):
 
     def __init__(self, layer_param: caffe_pb2.LayerParameter, cls: type[PythonLayer]):
         super().__init__(layer_param)
-        self._object = cls(layer_param)
+        self._object: Any = cls(layer_param)  # what else its class defines is the user's
         self.blobs = object.__getattribute__(self._object, _BLOBS)
 
     @property
     def public(self) -> PythonLayer:
         return self._object
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._object.param_str = self.layer_param.python_param.param_str
         self._object.phase = self.phase
         self._object.setup(bottom, top)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._object.reshape(bottom, top)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._object.forward(bottom, top)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self._object.backward(top, propagate_down, bottom)
 
-    def snapshot_state(self):
+    def snapshot_state(self) -> bytes | None:
         snapshot, restore = (getattr(self._object, name, None) for name in ("snapshot_state", "restore_state"))
-        return snapshot() if _takes(snapshot) and _takes(restore, b"") else None
+        return snapshot() if snapshot and _takes(snapshot) and _takes(restore, b"") else None
 
-    def restore_state(self, state):
+    def restore_state(self, state: bytes) -> None:
         self._object.restore_state(state)
 
 
-def _takes(method, *arguments) -> bool:
+def _takes(method: Any, *arguments: object) -> bool:
     """Whether `method` can be called so; a user's method of the same name may be of another kind."""
     try:
         inspect.signature(method).bind(*arguments)
@@ -139,7 +151,7 @@ def python_layers_next_to(prototxt: str | Path | None) -> Iterator[None]:
         _prototxt.reset(token)
 
 
-def _import(name: str):
+def _import(name: str) -> ModuleType:
     """The module `name`, from sys.path, the working directory or the prototxt's folder; the folder that has it stays
     on sys.path, for what the module imports later.
 

@@ -7,6 +7,7 @@ same order, so that caffemodels fit.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class LSTMUnit(Layer):
     no_gradient = (2,)
     no_force_backward = (2,)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         cell, gates, cont = bottom
         found = ", ".join(blob.shape_string() for blob in bottom)
         self.check(
@@ -59,7 +60,7 @@ class LSTMUnit(Layer):
         for blob in top:
             blob.reshape_like(cell)
 
-    def compute(self, cell, gates, cont):
+    def compute(self, cell: torch.Tensor, gates: torch.Tensor, cont: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return lstm_step(gates, cell, cont.unsqueeze(-1), cell.shape[2])
 
 
@@ -87,7 +88,9 @@ class Recurrent(Layer):
         """The names and shapes of the blobs. inputs, static: values a timestep and stream; dim: num_output."""
         raise NotImplementedError
 
-    def step(self, drive: torch.Tensor, states: list[torch.Tensor], cont: torch.Tensor, weights: list[torch.Tensor]):
+    def step(
+        self, drive: torch.Tensor, states: list[torch.Tensor], cont: torch.Tensor, weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """One timestep: (output, the states after it).
 
         drive: the input's part of the sums, (N, ...). states: (N, num_output) each. cont: (N, 1). weights: the blobs
@@ -99,7 +102,7 @@ class Recurrent(Layer):
         """What debug_info shows of a timestep, numbered `step` from 1: layers and tops as BVLC names them, values."""
         raise NotImplementedError
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.recurrent_param
         self.exposed = self.states if param.expose_hidden else 0
         least = 2 + self.exposed
@@ -131,7 +134,7 @@ class Recurrent(Layer):
             self.check(blob.shape == shape, f"expected {name} of shape {shape}, found {blob.shape_string()}")
         self.memory = [Blob((1, streams, self.dim)) for _ in range(self.states)]
 
-    def _check_bottoms(self, bottom) -> None:
+    def _check_bottoms(self, bottom: Sequence[Blob]) -> None:
         x, cont = bottom[:2]
         self.check(
             x.num_axes >= 2,
@@ -153,7 +156,7 @@ class Recurrent(Layer):
                 f"{bottom[2].shape_string()}",
             )
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._check_bottoms(bottom)
         self.check(
             bottom[0].shape[0] == self.steps,
@@ -172,16 +175,16 @@ class Recurrent(Layer):
         for blob in top[1:]:
             blob.reshape(*state)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.start = [blob.data_tensor[0].clone() for blob in self.memory]
         super().forward(bottom, top)
         for blob, state in zip(self.memory, self.last, strict=True):
             blob.set_data(state, keep=False)
 
-    def snapshot_state(self):
+    def snapshot_state(self) -> bytes:
         return np.stack([blob.data for blob in self.memory]).astype("<f4").tobytes()
 
-    def restore_state(self, state):
+    def restore_state(self, state: bytes) -> None:
         values, shape = np.frombuffer(state, "<f4"), (len(self.memory), *self.memory[0].shape)
         if values.size != math.prod(shape):
             glog.warning(
@@ -193,11 +196,11 @@ class Recurrent(Layer):
         for blob, each in zip(self.memory, values.reshape(shape), strict=True):
             blob.data[...] = each
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         states = 2 + self.static
         super().backward(top, [*propagate_down[:states], *(False,) * self.exposed], bottom)
 
-    def compute(self, x, cont, *rest):
+    def compute(self, x: torch.Tensor, cont: torch.Tensor, *rest: torch.Tensor) -> list[torch.Tensor]:
         weights = list(self.params)
         input_weight, bias = weights[:2]
         drive = F.linear(x.reshape(*x.shape[:2], -1), input_weight, bias)
@@ -227,16 +230,18 @@ class LSTM(Recurrent):
 
     states = 2
 
-    def parameters(self, inputs, static, dim):
+    def parameters(self, inputs: int, static: int | None, dim: int) -> list[tuple[str, tuple[int, ...]]]:
         of_static = [] if static is None else [("W_xc_static", (4 * dim, static))]
         return [("W_xc", (4 * dim, inputs)), ("b_c", (4 * dim,)), *of_static, ("W_hc", (4 * dim, dim))]
 
-    def step(self, drive, states, cont, weights):
+    def step(
+        self, drive: torch.Tensor, states: list[torch.Tensor], cont: torch.Tensor, weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         hidden, cell = states
         cell, hidden = lstm_step(drive + F.linear(hidden * cont, weights[0]), cell, cont, self.dim)
         return hidden, [hidden, cell]
 
-    def shown(self, step, output, states):
+    def shown(self, step: str, output: torch.Tensor, states: list[torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
         return [("unit_" + step, "c_" + step, states[1]), ("unit_" + step, "h_" + step, states[0])]
 
 
@@ -250,7 +255,7 @@ class RNN(Recurrent):
 
     states = 1
 
-    def parameters(self, inputs, static, dim):
+    def parameters(self, inputs: int, static: int | None, dim: int) -> list[tuple[str, tuple[int, ...]]]:
         of_static = [] if static is None else [("W_xh_static", (dim, static))]
         square = (dim, dim)
         return [
@@ -262,10 +267,12 @@ class RNN(Recurrent):
             ("b_o", (dim,)),
         ]
 
-    def step(self, drive, states, cont, weights):
+    def step(
+        self, drive: torch.Tensor, states: list[torch.Tensor], cont: torch.Tensor, weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         from_hidden, to_output, bias = weights
         hidden = torch.tanh(drive + F.linear(states[0] * cont, from_hidden))
         return torch.tanh(F.linear(hidden, to_output, bias)), [hidden]
 
-    def shown(self, step, output, states):
+    def shown(self, step: str, output: torch.Tensor, states: list[torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
         return [("h_neuron_" + step, "h_" + step, states[0]), ("o_neuron_" + step, "o_" + step, output)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
+from caffe.blob import Blob
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
@@ -24,7 +26,7 @@ class Crop(Layer):
 
     bottom_count = (2, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.crop_param
         axes = bottom[0].num_axes
         start = bottom[0].axis(param.axis)
@@ -34,7 +36,7 @@ class Crop(Layer):
             f"expected {axes - start}, found {len(param.offset)}.",
         )
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param, shape = self.layer_param.crop_param, bottom[0].shape
         start = bottom[0].axis(param.axis)
         self.check(
@@ -54,7 +56,7 @@ class Crop(Layer):
             self.windows.append((axis, offset, size))
         top[0].reshape(*shape[:start], *(size for _, _, size in self.windows))
 
-    def compute(self, x, _):
+    def compute(self, x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         for window in self.windows:
             x = x.narrow(*window)
         return x
@@ -64,14 +66,14 @@ class Crop(Layer):
 class Tile(Layer):
     """The bottom `tiles` times, one after another along `axis`."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param, shape = self.layer_param.tile_param, bottom[0].shape
         self.check(param.HasField("tiles"), "Number of tiles must be specified: tile_param { tiles: N }")
         self.check(param.tiles > 0, f"Number of tiles must be positive; found {param.tiles}.")
         self.axis = bottom[0].axis(param.axis)
         top[0].reshape(*shape[: self.axis], shape[self.axis] * param.tiles, *shape[self.axis + 1 :])
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x] * self.layer_param.tile_param.tiles, self.axis)
 
 
@@ -85,11 +87,11 @@ class BatchReindex(Layer):
     bottom_count = (2, 2)
     no_gradient = (1,)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(bottom[1].num_axes == 1, f"expected indices of one axis; found {bottom[1].shape_string()}")
         top[0].reshape(*bottom[1].shape, *bottom[0].shape[1:])
 
-    def compute(self, x, indices):
+    def compute(self, x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         index = indices.detach().long()
         self.check(bool((index >= 0).all()), "Index specified for reindex layer was negative.")
         self.check(
@@ -111,15 +113,15 @@ class Filter(Layer):
     bottom_count = (2, None)
     top_count = (1, None)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(
             len(top) == len(bottom) - 1,
             f"expected one top for each bottom but the selector, {len(bottom) - 1}; found {len(top)}",
         )
         self.no_gradient = (len(bottom) - 1,)
-        self.selected = None
+        self.reshaped = False
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         *values, selector = bottom
         self.check(
             all(size == 1 for size in selector.shape[1:]),
@@ -131,12 +133,13 @@ class Filter(Layer):
                 "Each bottom should have the same 0th dimension as the selector blob: expected "
                 f"{selector.shape[0]}, found bottom[{index}] {blob.shape_string()}",
             )
-        first = self.selected is None
         self.selected = selector.data_tensor.view(-1).nonzero().view(-1)
+        count = len(self.selected) if self.reshaped else selector.shape[0]
+        self.reshaped = True
         for blob, value in zip(top, values, strict=True):
-            blob.reshape(selector.shape[0] if first else len(self.selected), *value.shape[1:])
+            blob.reshape(count, *value.shape[1:])
 
-    def compute(self, *bottoms):
+    def compute(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         return [x.index_select(0, self.selected) for x in bottoms[:-1]]
 
 
@@ -151,11 +154,11 @@ class ArgMax(Layer):
 
     no_gradient = (0,)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         top_k = self.layer_param.argmax_param.top_k
         self.check(top_k >= 1, f"top k must not be less than 1; found {top_k}.")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param, shape = self.layer_param.argmax_param, bottom[0].shape
         along_axis = param.HasField("axis")
         size = shape[bottom[0].axis(param.axis)] if along_axis else math.prod(shape[1:])
@@ -170,7 +173,7 @@ class ArgMax(Layer):
         else:
             top[0].reshape(shape[0], 1 + param.out_max_val, param.top_k, *(1,) * (len(shape) - 3))
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.argmax_param
         along_axis = param.HasField("axis")
         x = x.detach() if along_axis else x.detach().reshape(x.shape[0], -1)
@@ -198,11 +201,11 @@ class Reduction(Layer):
     """coeff times the sum (SUM), mean (MEAN), sum of magnitudes (ASUM) or sum of squares (SUMSQ) of the axes from
     `axis` on, which the top does not have."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.axis = bottom[0].axis(self.layer_param.reduction_param.axis)
         top[0].reshape(*bottom[0].shape[: self.axis])
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.reduction_param
         rows = x.reshape(*x.shape[: self.axis], -1)
         reduced = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -14,7 +15,7 @@ from caffe.proto import caffe_pb2
 PROD, SUM, MAX = (caffe_pb2.EltwiseParameter.EltwiseOp.Value(name) for name in ("PROD", "SUM", "MAX"))
 
 
-def _axis(layer: Layer, bottom: Blob, param, old: str) -> int:
+def _axis(layer: Layer, bottom: Blob, param: caffe_pb2.ConcatParameter | caffe_pb2.SliceParameter, old: str) -> int:
     """The axis that `param.axis`, or its old name, says."""
     layer.check(
         not (param.HasField("axis") and param.HasField(old)), f"Either axis or {old} should be specified; not both."
@@ -29,13 +30,13 @@ def _axis(layer: Layer, bottom: Blob, param, old: str) -> int:
 class SharingLayer(Layer):
     """A layer whose one top is its bottom under another shape: data and diff are the same memory."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(top[0] is not bottom[0], f"{self.type} Layer does not allow in-place computation.")
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         top[0].share_data(bottom[0])
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         bottom[0].share_diff(top[0])
 
 
@@ -43,7 +44,7 @@ class SharingLayer(Layer):
 class Flatten(SharingLayer):
     """The bottom with the axes from `axis` to `end_axis`, both included, made one."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param, shape = self.layer_param.flatten_param, bottom[0].shape
         start, end = bottom[0].axis(param.axis), bottom[0].axis(param.end_axis)
         self.check(
@@ -59,7 +60,7 @@ class Reshape(SharingLayer):
     """The bottom with `num_axes` axes from `axis` on replaced by `shape`: a dim 0 is copied from the bottom's axis at
     its place, one dim -1 is what is left."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().setup(bottom, top)
         dims = self.layer_param.reshape_param.shape.dim
         self.check(
@@ -68,7 +69,7 @@ class Reshape(SharingLayer):
         )
         self.check(min(dims, default=0) >= -1, f"dims must be -1, 0 or above; found {dims}")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param, shape = self.layer_param.reshape_param, bottom[0].shape
         found = f"(bottom shape {bottom[0].shape_string()})"
         start = param.axis if param.axis >= 0 else len(shape) + param.axis + 1
@@ -108,19 +109,19 @@ class Split(Layer):
 
     top_count = (1, None)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(all(blob is not bottom[0] for blob in top), "Split Layer does not allow in-place computation.")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for blob in top:
             blob.reshape_like(bottom[0])
             blob.share_data(bottom[0])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for blob in top:
             blob.share_data(bottom[0])
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
             if len(top) == 1:
                 bottom[0].set_diff(top[0].diff_tensor, keep=False)
@@ -138,7 +139,7 @@ class Concat(Layer):
 
     bottom_count = (1, None)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         first = bottom[0]
         self.axis = _axis(self, first, self.layer_param.concat_param, "concat_dim")
         total = 0
@@ -152,7 +153,7 @@ class Concat(Layer):
             total += blob.shape[self.axis]
         top[0].reshape(*first.shape[: self.axis], total, *first.shape[self.axis + 1 :])
 
-    def compute(self, *bottoms):
+    def compute(self, *bottoms: torch.Tensor) -> torch.Tensor:
         return torch.cat(bottoms, self.axis)
 
 
@@ -162,7 +163,7 @@ class Slice(Layer):
 
     top_count = (1, None)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param, shape = self.layer_param.slice_param, bottom[0].shape
         self.check(all(blob is not bottom[0] for blob in top), "Slice Layer does not allow in-place computation.")
         self.axis = _axis(self, bottom[0], param, "slice_dim")
@@ -191,7 +192,7 @@ class Slice(Layer):
         for blob, part in zip(top, self.sizes, strict=True):
             blob.reshape(*shape[: self.axis], part, *shape[self.axis + 1 :])
 
-    def compute(self, x):
+    def compute(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
         return x.split(self.sizes, self.axis)
 
 
@@ -206,7 +207,7 @@ class Eltwise(Layer):
 
     bottom_count = (2, None)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.eltwise_param
         self.check(
             len(param.coeff) in (0, len(bottom)),
@@ -214,7 +215,7 @@ class Eltwise(Layer):
         )
         self.check(param.operation != PROD or not param.coeff, "Eltwise layer only takes coefficients for summation.")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for index, blob in enumerate(bottom):
             self.check(
                 blob.shape == bottom[0].shape,
@@ -223,7 +224,7 @@ class Eltwise(Layer):
             )
         super().reshape(bottom, top)
 
-    def compute(self, *bottoms):
+    def compute(self, *bottoms: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.eltwise_param
         if param.operation == PROD:
             return math.prod(bottoms[1:], start=bottoms[0])
@@ -244,8 +245,8 @@ class Silence(Layer):
     bottom_count = (1, None)
     top_count = (0, 0)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """There is no top."""
 
-    def compute(self, *bottoms):
+    def compute(self, *bottoms: torch.Tensor) -> Sequence[torch.Tensor]:
         return ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from caffe.blob import Blob
@@ -18,13 +20,14 @@ class SPP(Layer):
     Bottom: (N, C, H, W). Top: (N, C * (1 + 4 + 16 ...)), or (N, C, 1, 1) for pyramid_height 1. `pool` as Pooling's.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         height = self.layer_param.spp_param.pyramid_height
         self.check(height > 0, f"pyramid_height must be above 0; found {height}")
         self.grids: list[Pooling] = []
-        self.shape = None
+        self.counts: list[int] = []  # values an item, of each grid
+        self.shape: tuple[int, ...] | None = None
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         x, param = bottom[0], self.layer_param.spp_param
         self.check(
             x.num_axes == 4,
@@ -33,14 +36,15 @@ class SPP(Layer):
         self.check(min(x.shape[2:]) > 0, f"Input dimensions cannot be zero; found {x.shape_string()}.")
         if self.shape != x.shape:
             self.shape = x.shape
-            self.grids = [self._grid(x, level) for level in range(param.pyramid_height)]
+            grids = [self._grid(x, level) for level in range(param.pyramid_height)]
+            self.grids, self.counts = [grid for grid, _ in grids], [count for _, count in grids]
         if len(self.grids) == 1:
             top[0].reshape(*x.shape[:2], 1, 1)
         else:
-            top[0].reshape(x.shape[0], sum(grid.values for grid in self.grids))
+            top[0].reshape(x.shape[0], sum(self.counts))
 
-    def _grid(self, x: Blob, level: int) -> Pooling:
-        """The layer that pools over 2^level x 2^level bins, padded so that they are of one size."""
+    def _grid(self, x: Blob, level: int) -> tuple[Pooling, int]:
+        """(the layer that pools over 2^level x 2^level bins, padded to bins of one size; its values an item)"""
         bins = 2**level
         param = caffe_pb2.LayerParameter(name=self.layer_param.name, type="Pooling", phase=self.phase)
         pool = param.pooling_param
@@ -53,9 +57,8 @@ class SPP(Layer):
         grid, pooled = Pooling(param), Blob()
         grid.setup([x], [pooled])
         grid.reshape([x], [pooled])
-        grid.values = pooled.count // x.shape[0]
-        return grid
+        return grid, pooled.count // x.shape[0]
 
-    def compute(self, x):
-        pooled = [grid.compute(x) for grid in self.grids]
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = [self._tops(grid.compute(x))[0] for grid in self.grids]
         return pooled[0] if len(pooled) == 1 else torch.cat([one.flatten(1) for one in pooled], 1)

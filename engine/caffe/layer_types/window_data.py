@@ -80,10 +80,8 @@ def read_windows(path: str, root: str, cache: bool) -> tuple[list[Window], int, 
         if last % 100 == 0:
             glog.info("window_data_layer.cpp:151", f"num: {last} {image.path} {channels} windows to process: {count}")
         for _ in range(count):
-            label, overlap, *corners = (
-                _number(path, words, what) for what in ["class", "overlap", "x1", "y1", "x2", "y2"]
-            )
-            windows.append(Window(image, int(label), overlap, tuple(map(int, corners))))
+            label, overlap, x1, y1, x2, y2 = (_number(path, words, what) for what in FIELDS)
+            windows.append(Window(image, int(label), overlap, (int(x1), int(y1), int(x2), int(y2))))
     if last < 0:
         raise ValueError(f"{path}: Window file is empty: expected images with their windows")
     return windows, channels, last + 1
@@ -104,7 +102,7 @@ def _contents(path: str) -> bytes:
         raise ValueError(f"Could not open or find file {path}: {error.strerror} (seen from {os.getcwd()})") from None
 
 
-def _round(value: float) -> int:
+def _round(value: float | np.floating) -> int:
     """C's round: halves away from zero."""
     return int(math.copysign(math.floor(abs(float(value)) + 0.5), float(value)))
 
@@ -155,9 +153,16 @@ class Warp:
 
 
 class Sampler:
-    """Draws batches: of the background first, then of the foreground; each window at random, with replacement."""
+    """A BatchSource that draws: of the background first, then of the foreground; each window at random, with
+    replacement."""
 
-    def __init__(self, param, transformer: DataTransformer, channels: int, windows: Sequence[Window]):
+    def __init__(
+        self,
+        param: caffe_pb2.WindowDataParameter,
+        transformer: DataTransformer,
+        channels: int,
+        windows: Sequence[Window],
+    ):
         self.warp = Warp(transformer.crop, param.context_pad, param.crop_mode == "square")
         self.transformer, self.channels, self.scale = transformer, channels, np.float32(param.scale)
         foreground = [window for window in windows if window.overlap >= np.float32(param.fg_threshold)]
@@ -254,7 +259,7 @@ class WindowData(PrefetchingLayer):
         self.start(sampler)
 
     @staticmethod
-    def _check(param, transformer: DataTransformer, channels: int) -> None:
+    def _check(param: caffe_pb2.WindowDataParameter, transformer: DataTransformer, channels: int) -> None:
         """Raise ValueError, saying which, for fields that do not fit one another."""
         crop, means, mean = transformer.crop, transformer.mean_values.size, transformer.mean
         facts = (

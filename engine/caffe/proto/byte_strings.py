@@ -100,7 +100,7 @@ def _twin(descriptor: Descriptor) -> type[Message]:
     file = descriptor_pb2.FileDescriptorProto()
     descriptor.file.CopyToProto(file)
 
-    def visit(message) -> None:
+    def visit(message: descriptor_pb2.DescriptorProto) -> None:
         for field in message.field:
             if field.type == field.TYPE_STRING:
                 field.type = field.TYPE_BYTES

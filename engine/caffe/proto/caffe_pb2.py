@@ -2,12 +2,15 @@
 
 They are built at run time from the shipped descriptor in a descriptor pool of their own: any protobuf from 4.22 on
 works, and another copy of Caffe's schema in the same process (onnx, caffe2, an OpenCV build) cannot clash with it.
+
+A type checker sees none of them: to it `caffe_pb2.LayerParameter` in an annotation is Any, and only the reader's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor, descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal import enum_type_wrapper
@@ -48,5 +51,5 @@ def shipped() -> descriptor_pb2.FileDescriptorProto:
 define(shipped())
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     raise AttributeError(f"caffe_pb2 has no message or enum {name!r}: BVLC Caffe 1.0's caffe.proto does not define it")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import functools
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
@@ -184,11 +186,11 @@ def compile_proto(path: str | Path) -> list[descriptor_pb2.FileDescriptorProto]:
         return list(descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file)
 
 
-def _rename_package(file, package: str) -> None:
+def _rename_package(file: descriptor_pb2.FileDescriptorProto, package: str) -> None:
     """Make the type names of `file` those of `package`."""
     old, new = f".{file.package}." if file.package else ".", f".{package}."
 
-    def visit(message) -> None:
+    def visit(message: descriptor_pb2.DescriptorProto) -> None:
         for field in (*message.field, *message.extension):
             if field.type_name.startswith(old):
                 field.type_name = new + field.type_name.removeprefix(old)
@@ -199,7 +201,8 @@ def _rename_package(file, package: str) -> None:
         visit(message)
 
 
-def _merge_all(theirs, ours, merge) -> None:
+def _merge_all(theirs: Iterable[Message], ours: Any, merge: Callable[[Any, Any], None]) -> None:
+    """Merge or add each of the messages `theirs` to the repeated field `ours`, by name."""
     known = {each.name: each for each in ours}
     for each in theirs:
         if each.name in known:
@@ -208,7 +211,7 @@ def _merge_all(theirs, ours, merge) -> None:
             ours.add().CopyFrom(each)
 
 
-def _merge_message(theirs, ours, own: set[str]) -> None:
+def _merge_message(theirs: descriptor_pb2.DescriptorProto, ours: descriptor_pb2.DescriptorProto, own: set[str]) -> None:
     """Add the fields of `theirs`. own: the messages that are no part of BVLC Caffe, and so have no fixed numbers."""
     declared = {field.name: field for field in theirs.field}
     known = {field.name: field for field in ours.field}
@@ -231,11 +234,11 @@ def _merge_message(theirs, ours, own: set[str]) -> None:
     _merge_all(theirs.enum_type, ours.enum_type, _merge_enum)
 
 
-def _alike(one, other) -> bool:
+def _alike(one: descriptor_pb2.FieldDescriptorProto, other: descriptor_pb2.FieldDescriptorProto) -> bool:
     return (one.type, one.label, one.type_name) == (other.type, other.label, other.type_name)
 
 
-def _merge_enum(theirs, ours) -> None:
+def _merge_enum(theirs: descriptor_pb2.EnumDescriptorProto, ours: descriptor_pb2.EnumDescriptorProto) -> None:
     names = {value.name for value in ours.value}
     taken = {value.number for value in ours.value}
     for value in theirs.value:

@@ -7,9 +7,10 @@ Text is read as bytes, in which strings and comments may be of any encoding.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe.proto import byte_strings, forks
@@ -68,14 +69,14 @@ def parse(data: bytes, message: Message) -> None:
     _Parser(data).parse(message)
 
 
-def _tokens(data: bytes):
+def _tokens(data: bytes) -> Iterator[Token]:
     text = data.decode("latin-1")  # one character a byte
     offset, before = 0, ""
     while offset < len(text):
         found = _TOKEN.match(text, offset)
         if not found:
             raise ParseError(_unexpected(text, offset), offset)
-        kind, piece = found.lastgroup, found[0]
+        kind, piece = found.lastgroup or "", found[0]
         after = text[found.end() : found.end() + 1]
         if kind == "number":
             if before == "name" and piece.startswith("."):
@@ -115,7 +116,8 @@ def _number_kind(piece: str, offset: int, after: str) -> str:
 def _unexpected(text: str, offset: int) -> str:
     """What is wrong where no token begins."""
     if text[offset] in "\"'":
-        stop = _OPEN_STRING.match(text, offset).end()
+        string = _OPEN_STRING.match(text, offset)
+        stop = string.end() if string else offset
         broken = text[stop : stop + 1] == "\n"
         return "String literals cannot cross line boundaries." if broken else "Unexpected end of string."
     if text[offset] < " " or text[offset] == "\x7f":
@@ -137,7 +139,7 @@ class _Parser:
 
     # -- tokens
 
-    def _fail(self, reason: str, token: Token | None = None) -> None:
+    def _fail(self, reason: str, token: Token | None = None) -> NoReturn:
         raise ParseError(reason, (token or self.token).offset)
 
     def _advance(self) -> Token:
@@ -210,7 +212,7 @@ class _Parser:
 
     # -- values
 
-    def _value(self, field) -> Any:
+    def _value(self, field: FieldDescriptor) -> Any:
         kind = _CPP_TYPES[field.cpp_type]
         if kind in _LIMITS:
             return self._integer(_LIMITS[kind], signed=kind.startswith("INT"))
@@ -250,7 +252,7 @@ class _Parser:
         self._advance()
         return sign * value
 
-    def _bool(self, field) -> bool:
+    def _bool(self, field: FieldDescriptor) -> bool:
         if self.token.kind == "integer":
             return bool(self._integer(1, signed=False))
         token = self.token
@@ -261,7 +263,7 @@ class _Parser:
         self._advance()
         return _BOOLS[token.text]
 
-    def _enum(self, field) -> int:
+    def _enum(self, field: FieldDescriptor) -> int:
         token, values = self.token, field.enum_type
         if token.kind == "name":
             found = values.values_by_name.get(token.text)
@@ -337,7 +339,7 @@ def _integer(text: str) -> int:
     return int(text, 8 if text[0] == "0" else 10)
 
 
-def _repeated(field) -> bool:
+def _repeated(field: FieldDescriptor) -> bool:
     return field.is_repeated if hasattr(type(field), "is_repeated") else field.label == field.LABEL_REPEATED
 
 

@@ -5,6 +5,10 @@ Tables of what moved where, as BVLC's upgrade_proto.cpp moves it.
 
 from __future__ import annotations
 
+from typing import Any
+
+from google.protobuf.message import Message
+
 from caffe import glog
 from caffe.proto import caffe_pb2
 
@@ -139,7 +143,7 @@ def _refuse_mixture(param: caffe_pb2.NetParameter, source: str) -> None:
         )
 
 
-def _v1_layer(old, new) -> None:
+def _v1_layer(old: caffe_pb2.V1LayerParameter, new: caffe_pb2.LayerParameter) -> None:
     fields = {field.name for field, _ in old.ListFields()}
     new.name = old.name
     new.type = layer_type(_V1.LayerType.Name(old.type))
@@ -169,7 +173,7 @@ def layer_type(enum_name: str) -> str:
     return "".join(word.capitalize() for word in enum_name.split("_"))
 
 
-def _v0_layer(old, source: str):
+def _v0_layer(old: caffe_pb2.V1LayerParameter, source: str) -> caffe_pb2.V1LayerParameter:
     """One V0 connection (`layers { layer { ... } bottom top }`) in V1 form, without the parameters of its type."""
     new = caffe_pb2.V1LayerParameter(bottom=list(old.bottom), top=list(old.top))
     v0 = old.layer
@@ -184,7 +188,7 @@ def _v0_layer(old, source: str):
     return new
 
 
-def _move_v0_fields(v0, new) -> bool:
+def _move_v0_fields(v0: caffe_pb2.V0LayerParameter, new: caffe_pb2.V1LayerParameter) -> bool:
     """Put the parameters of a V0 layer into the V1 layer's messages; returns whether its type knows all of them."""
     complete = True
     for field, places in _V0_FIELDS.items():
@@ -200,7 +204,8 @@ def _move_v0_fields(v0, new) -> bool:
     return complete
 
 
-def _put(message, target: str, value) -> None:
+def _put(message: Message, target: str, value: Any) -> None:
+    """Set or append to the field `target`; without a target, `message` itself."""
     if not target:
         message.CopyFrom(value)
         return
@@ -213,7 +218,7 @@ def _put(message, target: str, value) -> None:
         setattr(message, target, value)
 
 
-def _without_padding(layers: list, source: str) -> list:
+def _without_padding(layers: list[caffe_pb2.V1LayerParameter], source: str) -> list[caffe_pb2.V1LayerParameter]:
     """V0 had padding layers before convolutions and poolings: their pad moves into those."""
     padding = {}  # top -> the padding layer that made it
     kept = []
