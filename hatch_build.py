@@ -1,6 +1,7 @@
-"""Build hook: compile engine/caffe/cpu/kernels.c, where there is a C compiler (CC, by default cc).
+"""Build hook of a wheel: compile engine/caffe/cpu/kernels.c, and pack the tools into the package dhn.
 
-Without one, or where it fails, the package is installed all the same and computes by torch alone, more slowly.
+Without a C compiler (CC, by default cc), or where it fails, the package is installed all the same and computes by torch
+alone, more slowly.
 """
 
 from __future__ import annotations
@@ -18,14 +19,35 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FLAGS = ["-O3", "-std=c11", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
 
 
+# What the command `dhn` of a user without a checkout runs and reads: the files, and the folder of the wheel that has
+# them. A wheel puts no modules but packages on everybody's path. tools/dhn/layout.py finds them.
+PARTS = {
+    "tools/*.py": "dhn/commands",
+    "python_layers/*.py": "dhn/python_layers",
+    "prototxt/*.py": "dhn/prototxt",
+    "data/*/recipe.json": "dhn/data",
+    "data/fashion_mnist/label_names.txt": "dhn/data",
+}
+
+
 class CustomBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict) -> None:
+        if self.target_name != "wheel":
+            return
+        if version == "standard":  # not of an editable installation, which uses the checkout's files
+            build_data["force_include"] |= parts(Path(self.root))
         source = Path(self.root, "engine", "caffe", "cpu", "kernels.c")
         library = compiled(source, self.app.display_warning)
         if library is not None:
             build_data["artifacts"].append(f"/engine/caffe/cpu/{library.name}")
             build_data["pure_python"] = False
             build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
+def parts(root: Path) -> dict[str, str]:
+    """PARTS of a checkout, file by file: {path: its path in the wheel}."""
+    files = [(path, pattern, folder) for pattern, folder in PARTS.items() for path in sorted(root.glob(pattern))]
+    return {str(path): f"{folder}/{path.relative_to(root / pattern.split('/')[0])}" for path, pattern, folder in files}
 
 
 def compiled(source: Path, warn) -> Path | None:

@@ -39,6 +39,7 @@ from dhn.datasets import splits
 from dhn.datasets.lmdb_records import LmdbError
 from dhn.experiments.measure import MEASURED, measure, quoted
 from dhn.files import sha256, write_csv, write_json, write_text
+from dhn.layout import target_command
 from dhn.pages.page import terminal
 from dhn.progress import console
 from dhn.runs import training
@@ -92,7 +93,7 @@ def hold_out(run: Run, folder: Path) -> dict:
     """
     built = run.data / "train_lmdb"
     if not (built / "source.json").exists():
-        raise RunError(f"{run.display_path(built)} is missing; run: make data DATASET={run.dataset}")
+        raise RunError(f"{run.display_path(built)} is missing; run: {target_command('data', run.dataset)}")
     of = {"train_lmdb": sha256(built / "source.json"), "seed": run.seed, "held_out": HELD_OUT}
     record = folder / "split.json"
     if record.exists() and (facts := json.loads(record.read_text())).get("of") == of:
@@ -102,7 +103,7 @@ def hold_out(run: Run, folder: Path) -> dict:
             records = list(transaction.cursor())
     except lmdb.Error as error:
         raise RunError(
-            f"{run.display_path(built)}: not a whole LMDB ({error}); run: make data DATASET={run.dataset}"
+            f"{run.display_path(built)}: not a whole LMDB ({error}); run: {target_command('data', run.dataset)}"
         ) from None
     held = int(HELD_OUT * len(records))
     if held < 2:

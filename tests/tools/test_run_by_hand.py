@@ -76,7 +76,7 @@ def folder(data, tmp_path, monkeypatch) -> Path:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(cwd)
             patch.setenv("GLOG_minloglevel", "2")
-            return subprocess.CompletedProcess(command, extract_codes.main(command[2:]))
+            return subprocess.CompletedProcess(command, extract_codes.main(command[len(of_run.EXTRACT) :]))
 
     monkeypatch.setattr(of_run.subprocess, "run", run)
     return folder

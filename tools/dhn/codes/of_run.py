@@ -10,12 +10,14 @@ from pathlib import Path
 
 from dhn.codes import files as codes
 from dhn.codes.array_files import CodesError
+from dhn.layout import target_command, tool_command
 from dhn.progress import console
 from dhn.runs.by_hand import HandRun, trained_net
 from dhn.runs.folder import Run, RunError
 
 SIDES = ("query", "database")
-EXTRACT = Path(__file__).resolve().parents[2] / "extract_codes.py"  # the command
+# the command, in a process of its own: it sets how much Caffe logs before it imports Caffe
+EXTRACT = [sys.executable, "-m", "dhn", "extract-codes"]
 
 
 def is_fresh(out: Path, weights: Path, source: Path) -> bool:
@@ -35,7 +37,7 @@ def extract(run: Run, gpu: int | None = None) -> None:
     for side in SIDES:
         out, source = run.folder / f"{side}.npz", run.data / f"{side}_lmdb"
         if not (source / "source.json").exists():
-            raise RunError(f"{run.display_path(source)} is missing; run: make data DATASET={run.dataset}")
+            raise RunError(f"{run.display_path(source)} is missing; run: {target_command('data', run.dataset)}")
         if is_fresh(out, weights, source):
             console.print(f"{run.display_path(out)}: already there and whole, newer than the weights")
             continue
@@ -51,8 +53,7 @@ def extract_side(run: Run, weights: Path, source: Path, out: Path, gpu: int | No
     paths |= {"like": like} if like is not None else {}
     options = [word for name, path in paths.items() for word in (f"--{name}", run.display_path(path))]
     options += ["--gpu", str(gpu)] if gpu is not None else []
-    # a process of its own: it sets how much Caffe logs before it imports Caffe
-    if subprocess.run([sys.executable, str(EXTRACT), *options], cwd=run.root, check=False).returncode:
+    if subprocess.run([*EXTRACT, *options], cwd=run.root, check=False).returncode:
         raise RunError(f"cannot extract the codes of {run.display_path(source)}; the reason stands above")
 
 
@@ -84,16 +85,18 @@ def missing_for_codes(run: HandRun, weights: Path | None, side: str) -> str | No
     if not (run.folder / "deploy.prototxt").exists():
         return (
             "there is no deploy.prototxt, the net from image to codes; copy the one that goes with train_val.prototxt "
-            f"into it: python prototxt/net.py {run.dataset or 'DATASET'} --bits {run.bits or 'K'} --out ELSEWHERE"
+            f"into it: {tool_command('net')} {run.dataset or 'DATASET'} --bits {run.bits or 'K'} --out ELSEWHERE"
         )
     if run.data is None:
         words = f"--model {run.quoted('deploy.prototxt')} --weights {shlex.quote(run.display_path(weights))}"
         return (
             "there is no net that names a data set's LMDBs (query_lmdb and database_lmdb in one folder); extract them "
-            f"by hand: python tools/extract_codes.py {words} --source LMDB --out {run.quoted(f'{side}.npz')}"
+            f"by hand: {tool_command('extract_codes')} {words} --source LMDB --out {run.quoted(f'{side}.npz')}"
         )
     source = run.data / f"{side}_lmdb"
     if not (source / "data.mdb").exists():
-        again = f"run: make data DATASET={run.dataset}" if run.dataset else "build it with tools/create_lmdb.py"
+        again = (
+            f"run: {target_command('data', run.dataset)}" if run.dataset else f"build it: {tool_command('create_lmdb')}"
+        )
         return f"{run.display_path(source)} is missing; {again}"
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from dhn.datasets import splits
 from dhn.experiments.classic_hashing import METHODS, TITLES, BitsError
 from dhn.experiments.measure import LENGTHS, MEASURED, measure, ranks
 from dhn.experiments.metrics import score_files, write_metrics
+from dhn.layout import target_command
 from dhn.progress import console
 from dhn.runs.folder import ROOT, Run, RunError
 from dhn.scoring.retrieval import PROTOCOLS
@@ -34,7 +34,7 @@ def source(run: Run, side: str) -> Path:
     """The LMDB of a side. Raises RunError where it is missing."""
     found = run.data / f"{side}_lmdb"
     if not (found / "source.json").exists():
-        raise RunError(f"{run.display_path(found)} is missing; run: make data DATASET={run.dataset}")
+        raise RunError(f"{run.display_path(found)} is missing; run: {target_command('data', run.dataset)}")
     return found
 
 
@@ -103,8 +103,7 @@ def blob_features(run: Run, blob: str, model: Path | None, weights: Path | None)
             words = ["--model", part, "--weights", weights, "--blob", blob, "--source", images, "--out", out]
             like = model.with_name("train_val.prototxt")
             words += ["--like", like] if like.exists() else []
-            command = [sys.executable, str(EXTRACT), *map(str, words)]
-            if subprocess.run(command, cwd=run.root, check=False).returncode:
+            if subprocess.run([*EXTRACT, *map(str, words)], cwd=run.root, check=False).returncode:
                 raise RunError(f"cannot extract {blob} of {run.display_path(images)}; the reason stands above")
         return codes.load(out)
 

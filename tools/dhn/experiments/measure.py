@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dhn.codes import files as codes
+from dhn.layout import target_command
 from dhn.scoring.retrieval import headline, score
 
 LENGTHS = (12, 24, 32, 48)  # bits of the paper's tables
@@ -27,7 +28,8 @@ def ranks(data: Path) -> int | None:
     except OSError:
         return None
     except ValueError:
-        raise ValueError(f"{path}: expected JSON, found something else; run: make data DATASET={data.name}") from None
+        again = target_command("data", data.name)
+        raise ValueError(f"{path}: expected JSON, found something else; run: {again}") from None
     return top if isinstance(top, int) else None
 
 

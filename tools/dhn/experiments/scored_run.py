@@ -17,6 +17,7 @@ from dhn.codes.of_run import SIDES, bring_codes, extract
 from dhn.datasets import splits
 from dhn.experiments.metrics import score_files, write_metrics
 from dhn.files import read_json, sha256
+from dhn.layout import tool_command
 from dhn.pages import report
 from dhn.progress import console
 from dhn.runs.by_hand import HandRun
@@ -161,7 +162,7 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
         folder = run.display_path(run.folder)
         raise RunError(
             f"{folder} holds no finished training of this recipe; {run.make_command('train')}; or score what was "
-            f"trained there by hand: python tools/score_run.py --run {folder}"
+            f"trained there by hand: {tool_command('score_run')} --run {folder}"
         )
     else:
         extract(run, gpu)

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from dhn import files, published
 from dhn.codes import files as codes
 from dhn.files import read_json
-from dhn.layout import target_command
+from dhn.layout import RECIPES, target_command
 from dhn.pages import plots
 from dhn.pages.gallery import GalleryError, gallery
 from dhn.pages.page import environment
@@ -239,8 +239,9 @@ def nearest_images(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], re
     """The gallery's rows, how many neighbours are hits, names of the labels; or the reason why there are none."""
     if run.data is None:
         return {"rows": [], "missing": "the run's files do not say where its images are"}
-    path = run.data / "label_names.txt"
-    names = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    paths = (folder / "label_names.txt" for folder in (run.data, RECIPES / run.data.name))
+    path = next((path for path in paths if path.exists()), None)
+    names = path.read_text(encoding="utf-8").splitlines() if path else []
     columns = sides["query"][1].shape[1]
     if len(names) != columns:
         names = [f"label {column}" for column in range(columns)]

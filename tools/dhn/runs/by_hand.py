@@ -25,6 +25,7 @@ from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net, read_solver
 
 from dhn.files import sha256
+from dhn.layout import tool_command
 from dhn.runs.folder import ROOT, Run, RunError
 from dhn.runs.log import seconds_per_step
 
@@ -61,8 +62,8 @@ class HandRun(Run):
     def make_command(self, target: str) -> str:
         """The command that makes what is missing."""
         if target in ("score", "report"):
-            tool = {"score": "score_run", "report": "report"}[target]
-            return f"run: python tools/{tool}.py --run {self.quoted()}"
+            command = tool_command({"score": "score_run", "report": "report"}[target])
+            return f"run: {command} --run {self.quoted()}"
         return f"run: caffe train -solver {self.quoted('solver.prototxt')}"
 
     def quoted(self, name: str = "") -> str:

@@ -16,6 +16,7 @@ import net
 
 from dhn.datasets import splits
 from dhn.files import read_json, sha256, write_atomic, write_json
+from dhn.layout import PYTHON_LAYERS
 from dhn.progress import console, training
 from dhn.runs import divergence
 from dhn.runs.curves import Recorder
@@ -29,7 +30,7 @@ LINES = 10  # progress lines of a training whose output is not a terminal
 
 
 def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: int | None = None) -> list[str]:
-    """The `caffe train` of a run, to be started in the repository's root: from a snapshot, or from weights."""
+    """The `caffe train` of a run, to be started in the root of data/ and runs/: from a snapshot, or from weights."""
     caffe = [sys.executable, "-m", "caffe.cli.main", "train"]
     return [
         *caffe,
@@ -47,8 +48,7 @@ def launch(
 
     Returns its exit status, and where its loss was no longer finite: it is ended there without another snapshot.
     """
-    layers = str(run.root / "python_layers")
-    paths = [layers, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(PYTHON_LAYERS), *filter(None, [os.environ.get("PYTHONPATH")])]
     # its log goes into train.log, not into files of its own in /tmp too
     environment = {"GLOG_logtostderr": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     total = run.solver().max_iter
@@ -270,8 +270,7 @@ def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None)
     """What to say of a training whose loss is not finite."""
     solver = run.folder / "solver.prototxt"
     good = f"The last good snapshot is {run.display_path(snapshot[1])}. " if snapshot else "There is no good snapshot. "
-    resume = run.make_command("resume") if run.bits else run.make_command("train").replace("make train", "make resume")
-    again = f" To go on from the snapshot as it is, {resume}." if snapshot else ""
+    again = f" To go on from the snapshot as it is, {run.resume_command()}." if snapshot else ""
     return (
         f"{diverged}; the training was stopped (log: {run.display_path(run.log)}). {good}"
         f"The usual cause is a learning rate that is too high: lower {divergence.rate_line(solver)} "
