@@ -38,8 +38,8 @@ def make(*words: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("words", "unread"),
     [
-        (["train", "ITERATIONS=20"], "ITERATIONS"),
-        (["train", "BITS=12", "LR=0.1"], "LR"),
+        (["score", "ITERATIONS=20"], "ITERATIONS"),
+        (["resume", "BITS=12", "LR=0.1"], "LR"),
         (["train", "SEEDS=1 2 3"], "SEEDS"),  # known, but not read by this target
         (["data", "score", "WEIGHTS=w.caffemodel"], "WEIGHTS"),
         (["test", "BITS=12"], "BITS"),
@@ -64,6 +64,14 @@ def test_a_target_does_what_is_typed(target):
     assert [name for name, (_, shown) in typed.items() if shown not in said.stdout] == []
     named = set(re.findall(r"\b[A-Z_]{2,}=", TEXT.split("@echo", 1)[1].split("\ndemo:")[0]))
     assert {f"{name}=" for name in reads} <= named | {"MIRROR="}, "make help names it"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("target", ["train", "tune", "ablation"])
+def test_settings_become_set(target):
+    said = make("-n", target, "LR=1e-3", "LAMBDA=0", "SIMILAR_WEIGHT=balanced", "SET=momentum=0.95 lr_policy=fixed")
+    words = re.findall(r"--set '([^']*)'", said.stdout)
+    assert words == ["base_lr=1e-3", "lambda=0", "similar_weight=balanced", "momentum=0.95", "lr_policy=fixed"]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -12,11 +12,12 @@ import time
 
 import net
 import pytest
+import train
 from caffe.proto import caffe_pb2
 from dhn.datasets import splits
 from dhn.files import sha256, write_json
 from dhn.runs import command_line, training
-from dhn.runs.folder import Run, RunError
+from dhn.runs.folder import WRITTEN, Run, RunError
 from dhn.weights import report as weights_report
 
 STEP, STEPS = 10, 4  # iterations between snapshots, snapshots of a training
@@ -27,9 +28,12 @@ STAND_IN = f"""
 import os, sys, time
 from pathlib import Path
 
-def texts(dataset, variant, bits, folder, net, seed):
+def texts(dataset, variant, bits, folder, net, seed, settings):
     both = dict.fromkeys(("train_val.prototxt", "deploy.prototxt"), f'name: "{{dataset}} {{variant}} {{bits}}"\\n')
-    solver = f'max_iter: {STEP * STEPS}\\nbase_lr: 0.5\\nsnapshot_prefix: "{{folder}}/{{variant}}"\\n'
+    given = "".join(f" --set {{name}}={{value}}" for name, value in settings.items())
+    words = f"{{dataset}} --variant {{variant}} --bits {{bits}}{{given}} --out {{folder}}"
+    solver = f'# Written by: python prototxt/net.py {{words}}\\nmax_iter: {STEP * STEPS}\\n'
+    solver += f'base_lr: {{settings.get("base_lr", 0.5)}}\\nsnapshot_prefix: "{{folder}}/{{variant}}"\\n'
     return {{**both, "solver.prototxt": solver}}
 
 def command(mode):
@@ -160,7 +164,8 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_good_sn
     said = str(raised.value)
     assert "the loss is nan at iteration 30, first in the net's output 'p_loss'; the training was stopped" in said
     assert "The last good snapshot is runs/fashion_mnist-dhn-12/dhn_iter_10.solverstate." in said
-    assert "lower 'base_lr: 0.5', line 2 of runs/fashion_mnist-dhn-12/solver.prototxt" in said
+    assert "is too high: 'base_lr: 0.5', line 3 of runs/fashion_mnist-dhn-12/solver.prototxt; run: make train" in said
+    assert "BITS=12 LR=0.05, which begins anew. To go on from the snapshot as it is, run: make resume" in said
     left = sorted(path.name for path in run.folder.glob("*_iter_*"))
     assert left == ["dhn_iter_10.caffemodel", "dhn_iter_10.solverstate"]
     printed = capsys.readouterr().out
@@ -183,24 +188,102 @@ def test_weights_that_are_not_finite_are_no_result_though_no_display_said_so(run
     assert not run.is_trained() and not run.weights().exists()
 
 
-def test_an_edited_prototxt_is_never_overwritten(run, capsys):
+def test_an_edited_prototxt_is_trained_as_it_stands_and_said_to_be_edited(run, capsys):
     training.train(run)
-    solver = run.folder / "solver.prototxt"
-    text, log = solver.read_text(), run.log.read_text()
+    assert run.record()["edited"] == [] == run.edited()
+    solver, deploy = run.folder / "solver.prototxt", run.folder / "deploy.prototxt"
+    text = solver.read_text()
     for edited in (text.replace("0.5", "0.25"), text + "clip_gradients: 1\n", text.replace("\n", "\r\n")):
         solver.write_bytes(edited.encode())
-        with pytest.raises(RunError, match=r"^runs/.*/solver.prototxt was edited by hand .*: line \d+ is ") as said:
-            training.train(run)
-        assert solver.read_bytes() == edited.encode() and run.log.read_text() == log
-        assert "caffe train -solver runs/fashion_mnist-dhn-12/solver.prototxt" in str(said.value)
+        assert not run.is_trained(), "another solver is another recipe"
+        capsys.readouterr()
+        training.train(run)
+        said = capsys.readouterr().out
+        assert "runs/fashion_mnist-dhn-12/solver.prototxt was edited by hand: line " in said
+        assert "moved to runs/fashion_mnist-dhn-12/earlier-" in said and "It is trained as it stands" in said
+        assert solver.read_bytes() == edited.encode() and run.is_trained()
+        assert run.record()["edited"] == ["solver.prototxt"] == run.edited()
     solver.write_text(text.replace("0.5", "0.25"))
-    with pytest.raises(RunError, match=r"line 2 is 'base_lr: 0.25', where prototxt/net.py writes 'base_lr: 0.5'\. To"):
-        training.train(run)
+    (run.folder / "train_val.prototxt").write_text("name: 'mine'\n")
+    deploy.unlink()
+    training.train(run)
+    said = capsys.readouterr().out
+    assert "line 3 is 'base_lr: 0.25', where prototxt/net.py writes 'base_lr: 0.5'. It is trained as it stands" in said
+    assert "train_val.prototxt was edited by hand: line 1 is" in said and deploy.exists()
+    assert run.record()["edited"] == ["solver.prototxt", "train_val.prototxt"]
+    log = run.log.read_text()
+    training.train(run)
+    assert "already there and whole" in capsys.readouterr().out and run.log.read_text() == log
     solver.unlink()
-    (run.folder / "train_val.prototxt").write_text("mine")
-    with pytest.raises(RunError, match=r"train_val.prototxt was edited by hand"):
-        training.train(run)
-    assert not solver.exists(), "nothing is written where something was edited"
+    training.train(run)
+    assert solver.read_text() == text and run.record()["edited"] == ["train_val.prototxt"]
+
+
+def test_settings_and_an_edited_file_contradict_each_other(run):
+    training.train(run, settings={"base_lr": 0.1})
+    solver = run.folder / "solver.prototxt"
+    edited = solver.read_text().replace("base_lr: 0.1", "base_lr: 0.25")
+    solver.write_text(edited)
+    with pytest.raises(
+        RunError, match=r"line 3 is 'base_lr: 0.25', .*\. So LR=0\.1 would not be what is trained: write"
+    ):
+        training.train(run, settings={"base_lr": 0.1})
+    assert solver.read_text() == edited and run.record()["settings"] == {"base_lr": 0.1}
+    solver.unlink()
+    training.train(run, settings={"base_lr": 0.2})
+    assert "base_lr: 0.2" in solver.read_text() and run.record()["edited"] == []
+
+
+def test_settings_are_kept_until_others_are_typed(run, behave, capsys):
+    behave("stop")
+    with pytest.raises(RunError, match="stopped before its end"):
+        training.train(run, settings={"base_lr": 0.1, "momentum": 0.8})
+    behave("run")
+    capsys.readouterr()
+    training.train(run, resume=True)
+    said = capsys.readouterr().out
+    assert (
+        'fashion_mnist-dhn-12: LR=0.1 SET="momentum=0.8", as before (runs/fashion_mnist-dhn-12/solver.prototxt' in said
+    )
+    assert run.is_trained() and run.record()["settings"] == {"base_lr": 0.1, "momentum": 0.8}
+    assert run.record()["resumed_at"] == [2 * STEP] and "base_lr: 0.1" in (run.folder / "solver.prototxt").read_text()
+    training.train(run)
+    training.train(run, settings={"base_lr": 0.1, "momentum": 0.8})
+    said = capsys.readouterr().out
+    assert said.count("already there and whole") == 2 and "other settings" not in said
+    training.train(run, settings={"base_lr": 0.3})
+    said = capsys.readouterr().out
+    assert "other settings than before: LR=0.3 (was 0.1), momentum is not set any more (was 0.8)" in said
+    assert "moved to runs/fashion_mnist-dhn-12/earlier-1" in said and run.record()["settings"] == {"base_lr": 0.3}
+    (run.folder / "solver.prototxt").unlink()
+    training.train(run)
+    assert run.record()["settings"] == {} and "base_lr: 0.5" in (run.folder / "solver.prototxt").read_text()
+
+
+def test_progress_says_how_long_it_takes_at_most_every_ten_seconds(run, capsys, monkeypatch):
+    training.train(run)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("iteration ")]
+    # the stand-in's displays come at once: the first, and the first that has iterations behind it
+    first = "iteration 10 of 40, loss = 0.0909091; about 1 s left at 0.02 s an iteration"
+    assert lines == ["iteration 0 of 40, loss = 1", first]
+    run.weights().unlink()
+    monkeypatch.setattr(training, "EVERY", 0)
+    training.train(run)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("iteration ")]
+    assert lines[-1] == "iteration 40 of 40, loss = 0.0243902; about 0 s left at 0.02 s an iteration"
+
+
+def test_the_command_line_of_settings(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(train, "train", lambda *words, **named: seen.append((words, named)))
+    assert train.main(["fashion_mnist", "--bits", "12", "--set", "base_lr=0.1", "--set", "max_iter=7"]) == 0
+    assert train.main(["fashion_mnist", "--variant", "pretraining"]) == 0
+    assert [named["settings"] for _, named in seen] == [{"max_iter": 7, "base_lr": 0.1}, None]
+    assert seen[1][0][0] == Run("fashion_mnist", "pretraining", 0)
+    assert train.main(["fashion_mnist", "--set", "rate=1"]) == 1
+    assert "there is no setting 'rate'" in capsys.readouterr().err
+    assert train.main(["fashion_mnist", "--resume", "--set", "base_lr=1"]) == 1
+    assert "leave --set out" in capsys.readouterr().err
 
 
 def test_a_prototxt_of_an_earlier_recipe_is_no_edit(run, monkeypatch, capsys):
@@ -214,10 +297,10 @@ def test_a_prototxt_of_an_earlier_recipe_is_no_edit(run, monkeypatch, capsys):
     training.train(run)
     assert "moved to runs/fashion_mnist-dhn-12/earlier-1" in capsys.readouterr().out
     assert "base_lr: 0.1" in (run.folder / "solver.prototxt").read_text()
-    (run.folder / training.WRITTEN).unlink()  # nobody knows who wrote them
+    (run.folder / WRITTEN).unlink()  # nobody knows who wrote them
     monkeypatch.setattr(net, "texts", before)
-    with pytest.raises(RunError, match="was edited by hand"):
-        training.train(run)
+    training.train(run)
+    assert "solver.prototxt was edited by hand" in capsys.readouterr().out and run.edited() == ["solver.prototxt"]
 
 
 def test_another_recipe_never_overwrites_or_resumes(run, capsys):
@@ -332,7 +415,8 @@ def test_a_pretraining_that_diverged_goes_on_with_make_resume(run, behave, tmp_p
     behave("diverge")
     with pytest.raises(RunError, match="the loss is nan at iteration 30") as raised:
         training.train(run)
-    assert str(raised.value).endswith("To go on from the snapshot as it is, run: make resume DATASET=fashion_mnist.")
+    said = "To go on from the snapshot as it is, run: make resume DATASET=fashion_mnist VARIANT=pretraining."
+    assert str(raised.value).endswith(said)
     behave("run")
     with pytest.raises(RunError, match="the loss is nan at iteration 30"):
         training.train(run)

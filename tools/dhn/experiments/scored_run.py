@@ -22,6 +22,7 @@ from dhn.pages import report
 from dhn.progress import console
 from dhn.runs.by_hand import HandRun
 from dhn.runs.folder import Run, RunError, caveats
+from dhn.runs.prototxts import as_typed
 from dhn.scoring.retrieval import PROTOCOLS
 
 
@@ -81,6 +82,7 @@ def saved_metrics(run: Run, split: dict | None) -> dict | None:
         facts = json.loads(out.read_text()) if out.stat().st_mtime_ns >= newest else {}
         same = facts["weights_sha256"] == weights_digest(run) and facts["split"] == split
         same = same and facts["read_as"]["codes"] == "sign" and "made_by_hand" in facts
+        same = same and (facts.get("edited") or []) == run.edited()
         return facts if same and set(protocols(run.variant)) <= set(facts["protocols"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -95,7 +97,8 @@ def table(run: Run, metrics: dict) -> Table:
         box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, title_justify="left", caption_justify="left"
     )
     name = f"{metrics['dataset'] or 'unknown data set'}, {metrics['variant'] or 'unknown variant'}"
-    title = [f"{name}: {counts}", *caveats(metrics)]
+    own = as_typed(metrics.get("settings") or {})
+    title = [f"{name}: {counts}", *([f"set for this run: {own}"] if own else []), *caveats(metrics)]
     found.title = escape("\n".join(title))
     sides = [f"{metrics['codes'][side]['distinct']:,} of the {side}" for side in SIDES]
     found.caption = (
@@ -137,6 +140,7 @@ def about(run: Run, split: dict | None) -> dict:
     record = run.record()
     facts = {key: record.get(key) for key in ("iterations", "resumed_at", "seconds_per_step", "initial_weights_sha256")}
     facts |= {"dataset": run.dataset, "variant": run.variant, "split": split, "made_by_hand": isinstance(run, HandRun)}
+    facts |= {"settings": record.get("settings") or {}, "edited": run.edited()}
     if isinstance(run, HandRun):
         known = run.variant is not None
         return facts | {"seed": run.seed, "net": net.recipe(run.dataset, run.net).net if known else None}

@@ -24,6 +24,7 @@ from dhn.pages.page import environment
 from dhn.runs import curves
 from dhn.runs.by_hand import HandRun, trained_net
 from dhn.runs.folder import Run, RunError, caveats, overlap
+from dhn.runs.prototxts import as_typed
 from dhn.scoring import retrieval
 
 TEMPLATE = "report_template.html"
@@ -125,6 +126,7 @@ def training_summary(run: Run) -> dict:
         "solver": [(field.name, format_setting(field, value)) for field, value in settings],
         "seed": solver.random_seed if solver is not None and solver.random_seed >= 0 else None,
         "seed_known": solver is not None,
+        "settings": as_typed(record.get("settings") or {}),
         "weights": weights.name if there else None,
         "written": modified_time(weights) if there else None,
         "layers": learned_layers(weights) if there else [],

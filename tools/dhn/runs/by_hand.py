@@ -28,12 +28,9 @@ from dhn.files import sha256
 from dhn.layout import tool_command
 from dhn.runs.folder import ROOT, Run, RunError
 from dhn.runs.log import seconds_per_step
+from dhn.runs.prototxts import written_with
 
 LMDBS = {f"{side}{suffix}" for side in ("train", "query", "database") for suffix in ("_lmdb", ".txt")}
-COMMAND = re.compile(
-    r"# Written by: python prototxt/net\.py (?P<dataset>\S+) --variant (?P<variant>\w+)(?: --bits (?P<bits>\d+))?"
-    r"(?: --net (?P<net>\w+))?(?: --seed (?P<seed>\d+))? --out "
-)
 ITERATION = re.compile(r"_iter_(\d+)\.caffemodel(\.h5)?$")
 
 
@@ -201,20 +198,18 @@ def sources(message: caffe_pb2.NetParameter) -> list[str]:
 def written_by(path: Path) -> dict:
     """Dataset, variant, bits, net and seed of a train_val.prototxt that still is what the command of its first line
     writes, as the deploy.prototxt beside it is but for its input's shape; {} for any other."""
-    with open(path, encoding="utf-8", errors="replace") as stream:
-        match = COMMAND.match(stream.readline())
-    if match is None or match["bits"] is None:
+    words = written_with(path)
+    if not words or not words["bits"]:
         return {}
-    words = {"dataset": match["dataset"], "variant": match["variant"], "bits": int(match["bits"]), "net": match["net"]}
-    words["seed"] = int(match["seed"] or 1)
     beside = path.with_name("deploy.prototxt")
     try:
         same = net.train_val(**words) == read_net(path)
         if same and beside.exists():
-            expected = net.deploy(words["dataset"], words["bits"], words["net"])
+            expected = net.deploy(words["dataset"], words["bits"], words["net"], words["settings"])
             same = behind_input(expected) == behind_input(read_net(beside))
-    except (ValueError, KeyError):  # a data set, net or variant that is not known here
+    except (ValueError, KeyError):  # a data set, net, variant or setting that is not known here
         return {}
+    del words["settings"]
     return words if same else {}
 
 

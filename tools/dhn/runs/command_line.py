@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import net
+import overrides
 
 from dhn.datasets import recipes
 from dhn.runs.by_hand import open_run
 from dhn.runs.folder import Run
 
 
-def run_parser(description: str, nargs: str | None = None) -> argparse.ArgumentParser:
-    """A command line that names a run; with nargs "?" the data set may be left out."""
+def run_parser(
+    description: str, nargs: str | None = None, variants: Iterable[str] = net.VARIANTS
+) -> argparse.ArgumentParser:
+    """A command line that names a run of one of these variants; with nargs "?" the data set may be left out."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("dataset", nargs=nargs, help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
-    parser.add_argument("--variant", choices=list(net.VARIANTS), default="dhn", help="default: dhn")
+    parser.add_argument("--variant", choices=list(variants), default="dhn", help="default: dhn")
     parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
     parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
     parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
@@ -25,11 +29,28 @@ def run_parser(description: str, nargs: str | None = None) -> argparse.ArgumentP
     return parser
 
 
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add --set to a command line."""
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="otherwise than in the tables of prototxt/: base_lr=0.01, batch_size=32, ...; may stand several times",
+    )
+
+
+def settings_typed(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The settings that --set names; None where it names none. Raises ValueError for one that does not exist."""
+    return overrides.parse(options.set) or None
+
+
 def run_of(options: argparse.Namespace) -> Run:
     """The run that a command line of `run_parser` names. Raises ValueError for a data set that does not exist."""
     dataset = options.dataset if options.dataset in net.DATASETS else recipes.find(options.dataset).name
     other = None if options.net == net.nets_of(dataset)[0] else options.net
-    return Run(dataset, options.variant, options.bits, net=other, seed=options.seed)
+    bits = 0 if options.variant == net.PRETRAINING else options.bits
+    return Run(dataset, options.variant, bits, net=other, seed=options.seed)
 
 
 def parser_of_scored_runs(description: str) -> argparse.ArgumentParser:

@@ -55,8 +55,10 @@ def split_caveat(split: Mapping | None) -> str:
 
 def caveats(metrics: Mapping) -> list[str]:
     """What belongs beside every number of a metrics.json, in words: copies of images, an overlap of its split,
-    collapsed codes, ties."""
-    return [*filter(None, [split_caveat(metrics.get("split"))]), *(metrics.get("notes") or [])]
+    prototxt files that were edited by hand, collapsed codes, ties."""
+    edited = metrics.get("edited") or []
+    said = [split_caveat(metrics.get("split")), edited and f"edited by hand: {', '.join(edited)}"]
+    return [*filter(None, said), *(metrics.get("notes") or [])]
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,13 @@ class Run:
 
     def make_command(self, target: str) -> str:
         """The command that makes what is missing. (A training of a variant goes on with the pretraining by itself.)"""
-        return "run: " + self._target_command(target if self.bits else "train")
+        return self.own_command(target) if self.bits else "run: " + self._target_command("train")
 
-    def resume_command(self) -> str:
-        """The command that goes on with this training, a pretraining too."""
-        return "run: " + self._target_command("resume")
+    def own_command(self, target: str) -> str:
+        """The command for this training alone, a pretraining too."""
+        return "run: " + self._target_command(target, variant=self.variant, bits=self.bits or None)
 
-    def _target_command(self, target: str) -> str:
-        options = {"variant": self.variant, "bits": self.bits} if self.bits else {}
+    def _target_command(self, target: str, **options: object) -> str:
         seed = None if self.seed == 1 else self.seed
         return target_command(target, self.dataset, **options, net=self.net, seed=seed)
 
@@ -141,6 +142,12 @@ class Run:
     def record(self) -> dict:
         """training.json: the recipe, and once the training is over, its weights and their SHA-256. {} if none."""
         return read_json(self.folder / "training.json")
+
+    def edited(self) -> list[str]:
+        """The prototxt files that are not as they were written: somebody edited them."""
+        written = read_json(self.folder / WRITTEN)
+        paths = {name: self.folder / name for name in sorted(written)}
+        return [name for name, path in paths.items() if path.exists() and sha256(path) != written[name]]
 
     def is_trained(self) -> bool:
         """True if the final weights are there, whole, and made by the recipe that stands in the folder."""

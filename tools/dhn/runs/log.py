@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,39 @@ def seconds_per_step(path: Path) -> float | None:
     lines = [display for line in path.read_text(errors="replace").splitlines() if (display := parse_display(line))]
     steps = sum(display.iterations for display in lines)
     return sum(display.seconds for display in lines if display.iterations) / steps if steps else None
+
+
+@dataclass
+class Pace:
+    """How fast a training of `total` iterations is, from its displays since it was started."""
+
+    total: int
+    iteration: int = 0
+    iterations: int = 0
+    seconds: float = 0.0
+
+    def feed(self, display: Display) -> bool:
+        """Take one more display. True for the first that has iterations behind it."""
+        first = self.iterations == 0 and display.iterations > 0
+        self.iteration = display.iteration
+        self.iterations += display.iterations
+        self.seconds += display.seconds if display.iterations else 0
+        return first
+
+    def left(self) -> str:
+        """In words: `about 14 min left at 1.1 s an iteration`; "" where it is not known."""
+        if not self.iterations:
+            return ""
+        each = self.seconds / self.iterations
+        return f"about {duration(each * (self.total - self.iteration))} left at {each:.2g} s an iteration"
+
+
+def duration(seconds: float) -> str:
+    """A time in words: `40 s`, `14 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def follow(path: Path, start: int, running: Callable[[], bool], every: float = 0.2) -> Iterator[str]:

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import net
+import overrides
 
 from dhn.datasets import splits
-from dhn.files import read_json, sha256, write_atomic, write_json
+from dhn.files import read_json, sha256, write_json
 from dhn.layout import PYTHON_LAYERS
 from dhn.progress import console, training
 from dhn.runs import divergence
 from dhn.runs.curves import Recorder
 from dhn.runs.divergence import Divergence, LossWatch
-from dhn.runs.folder import WRITTEN, Run, RunError
-from dhn.runs.log import SNAPSHOT, follow, parse_display, seconds_per_step
+from dhn.runs.folder import Run, RunError
+from dhn.runs.log import SNAPSHOT, Pace, follow, parse_display, seconds_per_step
+from dhn.runs.prototxts import Settings, as_typed, net_texts, settings_of, write_nets
 from dhn.weights import report as weights_report
 
 INITIAL = ("initial_weights", "initial_weights_sha256")  # of training.json
-LINES = 10  # progress lines of a training whose output is not a terminal
+EVERY = 10  # seconds between progress lines where the output is not a terminal
 
 
 def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: int | None = None) -> list[str]:
@@ -65,7 +68,7 @@ def launch(
         )
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches the child: a snapshot, then it stops
     try:
-        shown = 0
+        said, pace = -math.inf, Pace(total)
         with training(run.name, total) as show, curves:
             for line in follow(run.log, start, lambda: child.poll() is None):
                 curves.feed(line)
@@ -73,9 +76,13 @@ def launch(
                     child.terminate()
                 if display := parse_display(line):
                     show(display.iteration, display.loss)
-                    if not console.is_terminal and display.iteration * LINES // total > shown:
-                        shown = display.iteration * LINES // total
-                        console.print(f"iteration {display.iteration:,} of {total:,}, loss = {display.loss:g}")
+                    first = pace.feed(display)
+                    if console.is_terminal and first:
+                        console.print(f"{run.name}: {pace.left()}")
+                    elif not console.is_terminal and (first or time.monotonic() - said >= EVERY):
+                        said, left = time.monotonic(), pace.left()
+                        left = f"; {left}" if left else ""
+                        console.print(f"iteration {display.iteration:,} of {total:,}, loss = {display.loss:g}{left}")
                 elif match := SNAPSHOT.search(line):
                     console.print(f"wrote {match[1]}")
     finally:
@@ -145,45 +152,22 @@ def _origin(initial: dict) -> dict:
     return {"pretraining": {key: record[key] for key in INITIAL if key in record}}
 
 
-def net_texts(run: Run) -> dict[str, str]:
-    """A run's prototxt files by name, as prototxt/net.py writes them."""
-    return net.texts(run.dataset, run.variant, run.bits, str(run.folder), run.net, run.seed)
-
-
-def write_nets(run: Run, texts: dict[str, str]) -> None:
-    """Write a run's prototxt files into its folder, and in written.json their SHA-256.
-
-    Raises RunError where one of them is neither what would be written nor what was written the last time: somebody
-    edited it. Nothing is written then.
-    """
-    written = read_json(run.folder / WRITTEN)
-    for name, text in texts.items():
-        path = run.folder / name
-        old = path.read_bytes() if path.exists() else text.encode()
-        if old != text.encode() and hashlib.sha256(old).hexdigest() != written.get(name):
-            raise RunError(_edited(run, name, old.decode(errors="replace"), text))
-    for name, text in texts.items():
-        path = run.folder / name
-        if not path.exists() or path.read_bytes() != text.encode():
-            write_atomic(path, lambda stream, text=text: stream.write(text.encode()))
-    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-    if digests != written:
-        write_json(run.folder / WRITTEN, digests)
-
-
-def _edited(run: Run, name: str, old: str, new: str) -> str:
-    """What to say of a prototxt that was edited by hand."""
-    pairs = enumerate(zip_longest(old.splitlines(), new.splitlines(), fillvalue=""), 1)
-    differ = [(number, *lines) for number, lines in pairs if lines[0] != lines[1]]
-    number, line, expected = differ[0] if differ else (1, "other line ends", "\\n")
-    path, solver = run.display_path(run.folder / name), run.display_path(run.folder / "solver.prototxt")
-    more = f" ({len(differ) - 1} more lines differ)" if len(differ) > 1 else ""
-    return (
-        f"{path} was edited by hand and would be overwritten: line {number} is {line.strip()!r}, where "
-        f"prototxt/net.py writes {expected.strip()!r}{more}. To train it as it stands, run: "
-        f"PYTHONPATH=python_layers caffe train -solver {solver}; to have it written again, remove it; "
-        "a change for every run belongs in prototxt/net.py"
-    )
+def _choose_settings(
+    run: Run, settings: Settings | None, texts: Callable[[Run, Settings], dict[str, str]]
+) -> dict[str, Any]:
+    """Write the run's prototxt files with these settings, or, where they are None, with those that it has; say what is
+    not as before or not as prototxt/net.py writes it. Returns the settings. Raises RunError as write_nets."""
+    before = settings_of(run)
+    chosen = dict(before if settings is None else settings)
+    edited = write_nets(run, texts(run, chosen), as_typed(settings or {}))
+    solver = run.display_path(run.folder / "solver.prototxt")
+    if settings is None and before:
+        console.print(f"{run.name}: {as_typed(before)}, as before ({solver} says so; to train without, remove it)")
+    elif (run.folder / "training.json").exists() and (differ := overrides.differences(before, chosen)):
+        console.print(f"{run.name}: other settings than before: {differ}", markup=False)
+    for sentence in edited:
+        console.print(f"{sentence}. It is trained as it stands; remove it to have it written again", markup=False)
+    return chosen
 
 
 def train(
@@ -191,18 +175,20 @@ def train(
     resume: bool = False,
     weights: str | None = None,
     gpu: int | None = None,
-    texts: Callable[[Run], dict[str, str]] = net_texts,
+    texts: Callable[[Run, Settings], dict[str, str]] = net_texts,
+    settings: Settings | None = None,
 ) -> None:
     """Bring a run to its final weights, from the start (from `weights` where they are named) or its newest snapshot.
 
-    texts: the prototxt files of a run.
-    Raises RunError when the training fails, diverges, is stopped, or when `resume` is asked for and there is no
-    snapshot, and splits.SplitError where the lists overlap.
+    texts: the prototxt files of a run with settings. settings: all that the run has otherwise than the tables
+    (prototxt/overrides.py); None: those that it has already. Files that were edited by hand are trained as they are.
+    Raises RunError when the training fails, diverges, is stopped, when `resume` is asked for and there is no snapshot,
+    or where settings and an edited file contradict each other, and splits.SplitError where the lists overlap.
     """
     split = splits.verify(run.data)
     weights = _pretrained(run, weights, gpu, resume)
     with run.lock() as lock:
-        write_nets(run, texts(run))
+        settings = _choose_settings(run, settings, texts)
         initial = _initial(run, weights)
         recipe, record, weights = run.recipe(initial.get("initial_weights_sha256")), run.record(), run.weights()
         if record.get("recipe") == recipe and run.is_trained():
@@ -224,6 +210,8 @@ def train(
             "resumed_at": record.get("resumed_at", []),
             **initial,
             **_origin(initial),
+            "settings": settings,
+            "edited": run.edited(),
             "split": split,
         }
         if snapshot is not None:
@@ -270,10 +258,10 @@ def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None)
     """What to say of a training whose loss is not finite."""
     solver = run.folder / "solver.prototxt"
     good = f"The last good snapshot is {run.display_path(snapshot[1])}. " if snapshot else "There is no good snapshot. "
-    again = f" To go on from the snapshot as it is, {run.resume_command()}." if snapshot else ""
+    again = f" To go on from the snapshot as it is, {run.own_command('resume')}." if snapshot else ""
+    lower = {**settings_of(run), "base_lr": float(f"{run.solver().base_lr / 10:.3g}")}
     return (
         f"{diverged}; the training was stopped (log: {run.display_path(run.log)}). {good}"
-        f"The usual cause is a learning rate that is too high: lower {divergence.rate_line(solver)} "
-        f"{run.display_path(solver)}, where it is written: prototxt/net.py; then {run.make_command('train')}, "
-        f"which begins anew.{again}"
+        f"The usual cause is a learning rate that is too high: {divergence.rate_line(solver)} "
+        f"{run.display_path(solver)}; {run.own_command('train')} {as_typed(lower)}, which begins anew.{again}"
     )
