@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import fixtures
+import forked
 import logs
 import pytest
 from caffe.cli.main import main
@@ -124,29 +123,29 @@ def test_help_names_every_command(capfd):
 )
 def test_signals(folder, number, effect, snapshots, ends):
     """SIGINT stops and snapshots, SIGHUP snapshots and goes on, none does nothing."""
-    command = [sys.executable, "-m", "caffe.cli.main", *f"train -solver long.prototxt {effect}".split()]
-    env = dict(os.environ, OMP_NUM_THREADS="1")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as child:
-        log = until(child, "Test net output #1")
-        child.send_signal(number)
+    child, lines = forked.begin(main, f"train -solver long.prototxt {effect}".split())
+    with lines:
+        log = until(lines, "Test net output #1")
+        os.kill(child.pid, number)
         if snapshots:
-            log += until(child, "Snapshotting solver state")
+            log += until(lines, "Snapshotting solver state")
         if ends:
-            log += child.stderr.read()
-            assert child.wait(timeout=60) == 0
+            log += lines.read()
+            child.join(60)
+            assert child.exitcode == 0
         else:
             time.sleep(0.5)
-            assert child.poll() is None
+            assert child.exitcode is None
             child.kill()
-            log += child.stderr.read()
+            log += lines.read()
     assert ("Snapshotting solver state" in log) == snapshots
     assert ("Optimization stopped early." in log) == ends
 
 
-def until(child, words: str) -> str:
-    """Read the child's log up to the line with `words`."""
+def until(lines, words: str) -> str:
+    """Read a log up to the line with `words`."""
     log = ""
-    for line in child.stderr:
+    for line in lines:
         log += line
         if words in line:
             return log

@@ -143,28 +143,34 @@ OTHER_PROCESS = """
 import sys
 import caffe, numpy as np
 from caffe.proto import caffe_pb2
-solver = caffe.get_solver(caffe_pb2.SolverParameter.FromString(open(sys.argv[1], "rb").read()))
-solver.restore(sys.argv[2])
-solver.step(4)
-np.savez(sys.argv[3], *[blob.data for blob in [*solver.net.learnable_params, *solver.history]])
+param = caffe_pb2.SolverParameter.FromString(open(sys.argv[1], "rb").read())
+for state in sys.argv[2:]:
+    solver = caffe.get_solver(param)
+    solver.restore(state)
+    solver.step(4)
+    np.savez(state + ".npz", *[blob.data for blob in [*solver.net.learnable_params, *solver.history]])
 """
 
 
-@pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
-def test_in_another_process(form, net, tmp_path):
-    first = solver(net("lmdb"), tmp_path, extra=f"snapshot_format: {form}")
-    first.step(4)
-    first.snapshot()
-    first.step(4)
+def test_in_another_process(net, tmp_path):
+    expected, states = [], []
+    for form in ("BINARYPROTO", "HDF5"):
+        (tmp_path / form).mkdir()
+        first = solver(net("lmdb"), tmp_path / form, extra=f"snapshot_format: {form}")
+        first.step(4)
+        first.snapshot()
+        first.step(4)
+        states.append(str(state_of(tmp_path / form, 4)))
+        expected.append([blob.data for blob in [*first.net.learnable_params, *first.history]])
     first.param.ClearField("random_seed")
     (tmp_path / "solver").write_bytes(first.param.SerializeToString())
-    words = [tmp_path / "solver", state_of(tmp_path, 4), tmp_path / "found.npz"]
-    subprocess.run([sys.executable, "-c", OTHER_PROCESS, *map(str, words)], check=True, capture_output=True)
-    expected = [blob.data for blob in [*first.net.learnable_params, *first.history]]
-    with np.load(tmp_path / "found.npz", allow_pickle=False) as found:
-        assert len(found) == len(expected) == 8
-        for index, values in enumerate(expected):
-            np.testing.assert_array_equal(found[f"arr_{index}"], values)
+    command = [sys.executable, "-c", OTHER_PROCESS, str(tmp_path / "solver"), *states]
+    subprocess.run(command, check=True, capture_output=True)
+    for state, blobs in zip(states, expected, strict=True):
+        with np.load(state + ".npz", allow_pickle=False) as found:
+            assert len(found) == len(blobs) == 8
+            for index, values in enumerate(blobs):
+                np.testing.assert_array_equal(found[f"arr_{index}"], values)
 
 
 @pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])

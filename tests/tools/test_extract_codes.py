@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import caffe
 import cv2
 import extract_codes
+import forked
 import lmdb
 import numpy as np
 import pytest
@@ -252,15 +249,14 @@ def test_what_cannot_be_extracted_is_named_and_the_old_codes_stay(folder, capsys
 def test_killed_in_the_middle_it_leaves_no_codes(folder):
     lines = (folder / "list.txt").read_text()
     (folder / "list.txt").write_text(lines * 4000)
-    script = Path(extract_codes.__file__)
-    process = subprocess.Popen(
-        [sys.executable, str(script), "--model", str(folder / "deploy.prototxt"), "--weights",
-         str(folder / "w.caffemodel"), "--source", str(folder / "list.txt"), "--root", str(folder), "--batch-size", "1",
-         "--out", str(folder / "x.npz")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout.readline().startswith(b"images: ")  # it is about to start
-    time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    files = {"model": "deploy.prototxt", "weights": "w.caffemodel", "source": "list.txt", "out": "x.npz"}
+    words = [word for option, name in files.items() for word in (f"--{option}", str(folder / name))]
+    words += ["--root", str(folder), "--batch-size", "1"]
+    child, lines = forked.begin(extract_codes.main, words)
+    with lines:
+        assert next(line for line in lines if line.startswith("images: "))  # it is about to start
+        time.sleep(0.3)
+        child.kill()
+        child.join()
+    assert child.exitcode == -signal.SIGKILL
     assert not (folder / "x.npz").exists()
