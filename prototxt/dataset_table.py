@@ -42,6 +42,11 @@ class Labels(NamedTuple):
     queries: int
     classes: int
     multi_label: bool
+    size: tuple | None = None  # height and width of a data set of your own's pictures, where they are known
+
+    def is_small(self) -> bool:
+        """True for pictures that cifar_quick is made for."""
+        return self.size is not None and max(self.size) <= SMALL
 
 
 def fine_tuned(dataset: str, labels: Labels, net: str = "alexnet") -> Dataset:
@@ -81,8 +86,10 @@ def fine_tuned(dataset: str, labels: Labels, net: str = "alexnet") -> Dataset:
             ("solver_mode", "CPU", "so that it runs anywhere; `make train GPU=0` and `caffe train -gpu 0` override it"),
         ],
     )
-    if net == "squeezenet":
-        other = SQUEEZENET | {"classes": labels.classes, "multi_label": labels.multi_label}
+    if net in BY_NET:
+        other = {**BY_NET[net], "classes": labels.classes, "multi_label": labels.multi_label}
+        if not labels.classes:  # a split.json of an older version; `make data` writes it again
+            del other["pretraining"]
     else:
         other = AT_FULL_SIZE.get(dataset, {})
     return spec._replace(
@@ -145,6 +152,36 @@ SQUEEZENET = dict(
         ("test_initialization", "false", "BatchNorm has no statistics yet"),
     ),
 )
+
+# What differs from `fine_tuned` for pictures of 64 pixels and less: from scratch, in minutes on two cores.
+CIFAR_QUICK = dict(
+    image=(3, 32, 32),
+    hash_std=0.01,
+    # random crops and mirrors, for few pictures; -1 to 1, as the net learns from scratch
+    data={"resize": 36, "crop": 32, "mean_value": 128, "scale": 0.0078125},
+    quantization_weight=0.5,
+    normalization="mean",
+    solver=(
+        ("test_interval", 500, "a look at the test losses costs little"),
+        ("base_lr", 0.003, "the hash layer learns at 10 times that; at 0.01 it throws all codes to 0 first"),
+        ("lr_policy", "poly", "falls linearly to 0, which settles the codes"),
+        ("power", 1, None),
+        ("gamma", None, None),
+        ("stepsize", None, None),
+        ("max_iter", 800, "10 epochs of 5,000 training images"),
+        ("display", 20, "a line every second"),
+        ("snapshot", 500, "a killed training loses at most a minute"),
+    ),
+    pretraining=(
+        ("base_lr", 0.002, "the layer of classes learns at 10 times that; at 0.01 the loss rises to 2.5 first"),
+        ("max_iter", 800, "10 epochs of 5,000 training images"),
+        ("test_initialization", "false", "BatchNorm has no statistics yet"),
+    ),
+)
+
+# What differs from `fine_tuned` for a net, on every data set.
+BY_NET = {"squeezenet": SQUEEZENET, "cifar_quick": CIFAR_QUICK}
+SMALL = 64  # pixels of a picture's longer side up to which a data set of your own has cifar_quick
 
 LABELS = {
     "fashion_mnist": Labels(1000, 10, False),
@@ -222,9 +259,10 @@ def _of_table(dataset: str, net: str | None) -> Dataset:
     spec = DATASETS.get(dataset)
     if spec is not None and net in (None, spec.net):
         return spec
-    if net not in (None, *FINE_TUNED):
-        raise ValueError(f"{dataset} has no net {net!r}; it has {', '.join(nets_of(dataset))}")
-    return fine_tuned(dataset, labels_of(dataset), net or "alexnet")
+    nets = nets_of(dataset)
+    if net not in (None, *nets):
+        raise ValueError(f"{dataset} has no net {net!r}; it has {', '.join(nets)}")
+    return fine_tuned(dataset, labels_of(dataset), net or nets[0])
 
 
 def labels_of(dataset: str) -> Labels:
@@ -240,7 +278,8 @@ def labels_of(dataset: str) -> Labels:
         if known is not None:
             return known._replace(classes=len(facts["label_names"]))
         names, images = facts.get("label_names", []), facts.get("images", {})
-        return Labels(facts["counts"]["query"], len(names), images.get("multi_label", False))
+        size = tuple(images.get("size") or ()) or None
+        return Labels(facts["counts"]["query"], len(names), images.get("multi_label", False), size)
     except (OSError, ValueError, KeyError, TypeError):
         if known is not None:
             return known
@@ -251,6 +290,25 @@ def labels_of(dataset: str) -> Labels:
 
 
 def nets_of(dataset: str) -> tuple:
-    """The nets that a data set can be trained with, its default first."""
-    first = DATASETS[dataset].net if dataset in DATASETS else "alexnet"
-    return (first, *(name for name in FINE_TUNED if name != first))
+    """The nets that a data set can be trained with, its default first: of your own, cifar_quick for small pictures."""
+    if dataset in DATASETS:
+        first = DATASETS[dataset].net
+    else:
+        try:
+            first = "cifar_quick" if labels_of(dataset).is_small() else "alexnet"
+        except ValueError:  # `make data` is still to come
+            first = "alexnet"
+    return (first, *(name for name in (*FINE_TUNED, "cifar_quick") if name != first))
+
+
+def choice(dataset: str) -> str:
+    """A sentence about the default net of a data set of your own, "" for one of the table."""
+    first, *others = nets_of(dataset)
+    if dataset in DATASETS:
+        return ""
+    if first == "cifar_quick":
+        height, width = labels_of(dataset).size
+        why = f"which learns from scratch, as its pictures are small ({width} x {height})"
+    else:
+        why = "the paper's, which fine-tunes WEIGHTS="
+    return f"{dataset} has the net {first}, {why}; others: {' '.join(f'NET={name}' for name in others)}"

@@ -61,7 +61,7 @@ def _add_codes(n: caffe.NetSpec, spec: Dataset, bits: int) -> None:
 
 def _name(dataset: str, spec: Dataset, *parts) -> str:
     """A net's name; that of the net stands in it where there are several to choose from."""
-    return "_".join(map(str, (dataset, *([spec.net] if spec.net in FINE_TUNED else []), *parts)))
+    return "_".join(map(str, (dataset, *([spec.net] if spec.net in (*FINE_TUNED, "cifar_quick") else []), *parts)))
 
 
 Settings = Mapping[str, Any]  # by name, as overrides.parse gives them

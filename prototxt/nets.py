@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Callable
 
 from alexnet import alexnet, caffenet
-from small_nets import small_alexnet
+from small_nets import cifar_quick, small_alexnet
 from squeezenet import squeezenet
 
 NETS: dict[str, Callable] = {  # (net spec) -> the top that the hash layer stands on
     "small_alexnet": small_alexnet,
+    "cifar_quick": cifar_quick,
     "alexnet": alexnet,
     "caffenet": caffenet,
     "squeezenet": squeezenet,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import caffe
@@ -28,6 +29,7 @@ def layers(path):
 COMMITTED = [
     ("fashion_mnist", "small_alexnet"),
     *((dataset, name) for dataset in ("cifar10", "nus_wide", "flickr25k") for name in net.FINE_TUNED),
+    ("cifar10", "cifar_quick"),
 ]
 
 
@@ -46,7 +48,11 @@ def test_committed_files_are_what_net_writes(dataset, name, monkeypatch, tmp_pat
 
 @pytest.mark.parametrize(
     "dataset, name",
-    [("fashion_mnist", None), *((dataset, "squeezenet") for dataset in ("cifar10", "nus_wide", "flickr25k"))],
+    [
+        ("fashion_mnist", None),
+        *((dataset, "squeezenet") for dataset in ("cifar10", "nus_wide", "flickr25k")),
+        ("cifar10", "cifar_quick"),
+    ],
 )
 def test_committed_pretraining_is_what_net_writes(dataset, name, monkeypatch, tmp_path):
     committed = Path(net.default_folder(dataset, name, net.PRETRAINING))
@@ -227,7 +233,97 @@ def test_a_run_folder_keeps_its_snapshots(tmp_path, monkeypatch):
     assert solver.snapshot_prefix == "runs/fashion_mnist-dhn_q-12/dhn_q"
 
 
-@pytest.mark.parametrize("dataset, name", [("fashion_mnist", None), ("cifar10", "alexnet"), ("cifar10", "caffenet")])
+def conv_shapes(path):
+    """Outputs, kernel, stride and pad of a net's convolutions, by their names."""
+    convolutions = {name: each.convolution_param for name, each in layers(path).items() if each.type == "Convolution"}
+    return {
+        name: (param.num_output, param.kernel_size[0], *(param.stride or [1]), *(param.pad or [0]))
+        for name, param in convolutions.items()
+    }
+
+
+def test_squeezenet_is_v1_0_up_to_fire9(tmp_path):
+    net.write("nus_wide", "dhn", 48, str(tmp_path), "squeezenet")
+    shapes = conv_shapes(tmp_path / "deploy.prototxt")
+    assert shapes.pop("conv1") == (96, 7, 2, 0)
+    channels = [(16, 64)] * 2 + [(32, 128)] * 2 + [(48, 192)] * 2 + [(64, 256)] * 2
+    for index, (squeeze, expand) in enumerate(channels, 2):
+        fire = [shapes.pop(f"fire{index}/{name}") for name in ("squeeze1x1", "expand1x1", "expand3x3")]
+        assert fire == [(squeeze, 1, 1, 0), (expand, 1, 1, 0), (expand, 3, 1, 1)]
+    assert not shapes
+    found = layers(tmp_path / "deploy.prototxt")
+    assert [found[name].bottom[0] for name in ("fire2/squeeze1x1", "fire5/squeeze1x1", "fire9/squeeze1x1")] == [
+        "pool1",
+        "pool4",
+        "pool8",
+    ]
+    assert found["pool9"].bottom == ["fire9/concat"] and found["pool9"].pooling_param.global_pooling
+    assert found["hash_layer"].bottom == ["pool9/norm"]
+    norm = layers(tmp_path / "train_val.prototxt")["pool9/norm"]
+    assert norm.type == "BatchNorm" and not norm.batch_norm_param.HasField("use_global_stats")
+
+
+def test_squeezenet_and_its_classifier_share_all_layers_below_the_codes(tmp_path):
+    net.write("cifar10", "dhn", 48, str(tmp_path / "dhn"), "squeezenet")
+    net.write("cifar10", net.PRETRAINING, 0, str(tmp_path / "first"), "squeezenet")
+    first, second = (layers(tmp_path / name / "train_val.prototxt") for name in ("first", "dhn"))
+    shared = [name for name in second if name.startswith(("conv", "fire", "pool", "relu"))]
+    assert len(shared) == 2 + 8 * 7 + 3 + 2
+    for name in shared:
+        assert first[name] == second[name]
+    assert first["classes"].inner_product_param.num_output == 10 and first["softmax_loss"].bottom[0] == "classes"
+
+
+@pytest.mark.parametrize("dataset, count", [("nus_wide", 21), ("flickr25k", 38)])
+def test_images_of_several_labels_are_classified_by_a_sigmoid_each(tmp_path, monkeypatch, dataset, count):
+    monkeypatch.setattr(dataset_table, "ROOT", str(tmp_path))
+    net.write(dataset, net.PRETRAINING, 0, str(tmp_path), "squeezenet")
+    found = layers(tmp_path / "train_val.prototxt")
+    assert found["classes"].inner_product_param.num_output == count
+    assert found["sigmoid_loss"].bottom == ["classes", "label"] and found["sigmoid_loss"].loss_param.ignore_label == -1
+    assert not {"softmax_loss", "label_index", "accuracy"} & set(found)
+    (tmp_path / "data" / dataset).mkdir(parents=True)
+    (tmp_path / "data" / dataset / "split.json").write_text('{"label_names": ["sky", "sea", "tree"]}')
+    net.write(dataset, net.PRETRAINING, 0, str(tmp_path), "squeezenet")
+    assert layers(tmp_path / "train_val.prototxt")["classes"].inner_product_param.num_output == 3
+
+
+@pytest.mark.parametrize(
+    "size, net_name, words",
+    [
+        (
+            [32, 32],
+            "cifar_quick",
+            r"birds has the net cifar_quick, .* are small \(32 x 32\); others: NET=a",
+        ),
+        ([48, 64], "cifar_quick", r"small \(64 x 48\)"),
+        ([48, 65], "alexnet", "birds has the net alexnet, the paper's, .* NET=squeezenet NET=cifar_quick"),
+        (None, "alexnet", "birds has the net alexnet"),
+    ],
+)
+def test_small_pictures_of_your_own_have_a_small_net(tmp_path, monkeypatch, size, net_name, words):
+    monkeypatch.setattr(dataset_table, "ROOT", str(tmp_path))
+    (tmp_path / "data" / "birds").mkdir(parents=True)
+    facts = {"counts": {"query": 20}, "label_names": list("abcd"), "images": {"multi_label": False, "size": size}}
+    (tmp_path / "data" / "birds" / "split.json").write_text(json.dumps(facts))
+    assert net.recipe("birds").net == net.nets_of("birds")[0] == net_name
+    assert re.search(words, dataset_table.choice("birds"))
+    assert dataset_table.choice("cifar10") == ""
+    assert net.recipe("birds", "cifar_quick").classes == 4
+    net.write("birds", "dhn", 12, str(tmp_path / "run"))
+    assert f"_{net_name}_" in read(tmp_path / "run" / "deploy.prototxt").name
+
+
+@pytest.mark.parametrize(
+    "dataset, name",
+    [
+        ("fashion_mnist", None),
+        ("cifar10", "alexnet"),
+        ("cifar10", "caffenet"),
+        ("cifar10", "squeezenet"),
+        ("cifar10", "cifar_quick"),
+    ],
+)
 def test_deploy_gives_codes(dataset, name, tmp_path):
     net.write(dataset, "dhn", 16, str(tmp_path), name)
     deploy = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST)
@@ -245,7 +341,10 @@ def test_deploy_gives_codes(dataset, name, tmp_path):
         (("mnist", "dhn", 48), "unknown dataset 'mnist'; there are fashion_mnist, cifar10"),
         (("fashion_mnist", "dhn_x", 48), "unknown variant 'dhn_x'; there are dhn, dhn_q, dhn_e, dhn_b"),
         (("fashion_mnist", "dhn", 0), "bits must be at least 1; found 0"),
-        (("cifar10", "dhn", 48, "vgg"), "unknown net 'vgg'; there are small_alexnet, alexnet, caffenet"),
+        (
+            ("cifar10", "dhn", 48, "vgg"),
+            "unknown net 'vgg'; there are small_alexnet, cifar_quick, alexnet, caffenet, squeezenet",
+        ),
         (("cifar10", "dhn", 48, "small_alexnet"), "cifar10 has no net 'small_alexnet'; it has alexnet, caffenet"),
     ],
 )
