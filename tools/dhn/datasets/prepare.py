@@ -68,6 +68,19 @@ def _encoding(images: Images) -> str:
     return "jpg" if suffixes <= lmdb_build.SUFFIXES["jpg"] else "png"
 
 
+def _typical_size(images: Images, rows: np.ndarray) -> list[int] | None:
+    """Height and width of the middle one, by its longer side, of 20 images at most; None where none can be read."""
+    if images.array is not None:
+        return [*np.load(images.array, mmap_mode="r").shape[1:3]]
+    sizes = []
+    for name in (images.names[row] for row in rows[:20]):
+        try:
+            sizes.append(pictures.decode((Path(images.root or "") / name).read_bytes(), None, name).shape[:2])
+        except (OSError, pictures.PictureError):
+            continue  # building the LMDB says so
+    return [*sorted(sizes, key=max)[len(sizes) // 2]] if sizes else None
+
+
 def _describe(images: Images, split: Split, rows: dict[str, np.ndarray], unlabelled: int) -> list[str]:
     """What a user should know of the split's sets, in sentences."""
     sentences = [*images.notes, *images.left_out.sentences(images.root)]
@@ -157,6 +170,8 @@ def write_lists(
             "array": None if images.array is None else images.array.name,
             "classes": len(images.label_names),
             "encode": _encoding(images),
+            "multi_label": bool((images.carries()[rows["train"]].sum(1) != 1).any()),
+            "size": _typical_size(images, rows["train"]),
         },
         "sha256": {name: hashlib.sha256(raw).hexdigest() for name, raw in encoded.items()},
     }
