@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from caffe.net_spec import Function, Top
+from caffe.net_spec import layers as L
 
 PASS_THROUGH_LAYERS = [
     "AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Log", "LRN", "Exp", "MVN", "Power",
@@ -141,5 +142,4 @@ def crop(top_from: Top, top_to: Top) -> Top:
         if not holds:
             raise AssertionError(problem)
     offset = [int(-at) for at in shift]
-    param = {"axis": (1 if axis is None else axis) + 1, "offset": offset}
-    return Function("Crop", (top_from, top_to), {"crop_param": param}).tops[0]
+    return L.Crop(top_from, top_to, crop_param={"axis": (1 if axis is None else axis) + 1, "offset": offset})

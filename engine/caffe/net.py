@@ -20,7 +20,7 @@ from caffe.proto import caffe_pb2, text
 from caffe.wiring import Wiring
 
 
-class Net(Wiring):
+class Net:
     """A Caffe net.
 
     Args:
@@ -73,7 +73,32 @@ class Net(Wiring):
         self._callbacks: dict[str, list[Callable[[int], None]]] = {
             when: [] for when in ("before_forward", "after_forward", "before_backward", "after_backward")
         }
-        super()._init(param)
+        wiring = Wiring(param)
+        self.name: str = wiring.param.name
+        self.phase = wiring.phase
+        self.debug_info: bool = wiring.param.debug_info
+        # Layers and blobs have numbers: `_layers[i]` is called `_layer_names[i]`, reads the blobs `_bottom_vecs[i]` and
+        # writes the blobs `_top_vecs[i]`; `_layer_losses[i]` are its tops' loss weights.
+        self._layers = [entry.layer for entry in wiring.layers]
+        self._layer_names = [entry.name for entry in wiring.layers]
+        self._bottom_vecs = [entry.bottoms for entry in wiring.layers]
+        self._top_vecs = [entry.tops for entry in wiring.layers]
+        self._bottom_need_backward = [entry.bottom_need_backward for entry in wiring.layers]
+        self._layer_need_backward = [entry.need_backward for entry in wiring.layers]
+        self._layer_losses = [entry.loss_weights for entry in wiring.layers]
+        self._blobs = [entry.blob for entry in wiring.blobs]
+        self._blob_names = [entry.name for entry in wiring.blobs]
+        self._blob_loss_weights = [entry.loss_weight for entry in wiring.blobs]
+        self._inputs, self._outputs = wiring.inputs, wiring.outputs
+        self._param_owner = [entry.owner for entry in wiring.params]  # None: it has its own memory
+        self.learnable_params = wiring.learnable_params
+        self.params_lr, self.params_decay = wiring.params_lr, wiring.params_decay
+
+    def _bottoms(self, index: int) -> list[Blob]:
+        return [self._blobs[i] for i in self._bottom_vecs[index]]
+
+    def _tops(self, index: int) -> list[Blob]:
+        return [self._blobs[i] for i in self._top_vecs[index]]
 
     # -- running
 
@@ -148,6 +173,16 @@ class Net(Wiring):
             layer.reshape(self._bottoms(index), self._tops(index))
 
     # -- pycaffe's views, made once: a net's wiring does not change
+
+    @cached_property
+    def layers(self) -> list:
+        """The layers in order; a user's Python layer is the user's own object."""
+        return [layer.public for layer in self._layers]
+
+    @cached_property
+    def layer_dict(self) -> OrderedDict:
+        """The layers by name."""
+        return OrderedDict(zip(self._layer_names, self.layers, strict=True))
 
     @cached_property
     def blobs(self) -> OrderedDict[str, Blob]:

@@ -15,12 +15,12 @@ from caffe.proto.upgrade import upgrade_net
 if TYPE_CHECKING:
     import h5py  # functions import it where they need it: it takes 0.1 s, and few trainings have to do with HDF5
 
-    from caffe.wiring import Wiring
+    from caffe.net import Net
 
 _PROTOBUF_LIMIT = 2**31 - 1
 
 
-def copy_trained(net: Wiring, path: str | Path) -> None:
+def copy_trained(net: Net, path: str | Path) -> None:
     """Copy the parameters of the layers that net and caffemodel name alike (Net::CopyTrainedLayersFrom).
 
     Raises:
@@ -66,7 +66,7 @@ def _mismatch(path: str | Path, j: int, name: str, found: tuple[int, ...], blob:
     )
 
 
-def share_trained(net: Wiring, other: Wiring) -> None:
+def share_trained(net: Net, other: Net) -> None:
     """Use the parameter memory of `other`'s layers of the same names (Net::ShareTrainedLayersWith)."""
     targets = dict(zip(net._layer_names, net._layers, strict=True))
     for name, source in zip(other._layer_names, other._layers, strict=True):
@@ -87,7 +87,7 @@ def share_trained(net: Wiring, other: Wiring) -> None:
             blob.share_data(shared)
 
 
-def to_proto(net: Wiring, write_diff: bool = False) -> caffe_pb2.NetParameter:
+def to_proto(net: Net, write_diff: bool = False) -> caffe_pb2.NetParameter:
     """The NetParameter of the net with its parameters in it."""
     param = caffe_pb2.NetParameter(name=net.name)
     for layer in net._layers:
@@ -99,7 +99,7 @@ def to_proto(net: Wiring, write_diff: bool = False) -> caffe_pb2.NetParameter:
     return param
 
 
-def save(net: Wiring, path: str | Path, write_diff: bool = False) -> None:
+def save(net: Net, path: str | Path, write_diff: bool = False) -> None:
     """Write a binary caffemodel, whole or not at all.
 
     Raises:
@@ -116,7 +116,7 @@ def save(net: Wiring, path: str | Path, write_diff: bool = False) -> None:
     write_atomic(path, byte_strings.serialize(to_proto(net, write_diff)))
 
 
-def save_hdf5(net: Wiring, path: str | Path, write_diff: bool = False) -> None:
+def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
     """Write an HDF5 caffemodel: /data/<layer>/<param index>, shared parameters under their owner only.
 
     Raises:
@@ -139,7 +139,7 @@ def save_hdf5(net: Wiring, path: str | Path, write_diff: bool = False) -> None:
         for name, layer in zip(net._layer_names, net._layers, strict=True):
             sides = [(side, group.create_group(byte_strings.encode(name))) for side, group in groups]
             for j, blob in enumerate(layer.blobs):
-                if net._param_owner[param_id] == -1:
+                if net._param_owner[param_id] is None:
                     for side, group in sides:
                         group.create_dataset(str(j), data=getattr(blob, side))
                 param_id += 1
@@ -147,7 +147,7 @@ def save_hdf5(net: Wiring, path: str | Path, write_diff: bool = False) -> None:
     write_atomic_hdf5(path, fill)
 
 
-def copy_hdf5(net: Wiring, path: str | Path) -> None:
+def copy_hdf5(net: Net, path: str | Path) -> None:
     """Copy the parameters of the layers that net and HDF5 caffemodel name alike.
 
     Raises:
@@ -190,10 +190,10 @@ def copy_hdf5(net: Wiring, path: str | Path) -> None:
                 blob.data[...] = values[...]
 
 
-def _owners(net: Wiring) -> dict[str, list[bool]]:
+def _owners(net: Net) -> dict[str, list[bool]]:
     """For each layer, which of its parameters are its own (not shared from another layer)."""
-    flags = iter(net._param_owner)
+    owners = iter(net._param_owner)
     return {
-        name: [next(flags) == -1 for _ in layer.blobs]
+        name: [next(owners) is None for _ in layer.blobs]
         for name, layer in zip(net._layer_names, net._layers, strict=True)
     }

@@ -2,78 +2,110 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from caffe import glog
 from caffe import layer as layer_registry
 from caffe.blob import AxisError, Blob
+from caffe.layer import Layer
 from caffe.net_param import filter_net, insert_splits
 from caffe.proto import caffe_pb2, text
 
 
-class Wiring:
-    """What a net is made of, before it runs. `Net` adds running it.
+@dataclass
+class LayerEntry:
+    """A layer and what it is wired to. Blobs go by their numbers in `Wiring.blobs`.
 
-    Layers and blobs have numbers: `_layers[i]` is called `_layer_names[i]`, reads the blobs `_bottom_vecs[i]` and
-    writes the blobs `_top_vecs[i]`; `_layer_losses[i]` are its tops' loss weights.
+    Attributes:
+        bottom_need_backward: for each bottom whether backward fills its diff.
+        need_backward: whether the layer takes part in backward.
+        loss_weights: one a top.
     """
 
-    def _init(self, param: caffe_pb2.NetParameter) -> None:
-        self.phase = param.state.phase
+    layer: Layer
+    name: str
+    bottoms: list[int] = field(default_factory=list)
+    tops: list[int] = field(default_factory=list)
+    bottom_need_backward: list[bool] = field(default_factory=list)
+    need_backward: bool = False
+    loss_weights: list[float] = field(default_factory=list)
+
+
+@dataclass
+class BlobEntry:
+    """A top, under the name that the net gives it; in-place layers write to the blob of their bottom."""
+
+    blob: Blob
+    name: str
+    need_backward: bool = False
+    loss_weight: float = 0.0
+
+
+@dataclass
+class ParamEntry:
+    """Parameter `index` of layer number `layer`.
+
+    Attributes:
+        learnable: its number in `learnable_params`.
+        owner: the number of the parameter whose memory it shares; None: it has its own.
+    """
+
+    blob: Blob
+    layer: int
+    index: int
+    learnable: int
+    owner: int | None = None
+
+
+class Wiring:
+    """What a net is made of, before it runs: the layers, the blobs and the parameters of `param`.
+
+    BVLC's lines in the log, in its order, are part of the contract.
+
+    Attributes:
+        param: the net's message after filtering, with Split layers for tops that several layers read.
+        layers, blobs, params: see the entries. Parameters are in the layers' order.
+        inputs, outputs: numbers of the Input layers' tops, and of the blobs that no layer reads, these by name.
+        learnable_params, params_lr, params_decay: the parameters that own their memory, and what their lr_mult and
+            decay_mult say; None: nothing.
+
+    Raises:
+        ValueError: the net is not sound; the message names the layer.
+    """
+
+    def __init__(self, param: caffe_pb2.NetParameter):
+        self.phase: int = param.state.phase
         filtered = filter_net(param)
         if glog.enabled():
             glog.info("net.cpp:53", f"Initializing net from parameters: \n{text.to_text(filtered)}")
-        self._param = insert_splits(filtered)
-        self.name = self._param.name
-        self.debug_info = self._param.debug_info
-        self._layers: list[layer_registry.Layer] = []
-        self._layer_names: list[str] = []
-        self._blobs: list[Blob] = []
-        self._blob_names: list[str] = []
-        self._blob_need_backward: list[bool] = []
-        self._bottom_vecs: list[list[int]] = []
-        self._top_vecs: list[list[int]] = []
-        self._bottom_need_backward: list[list[bool]] = []
-        self._layer_need_backward: list[bool] = []
-        self._layer_losses: list[list[float]] = []
-        self._blob_loss_weights: list[float] = []
-        self._init_params()
-        available: dict[str, int] = {}  # blobs that no layer has read yet
-        by_name: dict[str, int] = {}
+        self.param = insert_splits(filtered)
+        self.layers: list[LayerEntry] = []
+        self.blobs: list[BlobEntry] = []
+        self.params: list[ParamEntry] = []
+        self.learnable_params: list[Blob] = []
+        self.params_lr: list[float | None] = []
+        self.params_decay: list[float | None] = []
+        self._param_names: dict[str, int] = {}  # of params that layers may share, to the number of the owner
+        self._by_name: dict[str, int] = {}  # blobs
+        self._available: dict[str, int] = {}  # blobs that no layer has read yet
         memory = 0
-        for index, layer_param in enumerate(self._param.layer):
-            memory += self._add_layer(index, layer_param, available, by_name)
+        for layer_param in self.param.layer:
+            memory += self._add_layer(layer_param)
             glog.info("net.cpp:139", f"Memory required for data: {4 * memory}")
         self._trim_backward()
-        if self._param.force_backward:
+        if self.param.force_backward:
             self._force_backward()
         self._set_propagate_flags()
-        self._inputs = [i for layer, tops in zip(self._layers, self._top_vecs, strict=True)
-                        if layer.type == "Input" for i in tops]  # fmt: skip
-        self._outputs = [available[name] for name in sorted(available)]
-        for name in sorted(available):
+        self.inputs = [i for entry in self.layers if entry.layer.type == "Input" for i in entry.tops]
+        self.outputs = [self._available[name] for name in sorted(self._available)]
+        for name in sorted(self._available):
             glog.info("net.cpp:244", f"This network produces output {name}")
         self._share_params()
         glog.info("net.cpp:257", "Network initialization done.")
 
-    @cached_property
-    def layers(self) -> list:
-        """The layers in order; a user's Python layer is the user's own object."""
-        return [layer.public for layer in self._layers]
+    # -- layers and blobs
 
-    @cached_property
-    def layer_dict(self) -> OrderedDict:
-        """The layers by name."""
-        return OrderedDict(zip(self._layer_names, self.layers, strict=True))
-
-    def _add_layer(
-        self,
-        index: int,
-        layer_param: caffe_pb2.LayerParameter,
-        available: dict[str, int],
-        by_name: dict[str, int],
-    ) -> int:
+    def _add_layer(self, layer_param: caffe_pb2.LayerParameter) -> int:
         """Make one layer, wire and set it up; returns how many values its tops hold."""
         if not layer_param.HasField("phase"):
             layer_param.phase = self.phase
@@ -85,118 +117,92 @@ class Wiring:
         glog.info("layer_factory.hpp:77", f"Creating layer {layer_param.name}")
         layer = layer_registry.create(layer_param)
         glog.info("net.cpp:86", f"Creating Layer {layer_param.name}")
-        self._layers.append(layer)
-        self._layer_names.append(layer_param.name)
-        self._bottom_vecs.append([])
-        self._bottom_need_backward.append([])
-        self._top_vecs.append([])
+        entry = LayerEntry(layer, layer_param.name)
         for j in range(len(layer_param.bottom)):
-            self._append_bottom(index, layer_param, j, available, by_name)
-        need_backward = any(self._blob_need_backward[i] for i in self._bottom_vecs[-1])
+            self._append_bottom(entry, layer_param, j)
         for j in range(len(layer_param.top)):
-            self._append_top(layer_param, j, available, by_name)
-        if type(layer).auto_tops:
-            for _ in range(len(layer_param.top), type(layer).top_count[0]):
-                self._top_vecs[-1].append(self._new_blob(layer_param, "(automatic)"))
-        bottoms, tops = self._bottoms(index), self._tops(index)
-        self._set_up(layer, bottoms, tops)
-        glog.info("net.cpp:124", f"Setting up {layer_param.name}")
-        for top, weight in zip(tops, self._layer_losses[-1], strict=True):
+            self._append_top(entry, layer_param, j)
+        if layer.auto_tops:
+            for _ in range(len(layer_param.top), layer.top_count[0]):
+                entry.tops.append(self._new_blob(layer_param, "(automatic)"))
+        self.layers.append(entry)
+        tops = [self.blobs[i].blob for i in entry.tops]
+        self._set_up(entry, tops)
+        glog.info("net.cpp:124", f"Setting up {entry.name}")
+        for top, weight in zip(tops, entry.loss_weights, strict=True):
             glog.info("net.cpp:131", f"Top shape: {top.shape_string()}")
             if weight:
                 glog.info("net.cpp:134", f"    with loss weight {weight:g}")
-        need_backward |= self._append_params(index, layer, layer_param)
-        self._layer_need_backward.append(need_backward)
-        if need_backward:
-            for blob_id in self._top_vecs[-1]:
-                self._blob_need_backward[blob_id] = True
+        learns = self._append_params(layer_param)
+        entry.need_backward = learns or any(self.blobs[i].need_backward for i in entry.bottoms)
+        if entry.need_backward:
+            for i in entry.tops:
+                self.blobs[i].need_backward = True
         return sum(top.count for top in tops)
 
-    def _append_bottom(
-        self,
-        index: int,
-        layer_param: caffe_pb2.LayerParameter,
-        j: int,
-        available: dict[str, int],
-        by_name: dict[str, int],
-    ) -> None:
+    def _append_bottom(self, entry: LayerEntry, layer_param: caffe_pb2.LayerParameter, j: int) -> None:
         name = layer_param.bottom[j]
-        if name not in available:
+        if name not in self._available:
             raise ValueError(f"Unknown bottom blob '{name}' (layer '{layer_param.name}', bottom index {j})")
-        blob_id = by_name[name]
+        number = self._by_name[name]
         glog.info("net.cpp:408", f"{layer_param.name} <- {name}")
-        del available[name]
-        self._bottom_vecs[index].append(blob_id)
-        need = self._blob_need_backward[blob_id]
-        if layer_param.propagate_down:
-            need = layer_param.propagate_down[j]
-        self._bottom_need_backward[index].append(need)
+        del self._available[name]
+        entry.bottoms.append(number)
+        asked = layer_param.propagate_down
+        entry.bottom_need_backward.append(asked[j] if asked else self.blobs[number].need_backward)
 
-    def _append_top(
-        self, layer_param: caffe_pb2.LayerParameter, j: int, available: dict[str, int], by_name: dict[str, int]
-    ) -> None:
+    def _append_top(self, entry: LayerEntry, layer_param: caffe_pb2.LayerParameter, j: int) -> None:
         name = layer_param.top[j]
         if j < len(layer_param.bottom) and name == layer_param.bottom[j]:
             glog.info("net.cpp:369", f"{layer_param.name} -> {name} (in-place)")
-            blob_id = by_name[name]
-            last = next(i for i in reversed(range(len(self._top_vecs) - 1)) if blob_id in self._top_vecs[i])
-            self._layers[-1].may_overwrite = not self._layers[last].keeps_top
-        elif name in by_name:
+            number = self._by_name[name]
+            last = next(before for before in reversed(self.layers) if number in before.tops)
+            entry.layer.may_overwrite = not last.layer.keeps_top
+        elif name in self._by_name:
             raise ValueError(
                 f"Top blob '{name}' produced by multiple sources. Layer {layer_param.name!r} makes it again "
                 "(a layer may write over its own bottom only, at the same position)"
             )
         else:
-            by_name[name] = blob_id = self._new_blob(layer_param, name)
-        self._top_vecs[-1].append(blob_id)
-        available[name] = blob_id
+            self._by_name[name] = number = self._new_blob(layer_param, name)
+        entry.tops.append(number)
+        self._available[name] = number
 
     def _new_blob(self, layer_param: caffe_pb2.LayerParameter, name: str) -> int:
         """Make a blob for a top; returns its number."""
         glog.info("net.cpp:382", f"{layer_param.name} -> {name}")
-        self._blobs.append(Blob())
-        self._blob_names.append(name)
-        self._blob_need_backward.append(False)
-        self._blob_loss_weights.append(0.0)
-        return len(self._blobs) - 1
+        self.blobs.append(BlobEntry(Blob(), name))
+        return len(self.blobs) - 1
 
-    def _set_up(self, layer: layer_registry.Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
+    def _set_up(self, entry: LayerEntry, tops: list[Blob]) -> None:
         """BVLC's Layer::SetUp: counts checked, set-up, shapes, loss weights into the tops' diffs."""
+        layer, bottoms = entry.layer, [self.blobs[i].blob for i in entry.bottoms]
         layer.check_counts(bottoms, tops)
         try:
             layer.setup(bottoms, tops)
             layer.reshape(bottoms, tops)
         except AxisError as error:
             layer.check(False, str(error))
-        given = list(layer.layer_param.loss_weight)
-        if not given and type(layer).is_loss:
-            given = [1.0]
+        weights = list(layer.layer_param.loss_weight)
+        if not weights and layer.is_loss:
+            weights = [1.0]
             layer.layer_param.loss_weight.append(1.0)
         layer.check(
-            not given or len(given) == len(tops),
+            not weights or len(weights) == len(tops),
             "loss_weight must be unspecified or specified once per top blob: "
-            f"expected {len(tops)} values, found {len(given)}",
+            f"expected {len(tops)} values, found {len(weights)}",
         )
-        self._layer_losses.append(given or [0.0] * len(tops))
-        for blob_id, top, weight in zip(self._top_vecs[-1], tops, self._layer_losses[-1], strict=True):
-            self._blob_loss_weights[blob_id] = weight
+        entry.loss_weights = weights or [0.0] * len(tops)
+        for i, top, weight in zip(entry.tops, tops, entry.loss_weights, strict=True):
+            self.blobs[i].loss_weight = weight
             if weight:
                 top.fill(diff=weight)
 
     # -- parameters
 
-    def _init_params(self) -> None:
-        self._params: list[Blob] = []
-        self._param_owner: list[int] = []  # -1: it owns itself; else the index into _params of the owner
-        self._param_names: dict[str, int] = {}
-        self._param_layers: list[tuple[int, int]] = []
-        self._learnable_ids: list[int] = []
-        self.learnable_params: list[Blob] = []
-        self.params_lr: list[float | None] = []
-        self.params_decay: list[float | None] = []
-
-    def _append_params(self, index: int, layer: layer_registry.Layer, layer_param: caffe_pb2.LayerParameter) -> bool:
-        """Note the layer's parameters as the net's; returns whether one of them learns."""
+    def _append_params(self, layer_param: caffe_pb2.LayerParameter) -> bool:
+        """Note the last layer's parameters as the net's; returns whether one of them learns."""
+        layer = self.layers[-1].layer
         layer.check(
             len(layer_param.param) <= len(layer.blobs),
             f"Too many params specified for layer {layer_param.name}: "
@@ -206,55 +212,66 @@ class Wiring:
         for j, blob in enumerate(layer.blobs):
             spec = layer.layer_param.param[j] if j < len(layer.layer_param.param) else caffe_pb2.ParamSpec()
             layer.param_propagate_down.append((spec.lr_mult if spec.HasField("lr_mult") else 1.0) != 0)
-            self._append_param(index, j, blob, spec)
+            self._append_param(j, blob, spec)
         return any(layer.param_propagate_down)
 
-    def _append_param(self, index: int, j: int, blob: Blob, spec: caffe_pb2.ParamSpec) -> None:
-        param_id = len(self._params)
-        self._params.append(blob)
-        self._param_layers.append((index, j))
+    def _append_param(self, j: int, blob: Blob, spec: caffe_pb2.ParamSpec) -> None:
+        entry = ParamEntry(blob, len(self.layers) - 1, j, len(self.learnable_params))
         lr = spec.lr_mult if spec.HasField("lr_mult") else None
         decay = spec.decay_mult if spec.HasField("decay_mult") else None
-        owner = self._param_names.get(spec.name) if spec.name else None
-        if owner is None:
+        if spec.name in self._param_names:
+            entry.owner = self._param_names[spec.name]
+            entry.learnable = self.params[entry.owner].learnable
+            self._check_sharing(entry, spec)
+            self._share_multiplier(self.params_lr, "lr_mult", entry, spec, lr)
+            self._share_multiplier(self.params_decay, "decay_mult", entry, spec, decay)
+        else:
             if spec.name:
-                self._param_names[spec.name] = param_id
-            self._param_owner.append(-1)
-            self._learnable_ids.append(len(self.learnable_params))
+                self._param_names[spec.name] = len(self.params)
             self.learnable_params.append(blob)
             self.params_lr.append(lr)
             self.params_decay.append(decay)
-            return
-        self._param_owner.append(owner)
-        owner_name = self._layer_names[self._param_layers[owner][0]]
-        this_name = self._layer_names[index]
-        glog.info("net.cpp:471", f"Sharing parameters '{spec.name}' owned by layer '{owner_name}', "
-                  f"param index {self._param_layers[owner][1]}")  # fmt: skip
-        owner_blob = self._params[owner]
+        self.params.append(entry)
+
+    def _check_sharing(self, entry: ParamEntry, spec: caffe_pb2.ParamSpec) -> None:
+        """Log that a parameter shares its owner's memory, and check that it can."""
+        blob, owner = entry.blob, self._owner(entry)
+        owner_name, this_name = self.layers[owner.layer].name, self.layers[entry.layer].name
+        glog.info(
+            "net.cpp:471", f"Sharing parameters '{spec.name}' owned by layer '{owner_name}', param index {owner.index}"
+        )
         permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
-        if (blob.count != owner_blob.count) if permissive else (blob.shape != owner_blob.shape):
+        if (blob.count != owner.blob.count) if permissive else (blob.shape != owner.blob.shape):
             raise ValueError(
                 f"Cannot share param '{spec.name}' owned by layer '{owner_name}' with layer '{this_name}'; "
                 f"{'count' if permissive else 'shape'} mismatch.  Owner layer param shape is "
-                f"{owner_blob.shape_string()}; sharing layer expects shape {blob.shape_string()}"
+                f"{owner.blob.shape_string()}; sharing layer expects shape {blob.shape_string()}"
             )
-        learnable = self._learnable_ids[owner]
-        self._learnable_ids.append(learnable)
-        for value, known, what in ((lr, self.params_lr, "lr_mult"), (decay, self.params_decay, "decay_mult")):
-            if value is None:
-                continue
-            if known[learnable] is not None and known[learnable] != value:
-                raise ValueError(
-                    f"Shared param '{spec.name}' has mismatched {what}: "
-                    f"{known[learnable]:g} in layer '{owner_name}', {value:g} in layer '{this_name}'"
-                )
-            known[learnable] = value
+
+    def _share_multiplier(
+        self, known: list[float | None], what: str, entry: ParamEntry, spec: caffe_pb2.ParamSpec, value: float | None
+    ) -> None:
+        """Note a shared parameter's lr_mult or decay_mult: the layers that share it may not contradict each other."""
+        before = known[entry.learnable]
+        if value is None:
+            return
+        if before is not None and before != value:
+            raise ValueError(
+                f"Shared param '{spec.name}' has mismatched {what}: "
+                f"{before:g} in layer '{self.layers[self._owner(entry).layer].name}', "
+                f"{value:g} in layer '{self.layers[entry.layer].name}'"
+            )
+        known[entry.learnable] = value
+
+    def _owner(self, entry: ParamEntry) -> ParamEntry:
+        return entry if entry.owner is None else self.params[entry.owner]
 
     def _share_params(self) -> None:
-        for blob, owner in zip(self._params, self._param_owner, strict=True):
-            if owner >= 0:
-                blob.share_data(self._params[owner])
-                blob.share_diff(self._params[owner])
+        for entry in self.params:
+            if entry.owner is not None:
+                owner = self._owner(entry)
+                entry.blob.share_data(owner.blob)
+                entry.blob.share_diff(owner.blob)
 
     # -- who needs backward
 
@@ -262,49 +279,42 @@ class Wiring:
         """Layers that no loss depends on, or behind which nothing learns, are left out of backward."""
         under_loss: set[int] = set()
         skipped: set[int] = set()
-        for index in reversed(range(len(self._layers))):
-            tops = self._top_vecs[index]
-            contributes = any(self._layer_losses[index]) or any(i in under_loss for i in tops)
-            nothing_below = all(i in skipped for i in tops)
-            if self._layer_need_backward[index] and nothing_below:
-                self._layer_need_backward[index] = False
-                self._bottom_need_backward[index] = [False] * len(self._bottom_vecs[index])
+        for entry in reversed(self.layers):
+            contributes = any(entry.loss_weights) or any(i in under_loss for i in entry.tops)
+            nothing_below = all(i in skipped for i in entry.tops)
+            if entry.need_backward and nothing_below:
+                entry.need_backward = False
+                entry.bottom_need_backward = [False] * len(entry.bottoms)
             if not contributes:
-                self._layer_need_backward[index] = False
-            name = self._layer_names[index]
-            if self._layer_need_backward[index]:
-                glog.info("net.cpp:200", f"{name} needs backward computation.")
+                entry.need_backward = False
+            if entry.need_backward:
+                glog.info("net.cpp:200", f"{entry.name} needs backward computation.")
             else:
-                glog.info("net.cpp:202", f"{name} does not need backward computation.")
-            for j, blob_id in enumerate(self._bottom_vecs[index]):
+                glog.info("net.cpp:202", f"{entry.name} does not need backward computation.")
+            for j, i in enumerate(entry.bottoms):
                 if contributes:
-                    under_loss.add(blob_id)
+                    under_loss.add(i)
                 else:
-                    self._bottom_need_backward[index][j] = False
-                if not self._bottom_need_backward[index][j]:
-                    skipped.add(blob_id)
+                    entry.bottom_need_backward[j] = False
+                if not entry.bottom_need_backward[j]:
+                    skipped.add(i)
 
     def _force_backward(self) -> None:
-        for index, layer in enumerate(self._layers):
-            self._layer_need_backward[index] = True
-            for j, blob_id in enumerate(self._bottom_vecs[index]):
-                if j not in type(layer).no_force_backward:
-                    self._bottom_need_backward[index][j] = True
-                if self._bottom_need_backward[index][j]:
-                    self._blob_need_backward[blob_id] = True
-            layer.param_propagate_down = [True] * len(layer.blobs)
+        for entry in self.layers:
+            entry.need_backward = True
+            for j, i in enumerate(entry.bottoms):
+                if j not in entry.layer.no_force_backward:
+                    entry.bottom_need_backward[j] = True
+                if entry.bottom_need_backward[j]:
+                    self.blobs[i].need_backward = True
+            entry.layer.param_propagate_down = [True] * len(entry.layer.blobs)
 
     def _set_propagate_flags(self) -> None:
         """Where nothing learns a layer records nothing: its flags say so."""
-        for index, layer in enumerate(self._layers):
-            if self._layer_need_backward[index]:
-                layer.propagate_down = list(self._bottom_need_backward[index])
+        for entry in self.layers:
+            layer = entry.layer
+            if entry.need_backward:
+                layer.propagate_down = list(entry.bottom_need_backward)
             else:
-                layer.propagate_down = [False] * len(self._bottom_vecs[index])
+                layer.propagate_down = [False] * len(entry.bottoms)
                 layer.param_propagate_down = [False] * len(layer.blobs)
-
-    def _bottoms(self, index: int) -> list[Blob]:
-        return [self._blobs[i] for i in self._bottom_vecs[index]]
-
-    def _tops(self, index: int) -> list[Blob]:
-        return [self._blobs[i] for i in self._top_vecs[index]]
