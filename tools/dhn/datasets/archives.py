@@ -7,6 +7,7 @@ same file twice, or that announces more bytes than its caller expects, is refuse
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from dhn.progress import counter
 
@@ -34,7 +35,7 @@ class Member:
 
     name: str
     size: int
-    open: Callable[[], BinaryIO]
+    open: Callable[[], IO[bytes]]
 
 
 def _check_name(archive: Path, name: str) -> None:
@@ -53,7 +54,13 @@ def _zip_members(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
             raise ArchiveError(f"{archive}: {info.filename!r} is a link or a device; nothing was unpacked")
         if info.flag_bits & 1:
             raise ArchiveError(f"{archive}: {info.filename!r} is encrypted; nothing was unpacked")
-        yield Member(info.filename, info.file_size, lambda info=info: file.open(info))
+        yield Member(info.filename, info.file_size, functools.partial(file.open, info))
+
+
+def _content(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    stream = file.extractfile(info)
+    assert stream is not None  # of a regular file, there is one
+    return stream
 
 
 def _tar_members(archive: Path, file: tarfile.TarFile) -> Iterator[Member]:
@@ -63,7 +70,7 @@ def _tar_members(archive: Path, file: tarfile.TarFile) -> Iterator[Member]:
             continue
         if not info.isreg():
             raise ArchiveError(f"{archive}: {info.name!r} is a link or a device; nothing was unpacked")
-        yield Member(info.name, info.size, lambda info=info: file.extractfile(info))
+        yield Member(info.name, info.size, functools.partial(_content, file, info))
 
 
 @contextlib.contextmanager

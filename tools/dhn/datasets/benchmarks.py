@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import image_lists
@@ -64,7 +65,7 @@ def nus_wide(given: dict, base: Path, out: Path) -> Images:
                   facts={"image_list_sha256": sha256(image_list)})  # fmt: skip
 
 
-def _mirflickr_file(given: dict, key: str):
+def _mirflickr_file(given: dict, key: str) -> Callable[[Path], None]:
     """A check for download.py: the makers' MD5 of the images, the 38 files of the annotation, which has none."""
 
     def images(path: Path) -> None:
@@ -94,7 +95,7 @@ def _image(name: str) -> str | None:
     return last if IMAGE.fullmatch(last) else None
 
 
-def _mirflickr_folder(given: dict, key: str, base: Path, out: Path, keep) -> Path:
+def _mirflickr_folder(given: dict, key: str, base: Path, out: Path, keep: Callable[[str], str | None]) -> Path:
     """The folder that an archive unpacks to: one that is there already, or `out`/<archive's name>, unpacked now."""
     archive = base / given[key]
     if archive.is_dir():
@@ -123,13 +124,13 @@ def mirflickr(given: dict, base: Path, out: Path) -> Images:
     annotations = _mirflickr_folder(given, "annotations", base, out, _annotation)
     root = _mirflickr_folder(given, "images", base, out, _image)
     paths: dict[int, str] = {}
-    for path in walk(root):
-        match = IMAGE.fullmatch(path.rsplit("/", 1)[-1])
-        if match and os.path.exists(root / path):  # a link may lead nowhere
-            first = paths.setdefault(int(match[1]), path)
-            if first != path and not os.path.samefile(root / first, root / path):
-                raise SourceError(f"{root}: expected one image {match[1]}, found {first} and {path}")
-    files = [annotations / path for path in walk(annotations) if _annotation(path)]
+    for image in walk(root):
+        match = IMAGE.fullmatch(image.rsplit("/", 1)[-1])
+        if match and os.path.exists(root / image):  # a link may lead nowhere
+            first = paths.setdefault(int(match[1]), image)
+            if first != image and not os.path.samefile(root / first, root / image):
+                raise SourceError(f"{root}: expected one image {match[1]}, found {first} and {image}")
+    files = [annotations / name for name in walk(annotations) if _annotation(name)]
     files.sort(key=lambda path: (path.stem.endswith("_r1"), path.stem))
     if not files:
         raise SourceError(f"{annotations}: expected MIRFLICKR's annotation files (animals.txt ...), found none")

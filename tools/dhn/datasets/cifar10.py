@@ -14,6 +14,7 @@ Where nothing of it is there, the archive is downloaded into `base`.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import zipfile
@@ -117,16 +118,16 @@ def find(given: dict, base: Path) -> tuple[Source | None, list[str]]:
     copies, damaged = _copies_in(base)
     chosen = next(iter([*originals, *copies]), None)
     if not originals and len(copies) > 1:
-        places = ", ".join(str(source.path) for source in copies)
-        raise SourceError(f"{base}: expected one copy of CIFAR-10's pictures, found {places}; name one of them: "
+        found = ", ".join(str(source.path) for source in copies)
+        raise SourceError(f"{base}: expected one copy of CIFAR-10's pictures, found {found}; name one of them: "
                           f"FROM={copies[0].path}")  # fmt: skip
     if chosen is None and damaged:
         raise SourceError(f"{damaged[0]}: is not a whole zip archive; get it again, or move it away")
-    notes = []
-    for source in (*originals[1:], *copies) if originals else ():
-        why = "" if source in originals else f": the {chosen.form} has the original pixels"
-        notes.append(f"{source.path} is there too and is not read{why}")
-    return chosen, notes
+    if not originals:
+        return chosen, []
+    others = [(source, "") for source in originals[1:]]
+    others += [(source, f": the {originals[0].form} has the original pixels") for source in copies]
+    return chosen, [f"{source.path} is there too and is not read{why}" for source, why in others]
 
 
 def cifar10(given: dict, base: Path, out: Path) -> Images:
@@ -213,7 +214,7 @@ def _make_arrays(given: dict, source: Source, facts: Path, arrays: tuple[Path, P
     else:
         images, labels, names = _read_binary(source)
     for path, array in zip(arrays, (images, labels), strict=True):
-        write_atomic(path, lambda stream, array=array: np.save(stream, array))
+        write_atomic(path, functools.partial(np.save, arr=array))
     made = {
         "form": form,
         "file": source.path.name,

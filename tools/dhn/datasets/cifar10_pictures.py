@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import struct
 from collections import Counter
@@ -74,7 +75,7 @@ def opened(path: Path) -> Iterator[list[Member]]:
             yield members
         return
     names = [name for name in walk(path) if os.path.isfile(path / name)]
-    yield [Member(name, os.path.getsize(path / name), functools.partial(open, path / name, "rb")) for name in names]
+    yield [Member(name, os.path.getsize(path / name), functools.partial(io.FileIO, path / name)) for name in names]
 
 
 def _by_class(where: Path, members: Sequence[Member], left_out: LeftOut) -> dict[tuple[str, str], list[Member]]:

@@ -30,8 +30,8 @@ def read_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     in_labels = False
     try:
         for opcode, argument, _ in pickletools.genops(data):
-            if in_labels and opcode.name in NUMBERS:
-                labels.append(argument)
+            if in_labels and opcode.name in NUMBERS and argument is not None:
+                labels.append(int(argument))
             elif opcode.name not in WITHIN:
                 in_labels = argument in ("labels", b"labels")
             if isinstance(argument, (str, bytes)) and len(argument) >= PIXELS:

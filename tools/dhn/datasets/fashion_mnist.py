@@ -19,7 +19,7 @@ import numpy as np
 from dhn.datasets import lmdb_build
 from dhn.datasets.labelled_images import from_list
 from dhn.download import DownloadError, download, is_complete
-from dhn.files import sha256, write_atomic
+from dhn.files import sha256, write_atomic, write_text
 from dhn.progress import console, say
 
 PACKAGE = "dataset-fashion-mnist"
@@ -180,7 +180,7 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     write_atomic(folder / "labels.npy", lambda out: np.save(out, labels))
     for name, path in lists.items():
         text = "".join(f"{row} {labels[row]}\n" for row in rows[name])
-        write_atomic(path, lambda out, text=text: out.write(text.encode()))
+        write_text(path, text)
     facts = {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}
     write_atomic(record, lambda out: out.write((json.dumps(facts, indent=1) + "\n").encode()))
     counts = ", ".join(f"{len(rows[name]):,} {name}" for name in rows)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 
@@ -97,7 +98,8 @@ def is_image(path: str | os.PathLike) -> bool:
     if not os.path.isfile(name):
         return False
     suffix = os.path.splitext(name)[1].lower()
-    return suffix in SUFFIXES or bool(cv2.haveImageReader(os.fsencode(name)))  # bytes: any name, not only UTF-8
+    raw: Any = os.fsencode(name)  # bytes: any name, not only UTF-8; OpenCV's types know of text alone
+    return suffix in SUFFIXES or bool(cv2.haveImageReader(raw))
 
 
 def images_below(root: str | os.PathLike, left_out: LeftOut) -> Iterator[str]:

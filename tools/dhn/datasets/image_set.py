@@ -35,7 +35,7 @@ class Images:
     label_names: list[str]
     root: Path | None = None
     array: Path | None = None
-    present: np.ndarray | None = None
+    present: np.ndarray = field(default_factory=lambda: np.ones(0, bool))  # empty: all are
     parts: dict[str, np.ndarray] | None = None
     listed: dict[str, int] = field(default_factory=dict)
     form: str | None = None
@@ -44,7 +44,7 @@ class Images:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def __post_init__(self) -> None:
-        if self.present is None:
+        if not len(self.present):
             self.present = np.ones(len(self.names), bool)
 
     def carries(self) -> np.ndarray:
@@ -52,6 +52,10 @@ class Images:
         if self.labels.ndim == 2:
             return self.labels > 0
         return self.labels[:, None] == np.arange(len(self.label_names))
+
+    def labelled(self) -> np.ndarray:
+        """Which image carries a label, (N,) bool."""
+        return np.asarray(self.carries().any(1))
 
     def keep_labels(self, wanted: int | Sequence[str]) -> None:
         """Leave only some of the labels: those named, in that order; or, of a number, those that most images carry, in

@@ -15,17 +15,20 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import image_lists
 import labels as label_rule
 import numpy as np
 import pictures
+from numpy.typing import ArrayLike
 
 from dhn.datasets.image_files import LeftOut, SourceError, images_below, is_folder, is_hidden
 from dhn.files import sha256
 
 # folders of these names alone are parts of a data set, not classes
+Reader = Callable[[int, bool], tuple[np.ndarray, bytes | None]]  # (image, grey) -> pixels, and a file's bytes
 PART_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing", "query", "database", "gallery"}
 
 
@@ -44,7 +47,7 @@ class Source:
     labels: np.ndarray
     classes: int
     where: Callable[[int | None], str]
-    read: Callable[[int, bool], tuple[np.ndarray, bytes | None]]
+    read: Reader
     identity: dict
     notes: list[str] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
@@ -69,7 +72,7 @@ class Source:
 
 
 def read_labels(
-    table: object,
+    table: ArrayLike,
     where: Callable[[int | None], str],
     classes: int | None = None,
     declared: str | None = None,
@@ -119,7 +122,7 @@ def read_labels(
     return numbers, count, notes
 
 
-def _file_reader(paths: Sequence[Path], where: Callable[[int], str]):
+def _file_reader(paths: Sequence[Path], where: Callable[[int], str]) -> Reader:
     def read(index: int, gray: bool) -> tuple[np.ndarray, bytes]:
         name = f"{where(index)}: {paths[index]}"
         try:
@@ -173,7 +176,7 @@ def files_identity(paths: Sequence[Path], root: Path | None = None) -> str:
     return digest.hexdigest()
 
 
-def _array_reader(images: np.ndarray, rows: Sequence[int]):
+def _array_reader(images: np.ndarray, rows: Sequence[int]) -> Reader:
     def read(index: int, gray: bool) -> tuple[np.ndarray, None]:
         pixels = np.ascontiguousarray(images[rows[index]])
         if pixels.ndim == 3 and pixels.shape[2] == 3:
@@ -183,7 +186,7 @@ def _array_reader(images: np.ndarray, rows: Sequence[int]):
     return read
 
 
-def _load_arrays(path: Path, **how) -> dict[str, np.ndarray]:
+def _load_arrays(path: Path, **how: Any) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name, or that of an .npy file as "images". Raises SourceError, OSError."""
     try:
         loaded = np.load(path, allow_pickle=False, **how)

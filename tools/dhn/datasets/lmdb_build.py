@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import lmdb
@@ -74,7 +75,7 @@ def _record(source: Source, index: int, resize: tuple[int, int] | None, gray: bo
     return make_datum(pixels, data, source.vector(index), source.first(index), encode), changed
 
 
-def _records(source: Source, order: np.ndarray, **how) -> Iterator[tuple[int, tuple[bytes, bool] | PictureError]]:
+def _records(source: Source, order: np.ndarray, **how: Any) -> Iterator[tuple[int, tuple[bytes, bool] | PictureError]]:
     """(place, record or what is wrong with the image) in the given order, made by parallel threads."""
 
     def make(start: int) -> list[tuple[int, tuple[bytes, bool] | PictureError]]:

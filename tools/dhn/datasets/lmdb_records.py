@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import lmdb
@@ -29,13 +30,14 @@ class LmdbError(RuntimeError):
     """An LMDB that cannot be written, or is not what it should be."""
 
 
-def _messages():
+def _messages() -> ModuleType:
     """Caffe's messages without the rest of Caffe: `import caffe` takes two seconds, as long as 2,000 images."""
     caffe = importlib.util.find_spec("caffe")
-    if caffe is None:
+    if caffe is None or caffe.origin is None:
         raise ModuleNotFoundError("the package caffe is not installed: run `pip install -e .` in the project's folder")
     path = Path(caffe.origin).parent / "proto" / "caffe_pb2.py"
     spec = importlib.util.spec_from_file_location("caffe_messages", path)
+    assert spec is not None and spec.loader is not None  # as of every .py file
     messages = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(messages)
     return messages

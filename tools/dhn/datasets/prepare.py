@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pictures
@@ -35,7 +36,7 @@ def _write(path: Path, text: str) -> None:
 
 def _wanted(images: Images, split: Split) -> np.ndarray:
     """Which images the split could use, had they been there, (N,) bool."""
-    wanted = images.carries().any(1) | split.keep_unlabelled
+    wanted = images.labelled() | split.keep_unlabelled
     if images.parts is not None:
         listed = np.zeros(len(images.names), bool)
         listed[np.concatenate([*images.parts.values()])] = True
@@ -94,7 +95,8 @@ def _describe(images: Images, split: Split, rows: dict[str, np.ndarray], unlabel
     elif unlabelled:
         fate = "kept in the database" if split.keep_unlabelled else "left out"
         sentences.append(f"{unlabelled:,} of {len(images.names):,} images carry none of the labels: {fate}")
-    if empty := [name for name, any_ in zip(images.label_names, images.carries().any(0), strict=True) if not any_]:
+    carried = images.carries().sum(0).tolist()
+    if empty := [name for name, count in zip(images.label_names, carried, strict=True) if not count]:
         shown = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
         sentences.append(f"labels that no image carries: {shown} ({len(empty):,} of {len(images.label_names):,})")
     return sentences
@@ -151,7 +153,7 @@ def write_lists(
         names = [images.names[row] for row in rows[name]]
         texts[f"{name}.txt"] = list_text(names, images.labels[rows[name]].reshape(len(names), -1).tolist())
     encoded = {name: text.encode("utf-8", "surrogateescape") for name, text in texts.items()}
-    unlabelled = int((~images.carries().any(1) & images.present).sum())
+    unlabelled = int((~images.labelled() & images.present).sum())
     facts = {
         "recipe": None if recipe.is_built_in() else str(recipe.path.resolve()),
         **split.facts(),
@@ -314,7 +316,7 @@ def prepare(
         return before
 
 
-def prepare_dataset(dataset: str, root: Path, seed: int | None = None, base: Path | None = None, **others) -> None:
+def prepare_dataset(dataset: str, root: Path, seed: int | None = None, base: Path | None = None, **others: Any) -> None:
     """The lists and LMDBs of a data set, in its folder below `root`: Fashion-MNIST, or what a recipe names.
 
     base, others: as of `prepare`; None for an option that was not given. Raises DownloadError, lmdb_records.LmdbError,

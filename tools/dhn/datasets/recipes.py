@@ -156,8 +156,7 @@ def _split(where: str, name: str, given: object, sources: dict) -> Split:
     _check(f"{where}, R", _is_count(top) or top in ("all", "not stated"), 'a number, "all" or "not stated"', top)
     labels = given.get("labels")
     names = isinstance(labels, list) and bool(labels) and all(isinstance(name, str) for name in labels)
-    names = names and len(set(labels)) == len(labels)
-    fits = labels is None or _is_count(labels) or names
+    fits = labels is None or _is_count(labels) or (names and len({*labels}) == len(labels))
     _check(f"{where}, labels", fits, "a number of at least 1, or a list of different names", labels)
     keep = given.setdefault("keep_unlabelled", all(listed))
     _check(f"{where}, keep_unlabelled", isinstance(keep, bool), "true or false", keep)

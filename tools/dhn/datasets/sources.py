@@ -166,7 +166,7 @@ def _is_texts(value: object) -> bool:
 def check(given: object, where: str = "source") -> Kind:
     """The kind of a declaration. Raises SourceError for an unknown kind or key, a missing key, a wrong type."""
     kind = given.get("kind") if isinstance(given, dict) else None
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(given, dict) or not isinstance(kind, str) or kind not in KINDS:
         raise SourceError(f"{where}: expected an object with a 'kind' of {', '.join(KINDS)}, found {shown(given)}")
     known = KINDS[kind]
     for key in known.required:

@@ -27,13 +27,21 @@ class SplitError(ValueError):
     """Lists that are missing, were changed, or overlap. Names the file, and the image."""
 
 
-def _draw(carried: np.ndarray, free: np.ndarray, amount: int | dict, random, what: str, names: list) -> np.ndarray:
+def _draw(
+    carried: np.ndarray,
+    free: np.ndarray,
+    amount: int | dict | str,
+    random: np.random.RandomState,
+    what: str,
+    names: list[str],
+) -> np.ndarray:
     """Rows drawn from those that are free: `amount` among all, or for each label, rarest label first."""
     if isinstance(amount, int):
         rows = np.flatnonzero(free)
         if len(rows) < amount:
             raise RecipeError(f"the split needs {amount} {what} images, found {len(rows)} labelled ones left")
         return random.permutation(rows)[:amount]
+    assert isinstance(amount, dict)  # else the source lists the sets
     free = free.copy()
     drawn = []
     for label in np.argsort(carried.sum(0), kind="stable"):
@@ -55,7 +63,7 @@ def draw(images: Images, split: Split, seed: int) -> dict[str, np.ndarray]:
     RecipeError where there are too few images.
     """
     carried = images.carries()
-    labelled = carried.any(1)
+    labelled = images.labelled()
     there = images.present & (labelled | split.keep_unlabelled)
     if split.database == "listed":
         if images.parts is None:
@@ -77,9 +85,9 @@ def draw(images: Images, split: Split, seed: int) -> dict[str, np.ndarray]:
 def differences(images: Images, split: Split, rows: Mapping[str, np.ndarray]) -> dict[str, dict]:
     """What became of the images of a "listed" split, for each list: its lines, the images kept, those that carry none
     of the labels, and how many were left out for which reason."""
-    labelled = images.carries().any(1)
+    labelled = images.labelled()
     found = {}
-    for name, listed in images.parts.items():
+    for name, listed in (images.parts or {}).items():
         there = images.present[listed]
         unlabelled = int((there & ~labelled[listed]).sum())
         left_out = {
