@@ -1,12 +1,15 @@
 """The paper's ablation on a data set: variants x bits x seeds, trained, scored, in one table with mean and spread.
 
     python tools/ablation.py fashion_mnist [--variants dhn_b dhn dhn_q dhn_e] [--bits 12 24 32 48] [--seeds 1 2 3]
-        [--net alexnet] [--weights W.caffemodel] [--gpu 0]
+        [--net alexnet] [--weights W.caffemodel] [--gpu 0] [--set base_lr=0.01 ...]
 
 Each cell is a run as `make train` and `make score` make it, in its own folder; DHN-B is the net of DHN ranked by its
 real-valued codes and needs no training of its own. ITQ on pixels stands beside them, as it has the same seeds. A cell
 that is finished is not run again, so a table that was cut off goes on where it stopped. A cell that fails is named,
 and the others are made.
+
+--set is that of tools/train.py, for every cell (lambda: for those that have one). Without it, a run that was trained
+with settings of its own stays as it is, and the table says so.
 
 Writes runs/<dataset>-ablation/: cells.csv (a row a cell), ablation.csv (mean and spread), ablation.md, ablation.png,
 ablation.html. All are ranked and measured alike: Hamming distance (DHN-B: dot product), AP at the hits in the top R of
@@ -36,6 +39,7 @@ from dhn.progress import console
 from dhn.published import method, title
 from dhn.runs import command_line, training
 from dhn.runs.folder import ROOT, Run, RunError, split_caveat
+from dhn.runs.prototxts import Settings, as_typed
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -46,40 +50,49 @@ COLOURS = (plots.THREE, plots.ONE, plots.TWO, plots.FOUR, plots.FAINT)
 PRINTED = ("#6f42c1", "#1f6feb", "#b3540b", "#0f766e", "#59636e")  # the same, where there is no page to take them from
 
 
-def cell(run: Run, weights: str | None, gpu: int | None, folder: Path) -> dict:
-    """Bring a cell to its measure: train, score, measure; what is there of it is left. Returns the keys of MEASURED.
+def cell(run: Run, weights: str | None, gpu: int | None, folder: Path, settings: Settings | None = None) -> dict:
+    """Bring a cell to its measure: train, score, measure; what is there of it is left. Returns the keys of MEASURED,
+    and `settings`, what it was trained with otherwise than the recipe, as typed.
 
-    dhn_b is trained as dhn. Raises RunError or ValueError where that fails.
+    settings: for its training, None for those that it has. dhn_b is trained as dhn. Raises RunError or ValueError where
+    that fails.
     """
     real = run.variant == "dhn_b"
     trained = Run(run.dataset, "dhn" if real else run.variant, run.bits, run.root, run.net, run.seed)
-    training.train(trained, weights=weights, gpu=gpu)
+    if settings and not net.VARIANTS.get(trained.variant, ("", True))[1]:
+        settings = {name: value for name, value in settings.items() if name != "lambda"}
+    training.train(trained, weights=weights, gpu=gpu, settings=settings)
     scored_run.score(trained, gpu)
+    own = trained.record().get("settings") or {}
     made = {"weights": trained.record()["weights_sha256"], "split": trained.record()["split"], "real": real}
     kept = folder / "cells" / f"{run.name}.json"
     try:
         facts = json.loads(kept.read_text())
         if facts["made"] == made:
-            return {key: facts[key] for key in MEASURED}
+            return {**{key: facts[key] for key in MEASURED}, "settings": as_typed(own)}
     except (OSError, ValueError, KeyError):
         pass
     facts = measure(trained.folder, real, ranks(trained.data))
     kept.parent.mkdir(parents=True, exist_ok=True)
     about = {"dataset": run.dataset, "variant": run.variant, "bits": run.bits, "seed": run.seed}
-    write_json(kept, {**about, "net": net.recipe(run.dataset, run.net).net, **facts, "made": made})
-    return facts
+    about |= {"net": net.recipe(run.dataset, run.net).net, "settings": own}
+    write_json(kept, {**about, **facts, "made": made})
+    return {**facts, "settings": as_typed(own)}
 
 
-def cells(runs: Sequence[Run], weights: str | None, gpu: int | None, folder: Path) -> Iterator[dict]:
-    """A row for each run: variant, bits, seed and the keys of MEASURED, None where it failed, which is printed."""
+def cells(
+    runs: Sequence[Run], weights: str | None, gpu: int | None, folder: Path, settings: Settings | None = None
+) -> Iterator[dict]:
+    """A row for each run: variant, bits, seed, settings and the keys of MEASURED, None where it failed, which is
+    printed."""
     for number, run in enumerate(runs, 1):
         console.rule(f"cell {number} of {len(runs)}: {run.name}")
         row = {"variant": method(run.variant), "bits": run.bits, "seed": run.seed}
         try:
-            row |= cell(run, weights, gpu, folder)
+            row |= cell(run, weights, gpu, folder, settings)
         except (RunError, ValueError, OSError) as error:
             console.print(f"{run.name} failed: {error}")
-            row |= dict.fromkeys(MEASURED)
+            row |= dict.fromkeys([*MEASURED, "settings"])
         yield row
 
 
@@ -90,7 +103,7 @@ def itq(dataset: str, bits: Sequence[int], seeds: Sequence[int], root: Path) -> 
     for seed in seeds:
         for row in baselines.baselines(dataset, features, about, ["itq"], bits, seed, root):
             kept = {key: row[key] for key in ("bits", "seed", *MEASURED)}
-            rows.append({"variant": row["method"], **kept})
+            rows.append({"variant": row["method"], **kept, "settings": None})
     return rows
 
 
@@ -148,8 +161,14 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def remarks(rows: Sequence[dict]) -> list[str]:
-    """Why a cell's MAP means little, in a sentence for each such cell."""
-    return [f"{row['variant']}, {row['bits']} bits, seed {row['seed']}: {row['note']}." for row in rows if row["note"]]
+    """Why a cell's MAP means little, in a sentence for each such cell; and which were trained with settings of their
+    own, in a sentence for each that there are."""
+    names = [f"{row['variant']}, {row['bits']} bits, seed {row['seed']}" for row in rows]
+    said = [f"{name}: {row['note']}." for name, row in zip(names, rows, strict=True) if row["note"]]
+    own: dict[str, list[str]] = {}
+    for name, row in zip(names, rows, strict=True):
+        own.setdefault(row.get("settings") or "", []).append(name)
+    return said + [f"Trained with {settings}: {'; '.join(of)}." for settings, of in own.items() if settings]
 
 
 def grid(found: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
@@ -249,6 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
     parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
     parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says")
+    command_line.add_settings(parser)
     options = parser.parse_args(arguments)
     try:
         options.variant, options.seed = "dhn", 1
@@ -258,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = ROOT / "runs" / (f"{first.dataset}-ablation" + (f"-{first.net}" if first.net else ""))
         folder.mkdir(parents=True, exist_ok=True)
         rows = itq(first.dataset, options.bits, options.seeds, ROOT)
-        made = list(cells(runs, options.weights, options.gpu, folder))
+        made = list(cells(runs, options.weights, options.gpu, folder, command_line.settings_typed(options)))
         caveat = split_caveat(read_json(ROOT / "data" / first.dataset / "split.json"))
         write(first.dataset, [*made, *rows], folder, len(options.seeds), caveat)
     except (RunError, ValueError, OSError) as error:

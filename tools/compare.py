@@ -72,7 +72,7 @@ class Row:
         if not self.here:
             return setting.source
         words = [setting.source, setting.net, setting.split and f"split {setting.split}"]
-        words += [setting.R and f"R={setting_text(setting.R)}", setting.images, setting.overlap]
+        words += [setting.R and f"R={setting_text(setting.R)}", setting.images, setting.overlap, setting.settings]
         longest = max(self.seeds.values(), key=len)
         if len(longest) > 1:
             words.append(f"mean of {len(longest)} {'seeds' if len(set(longest)) == len(longest) else 'runs'}")
@@ -194,6 +194,7 @@ def settings(rows: Sequence[Row]) -> list[str]:
             "protocol": setting.protocol,
             "images": setting.images,
             "overlap": setting.overlap,
+            "settings": setting.settings,
         }
         known = ", ".join(f"{name} {setting_text(value)}" for name, value in facts.items() if value is not None)
         found.setdefault((setting.source, known), []).append(setting.method)

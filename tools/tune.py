@@ -1,7 +1,7 @@
 """Choose learning rate and lambda of a recipe on held-out training images. No query image is looked at.
 
-    python tools/tune.py fashion_mnist [--variant dhn] [--bits 48] [--grid ours|paper] [--iterations N]
-        [--net alexnet] [--weights W.caffemodel] [--seed 1] [--gpu 0]
+    python tools/tune.py fashion_mnist [--variant dhn] [--bits 48] [--grid ours|paper|"lr=0.001,0.003 lambda=0.1,1"]
+        [--net alexnet] [--weights W.caffemodel] [--seed 1] [--gpu 0] [--set max_iter=200 --set crop=64 ...]
 
 A tenth of the training images become validation queries, another tenth their database (images that the net was trained
 on would be too easy to retrieve); the net is trained on the rest. Two passes: learning rates with the recipe's lambda,
@@ -14,6 +14,9 @@ GRIDS:
          and penalty are sums over pairs and over images, a recipe's lambda weighs its own normalisation of them
          (prototxt/net.py), so its values need not mean the same.
   ours   around the recipe: learning rate x 0.1, 0.316, 1, 3.16, lambda x 0.01, 0.1, 1, 10.
+  lr=..., lambda=...  these values; what is left out has the recipe's.
+
+--set is that of tools/train.py, for every cell (not for a pretraining that they start from).
 
 Writes runs/<run>-tune/: data/ (the parts of the training images), a folder a cell, tune.csv, tune.json. A finished cell
 is not run again; its weights are removed, its prototxt files, log and codes stay.
@@ -22,10 +25,12 @@ is not run again; its weights are removed, its prototxt files, log and codes sta
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import dhn  # noqa: F401  first: it says so where the project is not installed
 
@@ -33,6 +38,7 @@ import dhn  # noqa: F401  first: it says so where the project is not installed
 import lmdb
 import net
 import numpy as np
+import overrides
 from caffe.proto import caffe_pb2
 from dhn.codes.of_run import extract
 from dhn.datasets import splits
@@ -43,8 +49,9 @@ from dhn.layout import target_command
 from dhn.pages.page import terminal
 from dhn.progress import console
 from dhn.runs import training
-from dhn.runs.command_line import run_of, run_parser
+from dhn.runs.command_line import add_settings, run_of, run_parser, settings_typed
 from dhn.runs.folder import Run, RunError
+from dhn.runs.prototxts import Settings, as_typed, net_texts, write_nets
 from google.protobuf import text_format
 
 HELD_OUT = 0.1  # of the training images, for each of validation queries and their database
@@ -67,15 +74,23 @@ class Trial(Run):
     of: str = field(kw_only=True)
     rate: float | None = field(kw_only=True, default=None)
     penalty: float | None = field(kw_only=True, default=None)  # lambda; None for a variant without
-    iterations: int | None = field(kw_only=True, default=None)
+    others: Settings = field(kw_only=True, default_factory=dict)  # what else the cells have otherwise than the recipe
 
     @property
     def name(self) -> str:
         if self.rate is None:
             return f"{self.of}-tune/{self.variant}"
         penalty = "" if self.penalty is None else f"-lambda{self.penalty:g}"
-        short = "" if self.iterations is None else f"-{self.iterations}"
+        short = f"-{self.others['max_iter']}" if "max_iter" in self.others else ""
         return f"{self.of}-tune/lr{self.rate:g}{penalty}{short}"
+
+    @property
+    def settings(self) -> dict:
+        """All that the cell has otherwise than the recipe, by name; {} for the pretraining."""
+        if self.rate is None:
+            return {}
+        penalty = {} if self.penalty is None else {"lambda": self.penalty}
+        return {**self.others, "base_lr": self.rate, **penalty}
 
     @property
     def data(self) -> Path:
@@ -144,8 +159,8 @@ def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) 
 
 
 def trial_texts(trial: Trial) -> dict[str, str]:
-    """A cell's prototxt files: those of the recipe, with the cell's data, learning rate and lambda."""
-    texts = training.net_texts(trial)
+    """A cell's prototxt files: those of the recipe, with the cell's data and settings."""
+    texts = net_texts(trial, trial.settings)
     counts = json.loads((trial.data / "split.json").read_text())["counts"]
     message = text_format.Parse(texts["train_val.prototxt"], caffe_pb2.NetParameter())
     for layer in message.layer:
@@ -156,15 +171,9 @@ def trial_texts(trial: Trial) -> dict[str, str]:
             layer.python_param.param_str = json.dumps(settings)
             if part == "query":
                 batches = -(-counts[part] // settings["batch_size"])
-        elif layer.python_param.module == "quantization_loss":
-            layer.loss_weight[0] = trial.penalty
     solver = text_format.Parse(texts["solver.prototxt"], caffe_pb2.SolverParameter())
     solver.test_iter[0] = batches
-    if trial.rate is not None:
-        solver.base_lr = trial.rate
     solver.snapshot = 0  # but for the end: a cell's weights are removed when it is scored
-    if trial.iterations is not None:
-        solver.max_iter = trial.iterations
     changed = {"train_val.prototxt": message, "solver.prototxt": solver}
     return texts | {name: text_format.MessageToString(each) for name, each in changed.items()}
 
@@ -176,7 +185,7 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
     """
     kept = trial.folder / "trial.json"
     trial.folder.mkdir(parents=True, exist_ok=True)
-    training.write_nets(trial, trial_texts(trial))
+    write_nets(trial, trial_texts(trial), as_typed(trial.settings))
     recipe = trial.recipe(sha256(Path(weights)) if weights else None)
     try:
         facts = json.loads(kept.read_text())
@@ -185,7 +194,7 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
             return {key: facts[key] for key in MEASURED}
     except (OSError, ValueError, KeyError):
         pass
-    training.train(trial, weights=weights, gpu=gpu, texts=trial_texts)
+    training.train(trial, weights=weights, gpu=gpu, texts=lambda cell, settings: trial_texts(trial))
     extract(trial, gpu)
     facts = measure(trial.folder, trial.variant == "dhn_b", None)
     write_json(kept, {**facts, "recipe": recipe})
@@ -220,15 +229,21 @@ def one_pass(
     return rows, max(done, key=lambda each: each[0])[1]
 
 
-def recipe_values(run: Run) -> tuple[float, float | None]:
-    """Learning rate and lambda of a run's recipe; None for a variant without the quantization loss."""
-    spec = net.recipe(run.dataset, run.net)
+def recipe_values(run: Run, settings: Settings = MappingProxyType({})) -> tuple[float, float | None]:
+    """Learning rate and lambda of a run's recipe with settings; None for a variant without the quantization loss."""
+    spec = overrides.applied(net.recipe(run.dataset, run.net), settings)
     rate = next(value for name, value, _ in spec.solver if name == "base_lr")
     return rate, spec.quantization_weight if net.VARIANTS[run.variant][1] else None
 
 
 def values_of(grid: str, rate: float, penalty: float | None) -> tuple[list[float], list[float]]:
-    """Learning rates and lambdas of a grid; none of the latter for a variant without."""
+    """Learning rates and lambdas of a grid, one of GRIDS or values as text; none of the latter for a variant without.
+
+    Raises ValueError for a grid that is neither.
+    """
+    if grid not in GRIDS:
+        given = _given(grid)
+        return given.get("lr", [rate]), [] if penalty is None else given.get("lambda", [])
     rates, penalties = GRIDS[grid]
     if grid == "ours":
         rates = [float(f"{rate * factor:.3g}") for factor in rates]
@@ -236,24 +251,44 @@ def values_of(grid: str, rate: float, penalty: float | None) -> tuple[list[float
     return list(rates), [] if penalty is None else list(penalties)
 
 
+def _given(grid: str) -> dict[str, list[float]]:
+    """The values of a grid like "lr=0.001,0.003 lambda=0.1,1". Raises ValueError."""
+    found = {}
+    for word in grid.split():
+        name, _, texts = word.partition("=")
+        try:
+            values = [float(text) for text in texts.split(",")]
+        except ValueError:
+            values = []
+        if name not in ("lr", "lambda") or not values or not all(0 <= value < math.inf for value in values):
+            raise ValueError(
+                f'--grid {grid}: expected {", ".join(GRIDS)}, or values as "lr=0.001,0.003 lambda=0.1"; found {word!r}'
+            )
+        found[name] = values
+    return found
+
+
 def tune(
-    run: Run, grid: str, weights: str | None, gpu: int | None, iterations: int | None, measured=result
+    run: Run, grid: str, weights: str | None, gpu: int | None, others: Settings, measured=result
 ) -> tuple[list[dict], dict]:
-    """Both passes; returns the rows and the choice, {"learning_rate", "lambda"}. Raises RunError, ValueError."""
-    rate, penalty = recipe_values(run)
+    """Both passes; returns the rows and the choice, {"learning_rate", "lambda"}. Raises RunError, ValueError.
+
+    others: what all cells have otherwise than the recipe; a learning rate and lambda in it are the grid's middle.
+    """
+    rate, penalty = recipe_values(run, others)
     rates, penalties = values_of(grid, rate, penalty)
     known: dict[tuple, dict] = {}
 
     shared = {"dataset": run.dataset, "root": run.root, "net": run.net, "seed": run.seed, "of": run.name}
 
     def trial_of(rate: float, penalty: float | None) -> Trial:
-        settings = {"rate": rate, "penalty": penalty, "iterations": iterations}
+        settings = {"rate": rate, "penalty": penalty, "others": others}
         return Trial(variant=run.variant, bits=run.bits, **shared, **settings)
 
     hold_out(run, trial_of(rate, penalty).data)
     if training.needs_pretraining(run, weights):
         first = Trial(variant=net.PRETRAINING, bits=0, **shared)  # it sees no held-out image either
-        training.train(first, weights=weights, gpu=gpu, texts=trial_texts)
+        training.train(first, weights=weights, gpu=gpu, texts=lambda cell, settings: trial_texts(first))
         weights = str(first.weights())
 
     def once(trial: Trial) -> dict:
@@ -285,7 +320,9 @@ def write(run: Run, rows: Sequence[dict], chosen: dict, grid: str) -> None:
         means = ["-" if row[key] is None else f"{row[key]:.4f}" for key in keys]
         shown = "-" if row["lambda"] is None else f"{row['lambda']:g}"
         texts.append([row["pass"], f"{row['learning_rate']:g}", shown, *means, "chosen" if best else ""])
-    source = "the paper's grid" if grid == "paper" else "our grid, around the recipe's values (not the paper's)"
+    source = {"paper": "the paper's grid", "ours": "our grid, around the recipe's values (not the paper's)"}.get(
+        grid, grid
+    )
     caption = f"{source}; MAP over held-out training images, no query image was looked at. expected: over tie orders."
     columns = ["pass", "learning rate", "lambda", "MAP", "expected", "low", "high", ""]
     console.print(terminal(f"tuning of {run.name}", caption, columns, texts))
@@ -303,17 +340,17 @@ def write(run: Run, rows: Sequence[dict], chosen: dict, grid: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = run_parser("Choose learning rate and lambda on held-out training images.")
-    parser.add_argument("--grid", choices=list(GRIDS), default="ours", help="default: ours, around the recipe's values")
-    parser.add_argument("--iterations", type=int, metavar="N", help="of a cell; default: the recipe's max_iter")
+    parser.add_argument(
+        "--grid", default="ours", help='ours (around the recipe), paper, or "lr=0.001,0.003 lambda=0.1"'
+    )
+    add_settings(parser)
     parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
     options = parser.parse_args(arguments)
     try:
-        if options.iterations is not None and options.iterations < 1:
-            raise ValueError(f"--iterations: expected at least 1, found {options.iterations}")
         if options.weights and not Path(options.weights).is_file():
             raise ValueError(f"WEIGHTS={options.weights}: there is no such file")
         run = run_of(options)
-        rows, chosen = tune(run, options.grid, options.weights, options.gpu, options.iterations)
+        rows, chosen = tune(run, options.grid, options.weights, options.gpu, settings_typed(options) or {})
         write(run, rows, chosen, options.grid)
     except (RunError, LmdbError, ValueError, OSError) as error:
         print(f"tune: {error}", file=sys.stderr)

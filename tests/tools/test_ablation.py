@@ -25,13 +25,14 @@ def stand_in(tmp_path, monkeypatch) -> list[str]:
     """In the place of training and scoring: random codes that follow the labels. Returns the names of what was run."""
     calls: list[str] = []
 
-    def train(run: Run, weights=None, gpu=None):
+    def train(run: Run, weights=None, gpu=None, settings=None):
         assert run.variant != "dhn_b"
         if run.variant == "dhn_e":
             raise RunError("it diverged")
         calls.append(run.name)
         run.folder.mkdir(parents=True, exist_ok=True)
-        write_json(run.folder / "training.json", {"weights_sha256": run.name, "split": {"R": None}})
+        record = {"weights_sha256": run.name, "split": {"R": None}, "settings": settings}
+        write_json(run.folder / "training.json", record)
 
     def score(run: Run, gpu=None):
         labels = np.eye(4, dtype=np.uint8)[np.arange(60) % 4]
@@ -117,6 +118,19 @@ def test_the_command_makes_the_table_of_all_cells(tmp_path, stand_in, monkeypatc
     assert found[:4] == [("DHN", "8", "1"), ("DHN-B", "8", "1"), ("DHN", "8", "4"), ("DHN-B", "8", "4")]
     assert stand_in.count("fashion_mnist-dhn-8-seed4") == 2
     assert ablation.main([*words[:1], "--variants", "dhn_e", *words[4:]]) == 1
+
+
+def test_settings_go_to_every_cell_and_stand_in_the_table(tmp_path, stand_in):
+    runs = [Run("fashion_mnist", variant, 8, tmp_path) for variant in ("dhn", "dhn_b", "dhn_q")]
+    rows = list(ablation.cells(runs, None, None, tmp_path / "table", {"base_lr": 0.1, "lambda": 2}))
+    assert [row["settings"] for row in rows] == ["LR=0.1 LAMBDA=2", "LR=0.1 LAMBDA=2", "LR=0.1"]
+    assert json.loads((tmp_path / "table/cells/fashion_mnist-dhn_q-8.json").read_text())["settings"] == {"base_lr": 0.1}
+    assert list(ablation.cells(runs, None, None, tmp_path / "table", {"base_lr": 0.1, "lambda": 2})) == rows
+    said = [line for line in ablation.remarks(rows) if line.startswith("Trained")]
+    assert said == [
+        "Trained with LR=0.1 LAMBDA=2: DHN, 8 bits, seed 1; DHN-B, 8 bits, seed 1.",
+        "Trained with LR=0.1: DHN-Q, 8 bits, seed 1.",
+    ]
 
 
 def test_bad_input_is_one_sentence(capsys):

@@ -61,6 +61,16 @@ def test_runs_of_one_setting_stand_in_one_row(root):
     assert rows["ITQ"].setting.net == "pixels"
 
 
+def test_runs_with_settings_of_their_own_stand_in_rows_of_their_own(root, capsys):
+    about = {"dataset": "cifar10", "bits": 12, "protocols": {"standard": scores(0.9)}, "edited": ["solver.prototxt"]}
+    metrics(root, "cifar10-dhn-12-seed3", **about, seed=3, settings={"base_lr": 0.1, "momentum": 0.8})
+    rows = [row for row in rows_of("cifar10", root) if row.setting.method == "DHN"]
+    own = 'LR=0.1 SET="momentum=0.8", edited by hand: solver.prototxt'
+    assert [(row.seeds, row.setting.settings) for row in rows] == [({12: [1, 2]}, None), ({12: [3]}, own)]
+    assert rows[1].source == f"here, AlexNet, split paper, R=all, {own}"
+    assert compared("cifar10", None, root) and f"settings {own}" in capsys.readouterr().out
+
+
 def test_a_run_that_is_a_cell_as_well_counts_once(root):
     about = {"dataset": "cifar10", "bits": 12, "variant": "dhn_b"}
     metrics(root, "cifar10-dhn_b-12", **about, protocols={"dhn-caffe": scores(0.55)})

@@ -64,10 +64,10 @@ def trial(run: Run, **settings) -> tune.Trial:
 
 
 def test_a_cell_is_the_recipe_but_for_its_two_numbers_and_its_images(run, tmp_path):
-    cell = trial(run, rate=0.02, penalty=0.25, iterations=7)
+    cell = trial(run, rate=0.02, penalty=0.25, others={"max_iter": 7})
     assert cell.folder == tmp_path / "runs/fashion_mnist-dhn-12-tune/lr0.02-lambda0.25-7"
     tune.hold_out(run, cell.data)
-    tune.training.write_nets(cell, tune.trial_texts(cell))
+    tune.write_nets(cell, tune.trial_texts(cell))
     cell_net, cell_solver = (read_net(cell.folder / "train_val.prototxt"), read_solver(cell.folder / "solver.prototxt"))
     tune.net.write(run.dataset, run.variant, run.bits, str(tmp_path / "recipe"))
     net, solver = (read_net(tmp_path / "recipe/train_val.prototxt"), read_solver(tmp_path / "recipe/solver.prototxt"))
@@ -102,7 +102,7 @@ def test_two_passes_choose_the_best_and_measure_nothing_twice(run, capsys):
     rate, penalty = tune.recipe_values(run)
     calls: list = []
     found = measured_by(rate * 3.16, penalty / 10, calls)
-    rows, chosen = tune.tune(run, "ours", "w.caffemodel", None, None, found)
+    rows, chosen = tune.tune(run, "ours", "w.caffemodel", None, {}, found)
     rates, penalties = tune.values_of("ours", rate, penalty)
     assert chosen == {"learning_rate": pytest.approx(rate * 3.16), "lambda": pytest.approx(penalty / 10)}
     assert [row["learning_rate"] for row in rows[:4]] == rates and [row["lambda"] for row in rows[4:]] == penalties
@@ -119,11 +119,11 @@ def test_two_passes_choose_the_best_and_measure_nothing_twice(run, capsys):
 
 def test_a_cell_that_diverges_is_passed_over_and_dhn_q_has_no_lambda(run, capsys):
     other = Run(run.dataset, "dhn_q", run.bits, run.root)
-    rows, chosen = tune.tune(other, "paper", "w.caffemodel", None, None, measured_by(1e-3, None, []))
+    rows, chosen = tune.tune(other, "paper", "w.caffemodel", None, {}, measured_by(1e-3, None, []))
     assert chosen == {"learning_rate": 1e-3, "lambda": None} and len(rows) == 7
     assert [row["learning_rate"] for row in rows] == pytest.approx([1e-5 * 10 ** (step / 2) for step in range(7)], 0.01)
     assert "there is no lambda to choose" in capsys.readouterr().out
-    rows, chosen = tune.tune(other, "ours", "w.caffemodel", None, None, measured_by(1e-3, None, []))
+    rows, chosen = tune.tune(other, "ours", "w.caffemodel", None, {}, measured_by(1e-3, None, []))
     with pytest.raises(RunError, match="no learning rate of the grid x could be trained"):
         tune.one_pass("learning rate", [0.3], lambda value: trial(run, rate=value), "x", _fails)
 
@@ -164,6 +164,30 @@ def test_the_papers_grids():
     assert np.allclose(np.diff(np.log10(rates)), 0.5, atol=0.01) and np.allclose(np.diff(np.log10(penalties)), 1)
 
 
+def test_a_grid_of_values(run):
+    assert tune.values_of("lr=0.1,2e-3 lambda=0,1", 0.5, 0.3) == ([0.1, 0.002], [0, 1])
+    assert tune.values_of("lambda=4", 0.5, 0.3) == ([0.5], [4]) and tune.values_of("lr=1", 0.5, 0.3) == ([1], [])
+    assert tune.values_of("lr=1 lambda=2", 0.5, None) == ([1], [])
+    for grid in ("theirs", "lr=", "lr=x", "rate=1", "lr=-1", "lambda=inf"):
+        with pytest.raises(ValueError, match=r"--grid .*: expected paper, ours, or values as .*; found"):
+            tune.values_of(grid, 0.5, 0.3)
+    calls: list = []
+    others = {"max_iter": 7, "base_lr": 0.01, "lambda": 2}
+    assert tune.recipe_values(run, others) == (0.01, 2)
+    _, chosen = tune.tune(run, "lambda=0.5,2", "w.caffemodel", None, others, measured_by(0.01, 0.5, calls))
+    assert calls == [(0.01, 2, "w.caffemodel"), (0.01, 0.5, "w.caffemodel")]
+    assert chosen == {"learning_rate": 0.01, "lambda": 0.5}
+
+
+def test_an_edited_cell_is_refused(run):
+    cell = trial(run, rate=0.02, penalty=0.25)
+    tune.hold_out(run, cell.data)
+    tune.write_nets(cell, tune.trial_texts(cell))
+    (cell.folder / "solver.prototxt").write_text("base_lr: 3")
+    with pytest.raises(RunError, match=r"So LR=0\.02 LAMBDA=0\.25 would not be what is trained"):
+        tune.result(cell, None, None)
+
+
 def test_a_finished_cell_is_not_run_again_and_keeps_no_weights(run, monkeypatch):
     cell = trial(run, rate=0.02, penalty=0.25)
     tune.hold_out(run, cell.data)
@@ -189,12 +213,12 @@ def test_the_pretraining_sees_the_same_part(run, monkeypatch):
     first = []
 
     def train(given, weights, gpu, texts):
-        tune.training.write_nets(given, texts(given))
+        tune.write_nets(given, texts(given, {}))
         first.append(given)
 
     monkeypatch.setattr(tune.training, "train", train)
     calls: list = []
-    tune.tune(run, "ours", None, None, None, measured_by(0.003, 1, calls))
+    tune.tune(run, "ours", None, None, {}, measured_by(0.003, 1, calls))
     assert first[0].folder == run.root / f"runs/{run.name}-tune/pretraining"
     assert "runs/fashion_mnist-dhn-12-tune/data/train_lmdb" in (first[0].folder / "train_val.prototxt").read_text()
     assert all(call[2] == str(first[0].weights()) for call in calls)
@@ -202,7 +226,7 @@ def test_the_pretraining_sees_the_same_part(run, monkeypatch):
 
 def test_bad_input_is_one_sentence(capsys, run):
     for words, said in (
-        (["fashion_mnist", "--iterations", "0"], "expected at least 1, found 0"),
+        (["fashion_mnist", "--set", "max_iter=0"], "expected a whole number of at least 1, found '0'"),
         (["fashion_mnist", "--weights", "nowhere"], "WEIGHTS=nowhere: there is no such file"),
         (["nowhere"], "there is no data set 'nowhere'"),
     ):

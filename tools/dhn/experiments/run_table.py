@@ -14,6 +14,7 @@ from dhn import published
 from dhn.experiments import measure
 from dhn.experiments.classic_hashing import TITLES as BASELINES
 from dhn.runs.folder import copies, overlap
+from dhn.runs.prototxts import as_typed
 from dhn.scoring.retrieval import PROTOCOLS, headline, warnings_of
 
 REAL, HAMMING = "real values", "Hamming distance"
@@ -40,6 +41,9 @@ class Setting:
     protocol: str | None = None  # of tools/dhn/scoring/retrieval.py, which may be taken at another R than its own
     images: str | None = None  # "JPEG copies" where they are not the original pixels
     overlap: str | None = None  # in words: images of one set of the split that are in another one too
+    settings: str | None = (
+        None  # in words: what it was trained with otherwise than its recipe, and files edited by hand
+    )
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ def from_run(facts: dict, folder: str) -> Scored:
         protocol=name.split("@")[0],
         images=copies(split) or None,
         overlap=overlap(split) or None,
+        settings=own_settings(facts),
     )
     return scored(facts, setting, scores, name, folder)
 
@@ -152,6 +157,7 @@ def from_cell(facts: dict, path: str) -> Scored:
         protocol=measure.REAL if real else measure.BINARY,
         images=copies(split) or None,
         overlap=overlap(split) or None,
+        settings=own_settings(facts),
     )
     return scored(facts, setting, facts, setting.protocol, path, cell=True)
 
@@ -164,6 +170,13 @@ def scored(facts: dict, setting: Setting, scores: dict, protocol: str, place: st
     run = Scored(facts.get("dataset"), int(facts["bits"]), facts.get("seed"), setting, numbers, caveats, cell)
     hash((run.dataset, run.seed, setting))  # no lists among them
     return run
+
+
+def own_settings(facts: dict) -> str | None:
+    """What a run was trained with otherwise than its recipe, in words; None for nothing that is known."""
+    edited = facts.get("edited") or []
+    words = [as_typed(facts.get("settings") or {}), edited and f"edited by hand: {', '.join(edited)}"]
+    return ", ".join(filter(None, words)) or None
 
 
 def shown_net(name: str | None) -> str | None:
