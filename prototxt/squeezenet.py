@@ -30,10 +30,12 @@ from alexnet import learned
 # of fire2 to fire9: channels of squeeze1x1, and of expand1x1 and expand3x3 each
 FIRE = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
 POOLED = (1, 4, 8)  # the layers (conv1 and fire modules) with max pooling behind them
+FROZEN = 4  # conv1 to fire4 keep ImageNet's weights, which saves two fifths of an iteration's time
 
 
-def _convolution(n: caffe.NetSpec, block: str, name: str, bottom: Top, **kwargs: Any) -> Top:
-    conv = n[f"{block}{name}"] = L.Convolution(bottom, **kwargs, **learned())
+def _convolution(n: caffe.NetSpec, block: str, name: str, index: int, bottom: Top, **kwargs: Any) -> Top:
+    rate = 0 if index <= FROZEN else 1
+    conv = n[f"{block}{name}"] = L.Convolution(bottom, **kwargs, **learned(lr=rate))
     n[f"{block}relu_{name}"] = L.ReLU(conv, in_place=True)
     return n[f"{block}relu_{name}"]
 
@@ -47,16 +49,16 @@ def _pool(n: caffe.NetSpec, index: int, bottom: Top) -> Top:
 
 def _fire(n: caffe.NetSpec, index: int, bottom: Top, squeeze: int, expand: int) -> Top:
     block = f"fire{index}/"
-    top = _convolution(n, block, "squeeze1x1", bottom, num_output=squeeze, kernel_size=1)
-    one = _convolution(n, block, "expand1x1", top, num_output=expand, kernel_size=1)
-    three = _convolution(n, block, "expand3x3", top, num_output=expand, kernel_size=3, pad=1)
+    top = _convolution(n, block, "squeeze1x1", index, bottom, num_output=squeeze, kernel_size=1)
+    one = _convolution(n, block, "expand1x1", index, top, num_output=expand, kernel_size=1)
+    three = _convolution(n, block, "expand3x3", index, top, num_output=expand, kernel_size=3, pad=1)
     n[f"{block}concat"] = L.Concat(one, three)
     return n[f"{block}concat"]
 
 
 def squeezenet(n: caffe.NetSpec) -> Top:
     """The normalised, pooled features of fire9, (B, 512, 1, 1) (weights: squeezenet_v1.0)."""
-    top = _pool(n, 1, _convolution(n, "", "conv1", n.data, num_output=96, kernel_size=7, stride=2))
+    top = _pool(n, 1, _convolution(n, "", "conv1", 1, n.data, num_output=96, kernel_size=7, stride=2))
     for index, channels in enumerate(FIRE, 2):
         top = _pool(n, index, _fire(n, index, top, *channels))
     n.pool9 = L.Pooling(top, pool=P.Pooling.AVE, global_pooling=True)

@@ -174,7 +174,7 @@ def test_the_recipes_settings_are_in_the_files(birds, tmp_path):
     birds({**OWN, "pretraining": {"max_iter": 7}})
     texts, solver, layers = written(tmp_path / "runs" / "x", [], "birds", name="squeezenet")
     assert solver.lr_policy == "fixed" and param_str(layers["data"])["crop"] == 64
-    assert "# set by the recipe of birds: base_lr 0.5; without: 0.0025\nbase_lr: 0.5\n" in texts["solver.prototxt"]
+    assert "# set by the recipe of birds: base_lr 0.5; without: 0.001\nbase_lr: 0.5\n" in texts["solver.prototxt"]
     assert "# set by the recipe of birds: batch_size 16; without: 64\n" in texts["train_val.prototxt"]
     assert "--set" not in texts["solver.prototxt"], "the command finds them where it found them"
     _, first, _ = written(tmp_path / "runs" / "y", [], "birds", "pretraining", "squeezenet")
