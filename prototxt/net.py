@@ -20,6 +20,7 @@ from typing import Any
 
 import caffe
 from caffe import layers as L
+from caffe.net_spec import Top
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
@@ -40,14 +41,15 @@ VARIANTS = {
 PRETRAINING = "pretraining"  # in a variant's place: the net as a classifier, whose weights a variant starts from
 
 
-def _python(module: str, layer: str, *bottoms, param_str: dict | None = None, **kwargs):
+def _python(module: str, layer: str, *bottoms: Top, param_str: dict | None = None, **kwargs: Any) -> Any:
+    """A Python layer; returns what NetSpec's layers return."""
     python_param = dict(module=module, layer=layer)
     if param_str:
         python_param["param_str"] = json.dumps(param_str)
     return L.Python(*bottoms, python_param=python_param, **kwargs)
 
 
-def _data(settings: dict, phase: int, spec: Dataset):
+def _data(settings: dict, phase: int, spec: Dataset) -> tuple[Top, Top]:
     return _python(
         "multilabel_data", "MultiLabelDataLayer", ntop=2, include=dict(phase=phase), param_str={**settings, **spec.data}
     )
@@ -59,7 +61,7 @@ def _add_codes(n: caffe.NetSpec, spec: Dataset, bits: int) -> None:
     n.tanh = L.TanH(n.hash_layer, in_place=True)
 
 
-def _name(dataset: str, spec: Dataset, *parts) -> str:
+def _name(dataset: str, spec: Dataset, *parts: object) -> str:
     """A net's name; that of the net stands in it where there are several to choose from."""
     return "_".join(map(str, (dataset, *([spec.net] if spec.net in (*FINE_TUNED, "cifar_quick") else []), *parts)))
 
@@ -160,7 +162,7 @@ def solver(
 _SOLVER_STRINGS = ("net", "lr_policy", "snapshot_prefix", "regularization_type", "type")
 
 
-def _text(message) -> str:
+def _text(message: caffe_pb2.NetParameter) -> str:
     """Prototxt; a param_str stands in single quotes, so that its JSON reads as JSON."""
     text = text_format.MessageToString(message)
     return re.sub(r'param_str: "(.*)"', lambda m: "param_str: '" + m[1].replace('\\"', '"') + "'", text)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import caffe
 from caffe import layers as L
 from caffe import params as P
+from caffe.net_spec import Top
 
 from alexnet import learned
 
 
-def _convolution(n: caffe.NetSpec, index: int, bottom, pool: bool, **kwargs):
+def _convolution(n: caffe.NetSpec, index: int, bottom: Top, pool: bool, **kwargs: Any) -> Top:
     """AlexNet's convolution and ReLU, with overlapping max pooling and LRN if `pool`."""
     conv = n[f"conv{index}"] = L.Convolution(bottom, **kwargs, **learned())
     top = n[f"relu{index}"] = L.ReLU(conv, in_place=True)
@@ -19,14 +22,14 @@ def _convolution(n: caffe.NetSpec, index: int, bottom, pool: bool, **kwargs):
     return top
 
 
-def _inner_product(n: caffe.NetSpec, index: int, bottom, num_output: int, dropout: float):
+def _inner_product(n: caffe.NetSpec, index: int, bottom: Top, num_output: int, dropout: float) -> Top:
     fc = n[f"fc{index}"] = L.InnerProduct(bottom, num_output=num_output, **learned())
     relu = n[f"relu{index}"] = L.ReLU(fc, in_place=True)
     n[f"drop{index}"] = L.Dropout(relu, in_place=True, dropout_ratio=dropout)
     return n[f"drop{index}"]
 
 
-def small_alexnet(n: caffe.NetSpec):
+def small_alexnet(n: caffe.NetSpec) -> Top:
     """AlexNet's layers at the size of 28x28 grey images: three convolutions, two inner products with dropout."""
     top = _convolution(n, 1, n.data, pool=True, num_output=16, kernel_size=5, pad=2)
     top = _convolution(n, 2, top, pool=True, num_output=32, kernel_size=5, pad=2)
@@ -35,7 +38,7 @@ def small_alexnet(n: caffe.NetSpec):
     return _inner_product(n, 5, top, num_output=256, dropout=0.2)
 
 
-def cifar_quick(n: caffe.NetSpec):
+def cifar_quick(n: caffe.NetSpec) -> Top:
     """Caffe's cifar10_quick up to ip1, for 32x32 colour images: three convolutions, each with pooling, and BatchNorm.
 
     BatchNorm centres ip1, for the reason that squeezenet.py gives; ip1 is wider than the 64 of the original, so that
