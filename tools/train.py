@@ -30,6 +30,8 @@ import dhn  # noqa: F401  first: it says so where the project is not installed
 
 # isort: split
 import net
+from dataset_table import choice
+from dhn.progress import console
 from dhn.runs.command_line import add_settings, run_of, run_parser, settings_typed
 from dhn.runs.folder import RunError
 from dhn.runs.training import train
@@ -47,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.resume and options.set:
             raise ValueError("--resume goes on with the settings that the run has; leave --set out")
         run = run_of(options)
+        if run.net is None and (sentence := choice(run.dataset)):
+            console.print(sentence, markup=False)
         train(run, options.resume, options.weights, options.gpu, settings=settings_typed(options))
     except (RunError, ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)

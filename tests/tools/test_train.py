@@ -16,7 +16,7 @@ import train
 from caffe.proto import caffe_pb2
 from dhn.datasets import splits
 from dhn.files import sha256, write_json
-from dhn.runs import command_line, training
+from dhn.runs import code_watch, command_line, training
 from dhn.runs.folder import WRITTEN, Run, RunError
 from dhn.weights import report as weights_report
 
@@ -51,6 +51,9 @@ if __name__ == "__main__":
         rate = 0 if iteration == begin else 50
         print(f"I1124 03:04:05.000006 7 solver.cpp:239] Iteration {{iteration}} ({{rate}} iter/s, "
               f"{STEP / 50}s/{STEP} iters), loss = {{1 / (1 + iteration)}}", file=sys.stderr, flush=True)
+        if mode == "stuck":
+            print("I1124 03:04:05.6 7 solver.cpp:258]     Train net output #0: pairwise_loss = 0.6931 "
+                  "(* 1 = 0.6931 loss)", file=sys.stderr, flush=True)
         if mode == "fail" and iteration:
             sys.exit("Check failed: something")
         if mode in ("diverge", "unseen") and iteration > begin:  # what is saved is not finite from the second on
@@ -376,6 +379,16 @@ def test_a_data_sets_pretraining_is_trained_first_and_once(run, behave, tmp_path
     training.train(third, weights=str(mine))
     training.train(third)
     assert third.record()["initial_weights"] == str(mine), "weights that were named stay"
+
+
+def test_codes_that_stay_at_0_are_said_and_the_training_goes_on(run, behave, monkeypatch, capsys):
+    monkeypatch.setattr(code_watch, "SETTLED", STEP)
+    monkeypatch.setattr(code_watch, "UNTIL", 3 * STEP)
+    behave("stuck")
+    training.train(run)
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("fashion_mnist-dhn-12: codes stay at 0: pairwise_loss is that of codes of 0, 0.693") == 1
+    assert run.is_trained()
 
 
 def squeezenet_weights(path, *more: str) -> str:

@@ -21,6 +21,7 @@ from dhn.files import read_json, sha256, write_json
 from dhn.layout import PYTHON_LAYERS
 from dhn.progress import console, training
 from dhn.runs import divergence
+from dhn.runs.code_watch import CodeWatch
 from dhn.runs.curves import Recorder
 from dhn.runs.divergence import Divergence, LossWatch
 from dhn.runs.folder import Run, RunError
@@ -55,7 +56,7 @@ def launch(
     # its log goes into train.log, not into files of its own in /tmp too
     environment = {"GLOG_logtostderr": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     total = run.solver().max_iter
-    curves, watch = Recorder(run.log), LossWatch()  # the recorder knows the lines of before
+    curves, watch, codes = Recorder(run.log), LossWatch(), CodeWatch(run.bits)  # the recorder knows the lines of before
     with open(run.log, "ab") as log:
         start = log.tell()
         child = subprocess.Popen(
@@ -74,6 +75,8 @@ def launch(
                 curves.feed(line)
                 if watch.feed(line):
                     child.terminate()
+                if sentence := codes.feed(line):
+                    console.print(f"{run.name}: {sentence}", markup=False)
                 if display := parse_display(line):
                     show(display.iteration, display.loss)
                     first = pace.feed(display)
