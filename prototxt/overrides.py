@@ -51,7 +51,14 @@ SOLVER = {
     if field.message_type is None and field.name not in KEPT
 }
 ORDER = (*SOLVER, *NET)
-_LEAST = {"max_iter": 1, "iter_size": 1, "stepsize": 1, "average_loss": 1, "clip_gradients": None}  # others: 0
+_LEAST = {
+    "max_iter": 1,
+    "test_interval": 1,
+    "iter_size": 1,
+    "stepsize": 1,
+    "average_loss": 1,
+    "clip_gradients": None,
+}  # others: 0
 _WORDS = {
     "lr_policy": ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid"),
     "type": ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"),

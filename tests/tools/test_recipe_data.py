@@ -264,6 +264,24 @@ def test_a_folder_per_class_of_your_own(tmp_path):
     assert splits.verify(tmp_path / "data" / "birds")["split"] == "mine"
 
 
+def test_how_it_is_trained_is_kept_and_changes_no_image(tmp_path):
+    class_folders(tmp_path / "photos")
+    recipe, folder = own(tmp_path, {"kind": "folder", "path": "photos"}), tmp_path / "data" / "birds"
+    assert "training" not in recipe_data.prepare(recipe, folder)
+    built = {name: (folder / f"{name}_lmdb" / "source.json").read_bytes() for name in splits.LISTS}
+    for settings in ({"solver": {"base_lr": 0.5}}, {"net": {"crop": 24}}, {}):
+        path = tmp_path / "birds.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "solver": {}, "net": {}, **settings}))
+        kept = {"solver": {}, "net": {}, **settings}
+        assert recipe_data.prepare(recipes.read(path), folder)["training"] == kept
+        assert json.loads((folder / "split.json").read_text())["training"] == kept
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")  # what was made is enough for other settings too
+    path.write_text(json.dumps({**json.loads(path.read_text()), "solver": {"base_lr": 0.25}}))
+    assert recipe_data.prepare(recipes.read(path), folder)["training"]["solver"] == {"base_lr": 0.25}
+    assert json.loads((folder / "split.json").read_text())["training"]["solver"] == {"base_lr": 0.25}
+    assert built == {name: (folder / f"{name}_lmdb" / "source.json").read_bytes() for name in splits.LISTS}
+
+
 def test_a_list_of_your_own(tmp_path):
     class_folders(tmp_path / "photos")
     lines = [f"C:\\photos\\{name}\\{index} a.jpg {label}\n" for label, name in enumerate(("crow", "great tit"))

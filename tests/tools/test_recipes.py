@@ -44,6 +44,21 @@ def test_a_recipe_is_read(tmp_path):
     assert recipes.read(write(tmp_path / "x.json", two)).split(None).source == two["sources"]["b"]
 
 
+def test_how_a_data_set_is_trained(tmp_path):
+    own = {
+        "net": {"crop": 64, "similar_weight": "balanced"},
+        "solver": {"base_lr": 0.01},
+        "pretraining": {"max_iter": 9},
+    }
+    assert recipes.read(write(tmp_path / "x.json", {**GOOD, **own})).training == own
+    assert recipes.read(write(tmp_path / "x.json", GOOD)).training == {}
+    for section, message in (({"solver": {"crop": 64}}, "x.json, solver, crop: there is no setting 'crop'"),
+                             ({"net": {"crop": "small"}}, "x.json, net, crop: expected a whole number, found 'small'"),
+                             ({"solver": 3}, "x.json, solver: expected an object of settings by name")):  # fmt: skip
+        with pytest.raises(recipes.RecipeError, match=message):
+            recipes.read(write(tmp_path / "x.json", {**GOOD, **section}))
+
+
 def changed(**keys) -> dict:
     return {**GOOD, "splits": {"mine": GOOD["splits"]["mine"] | keys}}
 

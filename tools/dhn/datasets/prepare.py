@@ -157,6 +157,7 @@ def write_lists(
     facts = {
         "recipe": None if recipe.is_built_in() else str(recipe.path.resolve()),
         **split.facts(),
+        **({"training": recipe.training} if recipe.training else {}),
         "seed": seed,
         "from": None if base is None else str(base.resolve()),
         "missing": len(missing),
@@ -313,7 +314,10 @@ def prepare(
         if not same or not _is_whole(folder, chosen, seed):
             raise
         say(f"{folder}: {error}. The lists and LMDBs made from it are complete and taken as they are")
-        return before
+        facts = {**before, "training": recipe.training} if recipe.training or "training" in before else before
+        if facts != before:
+            _write(folder / "split.json", json.dumps(facts, indent=1) + "\n")
+        return facts
 
 
 def prepare_dataset(dataset: str, root: Path, seed: int | None = None, base: Path | None = None, **others: Any) -> None:

@@ -19,6 +19,8 @@ splits   by name, the first is the default. Of each:
                 list them); false: they are left out, and counted. Default: true for a "listed" split, else false
   source        which of `sources`
   note          a sentence about the split, kept in split.json
+net, solver, pretraining  how it is trained, where prototxt/dataset_table.py has it otherwise; may be left out:
+         {"crop": 64}, {"base_lr": 0.01}; prototxt/overrides.py has the names. `pretraining` is the classifier's solver
 """
 
 from __future__ import annotations
@@ -26,8 +28,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import overrides
 
 from dhn.layout import INSTALLED, RECIPES, ROOT
 
@@ -65,11 +71,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A data set's declaration: its name, where it stands, its splits by name (the default first)."""
+    """A data set's declaration: its name, where it stands, its splits by name (the default first), and by section
+    (overrides.SECTIONS) the settings it is trained with otherwise than the tables of prototxt/."""
 
     name: str
     path: Path
     splits: dict[str, Split]
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def is_built_in(self) -> bool:
         """True for a recipe of this repository."""
@@ -170,7 +178,7 @@ def _split(where: str, name: str, given: object, sources: dict) -> Split:
 def read(path: str | os.PathLike) -> Recipe:
     """The recipe in a JSON file. Raises RecipeError naming file and key."""
     path = Path(path)
-    given = _keys(str(path), _load(path), ("splits",), ("name", "source", "sources"))
+    given = _keys(str(path), _load(path), ("splits",), ("name", "source", "sources", *overrides.SECTIONS))
     stem = path.resolve().parent.name if path.name == "recipe.json" else path.stem
     name = given.get("name", stem)
     fits = isinstance(name, str) and NAME.fullmatch(name) is not None
@@ -184,7 +192,11 @@ def read(path: str | os.PathLike) -> Recipe:
     splits = {}
     for key, value in given["splits"].items():
         splits[key] = _split(f"{path}, splits, {key}", key, value, sources)
-    return Recipe(name, path, splits)
+    try:
+        training = overrides.check(str(path), {key: given[key] for key in overrides.SECTIONS if key in given})
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    return Recipe(name, path, splits, training)
 
 
 def _made_before(folder: Path) -> Path | None:
