@@ -25,12 +25,12 @@ def make_lists() -> Callable[[Path], dict[str, str]]:
     return make
 
 
-@pytest.fixture
-def chromium(tmp_path):
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
     """A headless Chromium: chromium.visit(page, width, dark) says what became of a page."""
     if browser.PROGRAM is None:
         pytest.skip("no Chromium is installed (on Debian: apt-get install chromium)")
-    with browser.Browser(tmp_path / "profile") as opened:
+    with browser.Browser(tmp_path_factory.mktemp("chromium")) as opened:
         yield opened
 
 

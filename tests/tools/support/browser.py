@@ -87,12 +87,12 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", {"features": [scheme]}, attached)
         self._call("Page.navigate", {"url": page.absolute().as_uri()}, attached)
-        self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self._events))
+        self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self._of(attached)))
         looked = {"expression": LOOK, "awaitPromise": True, "returnByValue": True}
         found = self._call("Runtime.evaluate", looked, attached)["result"]["value"]
         self._call("Target.closeTarget", {"targetId": target})
         errors, asked = [], []
-        for event in self._events:
+        for event in self._of(attached):
             method, said = event["method"], event["params"]
             if method == "Log.entryAdded" and said["entry"]["level"] in ("warning", "error"):
                 errors.append(said["entry"]["text"])
@@ -104,6 +104,10 @@ class Browser:
                 asked.append(said["request"]["url"])
         own = (page.absolute().as_uri(), "data:")
         return {**found, "errors": errors, "asked": [address for address in asked if not address.startswith(own)]}
+
+    def _of(self, attached: str) -> list[dict]:
+        """The events of the page that this session is attached to."""
+        return [event for event in self._events if event.get("sessionId") == attached]
 
     def _send(self, method: str, parameters: dict, attached: str | None) -> int:
         self._number += 1
