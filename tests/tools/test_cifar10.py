@@ -71,8 +71,11 @@ def test_pictures_in_a_zip_become_lists_and_lmdbs(tmp_path, recipe, suffix, caps
             np.testing.assert_array_equal(planes, pixels[row].transpose(2, 0, 1)[::-1])
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     assert recipe_data.prepare(recipe, out) == facts  # from where it was read the last time
-    shutil.rmtree(tmp_path / "source")
+    (tmp_path / "source" / "copy.zip").unlink()
     assert recipe_data.prepare(recipe, out) == facts  # what was made is enough
+    assert "source holds no form of CIFAR-10; what was made before is taken" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "source")
+    assert recipe_data.prepare(recipe, out) == facts
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
 
 

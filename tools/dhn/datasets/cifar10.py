@@ -70,8 +70,8 @@ def _form_of(archive: Path) -> str:
     if cifar10_pictures.class_folders(names):
         return PICTURES
     forms = f"the binary version ({FIRST[BINARY]} ...), the Python version ({FIRST[PYTHON]} ...)"
-    found = f"{len(names):,} files, the first of them {names[0]}" if names else "no files"
-    raise SourceError(f"{archive}: expected CIFAR-10: {forms} or {cifar10_pictures.LAYOUT}; found {found}")
+    content = f"{len(names):,} files, the first of them {names[0]}" if names else "no files"
+    raise SourceError(f"{archive}: expected CIFAR-10: {forms} or {cifar10_pictures.LAYOUT}; found {content}")
 
 
 def _copies_in(folder: Path) -> tuple[list[Source], list[Path]]:
@@ -97,14 +97,14 @@ def _copies_in(folder: Path) -> tuple[list[Source], list[Path]]:
     return [Source(path, PICTURES) for path, count in counts.items() if count == most > 0], damaged
 
 
-def find(given: dict, base: Path) -> tuple[Source | None, list[str]]:
+def find(declaration: dict, base: Path) -> tuple[Source | None, list[str]]:
     """What to read CIFAR-10 from (None: nothing is there), and sentences on what else is there and is not read.
 
     Raises SourceError where that is not clear.
     """
-    by_form = {BINARY: base / given["archive"]}
-    if "python_archive" in given:
-        by_form[PYTHON] = base / given["python_archive"]
+    by_form = {BINARY: base / declaration["archive"]}
+    if "python_archive" in declaration:
+        by_form[PYTHON] = base / declaration["python_archive"]
     if base.is_file():
         form = {path.name: form for form, path in by_form.items()}.get(base.name) or _form_of(base)
         return Source(base, form), []
@@ -118,8 +118,8 @@ def find(given: dict, base: Path) -> tuple[Source | None, list[str]]:
     copies, damaged = _copies_in(base)
     chosen = next(iter([*originals, *copies]), None)
     if not originals and len(copies) > 1:
-        found = ", ".join(str(source.path) for source in copies)
-        raise SourceError(f"{base}: expected one copy of CIFAR-10's pictures, found {found}; name one of them: "
+        paths = ", ".join(str(source.path) for source in copies)
+        raise SourceError(f"{base}: expected one copy of CIFAR-10's pictures, found {paths}; name one of them: "
                           f"FROM={copies[0].path}")  # fmt: skip
     if chosen is None and damaged:
         raise SourceError(f"{damaged[0]}: is not a whole zip archive; get it again, or move it away")
@@ -130,80 +130,82 @@ def find(given: dict, base: Path) -> tuple[Source | None, list[str]]:
     return chosen, [f"{source.path} is there too and is not read{why}" for source, why in others]
 
 
-def cifar10(given: dict, base: Path, out: Path) -> Images:
+def cifar10(declaration: dict, base: Path, out: Path) -> Images:
     """CIFAR-10: 60,000 RGB images of 32 x 32 pixels.
 
     Rows 0 to 49,999 are upstream's training images; only of upstream's own files in the order of upstream's batches.
     Writes images.npy (uint8, N x 32 x 32 x 3), labels.npy (uint8, N) and images.json into `out`, once. What was made is
     enough where there is nothing to read any more.
     """
-    source, notes = find(given, base)
+    source, notes = find(declaration, base)
     facts, arrays = out / "images.json", (out / "images.npy", out / "labels.npy")
-    made = _what_was_made(given, source, facts, arrays)
-    if made is None:
-        made = _make_arrays(given, source or _download(given, base), facts, arrays)
+    record = _load_record(declaration, source, facts, arrays)
+    if record is None:
+        record = _make_arrays(declaration, source or _download(declaration, base), facts, arrays)
     labels = np.load(arrays[1], allow_pickle=False)
     names = [str(row) for row in range(len(labels))]
-    digests = {"archive_sha256": made["archive"], "images_sha256": made["sha256"]["images.npy"]}
-    return Images(names, labels.astype(np.int64), made["labels"], array=arrays[0], form=made["form"], facts=digests,
-                  notes=[_sentence(made), *notes])  # fmt: skip
+    digests = {"archive_sha256": record["archive"], "images_sha256": record["sha256"]["images.npy"]}
+    if source is None and base != out and base.exists():
+        notes = [f"{base} holds no form of CIFAR-10; what was made before is taken"]
+    return Images(names, labels.astype(np.int64), record["labels"], array=arrays[0], form=record["form"], facts=digests,
+                  notes=[_sentence(record), *notes])  # fmt: skip
 
 
-def _sentence(made: dict) -> str:
+def _sentence(record: dict) -> str:
     """What the images were read from."""
-    sentence = f"images: {made['form']}" + (f", read from {made['file']}" if "file" in made else "")
-    if made["form"] not in (BINARY, PYTHON):
+    sentence = f"images: {record['form']}" + (f", read from {record['file']}" if "file" in record else "")
+    if record["form"] not in (BINARY, PYTHON):
         return f"{sentence}; they are not the lossless originals, and every number from them says so"
-    return sentence if made["archive"] else f"{sentence}; its files were not checked, only an archive has a checksum"
+    return sentence if record["archive"] else f"{sentence}; its files were not checked, only an archive has a checksum"
 
 
-def _what_was_made(given: dict, source: Source | None, facts: Path, arrays: tuple[Path, Path]) -> dict | None:
+def _load_record(declaration: dict, source: Source | None, facts: Path, arrays: tuple[Path, Path]) -> dict | None:
     """What images.json says, if the arrays are those it describes and were made from `source`; else None.
 
     source: None where it is not there any more; what was made of it is enough.
     """
     try:
-        made = json.loads(facts.read_text())
-        made.setdefault("form", BINARY)  # of an older version, which read no other
-        whole = made["sha256"] == {path.name: sha256(path) for path in arrays} and made["labels"]
-        checked = made["archive"] in (None, given.get(DIGESTS.get(made["form"]), made["archive"]))
+        record = json.loads(facts.read_text())
+        record.setdefault("form", BINARY)  # of an older version, which read no other
+        whole = record["sha256"] == {path.name: sha256(path) for path in arrays} and record["labels"]
+        checked = record["archive"] in (None, declaration.get(DIGESTS.get(record["form"]), record["archive"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not whole or not checked:
         return None
     if source is None:
-        return made
-    same = made["identity"] == source.identity() if "identity" in made else source.form == BINARY
-    return made if same else None
+        return record
+    same = record["identity"] == source.identity() if "identity" in record else source.form == BINARY
+    return record if same else None
 
 
-def _download(given: dict, base: Path) -> Source:
+def _download(declaration: dict, base: Path) -> Source:
     """The binary version, downloaded into `base`. Raises AbsentError, dhn.download.DownloadError."""
-    archive = base / given["archive"]
-    if not base.is_dir() or not given.get("urls") or "sha256" not in given:
+    archive = base / declaration["archive"]
+    if not base.is_dir() or not declaration.get("urls") or "sha256" not in declaration:
         forms = f"{archive.name}, {FOLDERS[BINARY]}, {FOLDERS[PYTHON]}, or a folder or zip of the pictures"
         raise AbsentError(f"{base}: expected CIFAR-10 ({forms}), found none of them; put one there")
-    download(given["urls"], archive, given["sha256"])
+    download(declaration["urls"], archive, declaration["sha256"])
     return Source(archive, BINARY)
 
 
-def _archive_digest(given: dict, source: Source) -> str | None:
+def _archive_digest(declaration: dict, source: Source) -> str | None:
     """The SHA-256 of an archive, compared with the published one; None for a folder. Raises SourceError."""
     if source.path.is_dir():
         return None
-    expected = given.get(DIGESTS.get(source.form))
+    expected = declaration.get(DIGESTS.get(source.form))
     if (digest := sha256(source.path)) == expected or expected is None:
         return digest
-    if source.form == BINARY and given.get("urls") and source.path.name == Path(given["archive"]).name:
-        download(given["urls"], source.path, expected)
+    if source.form == BINARY and declaration.get("urls") and source.path.name == Path(declaration["archive"]).name:
+        download(declaration["urls"], source.path, expected)
         return expected
     raise SourceError(f"{source.path}: expected a file of SHA-256 {expected}, found {digest}; get it again")
 
 
-def _make_arrays(given: dict, source: Source, facts: Path, arrays: tuple[Path, Path]) -> dict:
+def _make_arrays(declaration: dict, source: Source, facts: Path, arrays: tuple[Path, Path]) -> dict:
     """Read the source and write the arrays and images.json; returns what that says."""
     left_out = LeftOut()
-    digest = _archive_digest(given, source)
+    digest = _archive_digest(declaration, source)
     identity = source.identity()  # before it is read: a change meanwhile has it read again
     say(f"reading {source.path} ({source.form})")
     names, form = [*cifar10_pictures.CLASSES], source.form
@@ -215,19 +217,19 @@ def _make_arrays(given: dict, source: Source, facts: Path, arrays: tuple[Path, P
         images, labels, names = _read_binary(source)
     for path, array in zip(arrays, (images, labels), strict=True):
         write_atomic(path, functools.partial(np.save, arr=array))
-    made = {
+    record = {
         "form": form,
-        "file": source.path.name,
+        "file": source.path.resolve().name,
         "identity": identity,
         "archive": digest,
         "labels": names,
         "sha256": {path.name: sha256(path) for path in arrays},
     }
-    write_json(facts, made)
+    write_json(facts, record)
     for sentence in left_out.sentences(source.path):
         say(f"  {sentence}")
     say(f"{arrays[0].parent}: wrote images.npy, labels.npy and images.json, {len(images):,} images")
-    return made
+    return record
 
 
 def _files(source: Source, names: Sequence[str]) -> dict[str, bytes]:

@@ -87,7 +87,7 @@ def _by_class(where: Path, members: Sequence[Member], left_out: LeftOut) -> dict
     (root,) = roots
     start = f"{root}/" if root else ""
     in_parts = any(member.name.startswith(tuple(f"{start}{part}/" for part in PER_CLASS)) for member in members)
-    found: dict[tuple[str, str], list[Member]] = {}
+    by_class: dict[tuple[str, str], list[Member]] = {}
     for member in members:
         *folders, name = member.name.removeprefix(start).split("/")
         part = folders.pop(0) if in_parts and folders and folders[0] in PER_CLASS else ""
@@ -104,8 +104,8 @@ def _by_class(where: Path, members: Sequence[Member], left_out: LeftOut) -> dict
                 "its folder"
             )
         else:
-            found.setdefault((part, folders[0]), []).append(member)
-    return found
+            by_class.setdefault((part, folders[0]), []).append(member)
+    return by_class
 
 
 def arrange(where: Path, members: Sequence[Member], left_out: LeftOut) -> tuple[list[Member], np.ndarray]:
@@ -114,10 +114,10 @@ def arrange(where: Path, members: Sequence[Member], left_out: LeftOut) -> tuple[
     Files that are no pictures are counted in `left_out`. Raises SourceError, naming the file or folder, for a picture
     in no class's folder, for both layouts at once, and for a class of another size than CIFAR-10's.
     """
-    found = _by_class(where, members, left_out)
-    sizes = PER_CLASS if any(part for part, _ in found) else {"": sum(PER_CLASS.values())}
+    by_class = _by_class(where, members, left_out)
+    sizes = PER_CLASS if any(part for part, _ in by_class) else {"": sum(PER_CLASS.values())}
     order = [(part, label) for part in sizes for label in CLASSES]  # train before test, then by label
-    counts = {key: len(found.get(key, ())) for key in order}
+    counts = {key: len(by_class.get(key, ())) for key in order}
     wrong = [
         f"{'/'.join(filter(None, key))} has {count:,} and not {sizes[key[0]]:,}"
         for key, count in counts.items()
@@ -129,7 +129,7 @@ def arrange(where: Path, members: Sequence[Member], left_out: LeftOut) -> tuple[
                           f"{sum(counts.values()):,}: {shown}. {REMEDY}")  # fmt: skip
     rows: list[Member] = []
     for key in order:
-        rows += sorted(found[key], key=lambda member: natural_order(member.name))
+        rows += sorted(by_class[key], key=lambda member: natural_order(member.name))
     labels = np.repeat([CLASSES.index(label) for _, label in order], [*counts.values()])
     return rows, labels.astype(np.uint8)
 
@@ -149,8 +149,8 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, str]:
         raise pictures.PictureError(f"{expected}, found {len(data)} bytes that begin with {bytes(data[:8])!r}")
     if frame != (8, SIDE, SIDE, 3):
         bits, height, width, channels = frame
-        found = f"{width} x {height}, {channels} channel{'s' * (channels != 1)} of {bits} bits"
-        raise pictures.PictureError(f"{expected}, found a {kind} of {found}")
+        size = f"{width} x {height}, {channels} channel{'s' * (channels != 1)} of {bits} bits"
+        raise pictures.PictureError(f"{expected}, found a {kind} of {size}")
     pixels = pictures.decode(data, False, name)
     if pixels.shape != (SIDE, SIDE, 3):
         raise pictures.PictureError(f"{expected}, found {pixels.shape} once decoded")
