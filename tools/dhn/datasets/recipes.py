@@ -33,11 +33,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import overrides
-
 from dhn.layout import INSTALLED, RECIPES, ROOT
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+TRAINING = ("net", "solver", "pretraining")  # the sections that prototxt/overrides.py reads
 DATABASES = ("rest", "rest and train", "train", "listed")
 
 
@@ -72,7 +71,7 @@ class Split:
 @dataclass(frozen=True)
 class Recipe:
     """A data set's declaration: its name, where it stands, its splits by name (the default first), and by section
-    (overrides.SECTIONS) the settings it is trained with otherwise than the tables of prototxt/."""
+    (TRAINING) the settings it is trained with otherwise than the tables of prototxt/."""
 
     name: str
     path: Path
@@ -178,7 +177,7 @@ def _split(where: str, name: str, given: object, sources: dict) -> Split:
 def read(path: str | os.PathLike) -> Recipe:
     """The recipe in a JSON file. Raises RecipeError naming file and key."""
     path = Path(path)
-    given = _keys(str(path), _load(path), ("splits",), ("name", "source", "sources", *overrides.SECTIONS))
+    given = _keys(str(path), _load(path), ("splits",), ("name", "source", "sources", *TRAINING))
     stem = path.resolve().parent.name if path.name == "recipe.json" else path.stem
     name = given.get("name", stem)
     fits = isinstance(name, str) and NAME.fullmatch(name) is not None
@@ -192,11 +191,18 @@ def read(path: str | os.PathLike) -> Recipe:
     splits = {}
     for key, value in given["splits"].items():
         splits[key] = _split(f"{path}, splits, {key}", key, value, sources)
+    return Recipe(name, path, splits, _training(str(path), {key: given[key] for key in TRAINING if key in given}))
+
+
+def _training(where: str, sections: dict) -> Mapping[str, Mapping[str, Any]]:
+    if not sections:
+        return {}
+    import overrides  # and Caffe, which takes two seconds: for those alone that have such sections
+
     try:
-        training = overrides.check(str(path), {key: given[key] for key in overrides.SECTIONS if key in given})
+        return overrides.check(where, sections)
     except ValueError as error:
         raise RecipeError(str(error)) from None
-    return Recipe(name, path, splits, training)
 
 
 def _made_before(folder: Path) -> Path | None:
