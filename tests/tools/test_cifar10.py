@@ -14,6 +14,7 @@ import get_data
 import lmdb
 import miniatures
 import numpy as np
+import pictures
 import pytest
 from caffe.proto import caffe_pb2
 from dhn.datasets import archives, cifar10, cifar10_pictures, cifar10_python, recipes, splits
@@ -163,6 +164,18 @@ def test_archives_that_lie_are_refused(tmp_path, monkeypatch):
         archive.writestr("train/cat/1.jpg", bytes((1 << 20) + 1))
     with pytest.raises(archives.ArchiveError, match="expected at most"):
         cifar10_pictures.read(tmp_path / "c.zip", LeftOut())
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_that_claims_gigabytes_is_not_decoded(suffix, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    raw = bytearray(other_bytes(f"a{suffix}", 3))
+    place = raw.index(b"\xff\xc0") + 5 if suffix == ".jpg" else 18  # of the height, of the width's lower half
+    raw[place : place + 2] = b"\xff\xf0"
+    with pytest.raises(
+        pictures.PictureError, match=r"^a: expected .* of 32 x 32 pixels, .* (32 x 65520|65520 x 32), 3 c"
+    ):
+        cifar10_pictures.decode(bytes(raw), "a")
 
 
 def test_which_form_is_read(tmp_path, recipe, capsys):
