@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nets import FINE_TUNED, NETS
 from overrides import SECTIONS, applied, changed, check
@@ -42,7 +42,8 @@ class Labels(NamedTuple):
     queries: int
     classes: int
     multi_label: bool
-    size: tuple | None = None  # height and width of a data set of your own's pictures, where they are known
+    size: tuple | None = None  # of a data set of your own: height and width of its pictures, where they are known
+    train: int | None = None  # of a data set of your own: number of training images
 
     def is_small(self) -> bool:
         """True for pictures that cifar_quick is made for."""
@@ -87,7 +88,10 @@ def fine_tuned(dataset: str, labels: Labels, net: str = "alexnet") -> Dataset:
         ],
     )
     if net in BY_NET:
-        other = {**BY_NET[net], "classes": labels.classes, "multi_label": labels.multi_label}
+        other: dict[str, Any] = {**BY_NET[net], "classes": labels.classes, "multi_label": labels.multi_label}
+        if net == "cifar_quick" and labels.train is not None and labels.train <= 1000:
+            few = (("max_iter", 300, "20 epochs of 1,000 training images: enough for so few"),)
+            other.update({steps: (*other[steps], *few) for steps in ("solver", "pretraining")})
         if not labels.classes:  # a split.json of an older version; `make data` writes it again
             del other["pretraining"]
     else:
@@ -102,7 +106,7 @@ def fine_tuned(dataset: str, labels: Labels, net: str = "alexnet") -> Dataset:
 
 
 # What differs from `fine_tuned` for small images that the net sees at 227x227, and whose two steps both run here.
-AT_FULL_SIZE = {
+AT_FULL_SIZE: dict[str, dict[str, Any]] = {
     "fashion_mnist": dict(
         data={"mean_value": 73},  # the mean grey value of the training images
         quantization_weight=1.0,
@@ -159,7 +163,7 @@ SQUEEZENET = dict(
 # What differs from `fine_tuned` for pictures of 64 pixels and less: from scratch, in minutes on two cores.
 CIFAR_QUICK = dict(
     image=(3, 32, 32),
-    hash_std=0.01,
+    hash_std=0.001,  # as SqueezeNet
     # random crops and mirrors, for few pictures; -1 to 1, as the net learns from scratch
     data={"resize": 36, "crop": 32, "mean_value": 128, "scale": 0.0078125},
     quantization_weight=0.5,
@@ -281,8 +285,8 @@ def labels_of(dataset: str) -> Labels:
         if known is not None:
             return known._replace(classes=len(facts["label_names"]))
         names, images = facts.get("label_names", []), facts.get("images", {})
-        size = tuple(images.get("size") or ()) or None
-        return Labels(facts["counts"]["query"], len(names), images.get("multi_label", False), size)
+        size, counts = tuple(images.get("size") or ()) or None, facts["counts"]
+        return Labels(counts["query"], len(names), images.get("multi_label", False), size, counts.get("train"))
     except (OSError, ValueError, KeyError, TypeError):
         if known is not None:
             return known
@@ -310,8 +314,8 @@ def choice(dataset: str) -> str:
     if dataset in DATASETS:
         return ""
     if first == "cifar_quick":
-        height, width = labels_of(dataset).size
-        why = f"which learns from scratch, as its pictures are small ({width} x {height})"
+        size = labels_of(dataset).size or ()
+        why = f"which learns from scratch, as its pictures are small ({' x '.join(map(str, reversed(size)))})"
     else:
         why = "the paper's, which fine-tunes WEIGHTS="
     return f"{dataset} has the net {first}, {why}; others: {' '.join(f'NET={name}' for name in others)}"

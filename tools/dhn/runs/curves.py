@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from dhn import files
 from dhn.runs.log import NUMBER, OUTPUT
@@ -39,11 +40,12 @@ class Curves:
         return None
 
     def _take_iteration(self, iteration: int, what: str | None, value: str, test: str | None) -> int | None:
+        """what, value: loss or lr and its value; None where the line begins the test of net number `test`."""
         if iteration < self._iteration:  # a training that went on from a snapshot
             self.rows = {done: row for done, row in self.rows.items() if done < iteration}
         self._iteration, self._seen = iteration, ""
         row = self.rows.setdefault(iteration, {})
-        if test is not None:
+        if what is None:  # the beginning of a test
             self._test = "test" if test == "0" else f"test {test}"
             return None
         row[what.lower()] = float(value)
@@ -85,7 +87,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._curves.rows:
             self._write()  # the end of a log is no display, and a test may follow it
         if self._events is not None:
@@ -112,7 +114,7 @@ class Recorder:
         self._events.flush()
 
 
-def event_writer(folder: Path, first: int):
+def event_writer(folder: Path, first: int) -> Any:
     """A writer of TensorBoard's event files into a folder, from iteration `first` on; None without tensorboard."""
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -77,7 +77,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        others = [self.bits] if self.bits else []  # the pretraining has no codes
+        others: list[object] = [self.bits] if self.bits else []  # the pretraining has no codes
         others += [self.net] if self.net else []
         others += [f"seed{self.seed}"] if self.seed != 1 else []
         return "-".join(map(str, (self.dataset, self.variant, *others)))

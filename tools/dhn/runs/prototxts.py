@@ -12,7 +12,7 @@ from typing import Any
 import net
 import overrides
 
-from dhn.files import read_json, write_atomic, write_json
+from dhn.files import read_json, write_json, write_text
 from dhn.layout import INSTALLED
 from dhn.runs.folder import WRITTEN, Run, RunError
 
@@ -77,7 +77,7 @@ def write_nets(run: Run, texts: Mapping[str, str], wanted: str = "") -> list[str
     for name, text in texts.items():
         path = run.folder / name
         if name not in edited and (not path.exists() or path.read_bytes() != text.encode()):
-            write_atomic(path, lambda stream, text=text: stream.write(text.encode()))
+            write_text(path, text)
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     if digests != written:
         write_json(run.folder / WRITTEN, digests)

@@ -189,13 +189,13 @@ def train(
     or where settings and an edited file contradict each other, and splits.SplitError where the lists overlap.
     """
     split = splits.verify(run.data)
-    weights = _pretrained(run, weights, gpu, resume)
+    pretrained = _pretrained(run, weights, gpu, resume)
     with run.lock() as lock:
         settings = _choose_settings(run, settings, texts)
-        initial = _initial(run, weights)
-        recipe, record, weights = run.recipe(initial.get("initial_weights_sha256")), run.record(), run.weights()
+        initial = _initial(run, pretrained)
+        recipe, record, final = run.recipe(initial.get("initial_weights_sha256")), run.record(), run.weights()
         if record.get("recipe") == recipe and run.is_trained():
-            console.print(f"{run.display_path(weights)}: already there and whole, trained by this recipe")
+            console.print(f"{run.display_path(final)}: already there and whole, trained by this recipe")
             return
         if record.get("recipe") != recipe and (archive := run.archive_stale_files()):
             console.print(f"another recipe's files were moved to {run.display_path(archive)}")
@@ -237,20 +237,20 @@ def train(
             raise RunError(
                 f"caffe train ended with status {status}; {run.display_path(run.log)} ends with\n" + "\n".join(last)
             )
-        if diverged is None and not weights.exists():
+        if diverged is None and not final.exists():
             raise RunError(f"the training was stopped before its end; {run.make_command('resume')}")
-        if diverged is None and not divergence.is_finite(weights.with_suffix(".solverstate")):
+        if diverged is None and not divergence.is_finite(final.with_suffix(".solverstate")):
             diverged = Divergence(run.solver().max_iter, "the weights are not finite")
         if diverged is not None:
             record["diverged"] = diverged.facts()
             write_json(run.folder / "training.json", record)
-            removed = divergence.remove_spoiled(weights.parent / run.variant, diverged.iteration)
+            removed = divergence.remove_spoiled(final.parent / run.variant, diverged.iteration)
             if removed:
                 console.print(f"removed what is not good any more: {', '.join(map(run.display_path, removed))}")
             raise RunError(_diverged(run, diverged, run.newest_snapshot()))
         record |= {
-            "weights": weights.name,
-            "weights_sha256": sha256(weights),
+            "weights": final.name,
+            "weights_sha256": sha256(final),
             "iterations": run.solver().max_iter,
             "seconds_per_step": seconds_per_step(run.log),
         }

@@ -106,7 +106,8 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
         try:
             with tarfile.open(path) as archive:
                 member = next((one for one in archive if Path(one.name).name == BINARYPROTO and one.isfile()), None)
-                data = archive.extractfile(member).read() if member else None
+                stream = archive.extractfile(member) if member else None
+                data = stream.read() if stream else None
         except (tarfile.TarError, EOFError) as error:
             raise ValueError(f"{path}: the archive is damaged: {error}") from None
         if data is None:

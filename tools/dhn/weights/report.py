@@ -34,7 +34,7 @@ MEANING = {
 }
 
 # what stands between a convolution and the next layer that learns, without ReLU -> the net that is known by it
-ORDERS = {("LRN", "Pooling"): "AlexNet", ("Pooling", "LRN"): "CaffeNet"}
+ORDERS: dict[tuple[str, ...], str] = {("LRN", "Pooling"): "AlexNet", ("Pooling", "LRN"): "CaffeNet"}
 FILES = {"bvlc_alexnet": "AlexNet", "bvlc_reference_caffenet": "CaffeNet"}
 
 Shapes = tuple[tuple[int, ...], ...]
