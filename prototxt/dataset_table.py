@@ -117,6 +117,7 @@ AT_FULL_SIZE: dict[str, dict[str, Any]] = {
             ("lr_policy", "step", "the last third at a lower rate settles the codes"),
             ("stepsize", 100, None),
             ("max_iter", 150, "2 epochs of the 5,000 training images: minutes on two cores"),
+            ("display", 5, "a line every 10 to 30 seconds on two cores"),
             ("snapshot", 50, "a killed training loses at most some minutes"),
             ("type", "Adam", "from scratch SGD stayed at log(10) for 90 iterations or diverged, at every rate tried"),
         ),
