@@ -43,6 +43,7 @@ reads-tune      := $(run-reads) GRID WEIGHTS $(settings-reads) $(split-reads)
 reads-compare   := DATASET
 reads-bench     := ROWS
 reads-test      := ARGS
+reads-coverage  := ARGS
 reads-reference := MIRROR
 # what make itself and the programs it starts read from their environment
 reads-always    := PYTHON CC TMPDIR SHELL MAKEFLAGS REFERENCE OMP_% MKL_% CUDA_% GLOG_% PIP_% %_proxy
@@ -54,13 +55,13 @@ unread := $(filter-out $(read) $(reads-always),$(typed))
 $(if $(unread),$(error make $(goals) does not read $(unread). It reads: $(or $(read),no variables)))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data weights train resume score report baselines ablation tune compare test test-slow lint reference conformance bench proto clean distclean
+.PHONY: help demo data weights train resume score report baselines ablation tune compare test test-slow coverage lint docs reference conformance bench proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
 	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
-	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), ARGS= (test)"
+	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), ARGS= (test, coverage)"
 	@echo "ITERATIONS= LR= BATCH= LAMBDA= SIMILAR_WEIGHT= CROP= RESIZE= SNAPSHOT= SET=\"momentum=0.95 ...\" (train, tune, ablation)"
 	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
 
@@ -106,11 +107,23 @@ test: $(READY)  ## install what is missing and run the tests; ARGS="-k pooling" 
 test-slow: $(READY)  ## the tests that take minutes: full-size nets and weights on miniature data sets
 	$(BIN)/python -m pytest -m slow
 
+coverage: $(READY)  ## the tests, and which lines they do not run: a summary, and build/coverage/index.html
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term:skip-covered \
+	  --cov-report html:build/coverage $(ARGS)
+
 lint: $(READY)  ## ruff over the tree, its format, the types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=engine:python_layers:tools:prototxt $(BIN)/lint-imports --no-cache --no-logo
+
+# left out: pdoc looks for the types of a NamedTuple's fields where they are not
+docs: $(READY)  ## the docstrings as pages: build/docs/index.html
+	@rm -rf build/docs
+	PDOC_ALLOW_EXEC=1 PDOC_DISPLAY_ENV_VARS=1 $(BIN)/python -W 'ignore:Error parsing type annotation ForwardRef' -m pdoc \
+	  --template-directory docs/pdoc --output-directory build/docs caffe dhn authors_forks \
+	  $(sort $(basename $(notdir $(wildcard python_layers/*.py prototxt/*.py))))
+	@echo "wrote build/docs/index.html"
 
 reference:  ## put BVLC Caffe 1.0 (Debian 11's packages) under .reference/
 	sh tests/conformance/reference.sh
@@ -125,7 +138,7 @@ proto: $(READY)  ## regenerate caffe.desc after an edit of caffe.proto
 	$(BIN)/python -m caffe.proto.generate
 
 clean:  ## remove what is quickly made again: the LMDBs and the caches
-	rm -rf data/*/*_lmdb data/*/*_lmdb.partial data/*/*_lmdb.old .pytest_cache .ruff_cache .mypy_cache
+	rm -rf data/*/*_lmdb data/*/*_lmdb.partial data/*/*_lmdb.old .pytest_cache .ruff_cache .mypy_cache .coverage build
 	find . \( -path ./.venv -o -path ./.reference -o -path ./.git \) -prune -o \
 	  \( -name __pycache__ -o -name '*.egg-info' \) -type d -exec rm -rf {} +
 
