@@ -135,6 +135,18 @@ def test_a_net_that_was_changed_has_no_known_variant(folder):
     assert "Run runs/mine on Fashion-MNIST, 12 bits" in page and "<dt>variant</dt><dd>unknown</dd>" in page
 
 
+def test_settings_stand_in_the_command_of_the_first_line(folder):
+    settings = {"base_lr": 0.1, "batch_size": 32, "crop": 24}
+    net.write("fashion_mnist", "dhn_q", BITS, str(folder), seed=3, settings=settings)
+    run = opened(folder)
+    assert (run.dataset, run.variant, run.bits, run.seed) == ("fashion_mnist", "dhn_q", BITS, 3)
+    about = scored_run.about(run, None)
+    assert about["settings"] == settings and about["edited"] == []
+    path = folder / "train_val.prototxt"
+    path.write_text(path.read_text().replace("--set crop=24", "--set crop=22"))
+    assert opened(folder).variant is None, "the net is not what that command writes"
+
+
 def test_codes_of_another_deploy_net_are_not_taken_for_ours(folder):
     """Sigmoid in the place of TanH: no code is negative, and nobody said what they are."""
     path = folder / "deploy.prototxt"
@@ -373,7 +385,7 @@ def test_a_run_that_make_train_finished_is_known_as_such(folder):
     """--run of its folder and its data set, variant and bits are the same run."""
     regular = Run("fashion_mnist", "dhn_q", BITS, root_of(folder), seed=3)
     folder.rename(regular.folder)
-    net.write("fashion_mnist", "dhn_q", BITS, str(regular.folder), seed=3)
+    net.write("fashion_mnist", "dhn_q", BITS, str(regular.folder), seed=3, settings={"base_lr": 0.1, "batch_size": 32})
     (regular.folder / "dhn_q_iter_500.caffemodel").rename(regular.weights())
     assert isinstance(open_run(regular.folder, regular.root), HandRun)  # nothing says that it is finished
     facts = {"recipe": regular.recipe(), "weights_sha256": sha256(regular.weights())}

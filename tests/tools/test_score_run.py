@@ -49,7 +49,7 @@ def here(command: list[str], cwd, check: bool) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, make_lists) -> Run:
+def run(tmp_path, monkeypatch, make_lists, undrawn) -> Run:
     """A trained run of 8 bits in a temporary folder."""
     run = Run("fashion_mnist", "dhn", 8, tmp_path)
     run.folder.mkdir(parents=True)
@@ -69,7 +69,7 @@ def run(tmp_path, monkeypatch, make_lists) -> Run:
     (tmp_path / "extract.py").write_text(EXTRACT)
     monkeypatch.setattr(of_run, "EXTRACT", [sys.executable, str(tmp_path / "extract.py")])
     monkeypatch.setattr(subprocess, "run", here)
-    # drawing takes a second: only what page_of asks for is drawn
+    # only page_of writes a page
     monkeypatch.setattr(report, "write", lambda run: (run.folder / "report.html").write_text("undrawn"))
     return run
 
@@ -149,6 +149,24 @@ def test_metrics_are_written_once_unless_older_or_of_other_weights(run, capsys):
     assert scored_run.score(run)["map"] == facts["map"]
     os.utime(out, (1, 1))
     assert scored_run.saved_metrics(run, facts["split"]) is None
+
+
+def test_settings_and_edited_files_stand_beside_the_numbers(run, capsys):
+    assert scored_run.score(run)["edited"] == []
+    record = json.loads((run.folder / "training.json").read_text())
+    write_json(run.folder / "training.json", {**record, "settings": {"base_lr": 0.1, "momentum": 0.8}})
+    written = run.folder / "deploy.prototxt"
+    written.write_text("name: 'mine'")
+    write_json(run.folder / "written.json", {"deploy.prototxt": "of another text", "gone.prototxt": ""})
+    capsys.readouterr()
+    facts = scored_run.score(run)  # an edit makes the metrics stale
+    assert facts["edited"] == ["deploy.prototxt"] and facts["settings"] == {"base_lr": 0.1, "momentum": 0.8}
+    text = " ".join(capsys.readouterr().out.split())
+    assert 'set for this run: LR=0.1 SET="momentum=0.8"' in text and "edited by hand: deploy.prototxt" in text
+    page = page_of(run)
+    assert "<li>edited by hand: deploy.prototxt.</li>" in page
+    assert "<dt>set for this run</dt><dd><code>LR=0.1 SET=&#34;momentum=0.8&#34;</code></dd>" in page
+    assert scored_run.score(run) == facts and "metrics.json: already there and whole" in capsys.readouterr().out
 
 
 def test_dhn_b_is_scored_without_binarization():

@@ -22,7 +22,7 @@ from dhn.pages import report
 from dhn.progress import console
 from dhn.runs.by_hand import HandRun
 from dhn.runs.folder import Run, RunError, caveats
-from dhn.runs.prototxts import as_typed
+from dhn.runs.prototxts import as_typed, settings_of
 from dhn.scoring.retrieval import PROTOCOLS
 
 
@@ -140,7 +140,7 @@ def about(run: Run, split: dict | None) -> dict:
     record = run.record()
     facts = {key: record.get(key) for key in ("iterations", "resumed_at", "seconds_per_step", "initial_weights_sha256")}
     facts |= {"dataset": run.dataset, "variant": run.variant, "split": split, "made_by_hand": isinstance(run, HandRun)}
-    facts |= {"settings": record.get("settings") or {}, "edited": run.edited()}
+    facts |= {"settings": record.get("settings", settings_of(run)), "edited": run.edited()}
     if isinstance(run, HandRun):
         known = run.variant is not None
         return facts | {"seed": run.seed, "net": net.recipe(run.dataset, run.net).net if known else None}
