@@ -52,3 +52,11 @@ def shown(chromium):
         return found
 
     return look
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages are written without their drawings, which take a second: for tests that look at the words."""
+    from dhn.pages import plots  # and with it matplotlib
+
+    monkeypatch.setattr(plots, "drawn", lambda draw, label, size=plots.SIZE: "<svg></svg>")
