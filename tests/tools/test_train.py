@@ -227,10 +227,11 @@ def test_settings_and_an_edited_file_contradict_each_other(run):
     solver = run.folder / "solver.prototxt"
     edited = solver.read_text().replace("base_lr: 0.1", "base_lr: 0.25")
     solver.write_text(edited)
-    with pytest.raises(
-        RunError, match=r"line 3 is 'base_lr: 0.25', .*\. So LR=0\.1 would not be what is trained: write"
-    ):
-        training.train(run, settings={"base_lr": 0.1})
+    for rate in (0.1, 0.2):
+        with pytest.raises(
+            RunError, match=rf"line 3 is 'base_lr: 0.25', .*\. So LR={rate} would not be what is trained"
+        ):
+            training.train(run, settings={"base_lr": rate})
     assert solver.read_text() == edited and run.record()["settings"] == {"base_lr": 0.1}
     solver.unlink()
     training.train(run, settings={"base_lr": 0.2})

@@ -56,19 +56,22 @@ def net_texts(run: Run, settings: Settings) -> dict[str, str]:
     return net.texts(run.dataset, run.variant, run.bits, str(run.folder), run.net, run.seed, settings)
 
 
-def write_nets(run: Run, texts: Mapping[str, str], wanted: str = "") -> list[str]:
+def write_nets(
+    run: Run, texts: Mapping[str, str], wanted: str = "", former: Mapping[str, str] | None = None
+) -> list[str]:
     """Write a run's prototxt files into its folder, and in written.json their SHA-256.
 
     A file that is neither what would be written nor what was written the last time was edited by hand. It is kept.
-    wanted: settings as they were typed, which an edited file would not have. Returns a sentence for each edited file.
-    Raises RunError where there is one and `wanted` is not empty; nothing is written then.
+    wanted: settings as they were typed, which an edited file would not have. former: the texts with the settings of
+    before, which edited lines are told by. Returns a sentence for each edited file. Raises RunError where there is one
+    and `wanted` is not empty; nothing is written then.
     """
     written, edited = read_json(run.folder / WRITTEN), {}
     for name, text in texts.items():
         path = run.folder / name
         old = path.read_bytes() if path.exists() else text.encode()
         if old != text.encode() and hashlib.sha256(old).hexdigest() != written.get(name):
-            edited[name] = _edited(run, name, old.decode(errors="replace"), text)
+            edited[name] = _edited(run, name, old.decode(errors="replace"), (former or texts)[name])
     if edited and wanted:
         raise RunError(
             f"{'; '.join(edited.values())}. So {wanted} would not be what is trained: write it into the file and train "

@@ -162,7 +162,8 @@ def _choose_settings(
     not as before or not as prototxt/net.py writes it. Returns the settings. Raises RunError as write_nets."""
     before = settings_of(run)
     chosen = dict(before if settings is None else settings)
-    edited = write_nets(run, texts(run, chosen), as_typed(settings or {}))
+    former = texts(run, before) if chosen != before else None
+    edited = write_nets(run, texts(run, chosen), as_typed(settings or {}), former)
     solver = run.display_path(run.folder / "solver.prototxt")
     if settings is None and before:
         console.print(f"{run.name}: {as_typed(before)}, as before ({solver} says so; to train without, remove it)")
