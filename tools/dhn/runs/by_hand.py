@@ -26,7 +26,7 @@ from caffe.proto.text import read_net, read_solver
 
 from dhn.files import sha256
 from dhn.layout import tool_command
-from dhn.runs.folder import ROOT, Run, RunError
+from dhn.runs.folder import ROOT, AnyRun, Run, RunError
 from dhn.runs.log import seconds_per_step
 from dhn.runs.prototxts import written_with
 
@@ -35,8 +35,8 @@ ITERATION = re.compile(r"_iter_(\d+)\.caffemodel(\.h5)?$")
 
 
 @dataclass(frozen=True)
-class HandRun(Run):
-    """A run in a folder of its own, `path`; dataset, variant, bits and seed are None where its files do not say.
+class HandRun(AnyRun):
+    """A run in a folder of its own, `path`.
 
     images: the folder of the LMDBs that the net was trained on (query_lmdb, database_lmdb), None where it is not known.
     """
@@ -99,7 +99,7 @@ class HandRun(Run):
         weights, record = self.weights(), super().record()
         if weights is not None and record.get("weights_sha256") == sha256(weights):
             return record
-        known = {"iterations": weights and iteration(weights)}
+        known: dict[str, float | None] = {"iterations": None if weights is None else iteration(weights)}
         if self.log.exists():
             known["seconds_per_step"] = seconds_per_step(self.log)
         return {key: value for key, value in known.items() if value is not None}
@@ -120,7 +120,7 @@ def iteration(weights: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def open_run(folder: Path, root: Path = ROOT) -> Run:
+def open_run(folder: Path, root: Path = ROOT) -> AnyRun:
     """The run in a folder: as `make train` knows it where it finished it there, else a HandRun.
 
     Raises RunError where there is no such folder, PrototxtError where its prototxt files cannot be read.
@@ -140,8 +140,8 @@ def open_run(folder: Path, root: Path = ROOT) -> Run:
     else:
         origin = {}
     seed = run.settings.random_seed if run.settings is not None and run.settings.random_seed >= 0 else None
-    known = {"variant": origin.get("variant"), "bits": origin.get("bits"), "net": origin.get("net"), "seed": seed}
-    return HandRun(dataset, root=root, path=folder, images=images, **known)
+    variant, bits, net_name = (origin.get(key) for key in ("variant", "bits", "net"))
+    return HandRun(dataset, variant, bits, root, net_name, seed, path=folder, images=images)
 
 
 def absolute(path: Path, root: Path) -> Path:

@@ -12,7 +12,7 @@ import overrides
 
 from dhn.datasets import recipes
 from dhn.runs.by_hand import open_run
-from dhn.runs.folder import Run
+from dhn.runs.folder import AnyRun, Run
 
 
 def run_parser(
@@ -60,7 +60,7 @@ def parser_of_scored_runs(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run_named(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Run]:
+def run_named(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, AnyRun]:
     """What a command line of `parser_of_scored_runs` says, and the run that it names. Raises ValueError, RunError."""
     options = parser.parse_args(arguments)
     if options.run is None:

@@ -62,8 +62,68 @@ def caveats(metrics: Mapping) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training of a variant of DHN on a data set, with codes of `bits` bits. Paths are absolute.
+class AnyRun:
+    """The folder of one training, whoever made it: a Run, or a HandRun (by_hand.py). Paths are absolute.
+
+    dataset, variant, bits, seed: None where the folder's files do not say.
+    """
+
+    dataset: str | None
+    variant: str | None
+    bits: int | None
+    root: Path = ROOT
+    net: str | None = None
+    seed: int | None = 1
+
+    @property
+    def name(self) -> str:
+        """What the run is called in tables."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        raise NotImplementedError
+
+    @property
+    def data(self) -> Path | None:
+        """The folder of its data set; None where it is not known."""
+        raise NotImplementedError
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "train.log"
+
+    def display_path(self, path: Path) -> str:
+        """A path as a person reads it: from the root of data/ and runs/ where it lies below."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def solver(self) -> caffe_pb2.SolverParameter | None:
+        """The solver as solver.prototxt has it; None where there is none."""
+        raise NotImplementedError
+
+    def make_command(self, target: str) -> str:
+        """The command that makes what is missing."""
+        raise NotImplementedError
+
+    def weights(self) -> Path | None:
+        """The caffemodel that the training ends with; None where it is not known."""
+        raise NotImplementedError
+
+    def record(self) -> dict:
+        """training.json: the recipe, and once the training is over, its weights and their SHA-256. {} if none."""
+        return read_json(self.folder / "training.json")
+
+    def edited(self) -> list[str]:
+        """The prototxt files that are not as they were written: somebody edited them."""
+        written = read_json(self.folder / WRITTEN)
+        paths = {name: self.folder / name for name in sorted(written)}
+        return [name for name, path in paths.items() if path.exists() and sha256(path) != written[name]]
+
+
+@dataclass(frozen=True)
+class Run(AnyRun):
+    """One training of a variant of DHN on a data set, with codes of `bits` bits.
 
     net: None for the data set's default net. seed: of weights, dropout, and of the images' order, crops and mirrors.
     """
@@ -71,8 +131,6 @@ class Run:
     dataset: str
     variant: str
     bits: int
-    root: Path = ROOT
-    net: str | None = None
     seed: int = 1
 
     @property
@@ -89,14 +147,6 @@ class Run:
     @property
     def data(self) -> Path:
         return self.root / "data" / self.dataset
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "train.log"
-
-    def display_path(self, path: Path) -> str:
-        """A path as a person reads it: from the root of data/ and runs/ where it lies below."""
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
     def solver(self) -> caffe_pb2.SolverParameter:
         """The solver as solver.prototxt has it. Raises RunError where there is none."""
@@ -138,16 +188,6 @@ class Run:
         if initial is not None:
             digest.update(initial.encode())
         return digest.hexdigest()
-
-    def record(self) -> dict:
-        """training.json: the recipe, and once the training is over, its weights and their SHA-256. {} if none."""
-        return read_json(self.folder / "training.json")
-
-    def edited(self) -> list[str]:
-        """The prototxt files that are not as they were written: somebody edited them."""
-        written = read_json(self.folder / WRITTEN)
-        paths = {name: self.folder / name for name in sorted(written)}
-        return [name for name, path in paths.items() if path.exists() and sha256(path) != written[name]]
 
     def is_trained(self) -> bool:
         """True if the final weights are there, whole, and made by the recipe that stands in the folder."""
