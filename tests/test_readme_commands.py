@@ -165,7 +165,7 @@ def parse(main, words: list[str], monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("line", "fails"),
     [
-        ("make train ITERATIONS=20", AssertionError),
+        ("make score ITERATIONS=20", AssertionError),
         ("python tools/extract_codes.py --modle x", SystemExit),
         ("caffe train -sovler x", pytest.fail.Exception),
         ("python tools/nowhere.py", AssertionError),
