@@ -6,10 +6,17 @@ import importlib.util
 
 import numpy as np
 import pytest
+from caffe.cli import compute_image_mean, convert_imageset
 from caffe.proto import caffe_pb2, text
 
 import exchange
 import whole_nets
+
+
+def command(name: str, *words: str) -> None:
+    """One of the engine's commands, without a process that would import torch once more."""
+    module = {"convert_imageset": convert_imageset, "compute_image_mean": compute_image_mean}[name]
+    assert module.main(list(words)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +24,9 @@ def written(tmp_path_factory):
     """(what the engine finds in the files that it wrote, the losses of the solvers that trained on)."""
     folder = str(tmp_path_factory.mktemp("exchange"))
     databases = {**exchange.DATABASES, **(exchange.LEVELDB if importlib.util.find_spec("plyvel") else {})}
-    exchange.write(folder, databases)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exchange, "command", command)
+        exchange.write(folder, databases)
     with np.load(folder + "/trained_on.npz", allow_pickle=False) as file:
         return exchange.read(folder, databases), dict(file)
 

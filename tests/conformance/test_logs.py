@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
-import subprocess
-import sys
+from pathlib import Path
 
+import forked
 import pytest
 import torch
+from caffe.cli.main import main
+from caffe.proto import caffe_pb2
 
 import fixtures
 import logs
@@ -47,46 +51,44 @@ REFUSED = {
 # Same status; of the flags' list, which gflags lays out, the head and the names.
 USAGE = ("usage_no_arguments", "usage_helpshort", "usage_help")
 
-# One process for all of them, so that torch is imported once. argv: {log: command} in JSON, the file to answer in.
-# BVLC's state does not say where the data stand; its train_resumed reads them anew, and so does the engine from such a
-# state, not from its own.
-RUN = """
-import contextlib, io, json, sys
-from pathlib import Path
-from caffe.cli.main import main
-from caffe.proto import caffe_pb2
-answers = {}
-for log, command in json.loads(sys.argv[1]).items():
-    if log == "train_resumed":
-        path = Path(command.split("=")[-1])
-        state = caffe_pb2.SolverState.FromString(path.read_bytes())
-        state.DiscardUnknownFields()
-        path.write_bytes(state.SerializeToString())
-    out, error = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        status = main(command.split()[1:])
-    answers[log] = [error.getvalue(), out.getvalue(), status]
-json.dump(answers, open(sys.argv[2], "w"))
-"""
+
+def answer(commands: dict[str, str], folder: Path) -> int:
+    """Run {log: command} in the folder, and write what each said, and its exit status, to answers.json.
+
+    BVLC's state does not say where the data stand; its train_resumed reads them anew, and so does the engine from such
+    a state, not from its own.
+    """
+    os.chdir(folder)
+    os.environ["GLOG_minloglevel"] = "0"  # noqa: SIM112
+    answers = {}
+    for log, command in commands.items():
+        if log == "train_resumed":
+            path = Path(command.split("=")[-1])
+            state = caffe_pb2.SolverState.FromString(path.read_bytes())
+            state.DiscardUnknownFields()
+            path.write_bytes(state.SerializeToString())
+        out, error = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            status = main(command.split()[1:])
+        answers[log] = [error.getvalue(), out.getvalue(), status]
+    Path("answers.json").write_text(json.dumps(answers))
+    return 0
 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
-    """{log: (lines as in a recorded log, exit status)} of the engine."""
+    """{log: (lines as in a recorded log, exit status)} of the engine, in a process of its own."""
     folder = tmp_path_factory.mktemp("logs")
     (folder / "data").mkdir()
     fixtures.write(str(folder / "data"))
     for file, text in logs.FILES.items():
         (folder / file).write_text(text)
     commands = {log: logs.COMMANDS[log] for log in logs.COMMANDS if log in (*SAME, *REFUSED, *USAGE)}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(commands), "answers.json"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOG_minloglevel": "0"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    child, lines = forked.begin(answer, commands, folder)
+    with lines:
+        stray = lines.read()
+    child.join()
+    assert child.exitcode == 0, stray
     answers = json.loads((folder / "answers.json").read_text())
     return {
         log: (error.rstrip().splitlines() + (["--- stdout", *out.strip().splitlines()] if out.strip() else []), status)

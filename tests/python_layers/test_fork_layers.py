@@ -1,11 +1,6 @@
 """The forks' layer types in nets: the authors' files, written anew, load, train and predict; what is refused."""
 
 import importlib.metadata
-import os
-import subprocess
-import sys
-import zipfile
-from pathlib import Path
 
 import authors_formulas as formulas
 import authors_nets as nets
@@ -300,28 +295,6 @@ def test_lists_that_do_not_fit(images, kind, field):
         read(kind, images, f"{field}: 2")
     with pytest.raises(ValueError, match=f"expected {field} of 1 or more, found 0"):
         read(kind, images, f"{field}: 0")
-
-
-# -- installation
-
-
-def test_a_wheel_brings_the_plug_in(tmp_path):
-    root = Path(__file__).parents[2]
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=root, check=True, capture_output=True)
-    zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(tmp_path / "installed")
-    assert {path.name for path in (tmp_path / "installed").iterdir() if path.suffix != ".dist-info"} == {
-        "caffe", "authors_forks"}  # fmt: skip
-    program = """if True:
-        import caffe, caffe.layer, authors_forks.layers, authors_forks.losses
-        for module in caffe, authors_forks.layers, authors_forks.losses:
-            print(module.__file__)
-        caffe.layer.create(caffe.proto.caffe_pb2.LayerParameter(name="it", type="ScaleTanH"))"""
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True,
-                          capture_output=True, text=True)  # fmt: skip
-    assert len(done.stdout.splitlines()) == 3
-    assert all(line.startswith(str(tmp_path / "installed")) for line in done.stdout.splitlines())
 
 
 # -- class numbers in place of label vectors

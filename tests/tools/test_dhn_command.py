@@ -104,6 +104,17 @@ def test_names_of_modules_stay_the_users(installed):
     assert done.returncode == 1 and done.stderr.endswith("ModuleNotFoundError: No module named 'labels'\n")
 
 
+def test_the_plug_in_comes_along(installed):
+    done = installed.run(
+        code="import caffe.layer, authors_forks.layers, authors_forks.losses\n"
+        "for module in caffe, authors_forks.layers, authors_forks.losses: print(module.__file__)\n"
+        "caffe.layer.create(caffe.proto.caffe_pb2.LayerParameter(name='it', type='ScaleTanH'))"
+    )
+    assert done.returncode == 0, done.stderr
+    places = done.stdout.splitlines()
+    assert len(places) == 3 and all(place.startswith(str(installed.site)) for place in places)
+
+
 def test_the_commands_of_the_wheel(installed):
     # the user's own modules of these names are not taken for the toolkit's
     for name in ("labels.py", "net.py", "train.py"):
