@@ -117,7 +117,7 @@ lint: $(READY)  ## ruff over the tree, its format, the types, and who may import
 	$(BIN)/mypy
 	PYTHONPATH=engine:python_layers:tools:prototxt $(BIN)/lint-imports --no-cache --no-logo
 
-# left out: pdoc looks for the types of a NamedTuple's fields where they are not
+# -W: pdoc looks for the types of a NamedTuple's fields in the wrong module, and warns that they are not there
 docs: $(READY)  ## the docstrings as pages: build/docs/index.html
 	@rm -rf build/docs
 	PDOC_ALLOW_EXEC=1 PDOC_DISPLAY_ENV_VARS=1 $(BIN)/python -W 'ignore:Error parsing type annotation ForwardRef' -m pdoc \

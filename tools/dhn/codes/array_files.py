@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -147,7 +148,8 @@ def _reading(path: str, form: str) -> Iterator[None]:
 
 
 def _npz(path: str) -> ArrayFile:
-    shapes, types = {}, {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    types: dict[str, np.dtype | str] = {}
     with zipfile.ZipFile(path) as archive:
         members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
         for name, info in members.items():
@@ -174,7 +176,7 @@ def _npy(path: str) -> ArrayFile:
     return ArrayFile(path, "npy", {"": shape}, {"": kind}, load)
 
 
-def _npy_header(stream, size: int) -> tuple[tuple[int, ...], np.dtype]:
+def _npy_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of an .npy of `size` bytes, which must be what they need."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -191,7 +193,7 @@ def _mat(path: str) -> ArrayFile:
     """MATLAB up to version 7.2."""
     import scipy.io  # slow to import, rarely needed
 
-    def quiet(function, *arguments, **more):
+    def quiet(function: Callable, *arguments: str, **more: object) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function(path, *arguments, appendmat=False, **more)

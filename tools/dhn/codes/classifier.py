@@ -54,7 +54,7 @@ def extract(job: Job, workers: int, advance: Callable[[int], None]) -> tuple[np.
     count = len(source)
     chunks = [range(begin, min(begin + CHUNK, count)) for begin in range(0, count, CHUNK)]
     carried = np.empty((count, source.labels), np.float32)
-    found = None
+    found: np.ndarray | None = None
     # A forked copy of a process that has used torch's threads hangs at its first parallel loop.
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, start, initializer=_begin, initargs=(job,)) as pool:
@@ -63,10 +63,11 @@ def extract(job: Job, workers: int, advance: Callable[[int], None]) -> tuple[np.
                 found = np.empty((count, rows.shape[1]), np.float32)
             found[chunk.start : chunk.stop], carried[chunk.start : chunk.stop] = rows, given
             advance(len(chunk))
+    assert found is not None, "a source has images"
     return found, sources.label_rows(carried, source)
 
 
-def open_source(job: Job):
+def open_source(job: Job) -> sources.ImageSource:
     """The job's images as they are, in colour: what sources.open_source gives."""
     return sources.open_source(job.source, job.root, job.labels, gray=False, resize=None)
 

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dhn.codes import sources
+
+if TYPE_CHECKING:
+    import caffe
 
 # what a test data layer says of an image, besides its crop; upright: False where it does not look at the orientation
 PREPARED = ("resize", "gray", "upright", "mean_value", "mean_file", "scale")
@@ -42,7 +48,7 @@ def settings_of(model: str | os.PathLike) -> dict:
             given = json.loads(layer.python_param.param_str)
             return {key: given[key] for key in PREPARED if given.get(key) is not None}
         if layer.type in ("Data", "ImageData"):
-            found = {}
+            found: dict[str, Any] = {}
             transform, image = layer.transform_param, layer.image_data_param
             if transform.mean_value:
                 found["mean_value"] = list(transform.mean_value)
@@ -65,7 +71,7 @@ def settings_of(model: str | os.PathLike) -> dict:
     )
 
 
-def load_net(model: str, weights: str):
+def load_net(model: str, weights: str) -> caffe.Net:
     """The net of a deploy.prototxt in its TEST phase, every layer that learns having weights.
 
     Raises ValueError where the file has none for a layer: Caffe itself would leave that layer as it was filled.
@@ -96,7 +102,15 @@ def _layers_in(weights: str) -> set:
     return {layer.name for layers in (net.layer, net.layers) for layer in layers if layer.blobs}
 
 
-def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, advance=lambda images: None):
+def extract(
+    net: caffe.Net,
+    blob: str,
+    source: sources.ImageSource,
+    batch_size: int,
+    mean: ArrayLike = 0,
+    scale: float = 1,
+    advance: Callable[[int], object] = lambda images: None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Codes (N, K) float32 and labels (N, C) int8 of all N images of a source, in its order.
 
     net: one with a single image input (B, channels, height, width); it is reshaped to batches of `batch_size`, the
@@ -115,11 +129,12 @@ def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, a
     if batches.shape[1] != channels:
         raise ValueError(f"{source.name(0)}: the net takes {channels} channels, the image has {batches.shape[1]}")
 
-    def build(plan, map_):
+    def build(plan: range, map_: Callable) -> tuple[np.ndarray, np.ndarray]:
         return batches.build([(index, 0, 0, False) for index in plan], map_)
 
     prefetcher = Prefetcher(plans, build, AHEAD, threads=2)
-    found, carried = None, np.empty((count, source.labels), np.float32)
+    found: np.ndarray | None = None
+    carried = np.empty((count, source.labels), np.float32)
     for plan in plans:
         images, labels = prefetcher.next()
         if len(images) != data.shape[0]:
@@ -139,10 +154,11 @@ def extract(net, blob: str, source, batch_size: int, mean=0, scale: float = 1, a
         found[plan.start : plan.stop] = batch
         carried[plan.start : plan.stop] = labels
         advance(len(images))
+    assert found is not None, "a source has images"
     return found, sources.label_rows(carried, source)
 
 
-def mean_of(settings: dict):
+def mean_of(settings: dict) -> ArrayLike:
     """The mean to subtract, as multilabel_data.Batches takes it: a number, (channels, 1, 1) or an image."""
     if "mean_file" in settings:
         return sources.read_mean(settings["mean_file"])

@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from labels import DECLARED, LabelError, vectors
@@ -151,7 +152,7 @@ def join(query: Side, database: Side, names: tuple[str, str]) -> tuple[Side, Sid
         raise CodesError(_mismatch(names, "bits", query.codes.shape[1], database.codes.shape[1]))
     width = max(query.labels.shape[1], database.labels.shape[1])
     if (query.labels < 0).all() or (database.labels < 0).all():  # pictures without labels: scoring says so
-        return tuple(replace(side, labels=_pad_columns(side.labels, width)) for side in (query, database))
+        return _widened(query, width), _widened(database, width)
     if query.are_classes != database.are_classes:
         classes, others = names if query.are_classes else names[::-1]
         raise CodesError(
@@ -168,7 +169,7 @@ def join(query: Side, database: Side, names: tuple[str, str]) -> tuple[Side, Sid
                 f"{names[0]} has classes {low} to {high} and {names[1]} {first} to {last}: one counts from 0, the "
                 "other from 1; number both alike"
             )
-    return tuple(replace(side, labels=_pad_columns(side.labels, width)) for side in (query, database))
+    return _widened(query, width), _widened(database, width)
 
 
 def _locate(path: str | os.PathLike, labels_path: str | os.PathLike | None) -> tuple[ArrayFile, str, ArrayFile, str]:
@@ -260,14 +261,15 @@ def _class_range(labels: np.ndarray) -> tuple[int, int]:
     return (int(columns[0]), int(columns[-1])) if len(columns) else (-1, -1)
 
 
-def _pad_columns(labels: np.ndarray, width: int) -> np.ndarray:
-    """Label vectors (N, C) with empty columns up to `width`; rows of -1 stay so."""
+def _widened(side: Side, width: int) -> Side:
+    """A side with empty label columns up to `width`; rows of -1 stay so."""
+    labels = side.labels
     if labels.shape[1] == width:
-        return labels
+        return side
     wide = np.zeros((len(labels), width), labels.dtype)
     wide[:, : labels.shape[1]] = labels
     wide[(labels < 0).all(1)] = -1
-    return wide
+    return replace(side, labels=wide)
 
 
 def save(path: str | os.PathLike, codes: np.ndarray, labels: np.ndarray, names: Sequence[str] | None = None) -> None:
@@ -276,7 +278,7 @@ def save(path: str | os.PathLike, codes: np.ndarray, labels: np.ndarray, names: 
     Labels are 0 and 1, or -1 throughout a row where they are unknown. names: of the images, for a reader.
     """
     labels = np.asarray(labels)
-    arrays = {
+    arrays: dict[str, Any] = {
         "codes": np.asarray(codes, np.float32),
         "labels": labels.astype(np.int8 if labels.min() < 0 else np.uint8),
     }

@@ -13,7 +13,7 @@ from dhn.codes.array_files import CodesError
 from dhn.layout import target_command, tool_command
 from dhn.progress import console
 from dhn.runs.by_hand import HandRun, trained_net
-from dhn.runs.folder import Run, RunError
+from dhn.runs.folder import AnyRun, Run, RunError
 
 SIDES = ("query", "database")
 # the command, in a process of its own: it sets how much Caffe logs before it imports Caffe
@@ -44,7 +44,9 @@ def extract(run: Run, gpu: int | None = None) -> None:
         extract_side(run, weights, source, out, gpu)
 
 
-def extract_side(run: Run, weights: Path, source: Path, out: Path, gpu: int | None, like: Path | None = None) -> None:
+def extract_side(
+    run: AnyRun, weights: Path, source: Path, out: Path, gpu: int | None, like: Path | None = None
+) -> None:
     """Write the codes of an LMDB's images. like: the net whose data layer prepares them, if not beside deploy.prototxt.
 
     Raises RunError where that fails.
@@ -69,10 +71,10 @@ def bring_codes(run: HandRun, gpu: int | None = None) -> None:
         if out.exists() and not stale:
             console.print(f"{run.display_path(out)}: already there, taken as it is")
             continue
-        if lacks := missing_for_codes(run, weights, side):
-            found = f"{out.name} is older than {weights.name}" if stale else f"it holds no {out.name}"
+        lacks, net_file = missing_for_codes(run, weights, side), trained_net(run)
+        if lacks or weights is None or net_file is None or run.data is None:  # without lacks, all are there
+            found = f"{out.name} is older than {weights.name}" if stale and weights else f"it holds no {out.name}"
             raise RunError(f"{run.name}: {found}, and to extract the codes {lacks}")
-        net_file = trained_net(run)
         like = net_file if net_file.parent != run.folder else None
         console.print(f"weights: {run.display_path(weights)}")
         extract_side(run, weights, run.data / f"{side}_lmdb", out, gpu, like)

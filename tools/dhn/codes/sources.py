@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import image_lists
@@ -20,11 +21,14 @@ from labels import class_numbers, vectors
 from dhn.datasets.image_files import LeftOut, images_below, is_image
 from dhn.progress import console
 
+if TYPE_CHECKING:  # extract_codes.py sets how much Caffe logs before it imports Caffe
+    from caffe.proto import caffe_pb2
+
 
 class StoredLmdb(LmdbSource):
     """An LMDB as Caffe's Data layer sees it without force_color and force_gray: its pictures not turned upright."""
 
-    def _parse(self, index: int):
+    def _parse(self, index: int) -> caffe_pb2.Datum:
         datum = super()._parse(index)
         if datum.encoded and pictures.orientation(datum.data) != 1:
             flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -70,6 +74,9 @@ class PictureSource(_Source):
         return pictures.decode(data, self.gray, self.name(index)), np.full(self.labels, -1, np.float32)
 
 
+ImageSource: TypeAlias = LmdbSource | ListSource | PictureSource
+
+
 def open_source(
     paths: Sequence[str],
     root: str,
@@ -77,7 +84,7 @@ def open_source(
     gray: bool | None,
     resize: tuple | None,
     upright: bool = True,
-) -> LmdbSource | ListSource | PictureSource:
+) -> ImageSource:
     """The images of an LMDB, a list, one or several pictures, or a folder of pictures.
 
     root: folder that a list's paths are relative to. labels: C, where images have class numbers or no labels. gray:
@@ -121,7 +128,7 @@ def _folder(path: str, labels: int | None, gray: bool | None, resize: tuple | No
     return PictureSource(names, places, places, labels, gray, resize)
 
 
-def label_rows(rows: np.ndarray, source) -> np.ndarray:
+def label_rows(rows: np.ndarray, source: ImageSource) -> np.ndarray:
     """Label vectors (N, C) int8 of all of a source's images, from what its `read` gave.
 
     Raises labels.LabelError, naming the image, for a row that is neither 0 and 1 nor -1 throughout.

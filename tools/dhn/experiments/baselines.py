@@ -135,7 +135,8 @@ def ensure_codes(
         hashed = [encode(values[begin : begin + CHUNK]) for begin in range(0, len(values), CHUNK)]
         codes.save(run.folder / f"{side}.npz", np.concatenate(hashed), labels)
     binary = [protocol for protocol, rules in PROTOCOLS.items() if not rules.real]
-    scores = score_files(*(str(run.folder / f"{side}.npz") for side in SIDES[1:]), binary, codes_are="sign")
+    query, database = (str(run.folder / f"{side}.npz") for side in SIDES[1:])
+    scores = score_files(query, database, binary, codes_are="sign")
     write_metrics(
         out,
         scores,

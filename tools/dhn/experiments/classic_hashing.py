@@ -22,7 +22,6 @@ class BitsError(ValueError):
     """A number of bits that a method cannot give of these features."""
 
 
-Encoder = Callable[[np.ndarray], np.ndarray]
 RIDGE = 1e-4  # added to the variances that CCA divides by, relative to their mean; Gong and Lazebnik add 1e-4 as well
 ITERATIONS = 50  # of ITQ, as in its paper
 
@@ -48,6 +47,9 @@ class Eigenfunctions(NamedTuple):
     def __call__(self, features: ArrayLike) -> np.ndarray:
         along = (self.projection(features) - self.low)[:, self.axis]
         return np.sin(np.pi / 2 + along * self.frequency).astype(np.float32)
+
+
+Encoder = Affine | Eigenfunctions  # features (M, D) -> codes (M, K), whose signs are the bits
 
 
 def lsh(features: np.ndarray, labels: np.ndarray, bits: int, seed: int) -> Affine:
@@ -167,7 +169,7 @@ def _rotated(projection: Affine, features: np.ndarray, seed: int) -> Affine:
     return Affine(projection.mean, (projection.directions @ found).astype(np.float32))
 
 
-def _checked(features: ArrayLike, labels: ArrayLike, bits: int) -> np.ndarray:
+def _checked(features: ArrayLike, labels: np.ndarray, bits: int) -> np.ndarray:
     features = np.asarray(features, np.float32)
     if features.ndim != 2 or len(features) < 2 or len(features) != len(labels):
         raise ValueError(

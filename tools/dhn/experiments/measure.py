@@ -41,8 +41,8 @@ def measure(folder: Path, real: bool, top: int | None) -> dict:
     real: rank by dot products of the real-valued codes, not by Hamming distance. top: R; None for all. AP is the mean
     precision at the hits in the top R, a query without a hit there being left out: as the authors' scripts do it.
     """
-    sides = [array for side in ("query", "database") for array in codes.load(folder / f"{side}.npz")]
-    scores = score(*sides, protocol=REAL if real else BINARY, top=top or len(sides[2]), at=())
+    query, database = (codes.load(folder / f"{side}.npz") for side in ("query", "database"))
+    scores = score(*query, *database, protocol=REAL if real else BINARY, top=top or len(database[0]), at=())
     return {**{key: scores[key] for key in MEASURED[:-1]}, "note": "; ".join(scores["notes"])}
 
 

@@ -56,7 +56,7 @@ def score_files(
     return results
 
 
-def metrics(scores: Sequence[dict], weights: str | os.PathLike | None = None, **extra) -> dict:
+def metrics(scores: Sequence[dict], weights: str | os.PathLike | None = None, **extra: object) -> dict:
     """What metrics.json holds: the first protocol's scores, the others under `protocols`, and where they come from.
 
     weights: the .caffemodel that made the codes; its SHA-256 is noted. extra: further entries, e.g. variant, seed.
@@ -72,9 +72,11 @@ def metrics(scores: Sequence[dict], weights: str | os.PathLike | None = None, **
     }
 
 
-def write_metrics(path: str | os.PathLike, scores: Sequence[dict], **extra) -> None:
-    """Write `metrics(scores, **extra)` as JSON, atomically."""
-    text = json.dumps(metrics(scores, **extra), indent=2, allow_nan=False) + "\n"
+def write_metrics(
+    path: str | os.PathLike, scores: Sequence[dict], weights: str | os.PathLike | None = None, **extra: object
+) -> None:
+    """Write `metrics(scores, weights, **extra)` as JSON, atomically."""
+    text = json.dumps(metrics(scores, weights, **extra), indent=2, allow_nan=False) + "\n"
     write_atomic(path, lambda stream: stream.write(text.encode()))
 
 

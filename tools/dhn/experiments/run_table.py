@@ -64,7 +64,8 @@ class Scored:
     @property
     def quoted(self) -> float:
         """The MAP to quote: expected over tie orders where these decide."""
-        return headline(self.scores)[1] if self.scores.keys() == SCORES else self.scores["map"]
+        value = headline(self.scores)[1] if self.scores.keys() == SCORES else None
+        return self.scores["map"] if value is None else value
 
 
 def nearest(protocols: dict, real: bool, top: int | str | None) -> tuple[str, dict]:
@@ -128,7 +129,7 @@ def from_run(facts: dict, folder: str) -> Scored:
     setting = Setting(
         source=folder if by_hand else "here",
         method=method,
-        ranks=rules and (REAL if rules.real else HAMMING),
+        ranks=None if rules is None else REAL if rules.real else HAMMING,
         R="all" if top is not None and top >= facts["database"] else top,
         split=split.get("split"),
         queries=facts["queries"],
@@ -159,7 +160,7 @@ def from_cell(facts: dict, path: str) -> Scored:
         overlap=overlap(split) or None,
         settings=own_settings(facts),
     )
-    return scored(facts, setting, facts, setting.protocol, path, cell=True)
+    return scored(facts, setting, facts, measure.REAL if real else measure.BINARY, path, cell=True)
 
 
 def scored(facts: dict, setting: Setting, scores: dict, protocol: str, place: str, cell: bool = False) -> Scored:
@@ -175,7 +176,7 @@ def scored(facts: dict, setting: Setting, scores: dict, protocol: str, place: st
 def own_settings(facts: dict) -> str | None:
     """What a run was trained with otherwise than its recipe, in words; None for nothing that is known."""
     edited = facts.get("edited") or []
-    words = [as_typed(facts.get("settings") or {}), edited and f"edited by hand: {', '.join(edited)}"]
+    words = [as_typed(facts.get("settings") or {}), f"edited by hand: {', '.join(edited)}" if edited else ""]
     return ", ".join(filter(None, words)) or None
 
 

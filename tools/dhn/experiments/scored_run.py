@@ -37,9 +37,10 @@ def image_count(source: Path) -> int | None:
 def check_counts(run: HandRun, scores: dict) -> None:
     """Raise RunError where the codes in a folder are not as many as the images of the run's data set."""
     for side, items in zip(SIDES, ("queries", "database"), strict=True):
-        source = run.data and run.data / f"{side}_lmdb"
-        images = source and image_count(source)
-        rows = scores[items] + scores[f"{items}_unlabelled"]
+        if run.data is None:
+            continue
+        source = run.data / f"{side}_lmdb"
+        images, rows = image_count(source), scores[items] + scores[f"{items}_unlabelled"]
         if images not in (None, rows):
             raise RunError(
                 f"{run.name}/{side}.npz holds {rows:,} codes and {run.display_path(source)} {images:,} images: they "
@@ -71,7 +72,7 @@ def weights_digest(run: Run) -> str | None:
     if not isinstance(run, HandRun):
         return run.record()["weights_sha256"]
     weights = run.weights()
-    return weights and sha256(weights)
+    return None if weights is None else sha256(weights)
 
 
 def saved_metrics(run: Run, split: dict | None) -> dict | None:
@@ -175,13 +176,13 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
     if metrics is not None:
         console.print(f"{run.display_path(out)}: already there and whole, newer than the codes")
     else:
-        files = [str(run.folder / f"{side}.npz") for side in SIDES]
-        declared = {"codes_are": codes_are or meaning_of_codes(run), "labels_are": labels_are}
+        query, database = (str(run.folder / f"{side}.npz") for side in SIDES)
+        meaning = codes_are or meaning_of_codes(run)
         with console.status("scoring"):
-            scores = score_files(*files, protocols(run.variant), **declared)
+            scores = score_files(query, database, protocols(run.variant), codes_are=meaning, labels_are=labels_are)
             if own := own_rank(run, split):
                 base, top = own
-                again = score_files(*files, [base], top, **declared)
+                again = score_files(query, database, [base], top, codes_are=meaning, labels_are=labels_are)
                 scores += [{**each, "protocol": f"{base}@{top}"} for each in again]
         if isinstance(run, HandRun):
             check_counts(run, scores[0])

@@ -102,9 +102,9 @@ def read_pictures(path: Path, records: int, wanted: Sequence[int], columns: int)
                 raise GalleryError(f"{path.name} holds {entries:,} images and there are {records:,} codes: not of it")
             places, found = set(wanted), {}
             for place, key in enumerate(transaction.cursor().iternext(keys=True, values=False)):
-                if place in places:
+                if place in places and (record := transaction.get(key)) is not None:
                     name = f"{path.name}: {key.decode(errors='replace')}"
-                    found[place] = picture(name, transaction.get(key), columns)
+                    found[place] = picture(name, record, columns)
             return found
     except lmdb.Error as error:
         raise GalleryError(f"{path.name} cannot be read ({error})") from None

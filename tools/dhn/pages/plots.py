@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
@@ -22,7 +24,7 @@ from dhn.scoring.retrieval import headline
 # a colour to draw with -> the CSS variable that takes its place
 INK, FAINT, LINE, ONE, TWO, THREE, FOUR = (f"#0102{number:02x}" for number in range(7))
 VARIABLES = {INK: "ink", FAINT: "faint", LINE: "line", ONE: "one", TWO: "two", THREE: "three", FOUR: "four"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -48,14 +50,14 @@ STYLE = {
     "ytick.left": False,
     "legend.frameon": False,
     "legend.fontsize": 9,
-    "axes.prop_cycle": matplotlib.cycler(color=[ONE, TWO, THREE, FOUR]),
+    "axes.prop_cycle": cycler(color=[ONE, TWO, THREE, FOUR]),
 }
 TOWERING = 10  # times the median
 MOST_LEVELS = 5  # learning rates that are named one by one
 SIZE = 4.9, 2.9  # inches: at 9 points the text is as large as a phone's page wants it
 
 
-def drawn(draw, label: str, size: tuple[float, float] = SIZE) -> str:
+def drawn(draw: Callable[[Axes], object], label: str, size: tuple[float, float] = SIZE) -> str:
     """The <svg> of what draw(axes) draws; `label` says to those who do not see it what it shows."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
         figure = Figure(size, layout="constrained")
@@ -71,9 +73,9 @@ def inline(text: str, label: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
-    opening = re.search(r'viewBox="[^"]*"', text)[0]
+    opening = text[text.index('viewBox="') :].split('"')[1]
     label = label.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    text = re.sub(r"<svg.*?>", f'<svg {opening} role="img" aria-label="{label}">', text, count=1, flags=re.S)
+    text = re.sub(r"<svg.*?>", f'<svg viewBox="{opening}" role="img" aria-label="{label}">', text, count=1, flags=re.S)
     for colour, name in VARIABLES.items():
         text = text.replace(colour, f"var(--{name})")
     return re.sub(r"\n\s*", "\n", text).strip()
@@ -87,8 +89,9 @@ def map_ranges(runs: Sequence[tuple[str, dict]], published: Sequence[tuple[str, 
         for place, (_, scores) in enumerate(runs):
             axes.hlines(place, scores["map_low"], scores["map_high"], ONE, linewidth=5, alpha=0.35)
             _, value = headline(scores)
-            axes.plot(value, place, "o", color=ONE, markersize=5)
-            _beside(axes, max(scores["map_high"], value), place, f"{value:.3f}")
+            if value is not None:
+                axes.plot(value, place, "o", color=ONE, markersize=5)
+                _beside(axes, max(scores["map_high"], value), place, f"{value:.3f}")
         for place, (_, value) in enumerate(published, len(runs)):
             axes.plot(value, place, "D", color=TWO, markersize=4.5, markerfacecolor="none", markeredgewidth=1.4)
             _beside(axes, value, place, f"{value:.3f}")
@@ -160,7 +163,9 @@ def loss(curves: Curves) -> str:
         colours = dict(zip(training, (INK, ONE, TWO, THREE, FOUR), strict=False))
         for name in outputs:
             colour = colours.get(name.removeprefix("test "), FAINT)
-            line = {"linestyle": (0, (3, 2)), "marker": "o", "markersize": 3} if name not in training else {}
+            line: dict[str, Any] = (
+                {"linestyle": (0, (3, 2)), "marker": "o", "markersize": 3} if name not in training else {}
+            )
             axes.plot(*curves.series(name), color=colour, label=name.replace("_", " "), **line)
         values = np.array([value for name in outputs for value in curves.series(name)[1]])
         values = values[np.isfinite(values)]

@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from caffe.blob import proto_shape
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_binary, read_net
 from caffe.proto.upgrade import upgrade_net
+from google.protobuf.descriptor import FieldDescriptor
 from markupsafe import Markup
 
 from dhn import files, published
@@ -83,8 +85,9 @@ def facts(run: Run) -> dict:
 def read_sides(run: Run, read_as: Mapping[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Codes (N, K) and labels (N, C) of queries and database, taken for what metrics.json says they were taken for."""
     labels_are = "classes" if read_as.get("labels", "").startswith("class") else "vectors"
-    files = [str(run.folder / f"{side}.npz") for side in SIDES[1:]]
-    sides = codes.join(*(codes.read(file, None, read_as.get("codes", "sign"), labels_are) for file in files), files)
+    files = str(run.folder / "query.npz"), str(run.folder / "database.npz")
+    query, database = (codes.read(file, None, read_as.get("codes", "sign"), labels_are) for file in files)
+    sides = codes.join(query, database, files)
     return {side: (each.codes, each.labels) for side, each in zip(SIDES[1:], sides, strict=True)}
 
 
@@ -133,13 +136,13 @@ def training_summary(run: Run) -> dict:
     }
 
 
-def format_setting(field, value) -> str:
+def format_setting(field: FieldDescriptor, value: Any) -> str:
     """A solver's value as its prototxt has it."""
     one = (lambda each: field.enum_type.values_by_number[each].name) if field.enum_type else format_number
     return ", ".join(map(one, value)) if not isinstance(value, str) and hasattr(value, "__len__") else one(value)
 
 
-def format_number(value) -> str:
+def format_number(value: object) -> str:
     """A number in the fewest digits that a float32 needs; text as it is."""
     return str(np.float32(value)) if isinstance(value, float) else str(value)
 
@@ -196,12 +199,12 @@ def comparison(run: Run, metrics: dict) -> dict:
     """
     split = read_json(run.data / "split.json").get("split") if run.data else None
     dataset = published.key(run.dataset, split)
-    rows, near = published.rows(dataset), None
-    if not rows and (near := published.stand_in_for(dataset)):
+    rows, near = published.rows(dataset) if dataset else [], None
+    if dataset and not rows and (near := published.stand_in_for(dataset)):
         rows = published.rows(near[0])
     own = published.VARIANTS.get(run.variant)
     ordered = sorted(rows, key=lambda row: row.method != own)
-    entries = [
+    entries: list[dict[str, Any]] = [
         {
             "row": row,
             "value": row.maps.get(metrics["bits"]),
@@ -247,7 +250,7 @@ def nearest_images(run: Run, sides: dict[str, tuple[np.ndarray, np.ndarray]], re
     columns = sides["query"][1].shape[1]
     if len(names) != columns:
         names = [f"label {column}" for column in range(columns)]
-    folders = tuple(run.data / f"{side}_lmdb" for side in sides)
+    folders = run.data / "query_lmdb", run.data / "database_lmdb"
     try:
         rows = gallery(sides["query"], sides["database"], folders, real=real)
     except GalleryError as error:

@@ -22,10 +22,10 @@ def pack(flags):
 
 def count_distinct(packed: np.ndarray) -> int:
     """Number of different items in packed bits (B, N), as of `pack`."""
-    words = np.zeros((-(-len(packed) // 8), packed.shape[1], 8), np.uint8)
+    octets = np.zeros((-(-len(packed) // 8), packed.shape[1], 8), np.uint8)
     for byte, row in enumerate(packed):
-        words[byte >> 3, :, byte & 7] = row
-    words = words.view(np.uint64)[:, :, 0]  # (words, N)
+        octets[byte >> 3, :, byte & 7] = row
+    words = octets.view(np.uint64)[:, :, 0]  # (words, N)
     if len(words) == 1:
         words.sort(axis=1)
     else:

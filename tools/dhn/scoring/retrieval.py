@@ -111,13 +111,13 @@ def score(
         raise ValueError(f"codes of {bits} bits: expected at most {MOST_BITS}; are the codes transposed?")
     items = len(database_codes)
     ranks = _ranks(protocol, top, items)
-    at = np.array(sorted({n for n in at if n <= items}), np.int64)
-    if at.size and at[0] < 1:
-        raise ValueError(f"precision at N wants N of at least 1, found {at[0]}")
+    depths = np.array(sorted({n for n in at if n <= items}), np.int64)
+    if depths.size and depths[0] < 1:
+        raise ValueError(f"precision at N wants N of at least 1, found {depths[0]}")
 
     table = kernels.harmonic_table(ranks)
     labels = _by_item(_packed(query_labels)), _packed(database_labels)
-    tail = ranks, rules.over_relevant, at, table
+    tail = ranks, rules.over_relevant, depths, table
     signs = query_signs[None], database_signs[None]
     statistics, found, balls, ball_aps = _rank_by_signs(*signs, labels, bits, tail)
     relevant = balls[:, :, 1].sum(1)
@@ -143,7 +143,7 @@ def score(
         "bits": bits,
         "precision_at": {
             int(n): {"stable": float(stable / n), "expected": float(expected / n)}
-            for n, (stable, expected) in zip(at, found.mean(0), strict=True)
+            for n, (stable, expected) in zip(depths, found.mean(0), strict=True)
         },
         "precision_radius_2": float(np.mean(inside[:, 1] / np.maximum(inside[:, 0], 1))),
         "empty_balls": int(np.sum(inside[:, 0] == 0)),
@@ -277,25 +277,25 @@ def code_statistics(codes: np.ndarray) -> dict:
 
 def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
     """Codes and labels of the items whose labels are known, and the number of the others."""
-    codes, labels = np.asarray(codes, np.float32), np.asarray(labels)
-    for what, array in (("codes", codes), ("labels", labels)):
+    values, vectors = np.asarray(codes, np.float32), np.asarray(labels)
+    for what, array in (("codes", values), ("labels", vectors)):
         if array.ndim != 2 or 0 in array.shape:
             raise ValueError(f"the {side} {what} have shape {array.shape}: expected rows by columns, none empty")
-    if len(codes) != len(labels):
-        raise ValueError(f"the {side} has {len(codes)} rows of codes and {len(labels)} rows of labels")
+    if len(values) != len(vectors):
+        raise ValueError(f"the {side} has {len(values)} rows of codes and {len(vectors)} rows of labels")
     unlabelled = 0
-    if labels.dtype.kind not in "bu" and labels.min() < 0:
-        unknown = (labels == -1).all(1)
+    if vectors.dtype.kind not in "bu" and vectors.min() < 0:
+        unknown = (vectors == -1).all(1)
         unlabelled = int(unknown.sum())
-        codes, labels = codes[~unknown], labels[~unknown]
-        if not len(labels):
+        values, vectors = values[~unknown], vectors[~unknown]
+        if not len(vectors):
             raise ValueError(f"the labels of the {side} are unknown (-1) in all {unlabelled} rows: nothing to score")
-        if labels.min() < 0:
+        if vectors.min() < 0:
             raise ValueError(
-                f"a row of the {side} labels holds {labels.min()} and others: expected 0 and 1, or -1 throughout a row "
-                "whose labels are unknown"
+                f"a row of the {side} labels holds {vectors.min()} and others: expected 0 and 1, or -1 throughout a "
+                "row whose labels are unknown"
             )
-    return np.ascontiguousarray(codes), labels, unlabelled
+    return np.ascontiguousarray(values), vectors, unlabelled
 
 
 def _signs(side: str, codes: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -338,7 +338,8 @@ def _rank_by_signs(query: np.ndarray, database: np.ndarray, labels: tuple, bits:
     keys = np.empty((threads, kernels.PAIR, kernels.STRETCH), kind)
     nears = np.empty((threads, kernels.TEAM, database.shape[2] + 1), kind)
     query = np.ascontiguousarray(query.transpose(2, 0, 1))
-    return kernels.rank_by_signs(query, database, *labels, bits, keys, nears, *tail)
+    # numba types the compiled function as one without arguments
+    return kernels.rank_by_signs(query, database, *labels, bits, keys, nears, *tail)  # type: ignore[call-arg]
 
 
 def _by_bits(codes: np.ndarray) -> np.ndarray:
