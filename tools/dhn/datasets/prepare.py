@@ -30,8 +30,12 @@ class Allowed:
     overlap: bool = False
 
 
+def _write_bytes(path: Path, raw: bytes) -> None:
+    write_atomic(path, lambda stream: stream.write(raw))
+
+
 def _write(path: Path, text: str) -> None:
-    write_atomic(path, lambda stream: stream.write(text.encode("utf-8", "surrogateescape")))
+    _write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def _wanted(images: Images, split: Split) -> np.ndarray:
@@ -135,35 +139,77 @@ def write_lists(
     images are missing than `allowed` (missing.txt then names them).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    images = _read_images(recipe, split, base, folder)
+    absent = _leave_out_absent(images, split, folder, allowed.missing, suspects)
+    rows = draw(images, split, seed)
+    lists = _encode_lists(images, rows)
+    origin = {"seed": seed, "from": None if base is None else str(base.resolve()), **absent}
+    facts = _facts(recipe, split, origin, images, rows, lists)
+    for sentence in _describe(images, split, rows, facts["unlabelled"]):
+        say(f"  {sentence}")
+    before = _recorded(folder)
+    if _are_written(lists, folder) and {key: value for key, value in before.items() if key != "overlap"} == facts:
+        facts = before
+        say(f"{folder}: the lists are already there and complete")
+    else:
+        accepted = (before.get("overlap") or {}) if before.get("split") == split.name else {}
+        facts = _write_split(folder, lists, facts, split, None if allowed.overlap else accepted)
+        say(f"{folder}: wrote query.txt, train.txt, database.txt and split.json")
+    _report_split(split, facts)
+    return facts
+
+
+def _read_images(recipe: Recipe, split: Split, base: Path | None, folder: Path) -> Images:
+    """The images of the split's source, with those of their labels that the split keeps."""
     images = sources.read(split.source, base or recipe.base(), folder)
     if split.labels is not None:
         images.keep_labels(split.labels)
     if images.labels.ndim == 2 and images.labels.shape[1] == 1:
         raise RecipeError(f"{recipe.path}, split {split.name!r}: expected at least 2 labels, found one, "
                           f"{images.label_names[0]!r}: all that carry it would be relevant to each other")  # fmt: skip
+    return images
+
+
+def _leave_out_absent(
+    images: Images, split: Split, folder: Path, allowed_missing: int, suspects: Collection[str]
+) -> dict[str, int]:
+    """Take suspects that cannot be read out of `images.present`. Returns how many images that the split could use are
+    "missing", and how many "bad". Raises RecipeError where more are missing than allowed."""
     wanted = _wanted(images, split)
     missing = [images.names[row] for row in np.flatnonzero(wanted & ~images.present)]
-    _report_missing(missing, images, folder, allowed.missing)
+    _report_missing(missing, images, folder, allowed_missing)
     bad = _unreadable({*suspects} & {*images.names}, images.root)
     unreadable = np.array([name in bad for name in images.names], bool) & images.present
     images.present &= ~unreadable
-    rows = draw(images, split, seed)
-    texts = {}
+    return {"missing": len(missing), "bad": int((unreadable & wanted).sum())}
+
+
+def _encode_lists(images: Images, rows: dict[str, np.ndarray]) -> dict[str, bytes]:
+    """The three lists by their file names."""
+    lists = {}
     for name in LISTS:
         names = [images.names[row] for row in rows[name]]
-        texts[f"{name}.txt"] = list_text(names, images.labels[rows[name]].reshape(len(names), -1).tolist())
-    encoded = {name: text.encode("utf-8", "surrogateescape") for name, text in texts.items()}
-    unlabelled = int((~images.labelled() & images.present).sum())
+        text = list_text(names, images.labels[rows[name]].reshape(len(names), -1).tolist())
+        lists[f"{name}.txt"] = text.encode("utf-8", "surrogateescape")
+    return lists
+
+
+def _facts(
+    recipe: Recipe,
+    split: Split,
+    origin: dict[str, Any],
+    images: Images,
+    rows: dict[str, np.ndarray],
+    lists: dict[str, bytes],
+) -> dict[str, Any]:
+    """What split.json holds, but for "overlap". origin: its entries seed, from, missing and bad."""
     facts = {
         "recipe": None if recipe.is_built_in() else str(recipe.path.resolve()),
         **split.facts(),
         **({"training": recipe.training} if recipe.training else {}),
-        "seed": seed,
-        "from": None if base is None else str(base.resolve()),
-        "missing": len(missing),
-        "bad": int((unreadable & wanted).sum()),
+        **origin,
         "left_out": images.left_out.kinds,
-        "unlabelled": unlabelled,
+        "unlabelled": int((~images.labelled() & images.present).sum()),
         "counts": {name: len(rows[name]) for name in LISTS},
         "label_names": images.label_names,
         **({"form": images.form} if images.form else {}),
@@ -176,37 +222,47 @@ def write_lists(
             "multi_label": bool((images.carries()[rows["train"]].sum(1) != 1).any()),
             "size": _typical_size(images, rows["train"]),
         },
-        "sha256": {name: hashlib.sha256(raw).hexdigest() for name, raw in encoded.items()},
+        "sha256": {name: hashlib.sha256(raw).hexdigest() for name, raw in lists.items()},
     }
     if images.parts is not None:
         facts["listed"] = differences(images, split, rows)
-    record, before = folder / "split.json", _recorded(folder)
-    for sentence in _describe(images, split, rows, unlabelled):
-        say(f"  {sentence}")
-    same = all((folder / name).exists() and (folder / name).read_bytes() == raw for name, raw in encoded.items())
-    if same and {key: value for key, value in before.items() if key != "overlap"} == facts:
-        facts = before
-        say(f"{folder}: the lists are already there and complete")
-    else:
-        record.unlink(missing_ok=True)
-        for name, text in texts.items():
-            _write(folder / name, text)
-        _write(folder / "label_names.txt", "".join(f"{name}\n" for name in images.label_names))
-        known = before.get("overlap") or {} if before.get("split") == split.name else {}
-        paths = {name: folder / f"{name}.txt" for name in LISTS}
-        _, overlap = check_disjoint(paths, split.database != "rest", None if allowed.overlap else known)
-        facts |= {"overlap": overlap} if overlap else {}
-        _write(record, json.dumps(facts, indent=1) + "\n")
-        say(f"{folder}: wrote query.txt, train.txt, database.txt and split.json")
+    return facts
+
+
+def _are_written(lists: dict[str, bytes], folder: Path) -> bool:
+    """True if the folder's lists are these, byte for byte."""
+    return all((folder / name).exists() and (folder / name).read_bytes() == raw for name, raw in lists.items())
+
+
+def _write_split(
+    folder: Path, lists: dict[str, bytes], facts: dict[str, Any], split: Split, allowed: dict[str, int] | None
+) -> dict[str, Any]:
+    """Write the lists, label_names.txt and, when they have been checked, split.json. Returns what it holds.
+
+    allowed: which lists may overlap, as of splits.check_disjoint.
+    """
+    record = folder / "split.json"
+    record.unlink(missing_ok=True)
+    for name, raw in lists.items():
+        _write_bytes(folder / name, raw)
+    _write(folder / "label_names.txt", "".join(f"{name}\n" for name in facts["label_names"]))
+    paths = {name: folder / f"{name}.txt" for name in LISTS}
+    _, overlap = check_disjoint(paths, split.database != "rest", allowed)
+    facts = facts | ({"overlap": overlap} if overlap else {})
+    _write(record, json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def _report_split(split: Split, facts: dict[str, Any]) -> None:
+    """Say how many images each set has, how they were chosen, and which sets overlap."""
     for pair, count in facts.get("overlap", {}).items():
         one, _, other = pair.partition("_in_")
         say(f"  LEAK: {count:,} {one} images are {other} images too; scores of this split are inflated")
-    counts = ", ".join(f"{len(rows[name]):,} {name}" for name in LISTS)
-    how = "as listed" if split.database == "listed" else f"drawn with seed {seed}"
+    counts = ", ".join(f"{facts['counts'][name]:,} {name}" for name in LISTS)
+    choice = "as listed" if split.database == "listed" else f"drawn with seed {facts['seed']}"
     if left_out := sum(each["listed"] - each["kept"] for each in facts.get("listed", {}).values()):
-        how += f" but for {left_out:,}"
-    say(f"  split {split.name!r}: {counts} images, {len(images.label_names)} labels, {how}; R {split.R}")
-    return facts
+        choice += f" but for {left_out:,}"
+    say(f"  split {split.name!r}: {counts} images, {len(facts['label_names'])} labels, {choice}; R {split.R}")
 
 
 def build_lmdbs(folder: Path) -> dict[str, str]:
@@ -215,13 +271,13 @@ def build_lmdbs(folder: Path) -> dict[str, str]:
     Returns the images that cannot be read, and what is wrong with each; an LMDB that would hold one is not written.
     Raises lmdb_records.LmdbError, SourceError.
     """
-    how = json.loads((folder / "split.json").read_text())["images"]
-    array = None if how["array"] is None else folder / how["array"]
+    images = json.loads((folder / "split.json").read_text())["images"]
+    array = None if images["array"] is None else folder / images["array"]
     bad: dict[str, str] = {}
     for name in ("train", "query", "database"):
-        source = from_list(folder / f"{name}.txt", how["root"] or "", array, how["classes"])
+        source = from_list(folder / f"{name}.txt", images["root"] or "", array, images["classes"])
         try:
-            lmdb_build.build(source, folder / f"{name}_lmdb", encode=how["encode"])
+            lmdb_build.build(source, folder / f"{name}_lmdb", encode=images["encode"])
         except lmdb_build.BadImages as error:
             bad |= error.bad
             (folder / f"{name}_lmdb.bad.txt").unlink(missing_ok=True)  # bad_images.txt names them
@@ -232,13 +288,13 @@ def _recorded(folder: Path) -> dict:
     """What split.json says, {} where there is none or it is damaged."""
     try:
         facts = json.loads((folder / "split.json").read_text())
-        whole = isinstance(facts["split"], str) and isinstance(facts["images"], dict)
+        is_valid = isinstance(facts["split"], str) and isinstance(facts["images"], dict)
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return facts if whole else {}
+    return facts if is_valid else {}
 
 
-def _is_whole(folder: Path, split: Split, seed: int) -> bool:
+def _is_complete(folder: Path, split: Split, seed: int) -> bool:
     """True if the lists and LMDBs of this split are there, complete and fit each other."""
     try:
         facts = verify(folder)
@@ -311,7 +367,7 @@ def prepare(
                 return facts
     except AbsentError as error:
         same = all(before.get(key) == value for key, value in chosen.facts().items())
-        if not same or not _is_whole(folder, chosen, seed):
+        if not same or not _is_complete(folder, chosen, seed):
             raise
         say(f"{folder}: {error}. The lists and LMDBs made from it are complete and taken as they are")
         facts = {**before, "training": recipe.training} if recipe.training or "training" in before else before
@@ -328,8 +384,8 @@ def prepare_dataset(dataset: str, root: Path, seed: int | None = None, base: Pat
     """
     if dataset == "fashion_mnist":
         others["base"] = base
-        if given := [key for key, value in others.items() if value is not None]:
-            option = {"base": "from"}.get(given[0], given[0]).replace("_", "-")
+        if refused := [key for key, value in others.items() if value is not None]:
+            option = {"base": "from"}.get(refused[0], refused[0]).replace("_", "-")
             raise ValueError(f"fashion_mnist has one split and nothing missing; --{option} does not go with it")
         fashion_mnist.prepare_fashion_mnist(root / "fashion_mnist", seed)
         return
