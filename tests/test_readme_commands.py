@@ -41,11 +41,12 @@ READ = {
 }
 # What is smaller in the miniature: the file, what it says, what it says there.
 FASHION_MNIST = "tools/dhn/datasets/fashion_mnist.py"
+TABLE = "prototxt/dataset_table.py"
 SMALLER = (
     (FASHION_MNIST, "QUERY_PER_CLASS, TRAIN_PER_CLASS = 100, 500", "QUERY_PER_CLASS, TRAIN_PER_CLASS = 2, 8"),
-    ("prototxt/dataset_table.py", 'fashion_mnist/train_lmdb", "batch_size": 64', 'fashion_mnist/train_lmdb", "batch_size": 16'),
-    ("prototxt/dataset_table.py", 'fashion_mnist/query_lmdb", "batch_size": 100', 'fashion_mnist/query_lmdb", "batch_size": 10'),
-    ("prototxt/dataset_table.py", '("test_iter", 10,', '("test_iter", 2,'),
+    (TABLE, 'fashion_mnist/train_lmdb", "batch_size": 64', 'fashion_mnist/train_lmdb", "batch_size": 16'),
+    (TABLE, 'fashion_mnist/query_lmdb", "batch_size": 100', 'fashion_mnist/query_lmdb", "batch_size": 10'),
+    (TABLE, '("test_iter", 10,', '("test_iter", 2,'),
 )
 
 
