@@ -92,7 +92,7 @@ def make(checkout: Path, *words: str) -> str:
     """What `make` says; it has to succeed."""
     command = ["make", "--no-print-directory", "-o", ".venv/.installed", *words]  # -o: its .venv is not ours to renew
     # .venv has the modules of the repository itself; the copy's go before them
-    paths = os.pathsep.join(str(checkout / name) for name in ("prototxt", "python_layers"))
+    paths = os.pathsep.join(str(checkout / name) for name in ("tools", "prototxt", "python_layers"))
     environment = {**os.environ, "PYTHONPATH": paths}
     said = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     assert said.returncode == 0, f"make {' '.join(words)}\n{said.stdout}\n{said.stderr}"
