@@ -37,7 +37,7 @@ reads-train     := $(run-reads) WEIGHTS $(settings-reads) $(split-reads)
 reads-resume    := $(run-reads) $(split-reads)
 reads-score     := $(run-reads)
 reads-report    := $(run-reads)
-reads-baselines := DATASET FEATURES BITS SEED WEIGHTS $(split-reads)
+reads-baselines := DATASET FEATURES BITS SEED NET WEIGHTS $(split-reads)
 reads-ablation  := DATASET VARIANTS BITS SEEDS NET WEIGHTS GPU $(settings-reads) $(split-reads)
 reads-tune      := $(run-reads) GRID WEIGHTS $(settings-reads) $(split-reads)
 reads-compare   := DATASET
@@ -88,7 +88,7 @@ report: $(READY)  ## write a scored run's report.html again
 
 baselines: data  ## LSH, SH, ITQ and ITQ-CCA on FEATURES=pixels or a blob (fc5, fc7), at BITS="12 24 32 48"
 	@$(BIN)/python tools/baselines.py '$(DATASET)' --features $(FEATURES) $(call given,bits,BITS) $(call given,seed,SEED) \
-	  $(call option,weights,WEIGHTS)
+	  $(call option,net,NET) $(call option,weights,WEIGHTS)
 
 ablation: data  ## VARIANTS x BITS x SEEDS trained and scored, cell by cell, in one table with mean and spread
 	@$(BIN)/python tools/ablation.py '$(DATASET)' $(call given,variants,VARIANTS) $(call given,bits,BITS) \

@@ -1,12 +1,12 @@
 """Score LSH, SH, ITQ and ITQ-CCA on a data set, by the split and the measure that DHN is scored with.
 
     python tools/baselines.py fashion_mnist [--bits 12 24 32 48] [--methods lsh sh itq itq_cca] [--seed 1]
-        [--features pixels | BLOB [--model deploy.prototxt --weights W.caffemodel]]
+        [--features pixels | BLOB [--net squeezenet] [--weights W.caffemodel [--model deploy.prototxt]]]
 
 Each method learns from the training images, as DHN does (ITQ-CCA and DHN with their labels, the others without) and
 hashes query and database images. Features are the pixels (images above 32x32 are resized to that), or a blob of a net:
-of the run <dataset>-dhn-48, or of --model with --weights. A net trained on this data set has seen the training labels,
-and so have features of it.
+of the run <dataset>-dhn-48, and with --weights of the data set's net with these, or of --model. --net: of another net
+than the data set's default. A net trained on this data set has seen the training labels, and so have features of it.
 
 The codes of each go to runs/<dataset>-<method>_<features>-<bits>/ (query.npz, database.npz, metrics.json), the table to
 runs/<dataset>-baselines-<features>.csv. What is there and of the same features is not made again.
@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import net
 from dhn.experiments.baselines import PIXELS, baselines, load_features
 from dhn.experiments.classic_hashing import METHODS
 from dhn.experiments.measure import LENGTHS, quoted
@@ -68,23 +69,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--bits", nargs="+", type=int, default=list(LENGTHS), help="default: 12 24 32 48")
     parser.add_argument("--seed", type=int, default=1, help="of LSH's hyperplanes and ITQ's first rotation; default 1")
-    parser.add_argument("--model", type=Path, metavar="deploy.prototxt", help="net that has the blob")
+    parser.add_argument("--net", choices=list(net.NETS), help="that has the blob; default: the data set's")
+    parser.add_argument("--model", type=Path, metavar="deploy.prototxt", help="another net that has it")
     parser.add_argument("--weights", type=Path, metavar="W.caffemodel", help="its weights")
     options = parser.parse_args(arguments)
-    if options.features == PIXELS and (options.model or options.weights):
-        parser.error("--model and --weights go with --features BLOB")
+    if options.features == PIXELS and (options.model or options.weights or options.net):
+        parser.error("--net, --model and --weights go with --features BLOB")
     if options.model and not options.weights:
         parser.error("--model needs --weights")
     try:
-        dataset = command_line.run_of(argparse.Namespace(**vars(options), variant="dhn", net=None)).dataset
-        found = load_features(dataset, options.features, options.model, options.weights)
-        rows = baselines(dataset, *found, options.methods, options.bits, options.seed)
-        out = ROOT / "runs" / f"{dataset}-baselines-{options.features}.csv"
+        run = command_line.run_of(argparse.Namespace(**vars(options), variant="dhn"))
+        found = load_features(run.dataset, options.features, options.model, options.weights, net=run.net)
+        rows = baselines(run.dataset, *found, options.methods, options.bits, options.seed)
+        out = ROOT / "runs" / f"{run.dataset}-baselines-{options.features}.csv"
         write_csv(out, rows)
     except (RunError, ValueError, OSError) as error:
         print(f"baselines: {error}", file=sys.stderr)
         return 1
-    console.print(table(dataset, rows, split_caveat(found[1]["split"])))
+    console.print(table(run.dataset, rows, split_caveat(found[1]["split"])))
     for row in rows:
         if row["note"]:
             console.print(f"{row['method']}, {row['bits']} bits: {row['note']}", markup=False)

@@ -137,6 +137,23 @@ def test_features_of_a_blob_without_the_layers_behind_it(root):
         baselines.cut(model, "fc9", part)
 
 
+def test_another_net_than_the_default(root, monkeypatch):
+    """With weights, the net's committed files; without, the net's run."""
+    committed = root / "prototxt/shapes/caffenet"
+    committed.mkdir(parents=True)
+    (committed / "deploy.prototxt").write_text(NET)
+    part, weights = root / "other.prototxt", root / "other.caffemodel"
+    baselines.cut(committed / "deploy.prototxt", "fc1", part)
+    caffe.Net(str(part), caffe.TEST).save(str(weights))
+    monkeypatch.setattr(
+        baselines.nets, "default_folder", lambda dataset, net: f"{baselines.nets.ROOT}/prototxt/{dataset}/{net}"
+    )
+    features, _ = baselines.load_features("shapes", "fc1", weights=weights, root=root, net="caffenet")
+    assert len(features("query")[0]) == 12
+    with pytest.raises(RunError, match="runs/shapes-dhn-48-caffenet"):
+        baselines.load_features("shapes", "fc1", root=root, net="caffenet")
+
+
 def test_what_is_missing_is_named(root, capsys):
     with pytest.raises(RunError, match=r"features of fc5 need a net: .*dhn-48 holds"):
         folder = Run("shapes", "dhn", 48, root).folder
@@ -162,7 +179,7 @@ def test_the_command_writes_a_table(root, monkeypatch, capsys):
         | {"map_low": 0.1, "map_high": 1.0, "queries": 12, "database": 80, "note": "collapsed codes: all alike"},
     ]
     split = {"overlap": {"query_in_database": 7}}
-    monkeypatch.setattr(baselines_command, "load_features", lambda *_: (None, {"split": split}))
+    monkeypatch.setattr(baselines_command, "load_features", lambda *_, **__: (None, {"split": split}))
     monkeypatch.setattr(baselines_command, "baselines", lambda *_: rows)
     assert baselines_command.main(["fashion_mnist"]) == 0
     with open(root / "runs/fashion_mnist-baselines-pixels.csv", newline="") as stream:

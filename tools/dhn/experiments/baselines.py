@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+import net as nets
 import numpy as np
 
 from dhn import files
@@ -87,7 +88,7 @@ def blob_features(run: Run, blob: str, model: Path | None, weights: Path | None)
             )
         model, weights = run.folder / "deploy.prototxt", run.weights()
     elif model is None:
-        model = run.root / "prototxt" / run.dataset / "deploy.prototxt"
+        model = run.root / Path(nets.default_folder(run.dataset, run.net)).relative_to(nets.ROOT) / "deploy.prototxt"
     for path in (model, weights):
         if not path.exists():
             raise ValueError(f"there is no file {path}")
@@ -155,19 +156,27 @@ def top(run: Run) -> int | None:
 
 
 def load_features(
-    dataset: str, name: str = PIXELS, model: Path | None = None, weights: Path | None = None, root: Path = ROOT
+    dataset: str,
+    name: str = PIXELS,
+    model: Path | None = None,
+    weights: Path | None = None,
+    root: Path = ROOT,
+    net: str | None = None,
 ) -> tuple[Features, dict]:
-    """Features by name (pixels, or a blob of a net), and what they depend on. Raises RunError where data are missing,
-    splits.SplitError where the lists overlap."""
-    run = Run(dataset, "dhn", LENGTHS[-1], root)
+    """Features by name (pixels, or a blob of a net), and what they depend on.
+
+    net: of the run that has the blob, or of the weights where no model is named; None for the data set's default.
+    Raises RunError where data are missing, splits.SplitError where the lists overlap.
+    """
+    run = Run(dataset, "dhn", LENGTHS[-1], root, net)
     split = splits.verify(run.data)
     if name == PIXELS:
-        read, net = lambda side: pixels(source(run, side)), None
+        read, of_net = lambda side: pixels(source(run, side)), None
     else:
-        read, net = blob_features(run, name, model, weights)
+        read, of_net = blob_features(run, name, model, weights)
     lists = {side: json.loads((source(run, side) / "source.json").read_text())["recipe"] for side in SIDES}
     digest = hashlib.sha256(json.dumps(lists, sort_keys=True).encode()).hexdigest()
-    return cache(read), {"features": name, "net": net, "images": digest, "split": split}
+    return cache(read), {"features": name, "net": of_net, "images": digest, "split": split}
 
 
 def baselines(
