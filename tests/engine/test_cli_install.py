@@ -51,7 +51,8 @@ def test_an_old_repository_runs_as_it_stands(tmp_path, monkeypatch, capfd):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "engine")}
     done = subprocess.run(["sh", "-ec", script], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path}/./python/caffe/__init__.py True\n"
+    place, whole = done.stdout.split()
+    assert os.path.normpath(place) == f"{tmp_path}/python/caffe/__init__.py" and whole == "True"
     assert 'type: "Adam"' in Path("new.prototxt").read_text()
 
 
