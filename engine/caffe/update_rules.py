@@ -151,18 +151,22 @@ def update(
     histories: for each history that the rule keeps its blobs, one a parameter.
     """
     rule = SOLVER_TYPES[param.type].rule
-    kept = [blob for history in histories for blob in history]
-    columns = [[blob.data_tensor.data for blob in params], [blob.diff_tensor.data for blob in params]]
-    columns += [[blob.data_tensor.data for blob in history] for history in histories]
-    for data, diffs, *history in pieces(columns):
+    data_column = [blob.data_tensor.data for blob in params]
+    diff_column = [blob.diff_tensor.data for blob in params]
+    history_columns = [[blob.data_tensor.data for blob in history] for history in histories]
+    for data, diffs, *history in pieces([data_column, diff_column, *history_columns]):
         if param.iter_size > 1:
             _foreach_mul_(diffs, 1.0 / param.iter_size)
         if decay:
             _foreach_add_(diffs, data if param.regularization_type == "L2" else _foreach_sign(data), alpha=decay)
         rule(diffs, history, rate, param, iteration)
         _foreach_sub_(data, diffs)
-    for memory in (*(blob.data_memory for blob in (*params, *kept)), *(blob.diff_memory for blob in params)):
-        memory.written()
+    for blob in params:
+        blob.data_memory.written()
+        blob.diff_memory.written()
+    for history_blobs in histories:
+        for blob in history_blobs:
+            blob.data_memory.written()
 
 
 def norm(tensors: Tensors) -> torch.Tensor:
@@ -175,23 +179,29 @@ def norm(tensors: Tensors) -> torch.Tensor:
 def pieces(columns: Sequence[Tensors]) -> Iterator[list[Tensors]]:
     """Yield the columns in chunks of flat tensors, about PIECE values each (less than 2 PIECE at a tensor's end).
 
-    Two columns (data, diffs) of three parameters of 5, 14 and 2 values, with PIECE = 8:
+    A column is a list of tensors, one a parameter: all data, all diffs, all of a history. A parameter's tensors are cut
+    at the same values in each column, and a chunk has a list a column. Two columns (data, diffs) of three parameters of
+    5, 14 and 2 values, with PIECE = 8, are two chunks:
 
-        data   aaaaa  bbbbbbbb | bbbbbb  cc
-        diffs  AAAAA  BBBBBBBB | BBBBBB  CC
-               1st chunk         2nd chunk: ([b[8:14], c], [B[8:14], C])
+        data   aaaaa  bbbbbbbb | bbbbbb  cc         [[a,      b[:8]], [A,      B[:8]]]
+        diffs  AAAAA  BBBBBBBB | BBBBBB  CC         [[b[8:],  c    ], [B[8:],  C    ]]
+
+    The first is full only with b's first piece, as 5 values are fewer than PIECE.
     """
-    rows, held = [], 0
-    for row in zip(*columns, strict=True):
-        size = PIECE[row[0].device.type]
-        for piece in zip(*(tensor.view(-1).split(size) for tensor in row), strict=True):
-            rows.append(piece)
-            held += piece[0].numel()
-            if held >= size:
-                yield list(zip(*rows, strict=True))
-                rows, held = [], 0
-    if rows:
-        yield list(zip(*rows, strict=True))
+    chunk: list[list[torch.Tensor]] = [[] for _ in columns]
+    values = 0  # of the chunk, in one column
+    for tensors in zip(*columns, strict=True):  # one parameter's tensors, one a column: (b, B)
+        size = PIECE[tensors[0].device.type]
+        cuts = [tensor.view(-1).split(size) for tensor in tensors]  # of each column: ((b[:8], b[8:]), (B[:8], B[8:]))
+        for number, first in enumerate(cuts[0]):
+            for column, cut in zip(chunk, cuts, strict=True):
+                column.append(cut[number])
+            values += first.numel()
+            if values >= size:
+                yield list(chunk)
+                chunk, values = [[] for _ in columns], 0
+    if chunk and chunk[0]:
+        yield list(chunk)
 
 
 # Policy -> (rate at an iteration, given the solver's parameters and its current step; fields the policy needs).
