@@ -13,7 +13,7 @@ of the deploy net's input: grey or colour follows from the channels, larger imag
 to 256x256, per-channel mean of --mean-file (BVLC's ilsvrc_2012_mean.npy) or --mean-value, the centre crop or the mean
 over ten crops, in --workers processes.
 
-X.npz appears when it is whole, in one step. Needs nothing of Caffe but pycaffe's Net and Classifier.
+X.npz appears when it is complete, in one step. Needs nothing of Caffe but pycaffe's Net and Classifier.
 """
 
 from __future__ import annotations
@@ -22,15 +22,96 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from dhn.codes import classifier, sources
 from dhn.codes import files as codes
 from dhn.codes.extraction import PREPARED, extract, load_net, mean_of, settings_of
+from dhn.progress import console, counter
+
+Extract = Callable[[Callable[[int], None]], tuple[np.ndarray, np.ndarray]]  # advance -> codes, labels
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options as typed, None for one that was not: a net, its images, and how they are prepared.
+
+    The fields after `mean_file` belong to one of two ways: `like`, `resize`, `scale` and `batch_size` to that of the
+    test data layer, `crops` and `workers` to the authors'.
+    """
+
+    model: str
+    weights: str
+    blob: str
+    source: list[str]
+    out: str
+    root: str
+    labels: int | None
+    gpu: int | None
+    mean_value: list[float] | None
+    mean_file: str | None
+    like: str | None
+    resize: list[int] | None
+    scale: float | None
+    batch_size: int | None
+    crops: str | None
+    workers: int | None
+
+    def contradiction(self) -> str | None:
+        """What is wrong with the options together; None where nothing is."""
+        if self.workers and not self.crops:
+            return "--workers is an option of --classifier"
+        if self.crops:
+            for name in ("like", "resize", "scale", "batch_size"):
+                if getattr(self, name) is not None:
+                    return f"--{name.replace('_', '-')} does not go with --classifier, which has its own way"
+            if self.mean_value is None and self.mean_file is None:
+                return "--classifier needs --mean-file weights/ilsvrc_2012_mean.npy (make weights), or --mean-value"
+        if self.mean_value is not None and self.mean_file is not None:
+            return "--mean-value and --mean-file exclude each other"
+        return None
+
+    def typed_preparation(self) -> dict:
+        """The settings of PREPARED that were typed."""
+        return {key: value for key in PREPARED if (value := getattr(self, key, None)) is not None}
+
+    def preparation(self) -> tuple[dict, str | None]:
+        """How images are prepared: as typed, else as the train_val.prototxt says that is --like, or next to the model.
+
+        Returns the settings of PREPARED, and the path of that file; None where there is none.
+        """
+        default = Path(self.model).parent / "train_val.prototxt"
+        like = self.like or (str(default) if default.exists() else None)
+        typed, prepared = self.typed_preparation(), settings_of(like) if like else {}
+        if "mean_value" in typed or "mean_file" in typed:
+            prepared = {key: value for key, value in prepared.items() if not key.startswith("mean_")}
+        return {**prepared, **typed}, like
 
 
 def main(arguments: list | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    """The command line; returns the exit status."""
+    parser = _parser()
+    settings = Settings(**vars(parser.parse_args(arguments)))
+    if contradiction := settings.contradiction():
+        parser.error(contradiction)
+    os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
+    try:
+        if settings.crops:
+            _extract_as_authors(settings, settings.crops)
+        else:
+            _extract_as_test_layer(settings)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"extract_codes: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The options; each fills the field of Settings of its name, --classifier `crops`."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", required=True, metavar="deploy.prototxt", help="net with one image input")
     parser.add_argument("--weights", required=True, metavar="W.caffemodel", help="its weights (.caffemodel or .h5)")
     parser.add_argument("--blob", default="hash_layer", help="blob that holds the codes; default: hash_layer")
@@ -46,95 +127,68 @@ def main(arguments: list | None = None) -> int:
     parser.add_argument("--mean-value", type=float, nargs="+", metavar="V", help="subtracted: one, or one a channel")
     parser.add_argument("--mean-file", metavar="M", help="mean image, subtracted instead: .binaryproto or .npy")
     parser.add_argument("--scale", type=float, help="multiplies what is left")
-    parser.add_argument("--classifier", choices=list(classifier.CROPS), help="the authors' way: one or ten crops")
+    crops = list(classifier.CROPS)
+    parser.add_argument("--classifier", dest="crops", choices=crops, help="the authors' way: one or ten crops")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes of --classifier; default: 1")
-    options = parser.parse_args(arguments)
-    if options.workers and not options.classifier:
-        parser.error("--workers is an option of --classifier")
-    if options.classifier:
-        for name in ("like", "resize", "scale", "batch_size"):
-            if getattr(options, name) is not None:
-                parser.error(f"--{name.replace('_', '-')} does not go with --classifier, which has its own way")
-        if options.mean_value is None and options.mean_file is None:
-            parser.error("--classifier needs --mean-file weights/ilsvrc_2012_mean.npy (make weights), or --mean-value")
-    if options.mean_value is not None and options.mean_file is not None:
-        parser.error("--mean-value and --mean-file exclude each other")
-    os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
-    try:
-        return _run_classifier(options) if options.classifier else _run(options)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"extract_codes: {error}", file=sys.stderr)
-        return 2
+    return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _extract_as_test_layer(settings: Settings) -> None:
+    """Extract codes of images that are prepared as the test data layer does it."""
     import caffe  # after GLOG_minloglevel is set
-    from dhn.progress import console
 
-    if options.gpu is None:
+    if settings.gpu is None:
         caffe.set_mode_cpu()
     else:
-        caffe.set_device(options.gpu)
+        caffe.set_device(settings.gpu)
         caffe.set_mode_gpu()
-    net = load_net(options.model, options.weights)
+    net = load_net(settings.model, settings.weights)
     shapes = {name: tuple(net.blobs[name].shape) for name in net.inputs}
     if len(shapes) != 1 or len(shapes[net.inputs[0]]) != 4:
-        raise ValueError(f"{options.model}: expected one input (batch, channels, height, width), found {shapes}")
-    if options.blob not in net.blobs:
-        raise ValueError(f"{options.model} has no blob {options.blob}; it has {', '.join(net.blobs)}")
+        raise ValueError(f"{settings.model}: expected one input (batch, channels, height, width), found {shapes}")
+    if settings.blob not in net.blobs:
+        raise ValueError(f"{settings.model} has no blob {settings.blob}; it has {', '.join(net.blobs)}")
     batch_size, channels, height, width = shapes[net.inputs[0]]
 
-    beside = Path(options.model).parent / "train_val.prototxt"
-    like = options.like or (str(beside) if beside.exists() else None)
-    chosen = {key: getattr(options, key, None) for key in PREPARED}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
-    settings = settings_of(like) if like else {}
-    if "mean_value" in chosen or "mean_file" in chosen:
-        settings = {key: value for key, value in settings.items() if not key.startswith("mean_")}
-    settings.update(chosen)
-    said = ", ".join(f"{key} {value}" for key, value in settings.items()) or "as they are"
-    console.print(f"images: {said}, crop {height}x{width}" + (f" (as in {like})" if like and not chosen else ""))
+    prepared, like = settings.preparation()
+    description = ", ".join(f"{key} {value}" for key, value in prepared.items()) or "as they are"
+    origin = f" (as in {like})" if like and not settings.typed_preparation() else ""
+    console.print(f"images: {description}, crop {height}x{width}{origin}")
 
-    gray, resize = {1: True, 3: False}.get(channels), settings.get("resize")
-    if gray is not None and settings.get("gray", gray) != gray:
+    gray, resize = {1: True, 3: False}.get(channels), prepared.get("resize")
+    if gray is not None and prepared.get("gray", gray) != gray:
         raise ValueError(
-            f"{options.model} takes {channels} channel{'s' * (channels > 1)}, the data layer of {like} gives "
-            f"{1 if settings['gray'] else 3}: expected the deploy net and the training net of one training"
+            f"{settings.model} takes {channels} channel{'s' * (channels > 1)}, the data layer of {like} gives "
+            f"{1 if prepared['gray'] else 3}: expected the deploy net and the training net of one training"
         )
     size = (resize, resize) if isinstance(resize, int) else resize and tuple(resize)
-    upright = settings.get("upright", True)
-    source = sources.open_source(options.source, options.root, options.labels, gray, size, upright)
-
-    def work(advance):
-        size = options.batch_size or batch_size
-        return extract(net, options.blob, source, size, mean_of(settings), settings.get("scale", 1), advance)
-
-    return _save(options, source, work)
+    upright = prepared.get("upright", True)
+    source = sources.open_source(settings.source, settings.root, settings.labels, gray, size, upright)
+    batch_size = settings.batch_size or batch_size
+    mean, scale = mean_of(prepared), prepared.get("scale", 1)
+    _save(settings, source, lambda advance: extract(net, settings.blob, source, batch_size, mean, scale, advance))
 
 
-def _run_classifier(options: argparse.Namespace) -> int:
-    from dhn.progress import console
-
-    workers = options.workers or 1
-    mean = options.mean_value or classifier.channel_mean(options.mean_file)
+def _extract_as_authors(settings: Settings, crops: str) -> None:
+    """Extract codes of images that are prepared as the authors' prediction scripts do it, in worker processes."""
+    workers = settings.workers or 1
+    mean = tuple(settings.mean_value or ()) or classifier.channel_mean(settings.mean_file or "")
     job = classifier.Job(
-        options.model, options.weights, options.blob, tuple(options.source), options.root, options.labels, tuple(mean),
-        options.classifier, options.gpu, max(1, (os.cpu_count() or 1) // workers),
+        settings.model, settings.weights, settings.blob, tuple(settings.source), settings.root, settings.labels, mean,
+        crops, settings.gpu, max(1, (os.cpu_count() or 1) // workers),
     )  # fmt: skip
-    load_net(options.model, options.weights)  # files and weights are checked before a process is started
-    shown = ", ".join(f"{value:.3f}" for value in mean)
-    console.print(f"images: as caffe.Classifier prepares them, 256x256, mean {shown}, {options.classifier} crop(s)")
+    load_net(settings.model, settings.weights)  # files and weights are checked before a process is started
+    means = ", ".join(f"{value:.3f}" for value in mean)
+    console.print(f"images: as caffe.Classifier prepares them, 256x256, mean {means}, {crops} crop(s)")
     source = classifier.open_source(job)
-    return _save(options, source, lambda advance: classifier.extract(job, workers, advance))
+    _save(settings, source, lambda advance: classifier.extract(job, workers, advance))
 
 
-def _save(options: argparse.Namespace, source, work) -> int:
-    """Run work(advance) under a progress bar and save the codes and labels it gives."""
-    from dhn.progress import console, counter
-
+def _save(settings: Settings, source: sources.ImageSource, run_extraction: Extract) -> None:
+    """Run an extraction under a progress bar and save the codes and labels it gives."""
     began = time.monotonic()
     with counter() as bar:
-        name = f"codes of {Path(options.source[0]).name}" + ", ..." * (len(options.source) > 1)
+        name = f"codes of {Path(settings.source[0]).name}" + ", ..." * (len(settings.source) > 1)
         task = bar.add_task(name, total=len(source))
 
         def advance(images: int) -> None:
@@ -142,15 +196,14 @@ def _save(options: argparse.Namespace, source, work) -> int:
             rate = bar.tasks[0].completed / (time.monotonic() - began)
             bar.update(task, description=f"{name}, {rate:.0f} images/s")
 
-        found, labels = work(advance)
+        rows, labels = run_extraction(advance)
     seconds = time.monotonic() - began
-    codes.save(options.out, found, labels, names=getattr(source, "names", None))
-    rate = f"{seconds:.1f} s, {len(found) / seconds:.0f} images/s"
+    codes.save(settings.out, rows, labels, names=getattr(source, "names", None))
+    rate = f"{seconds:.1f} s, {len(rows) / seconds:.0f} images/s"
     unknown = int((labels < 0).all(1).sum())
     carried = f"{labels.shape[1]} labels" if unknown < len(labels) else "labels unknown"
     carried += f", unknown for {unknown}" if 0 < unknown < len(labels) else ""
-    console.print(f"{options.out}: {len(found)} codes of {found.shape[1]} bits, {carried} ({rate})")
-    return 0
+    console.print(f"{settings.out}: {len(rows)} codes of {rows.shape[1]} bits, {carried} ({rate})")
 
 
 def _positive(text: str) -> int:
