@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,26 @@ from dhn.weights import report as weights_report
 
 INITIAL = ("initial_weights", "initial_weights_sha256")  # of training.json
 EVERY = 10  # seconds between progress lines where the output is not a terminal
+
+
+@dataclass(frozen=True)
+class Done:
+    """The run's final weights are there, trained by its recipe."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on from a snapshot (a .solverstate) of an iteration."""
+
+    iteration: int
+    snapshot: Path
+
+
+@dataclass(frozen=True)
+class Start:
+    """Begin at iteration 0, from weights; None: as the net's fillers have it."""
+
+    weights: Path | None
 
 
 def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: int | None = None) -> list[str]:
@@ -107,7 +127,7 @@ def _initial(run: Run, path: str | None) -> dict:
     return {"initial_weights": str(found), "initial_weights_sha256": sha256(found)}
 
 
-def _readable(run: Run, initial: dict) -> str | None:
+def _readable(run: Run, initial: dict) -> Path | None:
     """The path of the weights to start from, checked to be the same file still; None for none."""
     if not initial:
         return None
@@ -116,7 +136,7 @@ def _readable(run: Run, initial: dict) -> str | None:
         raise RunError(
             f"this run starts from {path}, which is not there any more; {run.make_command('train')} WEIGHTS=..."
         )
-    return str(path)
+    return path
 
 
 def needs_pretraining(run: Run, weights: str | None) -> bool:
@@ -174,6 +194,47 @@ def _choose_settings(
     return chosen
 
 
+def _recorded(run: Run, recipe: str) -> dict[str, Any]:
+    """What training.json says of a training by this recipe; another recipe's files are moved out of the way."""
+    record = run.record()
+    if record.get("recipe") != recipe and (archive := run.archive_stale_files()):
+        console.print(f"another recipe's files were moved to {run.display_path(archive)}")
+        return {}
+    return record
+
+
+def plan(run: Run, recipe: str, record: dict, initial: dict, resume: bool) -> Done | Resume | Start:
+    """What is to be done for the run's final weights. Changes nothing.
+
+    record: training.json's, of this recipe. initial: the weights to start from, as _initial gives them. resume: insist
+    on a snapshot. Raises RunError where there is none, where the training diverged and `resume` does not say to go on,
+    and where the weights are not there any more.
+    """
+    if record.get("recipe") == recipe and run.is_trained():
+        return Done()
+    snapshot = run.newest_snapshot()
+    if "diverged" in record and not resume:
+        raise RunError(_diverged(run, Divergence(**record["diverged"]), snapshot))
+    if snapshot is not None:
+        return Resume(*snapshot)
+    if resume:
+        raise RunError(
+            f"{run.display_path(run.folder)} holds no whole snapshot to resume from; {run.make_command('train')}"
+        )
+    return Start(_readable(run, initial))
+
+
+def _check_start(run: Run, start: Start) -> None:
+    """Say what a training starts from. Raises RunError where the weights do not fit the net."""
+    if start.weights is not None:
+        console.print(f"{run.name}: fine-tuning from {run.display_path(start.weights)}")
+        file = "train_val.prototxt" if run.variant == net.PRETRAINING else "deploy.prototxt"
+        if misfits := weights_report.show(str(start.weights), run.folder / file).layers(weights_report.MISMATCHED):
+            raise RunError(f"{start.weights} does not fit the net in {', '.join(misfits)}; see the table above")
+    elif net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
+        console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
+
+
 def train(
     run: Run,
     resume: bool = False,
@@ -194,21 +255,12 @@ def train(
     with run.lock() as lock:
         settings = _choose_settings(run, settings, texts)
         initial = _initial(run, pretrained)
-        recipe, record, final = run.recipe(initial.get("initial_weights_sha256")), run.record(), run.weights()
-        if record.get("recipe") == recipe and run.is_trained():
-            console.print(f"{run.display_path(final)}: already there and whole, trained by this recipe")
+        recipe = run.recipe(initial.get("initial_weights_sha256"))
+        record = _recorded(run, recipe)
+        step = plan(run, recipe, record, initial, resume)
+        if isinstance(step, Done):
+            console.print(f"{run.display_path(run.weights())}: already there and whole, trained by this recipe")
             return
-        if record.get("recipe") != recipe and (archive := run.archive_stale_files()):
-            console.print(f"another recipe's files were moved to {run.display_path(archive)}")
-            record = {}
-        snapshot = run.newest_snapshot()
-        if "diverged" in record and not resume:
-            raise RunError(_diverged(run, Divergence(**record["diverged"]), snapshot))
-        if resume and snapshot is None:
-            raise RunError(
-                f"{run.display_path(run.folder)} holds no whole snapshot to resume from; {run.make_command('train')}"
-            )
-        start = None if snapshot else _readable(run, initial)
         record = {
             "recipe": recipe,
             "resumed_at": record.get("resumed_at", []),
@@ -218,44 +270,48 @@ def train(
             "edited": run.edited(),
             "split": split,
         }
-        if snapshot is not None:
-            record["resumed_at"].append(snapshot[0])
-            console.print(f"{run.name}: going on from {run.display_path(snapshot[1])}")
-        elif start is not None:
-            console.print(f"{run.name}: fine-tuning from {run.display_path(Path(start))}")
-            file = "train_val.prototxt" if run.variant == net.PRETRAINING else "deploy.prototxt"
-            if misfits := weights_report.show(start, run.folder / file).layers(weights_report.MISMATCHED):
-                raise RunError(f"{start} does not fit the net in {', '.join(misfits)}; see the table above")
-        elif net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
-            console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
+        snapshot = start = None
+        if isinstance(step, Resume):
+            record["resumed_at"].append(step.iteration)
+            snapshot = run.display_path(step.snapshot)
+            console.print(f"{run.name}: going on from {snapshot}")
+        else:
+            _check_start(run, step)
+            start = str(step.weights) if step.weights else None
         write_json(run.folder / "training.json", record)
         console.print(
             f"{run.name}: {run.solver().max_iter:,} iterations; the whole log goes to {run.display_path(run.log)}"
         )
-        status, diverged = launch(run, run.display_path(snapshot[1]) if snapshot else None, lock, start, gpu)
-        if diverged is None and status != 0:
-            last = run.log.read_text(errors="replace").rstrip().splitlines()[-5:]
-            raise RunError(
-                f"caffe train ended with status {status}; {run.display_path(run.log)} ends with\n" + "\n".join(last)
-            )
-        if diverged is None and not final.exists():
-            raise RunError(f"the training was stopped before its end; {run.make_command('resume')}")
-        if diverged is None and not divergence.is_finite(final.with_suffix(".solverstate")):
-            diverged = Divergence(run.solver().max_iter, "the weights are not finite")
-        if diverged is not None:
-            record["diverged"] = diverged.facts()
-            write_json(run.folder / "training.json", record)
-            removed = divergence.remove_spoiled(final.parent / run.variant, diverged.iteration)
-            if removed:
-                console.print(f"removed what is not good any more: {', '.join(map(run.display_path, removed))}")
-            raise RunError(_diverged(run, diverged, run.newest_snapshot()))
-        record |= {
-            "weights": final.name,
-            "weights_sha256": sha256(final),
-            "iterations": run.solver().max_iter,
-            "seconds_per_step": seconds_per_step(run.log),
-        }
+        status, diverged = launch(run, snapshot, lock, start, gpu)
+        _finish(run, record, status, diverged)
+
+
+def _finish(run: Run, record: dict[str, Any], status: int, diverged: Divergence | None) -> None:
+    """Write into training.json what became of a training, from launch's result. Raises RunError unless it is done."""
+    final = run.weights()
+    if diverged is None and status != 0:
+        last = run.log.read_text(errors="replace").rstrip().splitlines()[-5:]
+        raise RunError(
+            f"caffe train ended with status {status}; {run.display_path(run.log)} ends with\n" + "\n".join(last)
+        )
+    if diverged is None and not final.exists():
+        raise RunError(f"the training was stopped before its end; {run.make_command('resume')}")
+    if diverged is None and not divergence.is_finite(final.with_suffix(".solverstate")):
+        diverged = Divergence(run.solver().max_iter, "the weights are not finite")
+    if diverged is not None:
+        record["diverged"] = diverged.facts()
         write_json(run.folder / "training.json", record)
+        removed = divergence.remove_spoiled(final.parent / run.variant, diverged.iteration)
+        if removed:
+            console.print(f"removed what is not good any more: {', '.join(map(run.display_path, removed))}")
+        raise RunError(_diverged(run, diverged, run.newest_snapshot()))
+    record |= {
+        "weights": final.name,
+        "weights_sha256": sha256(final),
+        "iterations": run.solver().max_iter,
+        "seconds_per_step": seconds_per_step(run.log),
+    }
+    write_json(run.folder / "training.json", record)
 
 
 def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None) -> str:
