@@ -225,7 +225,7 @@ def write(
     seed: int = 1,
     settings: Settings | None = None,
 ) -> list[str]:
-    """Writes `texts` into `folder` (made if missing), each file whole or not at all. Returns the paths."""
+    """Writes `texts` into `folder` (made if missing), each file atomically. Returns the paths."""
     files = texts(dataset, variant, bits, folder, net, seed, settings)
     os.makedirs(folder, exist_ok=True)
     paths = []

@@ -5,7 +5,7 @@
 
 Writes the nets and the solver (prototxt/net.py), runs `caffe train -solver`, keeps its whole log in train.log and its
 curves in train.csv (in event files too, where tensorboard is installed), and shows where it is. A finished training is
-left as it is; one that was cut off goes on from its newest whole snapshot (--resume insists on one). What another
+left as it is; one that was cut off goes on from its newest complete snapshot (--resume insists on one). What another
 recipe left in the folder is moved to `earlier-N/`, not overwritten. A prototxt that was edited in the folder is
 trained as it stands; the command, training.json, metrics.json and the report say so. A loss that is not finite stops
 the training at its first display, and the snapshots that are not good any more are removed; --resume goes on from the

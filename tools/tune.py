@@ -118,7 +118,7 @@ def hold_out(run: Run, folder: Path) -> dict:
             records = list(transaction.cursor())
     except lmdb.Error as error:
         raise RunError(
-            f"{run.display_path(built)}: not a whole LMDB ({error}); run: {target_command('data', run.dataset)}"
+            f"{run.display_path(built)}: not a complete LMDB ({error}); run: {target_command('data', run.dataset)}"
         ) from None
     held = int(HELD_OUT * len(records))
     if held < 2:

@@ -109,7 +109,7 @@ def test_the_same_pictures_wherever_they_lie(tmp_path, recipe, place):
 CAT = "train/cat/9.jpg"
 BAD = {
     "another class": ({CAT: None, "train/tiger/9.jpg": b"x"}, "the classes being airpl.*; found train/tiger/9.jpg"),
-    "a missing picture": ({CAT: None}, r"found 59: train/cat has 3 and not 4\. Get a whole copy"),
+    "a missing picture": ({CAT: None}, r"found 59: train/cat has 3 and not 4\. Get a complete copy"),
     "a picture more": ({"test/dog/1.jpg": b"x"}, "found 61: test/dog has 3 and not 2"),
     "a folder in a class": ({"train/cat/more/9.jpg": b"x"}, "found train/cat/more/9.jpg"),
     "both layouts": ({"cat/9.jpg": b"x"}, "found cat/9.jpg beside train/ or test/"),
@@ -184,7 +184,7 @@ def test_which_form_is_read(tmp_path, recipe, capsys):
     base.mkdir()
     assert cifar10.find(given, base) == (None, []) == cifar10.find(given, tmp_path / "nowhere")
     (base / "cut.zip").write_bytes(miniatures.write_zip(tmp_path / "copy.zip", files).read_bytes()[:-90])
-    with pytest.raises(SourceError, match=r"cut\.zip: is not a whole zip archive"):
+    with pytest.raises(SourceError, match=r"cut\.zip: is not a complete zip archive"):
         cifar10.find(given, base)
     miniatures.write_zip(base / "pets.zip", {"cat/1.jpg": b"x", "dog/1.jpg": b"x"})
     shutil.move(tmp_path / "copy.zip", base)

@@ -105,7 +105,7 @@ def make(checkout: Path, *words: str) -> str:
 @pytest.mark.parametrize("dataset", ["cifar10", "nus_wide", "flickr25k"])
 def test_from_the_data_to_the_comparison(checkout, weights, dataset, net):
     said = make(checkout, "data", f"DATASET={dataset}")
-    assert "wrote query.txt, train.txt, database.txt and split.json" in said or "already there and whole" in said
+    assert "wrote query.txt, train.txt, database.txt and split.json" in said or "already there and complete" in said
     suffix = "" if net == "alexnet" else "-caffenet"
     counts = json.loads((checkout / "data" / dataset / "split.json").read_text())["counts"]
     scored = {}
@@ -124,7 +124,7 @@ def test_from_the_data_to_the_comparison(checkout, weights, dataset, net):
         assert 0 < metrics["map_low"] <= metrics["map_expected"] <= metrics["map_high"] <= 1
     if net == "alexnet":  # once a data set; no cell is trained again
         said = make(checkout, "ablation", f"DATASET={dataset}", f"NET={net}", "BITS=12", "SEEDS=1")
-        assert said.count("already there and whole, trained by this recipe") == 4
+        assert said.count("already there and complete, trained by this recipe") == 4
         table = {row["variant"]: row for row in read_csv(checkout / "runs" / f"{dataset}-ablation" / "ablation.csv")}
         assert set(table) == {*VARIANTS.values(), "ITQ"} and {row["seeds"] for row in table.values()} == {"1"}
     said = make(checkout, "compare", *([f"DATASET={dataset}"] if net == "alexnet" else []))  # none: all data sets

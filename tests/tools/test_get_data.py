@@ -80,7 +80,7 @@ def test_files_already_there_come_first(small, tmp_path, monkeypatch, capsys):
 
     before = (tmp_path / "query.txt").stat().st_mtime_ns
     fashion_mnist.fashion_mnist(tmp_path, seed=3)
-    assert "already there and whole" in capsys.readouterr().out
+    assert "already there and complete" in capsys.readouterr().out
     assert (tmp_path / "query.txt").stat().st_mtime_ns == before
 
     (tmp_path / "query.txt").write_text("0 0\n")  # damaged: written anew

@@ -116,7 +116,7 @@ def test_codes_are_extracted_once_unless_older_or_damaged(run, capsys):
     scored_run.score(run)
     assert calls.read_text().split() == ["data/fashion_mnist/query_lmdb", "data/fashion_mnist/database_lmdb"]
     scored_run.score(run)
-    assert "query.npz: already there and whole" in capsys.readouterr().out
+    assert "query.npz: already there and complete" in capsys.readouterr().out
     assert len(calls.read_text().split()) == 2
 
     raw = (run.folder / "query.npz").read_bytes()
@@ -141,7 +141,7 @@ def test_metrics_are_written_once_unless_older_or_of_other_weights(run, capsys):
     capsys.readouterr()
     assert scored_run.score(run) == facts and out.stat().st_mtime_ns == stamp
     text = capsys.readouterr().out
-    assert "metrics.json: already there and whole" in text and f"{facts['map']:.4f}" in text
+    assert "metrics.json: already there and complete" in text and f"{facts['map']:.4f}" in text
     for other in ({"weights_sha256": "0"}, {"protocols": {}}, {"split": {}}):
         write_json(out, facts | other)
         assert scored_run.saved_metrics(run, facts["split"]) is None
@@ -166,7 +166,7 @@ def test_settings_and_edited_files_stand_beside_the_numbers(run, capsys):
     page = page_of(run)
     assert "<li>edited by hand: deploy.prototxt.</li>" in page
     assert "<dt>set for this run</dt><dd><code>LR=0.1 SET=&#34;momentum=0.8&#34;</code></dd>" in page
-    assert scored_run.score(run) == facts and "metrics.json: already there and whole" in capsys.readouterr().out
+    assert scored_run.score(run) == facts and "metrics.json: already there and complete" in capsys.readouterr().out
 
 
 def test_dhn_b_is_scored_without_binarization():

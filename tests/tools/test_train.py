@@ -123,7 +123,7 @@ def test_trains_once_and_says_so(run, capsys):
     assert lines[0] == "iteration,loss,lr" and len(lines) == STEPS + 2 and lines[1] == "0,1.0,"
     log = run.log.read_text()
     training.train(run)
-    assert "already there and whole" in capsys.readouterr().out
+    assert "already there and complete" in capsys.readouterr().out
     assert run.log.read_text() == log
 
 
@@ -150,7 +150,7 @@ def test_a_stopped_training_goes_on_from_its_newest_whole_snapshot(run, behave, 
 
 
 def test_resume_needs_a_snapshot(run):
-    with pytest.raises(RunError, match="no whole snapshot to resume from; run: make train"):
+    with pytest.raises(RunError, match="no complete snapshot to resume from; run: make train"):
         training.train(run, resume=True)
 
 
@@ -216,7 +216,7 @@ def test_an_edited_prototxt_is_trained_as_it_stands_and_said_to_be_edited(run, c
     assert run.record()["edited"] == ["solver.prototxt", "train_val.prototxt"]
     log = run.log.read_text()
     training.train(run)
-    assert "already there and whole" in capsys.readouterr().out and run.log.read_text() == log
+    assert "already there and complete" in capsys.readouterr().out and run.log.read_text() == log
     solver.unlink()
     training.train(run)
     assert solver.read_text() == text and run.record()["edited"] == ["train_val.prototxt"]
@@ -254,7 +254,7 @@ def test_settings_are_kept_until_others_are_typed(run, behave, capsys):
     training.train(run)
     training.train(run, settings={"base_lr": 0.1, "momentum": 0.8})
     said = capsys.readouterr().out
-    assert said.count("already there and whole") == 2 and "other settings" not in said
+    assert said.count("already there and complete") == 2 and "other settings" not in said
     training.train(run, settings={"base_lr": 0.3})
     said = capsys.readouterr().out
     assert "other settings than before: LR=0.3 (was 0.1), momentum is not set any more (was 0.8)" in said
@@ -350,7 +350,7 @@ def test_fine_tuning_keeps_the_weights_it_began_with(run, behave, tmp_path, caps
     assert run.is_trained() and run.record()["resumed_at"] == [2 * STEP]
     assert run.record()["initial_weights_sha256"] == sha256(weights)
     training.train(run, weights=str(weights))
-    assert "already there and whole" in capsys.readouterr().out
+    assert "already there and complete" in capsys.readouterr().out
     weights.write_bytes(NET + NET)  # other weights: another recipe
     training.train(run, weights=str(weights))
     assert "earlier-1" in capsys.readouterr().out and run.record()["resumed_at"] == []
@@ -372,7 +372,7 @@ def test_a_data_sets_pretraining_is_trained_first_and_once(run, behave, tmp_path
     capsys.readouterr()
     other = Run("fashion_mnist", "dhn_q", 24, tmp_path)
     training.train(other)
-    assert "pretraining_iter_40.caffemodel: already there and whole" in capsys.readouterr().out
+    assert "pretraining_iter_40.caffemodel: already there and complete" in capsys.readouterr().out
     assert other.record()["initial_weights_sha256"] == run.record()["initial_weights_sha256"]
     mine = tmp_path / "mine.caffemodel"
     mine.write_bytes(NET + NET)
@@ -411,7 +411,7 @@ def test_weights_without_batch_norm_go_into_the_pretraining(run, tmp_path, capsy
     assert run.record()["initial_weights"] == str(first.weights())
     capsys.readouterr()
     training.train(run)
-    assert capsys.readouterr().out.count("already there and whole") == 2, "WEIGHTS need not be named again"
+    assert capsys.readouterr().out.count("already there and complete") == 2, "WEIGHTS need not be named again"
     with pytest.raises(RunError, match="WEIGHTS=nowhere: there is no such file"):
         training.train(run, weights="nowhere")
 
@@ -434,7 +434,7 @@ def test_a_pretraining_that_diverged_goes_on_with_make_resume(run, behave, tmp_p
     behave("run")
     with pytest.raises(RunError, match="the loss is nan at iteration 30"):
         training.train(run)
-    with pytest.raises(RunError, match="runs/fashion_mnist-dhn-12 holds no whole snapshot"):
+    with pytest.raises(RunError, match="runs/fashion_mnist-dhn-12 holds no complete snapshot"):
         training.train(run, resume=True)  # as ever, of the variant itself
     training.train(run)
     first = training.replace(run, variant=net.PRETRAINING, bits=0)

@@ -36,7 +36,7 @@ def write_json(path: Path, facts: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file; {} where there is none, or none that is whole."""
+    """The object in a JSON file; {} where there is none, or none that is complete."""
     try:
         facts = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -50,7 +50,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
-    """Write rows with the first one's keys as a CSV file, whole or not at all; None is an empty field."""
+    """Write rows with the first one's keys as a CSV file, atomically; None is an empty field."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -21,7 +21,7 @@ EXTRACT = [sys.executable, "-m", "dhn", "extract-codes"]
 
 
 def is_fresh(out: Path, weights: Path, source: Path) -> bool:
-    """True if a codes file is whole, newer than the weights and the LMDB, and has a code for each of its records."""
+    """True if a codes file is complete, newer than the weights and the LMDB, and has a code for each of its records."""
     facts = source / "source.json"
     if not out.exists() or out.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in (weights, facts)):
         return False
@@ -39,7 +39,7 @@ def extract(run: Run, gpu: int | None = None) -> None:
         if not (source / "source.json").exists():
             raise RunError(f"{run.display_path(source)} is missing; run: {target_command('data', run.dataset)}")
         if is_fresh(out, weights, source):
-            console.print(f"{run.display_path(out)}: already there and whole, newer than the weights")
+            console.print(f"{run.display_path(out)}: already there and complete, newer than the weights")
             continue
         extract_side(run, weights, source, out, gpu)
 

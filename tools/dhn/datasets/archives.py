@@ -103,7 +103,7 @@ def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
             yield members
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
         reason = str(error).split("\n")[0].removesuffix(":")
-        raise ArchiveError(f"{archive}: is not a whole zip or tar archive ({reason}); get it again") from None
+        raise ArchiveError(f"{archive}: is not a complete zip or tar archive ({reason}); get it again") from None
 
 
 def read(archive: str | os.PathLike, names: Iterable[str], limit: int) -> dict[str, bytes]:

@@ -122,7 +122,7 @@ def find(declaration: dict, base: Path) -> tuple[Source | None, list[str]]:
         raise SourceError(f"{base}: expected one copy of CIFAR-10's pictures, found {paths}; name one of them: "
                           f"FROM={copies[0].path}")  # fmt: skip
     if chosen is None and damaged:
-        raise SourceError(f"{damaged[0]}: is not a whole zip archive; get it again, or move it away")
+        raise SourceError(f"{damaged[0]}: is not a complete zip archive; get it again, or move it away")
     if not originals:
         return chosen, []
     others = [(source, "") for source in originals[1:]]

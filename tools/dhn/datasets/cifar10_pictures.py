@@ -32,7 +32,7 @@ FILE_BYTES = 1 << 17  # of one picture: 3,072 bytes of pixels, and what a camera
 ALL_BYTES = 1 << 29  # of all of them: 60,000 files without compression have 200 MB
 SHOWN = 10  # bad pictures or classes that an error names
 LAYOUT = "pictures at train/<class>/ and test/<class>/, or at <class>/ alone"
-REMEDY = "Get a whole copy; a part of CIFAR-10 is a data set of its own, with a recipe of kind `folder`"
+REMEDY = "Get a complete copy; a part of CIFAR-10 is a data set of its own, with a recipe of kind `folder`"
 
 
 def class_folders(names: Iterable[str]) -> dict[str, set[str]]:

@@ -74,7 +74,7 @@ def split(
 
 
 def missing_files(folder: Path) -> list[str]:
-    """The idx files that are not in `folder`, or not whole."""
+    """The idx files that are not in `folder`, or not complete."""
     return [name for name, digest in FILES.items() if not is_complete(folder / name, digest, gunzip=True)]
 
 
@@ -141,7 +141,7 @@ def fetch_fashion_mnist(folder: Path, sources: tuple[str, ...] = MIRRORS) -> Non
     for stale in folder.glob(".debian-*"):  # left by a run that was killed
         shutil.rmtree(stale, ignore_errors=True)
     if not missing_files(folder):
-        say(f"{folder}: the four idx files are already there and whole (SHA-256)")
+        say(f"{folder}: the four idx files are already there and complete (SHA-256)")
         return
     problem = from_debian(folder)
     if problem is None:
@@ -170,7 +170,7 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     if record.exists() and all(path.exists() for path in outputs):
         found = json.loads(record.read_text())
         if found == {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}:
-            say(f"{folder}: the split is already there and whole (seed {seed})")
+            say(f"{folder}: the split is already there and complete (seed {seed})")
             return
     record.unlink(missing_ok=True)
     images = np.concatenate([read_idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")])

@@ -130,7 +130,7 @@ def check(out: str | os.PathLike) -> dict:
                         f"the first record, found {labels}"
                     )
     except lmdb.Error as error:
-        raise LmdbError(f"{out}: not a whole LMDB ({error}); build it again") from None
+        raise LmdbError(f"{out}: not a complete LMDB ({error}); build it again") from None
     facts = json.loads((out / "source.json").read_text()) if (out / "source.json").exists() else {}
     expected = facts.get("records", entries)
     if found != expected or not expected:

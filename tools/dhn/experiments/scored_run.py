@@ -174,7 +174,7 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
     out = run.folder / "metrics.json"
     metrics = saved_metrics(run, split) if codes_are is None and labels_are is None else None
     if metrics is not None:
-        console.print(f"{run.display_path(out)}: already there and whole, newer than the codes")
+        console.print(f"{run.display_path(out)}: already there and complete, newer than the codes")
     else:
         query, database = (str(run.folder / f"{side}.npz") for side in SIDES)
         meaning = codes_are or meaning_of_codes(run)

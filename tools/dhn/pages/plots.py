@@ -68,7 +68,7 @@ def drawn(draw: Callable[[Axes], object], label: str, size: tuple[float, float] 
 
 
 def inline(text: str, label: str) -> str:
-    """A whole SVG file as an element of a page: no ids but those it refers to, the page's colours and font."""
+    """A complete SVG file as an element of a page: no ids but those it refers to, the page's colours and font."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
     text = re.sub(r'<g id="[^"]*"', "<g", text)

@@ -1,4 +1,4 @@
-"""A run's folder, runs/<dataset>-<variant>-<bits>/: where its files are, what is whole, which recipe made it.
+"""A run's folder, runs/<dataset>-<variant>-<bits>/: where its files are, what is complete, which recipe made it.
 
 With another net than the data set's default, or another seed than 1, the folder's name says so:
 runs/cifar10-dhn-48-caffenet-seed2/.
@@ -190,7 +190,7 @@ class Run(AnyRun):
         return digest.hexdigest()
 
     def is_trained(self) -> bool:
-        """True if the final weights are there, whole, and made by the recipe that stands in the folder."""
+        """True if the final weights are there, complete, and made by the recipe that stands in the folder."""
         record = self.record()
         weights = self.weights()
         return (
@@ -201,7 +201,7 @@ class Run(AnyRun):
         )
 
     def newest_snapshot(self) -> tuple[int, Path] | None:
-        """Iteration and solverstate of the newest snapshot that is whole, its caffemodel included."""
+        """Iteration and solverstate of the newest snapshot that is complete, its caffemodel included."""
         pattern = re.compile(r"_iter_(\d+)\.solverstate$")
         found = [(int(match[1]), path) for path in self.folder.iterdir() if (match := pattern.search(path.name))]
         for iteration, path in sorted(found, reverse=True):

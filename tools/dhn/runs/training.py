@@ -1,4 +1,4 @@
-"""The training of a run: its nets written, `caffe train` run and watched, resumed from its newest whole snapshot."""
+"""The training of a run: its nets written, `caffe train` run and watched, resumed from its newest complete snapshot."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def plan(run: Run, recipe: str, record: dict, initial: dict, resume: bool) -> Do
         return Resume(*snapshot)
     if resume:
         raise RunError(
-            f"{run.display_path(run.folder)} holds no whole snapshot to resume from; {run.make_command('train')}"
+            f"{run.display_path(run.folder)} holds no complete snapshot to resume from; {run.make_command('train')}"
         )
     return Start(_readable(run, initial))
 
@@ -259,7 +259,7 @@ def train(
         record = _recorded(run, recipe)
         step = plan(run, recipe, record, initial, resume)
         if isinstance(step, Done):
-            console.print(f"{run.display_path(run.weights())}: already there and whole, trained by this recipe")
+            console.print(f"{run.display_path(run.weights())}: already there and complete, trained by this recipe")
             return
         record = {
             "recipe": recipe,
