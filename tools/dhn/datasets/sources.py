@@ -104,7 +104,8 @@ def _matching(base: Path, pattern: str) -> list[Path]:
         paths = list(Path(start).glob(pattern[len(start) :]) if start else base.glob(pattern))
     except (ValueError, NotImplementedError, IndexError) as error:
         raise SourceError(f"{pattern}: expected a path or a pattern of paths ({error})") from None
-    paths = [path for path in paths if path.is_file() and not is_hidden(path.name)]
+    # `**` at the end is for folders; from Python 3.13 on it finds files too
+    paths = [path for path in paths if path.is_file() and not is_hidden(path.name) and Path(pattern).name != "**"]
     if not paths:
         raise AbsentError(f"{base / pattern}: expected an image list, found none; put it there")
     return sorted(paths, key=lambda path: natural_order(path.name))
