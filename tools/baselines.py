@@ -19,6 +19,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import dhn  # noqa: F401  first: it says so where the project is not installed
+
+# isort: split
 import net
 from dhn.experiments.baselines import PIXELS, baselines, load_features
 from dhn.experiments.classic_hashing import METHODS
