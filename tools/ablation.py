@@ -4,7 +4,7 @@
         [--net alexnet] [--weights W.caffemodel] [--gpu 0] [--set base_lr=0.01 ...]
 
 Each cell is a run as `make train` and `make score` make it, in its own folder; DHN-B is the net of DHN ranked by its
-real-valued codes and needs no training of its own. ITQ on pixels stands beside them, as it has the same seeds. A cell
+real-valued codes and needs no training of its own. ITQ on pixels stands next to them, as it has the same seeds. A cell
 that is finished is not run again, so a table that was cut off goes on where it stopped. A cell that fails is named,
 and the others are made.
 

@@ -34,7 +34,7 @@ from dhn.progress import console
 from dhn.runs.folder import ROOT
 
 ORDER = ["DHN", "DHN-B", "DHN-Q", "DHN-E", "ITQ-CCA", "ITQ", "SH", "LSH"]  # of methods that can be run here
-ABREAST = 4  # lengths that a terminal has room for beside each other
+ABREAST = 4  # lengths that a terminal has room for next to each other
 
 
 @dataclass
@@ -92,7 +92,7 @@ def published_rows(key: str, methods: set[str]) -> list[Row]:
 
 
 def local_rows(runs: Sequence[Scored], dataset: str | None) -> dict[str | None, list[Row]]:
-    """The runs of a data set, a row a setting, by the key of the published rows that their split stands beside."""
+    """The runs of a data set, a row a setting, by the key of the published rows that their split is compared with."""
     tables: dict[str | None, dict[Setting, Row]] = {}
     for run in runs:
         if run.dataset == dataset:

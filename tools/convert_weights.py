@@ -9,7 +9,7 @@
 CaffeNet or the other way; its exit status is 1 where the weights do not load. `export` writes the net with the weights
 as a torch state dict (for torch.load with weights_only=True) or as an ONNX model (needs the package onnx).
 
-`torchvision` turns the state dict of torchvision's AlexNet into a caffemodel and, beside it, its OUT.prototxt. That net
+`torchvision` turns the state dict of torchvision's AlexNet into a caffemodel, and OUT.prototxt next to it. That net
 is not BVLC's: one column, 64 to 256 channels, no LRN, 224 x 224 pixels. It wants RGB from 0 to 1, less a mean, over a
 deviation; Caffe gives BGR from 0 to 255 less a mean. The channels' order and the deviation are folded into conv1, which
 changes no answer: its padding is 0 either way. The mean stays with the data layer, whose mean_value is in the prototxt:
@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("target", type=Path, help="OUT.pt or OUT.onnx")
     command = commands.add_parser("torchvision", help="from torchvision's AlexNet")
     command.add_argument("source", type=Path, help="the state dict, as torchvision offers it")
-    command.add_argument("target", type=Path, help="OUT.caffemodel; OUT.prototxt is written beside it")
+    command.add_argument("target", type=Path, help="OUT.caffemodel; OUT.prototxt is written next to it")
     options = parser.parse_args(arguments)
     try:
         if options.command == "show":

@@ -20,7 +20,7 @@ from dhn.runs.curves import read
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write train.csv beside the log of a training.")
+    parser = argparse.ArgumentParser(description="Write train.csv next to the log of a training.")
     parser.add_argument("log", type=Path, help="train.log, or any log of `caffe train`")
     path = parser.parse_args(arguments).log
     if not path.exists():

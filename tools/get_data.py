@@ -10,7 +10,7 @@ its folder's README.md says what to put where. An option that is left out is as 
 
 For Fashion-MNIST the four idx files come from, in this order: `data/fashion_mnist/` itself, Debian's
 package `dataset-fashion-mnist` (fetched and unpacked without root), upstream's addresses. Whatever the
-way, the SHA-256 of what the files hold is checked. Written beside them: `images.npy` (uint8, 70000 x 28 x
+way, the SHA-256 of what the files hold is checked. Written next to them: `images.npy` (uint8, 70000 x 28 x
 28: the 60,000 images of upstream's training file, then the 10,000 of its test file), `labels.npy` (uint8,
 70000), and `query.txt`, `train.txt`, `database.txt`, each line `row label`, which
 `create_lmdb.py --images images.npy` reads. Its protocol is the paper's for CIFAR-10.

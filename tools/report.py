@@ -3,7 +3,7 @@
     python tools/report.py fashion_mnist [--variant dhn] [--bits 48]
     python tools/report.py --run FOLDER
 
-It shows the run's scores beside the published ones, the curves of its training, what its codes look like, queries with
+It shows the run's scores next to the published ones, the curves of its training, what its codes look like, queries with
 their nearest images, and what was run, from the files in the run's folder and the images of its LMDBs. What the files
 of a run made by hand do not say is "unknown" there.
 """

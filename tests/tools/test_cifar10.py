@@ -112,7 +112,7 @@ BAD = {
     "a missing picture": ({CAT: None}, r"found 59: train/cat has 3 and not 4\. Get a complete copy"),
     "a picture more": ({"test/dog/1.jpg": b"x"}, "found 61: test/dog has 3 and not 2"),
     "a folder in a class": ({"train/cat/more/9.jpg": b"x"}, "found train/cat/more/9.jpg"),
-    "both layouts": ({"cat/9.jpg": b"x"}, "found cat/9.jpg beside train/ or test/"),
+    "both layouts": ({"cat/9.jpg": b"x"}, "found cat/9.jpg next to train/ or test/"),
     "two copies": ({"copy/train/cat/9.jpg": b"x"}, r"found class folders in \./, copy/"),
     "grey": ({CAT: other_bytes(CAT)}, "cat/9.jpg: expected a JPEG or PNG .*, found a JPEG of 32 x 32, 1 channel of 8"),
     "another size": ({CAT: other_bytes(CAT, 3, size=33)}, "found a JPEG of 33 x 33, 3 channels of 8 bits"),

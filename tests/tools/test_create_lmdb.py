@@ -226,7 +226,7 @@ def test_the_same_inputs_are_not_built_twice_and_others_are(images, tmp_path, ca
     assert "wrote 5 records" in run()[0]
     cv2.imwrite(str(images / "a.png"), picture(9))
     assert "wrote 5 records" in run()[0]
-    written.write_bytes(written.read_bytes()[:8192])  # cut short: built anew
+    written.write_bytes(written.read_bytes()[:8192])  # cut short: built again
     text, _ = run()
     assert "wrote 5 records" in text
     assert lmdb_records.check(tmp_path / "lmdb")["records"] == 5

@@ -83,7 +83,7 @@ def test_files_already_there_come_first(small, tmp_path, monkeypatch, capsys):
     assert "already there and complete" in capsys.readouterr().out
     assert (tmp_path / "query.txt").stat().st_mtime_ns == before
 
-    (tmp_path / "query.txt").write_text("0 0\n")  # damaged: written anew
+    (tmp_path / "query.txt").write_text("0 0\n")  # damaged: written again
     fashion_mnist.fashion_mnist(tmp_path, seed=3)
     assert len((tmp_path / "query.txt").read_text().splitlines()) == 6
     fashion_mnist.fashion_mnist(tmp_path, seed=4)

@@ -212,7 +212,7 @@ def test_what_is_not_there_is_said(tmp_path):
 
 
 def collapse(run: Run) -> None:
-    """The run's database has one code, its lists overlap; scored anew."""
+    """The run's database has one code, its lists overlap; scored again."""
     for side in ("query", "database"):
         values, labels = codes.load(run.folder / f"{side}.npz")
         order = labels.argmax(1).argsort(kind="stable") if side == "database" else np.arange(len(labels))

@@ -129,7 +129,7 @@ def test_codes_are_extracted_once_unless_older_or_damaged(run, capsys):
     assert calls.read_text().split()[3:] == ["data/fashion_mnist/query_lmdb"]
 
     later = (run.folder / "query.npz").stat()[stat.ST_MTIME] + 10
-    os.utime(run.weights(), (later, later))  # trained anew
+    os.utime(run.weights(), (later, later))  # trained again
     of_run.extract(run)
     assert len(calls.read_text().split()) == 6
 

@@ -168,7 +168,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_good_sn
     assert "the loss is nan at iteration 30, first in the net's output 'p_loss'; the training was stopped" in said
     assert "The last good snapshot is runs/fashion_mnist-dhn-12/dhn_iter_10.solverstate." in said
     assert "is too high: 'base_lr: 0.5', line 3 of runs/fashion_mnist-dhn-12/solver.prototxt; run: make train" in said
-    assert "BITS=12 LR=0.05, which begins anew. To go on from the snapshot as it is, run: make resume" in said
+    assert "BITS=12 LR=0.05, which begins again. To go on from the snapshot as it is, run: make resume" in said
     left = sorted(path.name for path in run.folder.glob("*_iter_*"))
     assert left == ["dhn_iter_10.caffemodel", "dhn_iter_10.solverstate"]
     printed = capsys.readouterr().out

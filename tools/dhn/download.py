@@ -68,7 +68,7 @@ def _size_of(response: http.client.HTTPResponse, start: int) -> int | None:
 
 
 def _transfer(url: str, part: Path, progress: Progress, label: str) -> None:
-    """One request: append to `part` what is missing (or write it anew). Raises OSError when it breaks off."""
+    """One request: append to `part` what is missing (or write it again). Raises OSError when it breaks off."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     if have:

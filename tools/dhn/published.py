@@ -1,4 +1,4 @@
-"""The published MAPs that a run is read beside: published.json, by data set and length of code."""
+"""The published MAPs that a run is compared with: published.json, by data set and length of code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Cases that both caffes answer: data layers, caffe.io, NetSpec. BVLC Caffe's answers are in recorded/.
 
-python tests/conformance/reference.py python3 tests/engine/support/data_cases.py     # records them anew
+python tests/conformance/reference.py python3 tests/engine/support/data_cases.py     # records them again
 """
 # ruff: noqa: B905, C408, UP031  (Python 3.9; nets are written with dict() and filled in with %)
 

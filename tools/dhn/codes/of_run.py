@@ -47,7 +47,7 @@ def extract(run: Run, gpu: int | None = None) -> None:
 def extract_side(
     run: AnyRun, weights: Path, source: Path, out: Path, gpu: int | None, like: Path | None = None
 ) -> None:
-    """Write the codes of an LMDB's images. like: the net whose data layer prepares them, if not beside deploy.prototxt.
+    """Write the codes of an LMDB's images. like: the net whose data layer prepares them; default: extract_codes' own.
 
     Raises RunError where that fails.
     """

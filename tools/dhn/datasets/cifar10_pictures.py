@@ -100,8 +100,8 @@ def _by_class(where: Path, members: Sequence[Member], left_out: LeftOut) -> dict
         elif len(folders) != 1 or folders[0] not in CLASSES or (in_parts and not part):
             raise SourceError(
                 f"{where}: expected {LAYOUT}, the classes being {', '.join(CLASSES)}; found {member.name}"
-                f"{f' beside {start}train/ or {start}test/' if in_parts and not part else ''}. Move it away, or rename "
-                "its folder"
+                f"{f' next to {start}train/ or {start}test/' if in_parts and not part else ''}. Move it away, or "
+                "rename its folder"
             )
         else:
             by_class.setdefault((part, folders[0]), []).append(member)

@@ -14,7 +14,7 @@ from dhn.files import write_text
 
 
 def environment() -> Environment:
-    """Templates beside this file; a name that is not given is an error, and text is escaped."""
+    """Templates next to this file; a name that is not given is an error, and text is escaped."""
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -78,7 +78,7 @@ def read(log: str | os.PathLike) -> Curves:
 
 
 class Recorder:
-    """Keeps train.csv beside a log that grows, and event files where tensorboard is installed. A context manager."""
+    """Keeps train.csv next to a log that grows, and event files where tensorboard is installed. A context manager."""
 
     def __init__(self, log: Path) -> None:
         self._folder, self._curves = log.parent, read(log)

@@ -48,13 +48,13 @@ def copies(split: Mapping | None) -> str:
 
 
 def split_caveat(split: Mapping | None) -> str:
-    """What belongs beside every number of a split, in words: images that are copies, an overlap; "" for nothing."""
+    """What belongs next to every number of a split, in words: images that are copies, an overlap; "" for nothing."""
     form = copies(split)
     return "; ".join(filter(None, [form and f"the images are {form}, not the originals", overlap(split)]))
 
 
 def caveats(metrics: Mapping) -> list[str]:
-    """What belongs beside every number of a metrics.json, in words: copies of images, an overlap of its split,
+    """What belongs next to every number of a metrics.json, in words: copies of images, an overlap of its split,
     prototxt files that were edited by hand, collapsed codes, ties."""
     edited = metrics.get("edited") or []
     said = [split_caveat(metrics.get("split")), edited and f"edited by hand: {', '.join(edited)}"]

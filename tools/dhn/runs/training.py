@@ -323,5 +323,5 @@ def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None)
     return (
         f"{diverged}; the training was stopped (log: {run.display_path(run.log)}). {good}"
         f"The usual cause is a learning rate that is too high: {divergence.rate_line(solver)} "
-        f"{run.display_path(solver)}; {run.own_command('train')} {as_typed(lower)}, which begins anew.{again}"
+        f"{run.display_path(solver)}; {run.own_command('train')} {as_typed(lower)}, which begins again.{again}"
     )
