@@ -131,6 +131,14 @@ AT_FULL_SIZE: dict[str, dict[str, Any]] = {
 }
 
 
+# A learning rate in place of `fine_tuned`'s steps.
+TO_ZERO = (
+    ("lr_policy", "poly", "falls linearly to 0, which settles the codes"),
+    ("power", 1, None),
+    ("gamma", None, None),
+    ("stepsize", None, None),
+)
+
 # What differs from `fine_tuned` for SqueezeNet on every data set: sized for two cores, in the authors' two steps.
 SQUEEZENET = dict(
     image=(3, 131, 131),
@@ -144,10 +152,7 @@ SQUEEZENET = dict(
     solver=(
         ("test_interval", 200, "with each snapshot"),
         ("base_lr", 0.001, "the hash layer learns at 10 times that; 0.0025 took that MAP from 0.63 to 0.55"),
-        ("lr_policy", "poly", "falls linearly to 0, which settles the codes"),
-        ("power", 1, None),
-        ("gamma", None, None),
-        ("stepsize", None, None),
+        *TO_ZERO,
         ("max_iter", 800, "10 epochs of CIFAR-10's 5,000 training images"),
         ("display", 10, "a line every 10 to 20 seconds on two cores"),
         ("snapshot", 200, "a killed training loses at most some minutes"),
@@ -172,10 +177,7 @@ CIFAR_QUICK = dict(
     solver=(
         ("test_interval", 500, "a look at the test losses costs little"),
         ("base_lr", 0.003, "the hash layer learns at 10 times that; at 0.01 it throws all codes to 0 first"),
-        ("lr_policy", "poly", "falls linearly to 0, which settles the codes"),
-        ("power", 1, None),
-        ("gamma", None, None),
-        ("stepsize", None, None),
+        *TO_ZERO,
         ("max_iter", 800, "10 epochs of 5,000 training images"),
         ("display", 20, "a line every second"),
         ("snapshot", 500, "a killed training loses at most a minute"),
