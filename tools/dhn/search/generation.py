@@ -1,0 +1,215 @@
+"""The files of an index: index.json, and the arrays of the generation that it names.
+
+    INDEX/
+      index.json     the facts (FACTS), and name, size and SHA-256 of each file of the generation
+      writer.lock    held by the process that writes
+      g-000003/      a generation: .npy files that open by memmap
+        words.npy           (D, W) uint64    distinct binary codes: bit k is bit k % 64 of word k // 64
+        offsets.npy         (D + 1,) int64   postings[offsets[d] : offsets[d + 1]] are the rows of the items of code d
+        postings.npy        (N,) int64
+        codes.npy           (N, K) float32   real-valued codes
+        labels.npy          (N, C) uint8     0 and 1; int8 with rows of -1 where some are unknown
+        keys.npy            (bytes,) uint8   names of the items in UTF-8, unique;
+        key_offsets.npy     (N + 1,) int64     key i is keys[key_offsets[i] : key_offsets[i + 1]]
+        key_order.npy       (N,) int64       rows in the order of their keys' bytes
+        key_ranks.npy       (N,) int64       the place of each row in that order
+        paths.npy, path_offsets.npy          paths of the pictures as the data set lists them, as keys.npy; "": none
+        sources.npy         (N,) int64       where each picture is: which of index.json's `pictures`; -1: nowhere
+
+A writer fills a new generation and then replaces index.json in one step. Files that a reader has open stay readable
+for it when they are removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dhn.files import sha256, write_json
+from dhn.search.items import SearchError
+
+FORMAT = 1
+FACTS = "index.json"
+LOCK = "writer.lock"
+ARRAYS = {
+    "words": (np.uint64, 2), "offsets": (np.int64, 1), "postings": (np.int64, 1), "codes": (np.float32, 2),
+    "labels": (np.uint8, 2), "keys": (np.uint8, 1), "key_offsets": (np.int64, 1), "key_order": (np.int64, 1),
+    "key_ranks": (np.int64, 1), "paths": (np.uint8, 1), "path_offsets": (np.int64, 1), "sources": (np.int64, 1),
+}  # fmt: skip
+
+
+def read_facts(folder: Path) -> dict:
+    """index.json of an index. Raises SearchError where there is none, it is damaged, or of another format."""
+    path = folder / FACTS
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = "no such folder" if not folder.exists() else "no index.json in it"
+        raise SearchError(f"{folder}: expected an index, found {found}; build it with build_index") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not JSON"
+        raise SearchError(f"{path}: cannot be read ({reason}); build the index again") from None
+    version = facts.get("format") if isinstance(facts, dict) else None
+    if version != FORMAT:
+        raise SearchError(f"{path}: expected an index of format {FORMAT}, found {version}; build it again")
+    files = facts.get("files")
+    if not isinstance(files, dict) or set(files) != {f"{name}.npy" for name in ARRAYS} or not _is_name(facts):
+        raise SearchError(f"{path}: does not name the files of an index; build it again")
+    return facts
+
+
+def _is_name(facts: dict) -> bool:
+    name = facts.get("generation")
+    return isinstance(name, str) and name.startswith("g-") and name[2:].isdigit()
+
+
+def open_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:
+    """The arrays of the generation that index.json names, by memmap.
+
+    Raises FileNotFoundError for one that is not there, SearchError for one that is not as index.json says.
+    """
+    arrays = {}
+    for name, (kind, axes) in ARRAYS.items():
+        path = folder / facts["generation"] / f"{name}.npy"
+        with open(path, "rb") as stream:
+            size, expected = os.fstat(stream.fileno()).st_size, facts["files"][path.name]["bytes"]
+        if size != expected:
+            raise SearchError(f"{path}: expected {expected:,} bytes, found {size:,}; build the index again")
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            if "mmap" not in str(error):  # of an array without values there is nothing to map
+                raise SearchError(f"{path}: is not an .npy file; build the index again") from None
+            array = np.load(path, allow_pickle=False)
+            array.flags.writeable = False
+        kinds = (kind, np.int8) if name == "labels" else (kind,)
+        if array.dtype not in kinds or array.ndim != axes or not array.flags.c_contiguous:
+            raise SearchError(
+                f"{path}: expected {np.dtype(kind)} of {axes} axes, found {array.dtype} {array.shape}; "
+                "build the index again"
+            )
+        arrays[name] = np.asarray(array)
+    _check_shapes(folder / facts["generation"], facts, arrays)
+    return arrays
+
+
+def _check_shapes(folder: Path, facts: dict, arrays: dict[str, np.ndarray]) -> None:
+    count, distinct, bits = (facts.get(name) for name in ("count", "distinct", "bits"))
+    if not all(isinstance(each, int) for each in (count, distinct, bits)):
+        raise SearchError(f"{folder.parent / FACTS}: expected count, distinct and bits; build the index again")
+    expected = {
+        "words": (distinct, -(-bits // 64)), "offsets": (distinct + 1,), "postings": (count,), "codes": (count, bits),
+        "labels": (count, arrays["labels"].shape[1]), "key_offsets": (count + 1,), "key_order": (count,),
+        "key_ranks": (count,), "path_offsets": (count + 1,), "sources": (count,),
+    }  # fmt: skip
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise SearchError(
+                f"{folder / name}.npy: expected {shape} as index.json says, found {arrays[name].shape}; "
+                "build the index again"
+            )
+
+
+def verify(folder: Path, facts: dict) -> None:
+    """Raise SearchError, naming the file, where one is not what was written; FileNotFoundError where one is missing."""
+    for name, entry in facts["files"].items():
+        path = folder / facts["generation"] / name
+        found = sha256(path)
+        if found != entry["sha256"]:
+            raise SearchError(
+                f"{path}: is damaged (its SHA-256 is {found[:12]}..., index.json says {entry['sha256'][:12]}...); "
+                "build the index again"
+            )
+
+
+class Writer:
+    """A generation that is being written next to the others of an index, under a name that nothing reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        numbers = [int(path.name[2:8]) for path in folder.glob("g-[0-9][0-9][0-9][0-9][0-9][0-9]*")]
+        self.name = f"g-{max(numbers, default=0) + 1:06d}"
+        for stale in folder.glob("g-*.partial"):
+            shutil.rmtree(stale)
+        self.path = folder / f"{self.name}.partial"
+        self.path.mkdir()
+        self.files: dict[str, dict] = {}
+
+    def write(self, name: str, shape: tuple[int, ...], chunks: Iterable[np.ndarray]) -> np.ndarray:
+        """Write an array of ARRAYS, chunks of its rows one behind the other; returns it, opened by memmap."""
+        path, digest, size = self.path / f"{name}.npy", hashlib.sha256(), 0
+        chunks = iter(chunks)
+        first = next(chunks)
+        with open(path, "wb") as stream:
+            header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.flush()
+            digest.update(path.read_bytes())
+            for chunk in itertools.chain([first], chunks):
+                data = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
+                digest.update(data)
+                stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+            size = stream.tell()
+        self.files[path.name] = {"bytes": size, "sha256": digest.hexdigest()}
+        if 0 in shape:
+            return np.zeros(shape, first.dtype)
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+    def commit(self, facts: dict) -> None:
+        """Make this the generation that index.json names, with these facts; then remove the others."""
+        missing = {f"{name}.npy" for name in ARRAYS} - set(self.files)
+        assert not missing, missing
+        os.rename(self.path, self.folder / self.name)
+        _synchronize(self.folder)
+        write_json(self.folder / FACTS, {**facts, "format": FORMAT, "generation": self.name, "files": self.files})
+        _synchronize(self.folder)
+        for other in self.folder.glob("g-*"):
+            if other.name != self.name:
+                shutil.rmtree(other)
+
+
+def _synchronize(folder: Path) -> None:
+    """Let the names in a folder reach the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def writer(folder: Path) -> Iterator[Writer]:
+    """Hold an index to write a generation of it. Raises SearchError, naming the holder, where another process does.
+
+    The folder is created where there is none. A generation that was not committed is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 1000, 0).decode(errors="replace").strip() or "another process"
+            raise SearchError(f"{folder}: is being written by {holder}; wait for it or stop it") from None
+        os.truncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} ({Path(sys.argv[0]).name})\n".encode(), 0)
+        generation = Writer(folder)
+        try:
+            yield generation
+        finally:
+            shutil.rmtree(generation.path, ignore_errors=True)
+    finally:
+        os.close(handle)
