@@ -30,7 +30,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -105,8 +104,9 @@ def open_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:
 
 
 def _check_shapes(folder: Path, facts: dict, arrays: dict[str, np.ndarray]) -> None:
-    count, distinct, bits = (facts.get(name) for name in ("count", "distinct", "bits"))
-    if not all(isinstance(each, int) for each in (count, distinct, bits)):
+    numbers = [facts.get(name) for name in ("count", "distinct", "bits")]
+    count, distinct, bits = (number if isinstance(number, int) else -1 for number in numbers)
+    if min(count, distinct, bits) < 0:
         raise SearchError(f"{folder.parent / FACTS}: expected count, distinct and bits; build the index again")
     expected = {
         "words": (distinct, -(-bits // 64)), "offsets": (distinct + 1,), "postings": (count,), "codes": (count, bits),
@@ -157,7 +157,7 @@ class Writer:
             stream.flush()
             digest.update(path.read_bytes())
             for chunk in itertools.chain([first], chunks):
-                data = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
+                data = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data
                 digest.update(data)
                 stream.write(data)
             stream.flush()
@@ -205,7 +205,7 @@ def writer(folder: Path) -> Iterator[Writer]:
             holder = os.pread(handle, 1000, 0).decode(errors="replace").strip() or "another process"
             raise SearchError(f"{folder}: is being written by {holder}; wait for it or stop it") from None
         os.truncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} ({Path(sys.argv[0]).name})\n".encode(), 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         generation = Writer(folder)
         try:
             yield generation
