@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dhn import layout
 
-NEEDED = ("jinja2", "matplotlib", "numba", "rich")  # pyproject's extra `tools`
+NEEDED = ("jinja2", "matplotlib", "numba", "PIL", "python_multipart", "rich", "starlette", "uvicorn")  # extra `tools`
 
 
 def commands() -> dict[str, Path]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
 import select
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -77,33 +79,29 @@ class Browser:
         labels stay in sight when tables are scrolled to their ends), errors (what the console complained of) and asked
         (addresses that were requested and are neither the file nor in it).
         """
+        with self.open(page.absolute().as_uri(), width, dark) as tab:
+            looked = tab.evaluate(LOOK)
+            own = (page.absolute().as_uri(), "data:")
+            asked = [address for address in tab.asked() if not address.startswith(own)]
+            return {**looked, "errors": tab.errors(), "asked": asked}
+
+    @contextlib.contextmanager
+    def open(self, address: str, width: int = 1280, dark: bool = False) -> Iterator[Tab]:
+        """A tab that shows an address, loaded; it is closed at the end."""
         target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
         attached = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         self._events.clear()
+        tab = Tab(self, attached)
         for domain in ("Page", "Runtime", "Log", "Network"):
-            self._call(f"{domain}.enable", {}, attached)
+            tab.call(f"{domain}.enable")
         screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 800}
-        self._call("Emulation.setDeviceMetricsOverride", screen, attached)
+        tab.call("Emulation.setDeviceMetricsOverride", **screen)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", {"features": [scheme]}, attached)
-        self._call("Page.navigate", {"url": page.absolute().as_uri()}, attached)
+        tab.call("Emulation.setEmulatedMedia", features=[scheme])
+        tab.call("Page.navigate", url=address)
         self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self._of(attached)))
-        looked = {"expression": LOOK, "awaitPromise": True, "returnByValue": True}
-        found = self._call("Runtime.evaluate", looked, attached)["result"]["value"]
+        yield tab
         self._call("Target.closeTarget", {"targetId": target})
-        errors, asked = [], []
-        for event in self._of(attached):
-            method, said = event["method"], event["params"]
-            if method == "Log.entryAdded" and said["entry"]["level"] in ("warning", "error"):
-                errors.append(said["entry"]["text"])
-            elif method == "Runtime.exceptionThrown" or (
-                method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert")
-            ):
-                errors.append(json.dumps(said))
-            elif method == "Network.requestWillBeSent":
-                asked.append(said["request"]["url"])
-        own = (page.absolute().as_uri(), "data:")
-        return {**found, "errors": errors, "asked": [address for address in asked if not address.startswith(own)]}
 
     def _of(self, attached: str) -> list[dict]:
         """The events of the page that this session is attached to."""
@@ -137,3 +135,57 @@ class Browser:
                     self._events.append(message)
                 else:
                     answer(message)
+
+
+class Tab:
+    """A page that a Browser shows."""
+
+    def __init__(self, browser: Browser, attached: str) -> None:
+        self._browser, self._attached = browser, attached
+
+    def call(self, method: str, **parameters: object) -> dict:
+        """A command of the DevTools protocol, for this page."""
+        return self._browser._call(method, parameters, self._attached)
+
+    def evaluate(self, expression: str) -> object:
+        """The value of a JavaScript expression; a promise is waited for. Raises AssertionError where it throws."""
+        done = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in done, done["exceptionDetails"]
+        return done["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Wait until a JavaScript expression is true of the page: it is looked at on every frame."""
+        self.evaluate(
+            f"new Promise((done, late) => {{ const end = Date.now() + {SECONDS * 500};"
+            f"const look = () => {condition} ? done() : Date.now() > end ? late({json.dumps(condition)}) :"
+            "setTimeout(look, 20); look(); })"
+        )
+
+    def press(self, key: str) -> None:
+        """Press and release a key, by its DOM name."""
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
+            code = {"Enter": 13, "ArrowRight": 39, "ArrowDown": 40, "ArrowLeft": 37, "ArrowUp": 38}.get(key, 0)
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
+
+    def screenshot(self, path: Path) -> None:
+        """Write what is in sight as a PNG."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+    def errors(self) -> list[str]:
+        """What the console complained of."""
+        errors = []
+        for event in self._browser._of(self._attached):
+            method, details = event["method"], event["params"]
+            if method == "Log.entryAdded" and details["entry"]["level"] in ("warning", "error"):
+                errors.append(details["entry"]["text"])
+            elif method == "Runtime.exceptionThrown" or (
+                method == "Runtime.consoleAPICalled" and details["type"] in ("error", "warning", "assert")
+            ):
+                errors.append(json.dumps(details))
+        return errors
+
+    def asked(self) -> list[str]:
+        """The addresses that the page requested."""
+        events = self._browser._of(self._attached)
+        return [each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"]

@@ -1,0 +1,68 @@
+"""Runs the server: in this process, or in several that share one socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+import uvicorn
+from dhn.search.server.app import application
+from dhn.search.server.connection import Connection
+from dhn.search.server.limits import Limits
+from dhn.search.server.served import Served
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0: any free one. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=512)
+
+
+def open_application(folder: str | os.PathLike, names: Collection[str], limits: Limits, verify: bool) -> Starlette:
+    """The application of an index folder. Raises SearchError where there is no complete index."""
+    return application(Served(folder, limits, verify), limits, names)
+
+
+def serve(
+    folder: str | os.PathLike,
+    listening: socket.socket,
+    names: Collection[str] = (),
+    workers: int = 1,
+    limits: Limits = Limits(),  # noqa: B008
+    ready: Callable[[], object] = lambda: None,
+) -> None:
+    """Answer on a listening socket until SIGINT or SIGTERM.
+
+    names: host names it may be asked by, besides localhost and IP addresses. ready() is called when the index is open
+    and its digests were found right. Raises SearchError for an index that cannot be served.
+    """
+    app = open_application(folder, names, limits, verify=True)
+    ready()
+    if workers == 1:
+        uvicorn.Server(configuration(app)).run([listening])
+        return
+    each = partial(open_application, folder, names, limits, verify=False)  # the digests were just compared
+    app.state.served.close()
+    Multiprocess(configuration(each, factory=True, workers=workers), [listening]).run()
+
+
+def configuration(app: Callable, **options: Any) -> uvicorn.Config:
+    """How uvicorn runs an application: no log of requests, no name of the server, no trust in forwarded addresses."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+        **options,
+    )
