@@ -5,10 +5,9 @@ from caffe.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffe.glog import init_log, log
 from caffe.layer import layer_type_list
 from caffe.layer_types.python import PythonLayer as Layer
+from caffe.nccl import NCCL, all_gather, has_nccl
 from caffe.net import Net
 from caffe.parallel import (
-    NCCL,
-    has_nccl,
     set_multiprocess,
     set_solver_count,
     set_solver_rank,
@@ -56,6 +55,7 @@ __all__ = [
     "SolverParameter",
     "StringVec",
     "Timer",
+    "all_gather",
     "get_solver",
     "has_nccl",
     "init_log",

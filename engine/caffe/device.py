@@ -109,7 +109,7 @@ def set_generator_states(states: Mapping[str, bytes]) -> None:
     Raises:
         ValueError: another version of torch made them, whose generators hold something else.
     """
-    for where in {current(), torch.device("cpu")} if parallel.is_root() else ():
+    for where in {current(), torch.device("cpu")} if parallel.restores_random_numbers() else ():
         if where.type in states:
             try:
                 generator(where).set_state(torch.frombuffer(bytearray(states[where.type]), dtype=torch.uint8))
@@ -132,7 +132,7 @@ def set_stream_state(random: np.random.RandomState, state: bytes) -> None:
     words = np.frombuffer(state, "<u4")
     if words.size != 625:
         raise ValueError(f"expected a random stream's state of 2500 bytes, found {len(state)}")
-    if parallel.is_root():
+    if parallel.restores_random_numbers():
         random.set_state(("MT19937", words[:624], int(words[624]), 0, 0.0))
 
 

@@ -1,17 +1,16 @@
 """Several solvers side by side, each a process of its own, and which of them this process is (BVLC's parallel.cpp).
 
 Of `solver_count` solvers, number `solver_rank` trains on every solver_count-th record of a Data layer, from record
-number solver_rank on. Number 0 is the root: it alone tests, snapshots and logs.
+number solver_rank on. Number 0 is the root: it alone tests, snapshots and logs. What they exchange: caffe.nccl.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from caffe.solver import Solver
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _count, _rank, _multiprocess = 1, 0, False
+_own_state = False
 
 
 def solver_count() -> int:
@@ -56,25 +55,17 @@ def set_multiprocess(value: bool) -> None:
     _multiprocess = bool(value)
 
 
-def has_nccl() -> bool:
-    """Whether `NCCL` can be used: it cannot."""
-    return False
+@contextmanager
+def own_state() -> Iterator[None]:
+    """While entered, the state that layers restore is this solver's own, not the root's."""
+    global _own_state
+    _own_state = True
+    try:
+        yield
+    finally:
+        _own_state = False
 
 
-class NCCL:
-    """BVLC's exchange of gradients between GPUs. Not part of this engine: making one raises NotImplementedError."""
-
-    def __init__(self, solver: Solver, uid: str):
-        raise NotImplementedError(_NO_NCCL)
-
-    @staticmethod
-    def new_uid() -> str:
-        """Raises NotImplementedError."""
-        raise NotImplementedError(_NO_NCCL)
-
-
-_NO_NCCL = (
-    "caffe.NCCL needs an engine that exchanges gradients between GPUs, and this one trains a net on one device; "
-    "caffe.has_nccl() says so. Train on one GPU: caffe.set_device(0), caffe.set_mode_gpu(), caffe.get_solver(file)"
-    ".solve(), or `caffe train -gpu 0`. iter_size gives the batch of several"
-)
+def restores_random_numbers() -> bool:
+    """Whether random streams go on from the state that is restored: beside the root from a solver's own only."""
+    return is_root() or _own_state

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -16,6 +17,9 @@ from caffe.net import Net
 from caffe.proto import caffe_pb2, text
 from caffe.smoothed_loss import SmoothedLoss
 from caffe.update_rules import LR_POLICIES, SOLVER_TYPES, norm, update
+
+if TYPE_CHECKING:
+    from caffe.nccl import NCCL
 
 STOP, SNAPSHOT = "stop", "snapshot"
 
@@ -29,6 +33,7 @@ class Solver:
         iter: how many updates were made.
         lr: the learning rate of the next update.
         history: the update rule's memory, one or two blobs a learned parameter.
+        stopped: whether a signal ended the last `step` or `solve`, of this solver or of another one.
         requested_action: called after each iteration; "stop", "snapshot" or None.
 
     Raises:
@@ -51,9 +56,12 @@ class Solver:
         self.iter = 0
         self.current_step = 0
         self.requested_action: Callable[[], str | None] = lambda: None
-        self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        self.resumed: caffe_pb2.ResumeState | None = None  # what `restore` read, until the next step
+        self._callbacks: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
+        self._nccl: NCCL | None = None
+        self._others: tuple[int, list[bytes]] = (-1, [])  # an iteration, and the other solvers' states there
         self._loss = SmoothedLoss(self.param.average_loss)
-        self._stopped = False
+        self.stopped = False
         self._warned = False  # that a loss is not finite
         self._before_test: caffe_pb2.ResumeState | None = None  # during a test, and after one that was stopped
         self._timer = time.monotonic()
@@ -81,7 +89,8 @@ class Solver:
             raise ValueError(f"Unknown regularization type: {p.regularization_type}; expected L1 or L2")
         if p.snapshot and not p.HasField("snapshot_prefix"):
             raise ValueError("In solver params, snapshot is specified but snapshot_prefix is not")
-        if p.snapshot or (p.snapshot_after_train and p.HasField("snapshot_prefix")):
+        snapshots = p.snapshot or (p.snapshot_after_train and p.HasField("snapshot_prefix"))
+        if snapshots and parallel.is_root():
             solver_state.check_prefix(p.snapshot_prefix)
 
     # -- nets
@@ -156,15 +165,19 @@ class Solver:
         stop = self.iter + iterations
         self._loss = SmoothedLoss(p.average_loss)
         self._timer, self._displayed = time.monotonic(), self.iter
+        self.resumed, self.stopped = None, False
         while self.iter < stop:
             net.clear_param_diffs()
             if p.test_interval and self.iter % p.test_interval == 0 and (self.iter > 0 or p.test_initialization):
+                self._gather_states()
                 if parallel.is_root():
                     self._test_all()
-                if self._stopped:
-                    break
+                if self.stopped:
+                    return
             for on_start, _ in self._callbacks:
                 on_start()
+            if self.stopped:  # by another solver
+                return
             display = bool(p.display) and self.iter % p.display == 0
             net.debug_info = display and p.debug_info
             losses = []
@@ -179,13 +192,21 @@ class Solver:
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
             self.apply_update()
-            action = self.requested_action()
+            action = self._nccl.action if self._nccl else self.requested_action()
             self.iter += 1
-            if (p.snapshot and self.iter % p.snapshot == 0 and parallel.is_root()) or action == SNAPSHOT:
-                self.snapshot()
+            if (p.snapshot and self.iter % p.snapshot == 0) or action == SNAPSHOT:
+                self._gather_states()
+                if parallel.is_root():
+                    self.snapshot()
             if action == STOP:
-                self._stopped = True
+                self.stopped = True
                 break
+        self._gather_states()
+
+    def _gather_states(self) -> None:
+        """Where several solvers train, let the root know the others' states at this iteration, for its snapshots."""
+        if self._nccl and self._others[0] != self.iter:
+            self._others = self.iter, self._nccl.gather_states()
 
     def solve(self, resume_file: str | Path | None = None) -> None:
         """Train to max_iter, from a solverstate where given; snapshot and test at the end."""
@@ -196,7 +217,7 @@ class Solver:
             raise RuntimeError(
                 f"solve is for the root solver, and set_solver_rank said {parallel.solver_rank()}: the others call step"
             )
-        self._stopped = False
+        self.stopped = False
         if resume_file:
             glog.info("solver.cpp:295", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
@@ -204,7 +225,7 @@ class Solver:
         value_checks.raise_noted(self.net._layers)
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot):
             self.snapshot()
-        if self._stopped:
+        if self.stopped:
             glog.info("solver.cpp:311", "Optimization stopped early.")
             return
         if p.display and self.iter % p.display == 0:
@@ -321,9 +342,9 @@ class Solver:
     def _test_all(self) -> None:
         self._before_test = solver_state.capture(self)
         for index in range(len(self.test_nets)):
-            if not self._stopped:
+            if not self.stopped:
                 self.test(index)
-        if not self._stopped:
+        if not self.stopped:
             self._before_test = None
 
     def test(self, index: int = 0) -> dict[str, list[float]]:
@@ -339,7 +360,7 @@ class Solver:
                 if action == SNAPSHOT:
                     self.snapshot()
                 elif action == STOP:
-                    self._stopped = True
+                    self.stopped = True
                     glog.info("solver.cpp:375", "Test interrupted.")
                     return {}
                 action = self.requested_action()
@@ -364,7 +385,8 @@ class Solver:
             raise RuntimeError(f"snapshot is for the root solver, and set_solver_rank said {parallel.solver_rank()}")
         value_checks.raise_noted(self.net._layers)
         self._warn_of_parameters()
-        solver_state.snapshot(self, self._before_test)
+        at, others = self._others
+        solver_state.snapshot(self, self._before_test, others if at == self.iter else [])
 
     def restore(self, path: str | Path) -> None:
         """Continue from a solverstate."""
@@ -375,9 +397,14 @@ class Solver:
         """Make `net` use the train net's parameters."""
         net.share_with(self.net)
 
-    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
-        """Call one function before each iteration and one after its gradients are there."""
-        self._callbacks.append((on_start, on_gradients_ready))
+    def add_callback(
+        self, on_start: Callable[[], Any] | NCCL, on_gradients_ready: Callable[[], Any] | None = None
+    ) -> None:
+        """Call one function before each iteration and one after its gradients are there; or exchange through a NCCL."""
+        if on_gradients_ready is None:
+            self._nccl = cast("NCCL", on_start)
+            on_start, on_gradients_ready = self._nccl.on_start, self._nccl.on_gradients_ready
+        self._callbacks.append((cast("Callable[[], Any]", on_start), on_gradients_ready))
 
 
 def _check_multipliers(param: caffe_pb2.NetParameter) -> None:

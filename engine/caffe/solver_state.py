@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from caffe import atomic_files, device, glog, weight_files
+from caffe import atomic_files, device, glog, parallel, weight_files
 from caffe.layer import Layer
 from caffe.proto import byte_strings, caffe_pb2, kinds, text, wire
 
@@ -44,13 +44,17 @@ def check_prefix(prefix: str) -> None:
         ) from None
 
 
-def snapshot(solver: Solver, resume: caffe_pb2.ResumeState | None = None) -> Path:
+def snapshot(solver: Solver, before: caffe_pb2.ResumeState | None = None, others: Sequence[bytes] = ()) -> Path:
     """Write a snapshot of the current state, caffemodel and solverstate; returns the solverstate's path.
 
-    resume: where data and random numbers stand, if not where they are now. A snapshot in the midst of a test goes on
-    before it: a resumed training makes that test again.
+    before: where data and random numbers stand, if not where they are now. A snapshot in the midst of a test goes on
+    before it: a resumed training makes that test again. others: of several solvers what `capture` gave in those beside
+    the root, serialized.
     """
-    resume = resume or capture(solver)
+    resume = caffe_pb2.ResumeState()
+    resume.CopyFrom(before or capture(solver))
+    for other in others:
+        resume.solver.add().ParseFromString(other)
     stem = byte_strings.path(f"{solver.param.snapshot_prefix}_iter_{solver.iter}")
     if solver.param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
         model, state = Path(f"{stem}.caffemodel.h5"), Path(f"{stem}.solverstate.h5")
@@ -157,7 +161,21 @@ def _place(net: int, name: str, kind: str) -> str:
     return f"layer {name!r} ({kind}) of {f'test net #{net - 1}' if net else 'the train net'}"
 
 
-def _resume_data_layers(solver: Solver, captured: caffe_pb2.ResumeState, path: Path) -> None:
+def resume_data(solver: Solver, captured: caffe_pb2.ResumeState, path: str | Path) -> None:
+    """Put random numbers and data layers where they stood. Of several solvers each takes its own state where the
+    snapshot has them all; else those beside the root take the root's place in the records, and new random numbers.
+
+    path: the state's, for messages. Raises ValueError where a layer's state does not fit its data.
+    """
+    rank, count = parallel.solver_rank(), parallel.solver_count()
+    if rank and len(captured.solver) == count - 1:
+        with parallel.own_state():
+            _resume_data_layers(solver, captured.solver[rank - 1], path)
+    else:
+        _resume_data_layers(solver, captured, path)
+
+
+def _resume_data_layers(solver: Solver, captured: caffe_pb2.ResumeState, path: str | Path) -> None:
     """Put random numbers and data layers where they stood; a layer that the state does not know begins anew."""
     states: dict[tuple[int, str, str], list[bytes]] = defaultdict(list)
     for each in captured.layer:
@@ -220,7 +238,8 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
         if blob.shape != tuple(shape):
             raise ValueError(f"{path}: history blob {i} has shape {tuple(shape)}, expected {blob.shape}: another net's")
     if resume is not None:
-        _resume_data_layers(solver, resume, path)
+        resume_data(solver, resume, path)
+    solver.resumed = resume
     if learned:
         weight_files.copy_trained(solver.net, _beside(path, learned))
     glog.info("sgd_solver.cpp:336", "SGDSolver: restoring history")

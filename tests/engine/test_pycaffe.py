@@ -1,4 +1,4 @@
-"""pycaffe as scripts use it: old habits, what lives how long, several solvers, Timer, NCCL, the log."""
+"""pycaffe as scripts use it: old habits, what lives how long, several solvers, Timer, the log. NCCL: test_nccl.py."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_a_failing_python_layer_shows_its_traceback(line, words, unused_name, tm
     assert "Looked in" not in str(caught.value)
 
 
-# -- several solvers, Timer, NCCL, the log
+# -- several solvers, Timer, the log
 
 
 def test_solvers_share_the_records_out(tmp_path, alone):
@@ -295,13 +295,6 @@ def test_python_layers_need_set_multiprocess_beside_other_solvers(unused_name, t
 def test_unsound_solver_numbers(call, value, alone):
     with pytest.raises(ValueError, match=f"found {value}"):
         call(value)
-
-
-def test_nccl_says_what_it_needs():
-    assert caffe.has_nccl() is False
-    for call in (caffe.NCCL.new_uid, lambda: caffe.NCCL(None, "uid")):
-        with pytest.raises(NotImplementedError, match=r"exchanges gradients between GPUs.*caffe train -gpu 0"):
-            call()
 
 
 def test_timer(capsys):

@@ -3,16 +3,20 @@ tools/caffe.cpp); shim and doctor for what surrounds it."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import time as clock
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
-from caffe import device, glog
-from caffe.cli import flags
+from caffe import device, glog, parallel
+from caffe.cli import flags, ranks
 from caffe.cli.signals import SignalActions
+from caffe.nccl import NCCL
 from caffe.net import Net
 from caffe.precision import set_precision
 from caffe.proto import byte_strings, caffe_pb2, text
@@ -32,7 +36,13 @@ commands:
   doctor          say what is installed, and which caffe Python imports
 """,
     {
-        "gpu": (str, "", "Optional; run in GPU mode on the given device ID, or 'all' where there is one."),
+        "gpu": (
+            str,
+            "",
+            "Optional; run in GPU mode on given device IDs separated by ','. Use '-gpu all' to run on all available "
+            "GPUs. 'train' starts a process a device, each with the batch of the prototxt; others use the first.",
+        ),
+        "processes": (int, 1, "Optional; train on the CPU in so many processes, each with the batch of the prototxt."),
         "solver": (str, "", "The solver definition protocol buffer text file."),
         "model": (str, "", "The model definition protocol buffer text file."),
         "phase": (str, "", "Optional; network phase (TRAIN or TEST). Only used for 'time'."),
@@ -83,8 +93,8 @@ def _gpus(value: str) -> list[int]:
             f"-gpu {value}: Cannot use GPU: torch {torch.__version__} finds {found} CUDA devices; "
             "leave -gpu out to compute on the CPU"
         )
-    if len(wanted) > 1:
-        raise UsageError(f"-gpu {value}: Multi-GPU execution not available; give one device")
+    if len(set(wanted)) < len(wanted):
+        raise UsageError(f"-gpu {value}: expected each device once; a device trains in one process")
     return wanted
 
 
@@ -100,8 +110,8 @@ def _use(args: SimpleNamespace, line_gpu: int, line_cpu: int) -> None:
     set_precision(args.precision)
 
 
-def train(args: SimpleNamespace) -> None:
-    """Train or fine-tune: -solver, and -snapshot to resume or -weights to start from."""
+def train(args: SimpleNamespace) -> int:
+    """Train or fine-tune: -solver, and -snapshot to resume or -weights to start from. Returns the exit status."""
     if not args.solver:
         raise UsageError("Need a solver definition to train: caffe train -solver FILE")
     if args.snapshot and args.weights:
@@ -110,37 +120,69 @@ def train(args: SimpleNamespace) -> None:
     param = text.read_solver(args.solver)
     param.train_state.level = args.level
     param.train_state.stage.extend(args.stage.split(","))
-    gpus = _gpus(args.gpu)
+    here, gpus = ranks.place(), _gpus(args.gpu)
+    if args.processes < 1 or (args.processes > 1 and gpus):
+        raise UsageError(f"-processes {args.processes}: expected 1 or more, and without -gpu, which has one a device")
+    count = max(args.processes, len(gpus))
+    if here is None and count > 1:
+        return ranks.launch(count, args.command_line)
+    if here is not None and gpus and here.local_rank >= len(gpus):
+        raise UsageError(f"-gpu {args.gpu}: expected a device for each process on this machine, found {len(gpus)}")
+    with ranks.joined(here) if here else nullcontext():
+        _train(args, param, gpus, actions, here)
+    return 0
+
+
+def _train(
+    args: SimpleNamespace,
+    param: caffe_pb2.SolverParameter,
+    gpus: list[int],
+    actions: SignalActions,
+    here: ranks.Place | None,
+) -> None:
+    """Train in this process, alone or as one of several solvers."""
     written = param.HasField("solver_mode")  # left out, BVLC's `caffe` trains on the CPU, though GPU is the default
-    if not args.gpu and written and param.solver_mode == caffe_pb2.SolverParameter.GPU:
+    if not args.gpu and args.processes == 1 and written and param.solver_mode == caffe_pb2.SolverParameter.GPU:
         if torch.cuda.is_available():
-            gpus = _gpus(str(param.device_id))
-        else:
+            gpus = _gpus(str(here.local_rank if here else param.device_id))
+        elif parallel.is_root():
             glog.warning(
                 "common.cpp:66",
                 f"solver_mode is GPU and torch {torch.__version__} finds no CUDA device: training on the CPU. "
                 "Write solver_mode: CPU to be rid of this warning.",
             )
     if gpus:
-        glog.info("caffe.cpp:204", f"Using GPUs {gpus[0]}")
-        glog.info("caffe.cpp:209", f"GPU {gpus[0]}: {torch.cuda.get_device_name(gpus[0])}")
-        device.set_device(gpus[0])
+        glog.info("caffe.cpp:204", f"Using GPUs {', '.join(map(str, gpus))}")
+        for number in gpus:
+            glog.info("caffe.cpp:209", f"GPU {number}: {torch.cuda.get_device_name(number)}")
+        param.device_id = gpus[here.local_rank if here and args.gpu else 0]
+        device.set_device(param.device_id)
         device.set_mode_gpu()
-        param.device_id = gpus[0]
     else:
         glog.info("caffe.cpp:197", "Use CPU.")
         device.set_mode_cpu()
     set_precision(args.precision)
     if args.weights:
         param.weights.append(byte_strings.from_path(args.weights))
+    if not parallel.is_root():
+        del param.weights[:]  # the root sends what it has read
     solver = get_solver(param)
     solver.requested_action = actions
     with actions:
-        if args.snapshot:
+        if args.snapshot and parallel.is_root():
             glog.info("caffe.cpp:235", f"Resuming from {args.snapshot}")
             solver.restore(args.snapshot)
+        nccl = NCCL(solver, here.uid) if here else None
+        if nccl:
+            nccl.bcast()
+            solver.add_callback(nccl)
         glog.info("caffe.cpp:239", "Starting Optimization")
-        solver.solve()
+        if parallel.is_root():
+            solver.solve()
+        else:
+            solver.step(param.max_iter - solver.iter)
+        if nccl:
+            nccl.end()
     glog.info("caffe.cpp:250", "Optimization Done.")
 
 
@@ -239,7 +281,12 @@ def device_query(args: SimpleNamespace) -> None:
             glog.info("common.cpp:186", f"{what} {value}")
 
 
-ACTIONS = {"device_query": device_query, "test": test, "time": time, "train": train}
+ACTIONS: dict[str, Callable[[SimpleNamespace], int | None]] = {
+    "device_query": device_query,
+    "test": test,
+    "time": time,
+    "train": train,
+}
 
 
 def shim_command(folder: str, mean: str | None = None) -> None:
@@ -253,7 +300,8 @@ def shim_command(folder: str, mean: str | None = None) -> None:
         print(f"not written: {path} {reason}")
 
 
-def _run(words: list[str], values: SimpleNamespace) -> int:
+def _run(typed: list[str], words: list[str], values: SimpleNamespace) -> int:
+    values.command_line = typed
     if words and words[0] == "shim":
         if len(words) not in (2, 3):
             raise UsageError(
@@ -274,13 +322,13 @@ def _run(words: list[str], values: SimpleNamespace) -> int:
             glog.error("caffe.cpp:81", f"\t{name}")
         glog.error("caffe.cpp:83", f"Unknown action: {words[0]}")
         return 1
-    ACTIONS[words[0]](values)
-    return 0
+    return ACTIONS[words[0]](values) or 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    return flags.run(FLAGS, _run, arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
+    return ranks.run(lambda: flags.run(FLAGS, functools.partial(_run, typed), typed))
 
 
 if __name__ == "__main__":
