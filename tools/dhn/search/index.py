@@ -131,8 +131,10 @@ class Index:
         return places.read(self.folder, self.about["pictures"][source], self.keys[row], self.paths[row])
 
     def _column(self, label: str) -> int:
-        """The column of a label by its name."""
+        """The column of a label by its name, or by its number where none has that name."""
         if label not in self.label_names:
+            if label.isdecimal() and int(label) < len(self.label_names):
+                return int(label)
             names = ", ".join(self.label_names) or "none"
             raise SearchError(f"label {label!r}: expected one of the index's labels ({names})")
         return self.label_names.index(label)

@@ -65,9 +65,6 @@ def media_type(data: bytes) -> str:
 
 
 def _read_record(path: Path, key: str) -> tuple[bytes, str]:
-    from caffe.proto import caffe_pb2
-    from google.protobuf.message import DecodeError
-
     if not (path / "data.mdb").exists():
         raise SearchError(f"{path}: expected the LMDB of the index's pictures, found none; build it again")
     facts = os.stat(path / "data.mdb")
@@ -75,15 +72,26 @@ def _read_record(path: Path, key: str) -> tuple[bytes, str]:
         record = transaction.get(key.encode(errors="surrogateescape"))
     if record is None:
         raise SearchError(f"{path}: expected a record {key}, found none; is it the LMDB that the index was built from?")
+    return encoded(bytes(record), f"{path}: {key}")
+
+
+def encoded(record: bytes, name: str) -> tuple[bytes, str]:
+    """The picture of a serialised Datum as (encoded bytes, media type): as it is stored, or a PNG of raw pixels.
+
+    Raises SearchError, with its name, where it holds none.
+    """
+    from caffe.proto import caffe_pb2
+    from google.protobuf.message import DecodeError
+
     try:
-        datum = caffe_pb2.Datum.FromString(bytes(record))
+        datum = caffe_pb2.Datum.FromString(record)
     except DecodeError:
-        raise SearchError(f"{path}: {key}: is not a Datum; build the LMDB again") from None
+        raise SearchError(f"{name}: is not a Datum; build the LMDB again") from None
     if datum.encoded:
         return datum.data, media_type(datum.data)
     shape = datum.channels, datum.height, datum.width
     if datum.channels not in (1, 3) or len(datum.data) != np.prod(shape) or not datum.data:
-        raise SearchError(f"{path}: {key}: expected a grey or BGR image of 8 bits a channel, found {shape}")
+        raise SearchError(f"{name}: expected a grey or BGR image of 8 bits a channel, found {shape}")
     pixels = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0)
     return cv2.imencode(".png", np.ascontiguousarray(pixels))[1].tobytes(), "image/png"
 
