@@ -2,10 +2,15 @@
 
 1.2 million weights reach AlexNet's accuracy on ImageNet, so it can be fine-tuned on a CPU. A fire module squeezes to
 few channels by 1x1 convolutions, then expands them by 1x1 and 3x3 ones side by side. drop9, conv10 and pool10, which
-classify ImageNet's 1,000 classes, are left out; in their place two layers stand under the hash layer:
+classify ImageNet's 1,000 classes, are left out; in their place three layers stand under the hash layer:
 
 pool9        the mean of each of fire9's 512 channels over all positions, for pictures of any size
 pool9/norm   BatchNorm: each channel minus its mean, divided by its standard deviation
+fc10         512 inner products with ReLU and dropout, as AlexNet's fc7; they learn at 10 times the rate, being new
+
+Without fc10 a code is a linear function of the pooled features, in which the classes are separable but not clustered:
+on the frozen features of one classifier, 48 bits had a MAP of 0.65 among 1,000 held-out training images of CIFAR-10,
+and 0.70 with it (data/cifar10/RESULTS.md).
 
 BatchNorm is what makes a pairwise loss work here. Behind a ReLU no feature is negative, so the features of any two
 pictures have a large inner product in common, which says nothing of the pictures. The hash layer, whose learning rate
@@ -57,11 +62,14 @@ def _fire(n: caffe.NetSpec, index: int, bottom: Top, squeeze: int, expand: int) 
 
 
 def squeezenet(n: caffe.NetSpec) -> Top:
-    """The normalised, pooled features of fire9, (B, 512, 1, 1) (weights: squeezenet_v1.0)."""
+    """fc10, (B, 512), on the normalised, pooled features of fire9 (weights up to there: squeezenet_v1.0)."""
     top = _pool(n, 1, _convolution(n, "", "conv1", 1, n.data, num_output=96, kernel_size=7, stride=2))
     for index, channels in enumerate(FIRE, 2):
         top = _pool(n, index, _fire(n, index, top, *channels))
     n.pool9 = L.Pooling(top, pool=P.Pooling.AVE, global_pooling=True)
     # the running mean over the last 50 batches or so; Caffe's default of 1,000 lags behind weights that move
     n["pool9/norm"] = L.BatchNorm(n.pool9, moving_average_fraction=0.98)
-    return n["pool9/norm"]
+    n.fc10 = L.InnerProduct(n["pool9/norm"], num_output=512, **learned(lr=10))
+    n.relu10 = L.ReLU(n.fc10, in_place=True)
+    n.drop10 = L.Dropout(n.relu10, in_place=True, dropout_ratio=0.5)
+    return n.drop10

@@ -258,7 +258,8 @@ def test_squeezenet_is_v1_0_up_to_fire9(tmp_path):
         "pool8",
     ]
     assert found["pool9"].bottom == ["fire9/concat"] and found["pool9"].pooling_param.global_pooling
-    assert found["hash_layer"].bottom == ["pool9/norm"]
+    assert found["fc10"].bottom == ["pool9/norm"] and found["fc10"].param[0].lr_mult == 10
+    assert found["hash_layer"].bottom == ["fc10"]
     norm = layers(tmp_path / "train_val.prototxt")["pool9/norm"]
     assert norm.type == "BatchNorm" and not norm.batch_norm_param.HasField("use_global_stats")
 
@@ -267,8 +268,8 @@ def test_squeezenet_and_its_classifier_share_all_layers_below_the_codes(tmp_path
     net.write("cifar10", "dhn", 48, str(tmp_path / "dhn"), "squeezenet")
     net.write("cifar10", net.PRETRAINING, 0, str(tmp_path / "first"), "squeezenet")
     first, second = (layers(tmp_path / name / "train_val.prototxt") for name in ("first", "dhn"))
-    shared = [name for name in second if name.startswith(("conv", "fire", "pool", "relu"))]
-    assert len(shared) == 2 + 8 * 7 + 3 + 2
+    shared = [name for name in second if name.startswith(("conv", "fire", "pool", "relu", "fc", "drop"))]
+    assert len(shared) == 2 + 8 * 7 + 3 + 2 + 3
     for name in shared:
         assert first[name] == second[name]
     assert first["classes"].inner_product_param.num_output == 10 and first["softmax_loss"].bottom[0] == "classes"
@@ -297,7 +298,7 @@ def test_images_of_several_labels_are_classified_by_a_sigmoid_each(tmp_path, mon
             r"birds has the net cifar_quick, .* are small \(32 x 32\); others: NET=a",
         ),
         ([48, 64], "cifar_quick", r"small \(64 x 48\)"),
-        ([48, 65], "alexnet", "birds has the net alexnet, the paper's, .* NET=squeezenet NET=cifar_quick"),
+        ([48, 65], "alexnet", "birds has the net alexnet, the paper's, .* NET=squeezenet, NET=cifar_quick"),
         (None, "alexnet", "birds has the net alexnet"),
     ],
 )
