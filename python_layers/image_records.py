@@ -1,7 +1,8 @@
 """Images with label vectors, read by index from an LMDB or from a list file, and the threads that read ahead.
 
-A source has `len(source)`, `name(i)` for messages, and `read(i)` -> (image uint8 (channels, height, width) in OpenCV's
-BGR order, labels float32 (C,)). It may be read from several threads. Labels, lists and pictures follow the rules of
+A source has `len(source)`, `name(i)` for messages, `key(i)`, which is the key or path that it lists record i by, and
+`read(i)` -> (image uint8 (channels, height, width) in OpenCV's BGR order, labels float32 (C,)). It may be read from
+several threads. Labels, lists and pictures follow the rules of
 labels.py, image_lists.py and pictures.py.
 """
 
@@ -161,6 +162,9 @@ class LmdbSource(_Source):
     def name(self, index: int) -> str:
         return f"LMDB {self.path!r}, key {self._lmdb.keys[index].decode(errors='replace')!r}"
 
+    def key(self, index: int) -> str:
+        return self._lmdb.keys[index].decode(errors="surrogateescape")
+
     def _parse(self, index: int):
         value = self._lmdb.get(index)
         datum = self._datum()
@@ -248,6 +252,9 @@ class ListSource(_Source):
 
     def name(self, index: int) -> str:
         return f"{self._place(index)}: {self._names[index]}"
+
+    def key(self, index: int) -> str:
+        return self._names[index]
 
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         path = image_lists.locate(self.root, self._names[index])

@@ -1,7 +1,7 @@
 """Extract the codes of images: one forward pass of a deploy net over an LMDB, a list, pictures or a folder of them.
 
     python tools/extract_codes.py --model deploy.prototxt --weights W.caffemodel --source LMDB|LIST|PICTURE...|FOLDER
-        --out X.npz [--blob hash_layer] [--gpu N]
+        --out X.npz|PARTS [--shard I/N] [--blob hash_layer] [--gpu N]
 
 X.npz holds `codes` (float32 N x K) and `labels` (uint8 N x C), in the source's order. Images without labels (pictures,
 a folder, a list of paths alone) have rows of -1 (int8), and X.npz holds their `names` too. The images are prepared as
@@ -12,6 +12,10 @@ of the deploy net's input: grey or colour follows from the channels, larger imag
 --classifier prepares the images as the authors' prediction scripts do instead (tools/dhn/codes/classifier.py): resized
 to 256x256, per-channel mean of --mean-file (BVLC's ilsvrc_2012_mean.npy) or --mean-value, the centre crop or the mean
 over ten crops, in --workers processes.
+
+--shard 3/16 extracts the fourth of 16 parts alone, into the folder that --out names: PARTS/part-3-of-16.npz. A part
+that is complete is left as it is, so a command that was interrupted is typed again. tools/merge_codes.py makes X.npz of
+the parts.
 
 X.npz appears when it is complete, in one step. Needs nothing of Caffe but pycaffe's Net and Classifier.
 """
@@ -30,12 +34,13 @@ import dhn  # noqa: F401  first: it says so where the project is not installed
 
 # isort: split
 import numpy as np
-from dhn.codes import classifier, sources
+from dhn.codes import classifier, parts, sources
 from dhn.codes import files as codes
 from dhn.codes.extraction import PREPARED, extract, load_net, mean_of, settings_of
+from dhn.files import sha256
 from dhn.progress import console, counter
 
-Extract = Callable[[Callable[[int], None]], tuple[np.ndarray, np.ndarray]]  # advance -> codes, labels
+Extract = Callable[[range, Callable[[int], None]], tuple[np.ndarray, np.ndarray]]  # rows, advance -> codes, labels
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Settings:
     blob: str
     source: list[str]
     out: str
+    shard: parts.Shard | None
     root: str
     labels: int | None
     gpu: int | None
@@ -120,7 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--blob", default="hash_layer", help="blob that holds the codes; default: hash_layer")
     source_help = "LMDB, list (lines `path l1 ... lC`, `path label` or `path`), pictures, or a folder of them"
     parser.add_argument("--source", required=True, nargs="+", metavar="PATH", help=source_help)
-    parser.add_argument("--out", required=True, metavar="X.npz", help="codes file to write")
+    parser.add_argument("--out", required=True, metavar="X.npz", help="codes file to write; with --shard, a folder")
+    parser.add_argument("--shard", type=_shard, metavar="I/N", help="part I of N alone, I from 0 to N - 1")
     parser.add_argument("--root", default="", metavar="DIR", help="folder that a list's paths are relative to")
     parser.add_argument("--labels", type=_positive, metavar="C", help="number of classes, for class numbers")
     parser.add_argument("--batch-size", type=_positive, metavar="B", help="default: that of the deploy net")
@@ -169,7 +176,13 @@ def _extract_as_test_layer(settings: Settings) -> None:
     source = sources.open_source(settings.source, settings.root, settings.labels, gray, size, upright)
     batch_size = settings.batch_size or batch_size
     mean, scale = mean_of(prepared), prepared.get("scale", 1)
-    _save(settings, source, lambda advance: extract(net, settings.blob, source, batch_size, mean, scale, advance))
+    if "mean_file" in prepared:
+        prepared["mean_file"] = sha256(prepared["mean_file"])
+
+    def run(rows: range, advance: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
+        return extract(net, settings.blob, source, batch_size, mean, scale, advance, rows)
+
+    _save(settings, source, batch_size, prepared, run)
 
 
 def _extract_as_authors(settings: Settings, crops: str) -> None:
@@ -184,29 +197,62 @@ def _extract_as_authors(settings: Settings, crops: str) -> None:
     means = ", ".join(f"{value:.3f}" for value in mean)
     console.print(f"images: as caffe.Classifier prepares them, 256x256, mean {means}, {crops} crop(s)")
     source = classifier.open_source(job)
-    _save(settings, source, lambda advance: classifier.extract(job, workers, advance))
+
+    def run(rows: range, advance: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
+        return classifier.extract(job, workers, advance, rows)
+
+    _save(settings, source, classifier.CHUNK, {"crops": crops, "mean": list(mean)}, run)
 
 
-def _save(settings: Settings, source: sources.ImageSource, run_extraction: Extract) -> None:
-    """Run an extraction under a progress bar and save the codes and labels it gives."""
+def _save(
+    settings: Settings, source: sources.ImageSource, batch_size: int, prepared: dict, run_extraction: Extract
+) -> None:
+    """Run an extraction under a progress bar and save the codes and labels it gives: of all images, or a part's.
+
+    prepared: how images are prepared, all that codes depend on besides net, weights and source.
+    """
+    part, rows, out = None, range(len(source)), settings.out
+    if settings.shard:
+        recipe = {
+            "net": sha256(settings.model),
+            "weights": sha256(settings.weights),
+            "source": parts.source_digest(source, settings.source),
+            "settings": {"blob": settings.blob, "batch_size": batch_size, **prepared},
+        }
+        part = parts.Part(settings.out, settings.shard, len(source), batch_size, recipe)
+        rows, out = part.rows, str(part.path)
+        if part.is_complete():
+            console.print(f"{out}: complete, left as it is ({len(rows)} codes)")
+            return
     began = time.monotonic()
     with counter() as bar:
         name = f"codes of {Path(settings.source[0]).name}" + ", ..." * (len(settings.source) > 1)
-        task = bar.add_task(name, total=len(source))
+        task = bar.add_task(name, total=len(rows))
 
         def advance(images: int) -> None:
             bar.advance(task, images)
             rate = bar.tasks[0].completed / (time.monotonic() - began)
             bar.update(task, description=f"{name}, {rate:.0f} images/s")
 
-        rows, labels = run_extraction(advance)
+        values, labels = run_extraction(rows, advance)
     seconds = time.monotonic() - began
-    codes.save(settings.out, rows, labels, names=getattr(source, "names", None))
+    names = getattr(source, "names", None)
+    if part is None:
+        codes.save(out, values, labels, names)
+    else:
+        part.save(values, labels, names)
     rate = f"{seconds:.1f} s, {len(rows) / seconds:.0f} images/s"
     unknown = int((labels < 0).all(1).sum())
     carried = f"{labels.shape[1]} labels" if unknown < len(labels) else "labels unknown"
     carried += f", unknown for {unknown}" if 0 < unknown < len(labels) else ""
-    console.print(f"{settings.out}: {len(rows)} codes of {rows.shape[1]} bits, {carried} ({rate})")
+    console.print(f"{out}: {len(rows)} codes of {values.shape[1]} bits, {carried} ({rate})")
+
+
+def _shard(text: str) -> parts.Shard:
+    try:
+        return parts.Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

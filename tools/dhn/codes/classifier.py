@@ -44,27 +44,30 @@ def channel_mean(path: str) -> tuple[float, ...]:
     return tuple(float(value) for value in sources.read_mean(path).mean((1, 2), dtype=np.float64))
 
 
-def extract(job: Job, workers: int, advance: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (N, K) float32 and labels (N, C) int8 of all images of the job's source, in its order.
+def extract(
+    job: Job, workers: int, advance: Callable[[int], None], rows: range | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (N, K) float32 and labels (N, C) int8 of the images of the job's source, in its order.
 
-    advance(n) is called after each n images. Raises ValueError for a blob that is not what the net puts out first, and
-    for images whose number of channels does not fit.
+    rows: only these images, the first one a multiple of CHUNK. advance(n) is called after each n images. Raises
+    ValueError for a blob that is not what the net puts out first, and for images whose number of channels does not fit.
     """
     source = open_source(job)
-    count = len(source)
-    chunks = [range(begin, min(begin + CHUNK, count)) for begin in range(0, count, CHUNK)]
-    carried = np.empty((count, source.labels), np.float32)
+    rows = rows or range(len(source))
+    chunks = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
+    carried = np.empty((len(rows), source.labels), np.float32)
     found: np.ndarray | None = None
     # A forked copy of a process that has used torch's threads hangs at its first parallel loop.
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, start, initializer=_begin, initargs=(job,)) as pool:
-        for chunk, (rows, given) in zip(chunks, pool.map(_codes, chunks), strict=True):
+        for chunk, (batch, labels) in zip(chunks, pool.map(_codes, chunks), strict=True):
             if found is None:
-                found = np.empty((count, rows.shape[1]), np.float32)
-            found[chunk.start : chunk.stop], carried[chunk.start : chunk.stop] = rows, given
+                found = np.empty((len(rows), batch.shape[1]), np.float32)
+            own = slice(chunk.start - rows.start, chunk.stop - rows.start)
+            found[own], carried[own] = batch, labels
             advance(len(chunk))
     assert found is not None, "a source has images"
-    return found, sources.label_rows(carried, source)
+    return found, sources.label_rows(carried, source, rows.start)
 
 
 def open_source(job: Job) -> sources.ImageSource:

@@ -110,8 +110,11 @@ def extract(
     mean: ArrayLike = 0,
     scale: float = 1,
     advance: Callable[[int], object] = lambda images: None,
+    rows: range | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (N, K) float32 and labels (N, C) int8 of all N images of a source, in its order.
+    """Codes (N, K) float32 and labels (N, C) int8 of the N images of a source, in its order.
+
+    rows: only these images, the first one where a batch begins.
 
     net: one with a single image input (B, channels, height, width); it is reshaped to batches of `batch_size`, the
     last one to what is left. source: what sources.open_source gives. mean: a number, or an array that
@@ -124,8 +127,8 @@ def extract(
     data = net.blobs[net.inputs[0]]
     _, channels, height, width = data.shape
     batches = Batches(source, batch_size, train=False, crop=(height, width), mean=mean, scale=scale)
-    count = len(source)
-    plans = [range(begin, min(begin + batch_size, count)) for begin in range(0, count, batch_size)]
+    rows = rows or range(len(source))
+    plans = [rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size)]
     if batches.shape[1] != channels:
         raise ValueError(f"{source.name(0)}: the net takes {channels} channels, the image has {batches.shape[1]}")
 
@@ -134,7 +137,7 @@ def extract(
 
     prefetcher = Prefetcher(plans, build, AHEAD, threads=2)
     found: np.ndarray | None = None
-    carried = np.empty((count, source.labels), np.float32)
+    carried = np.empty((len(rows), source.labels), np.float32)
     for plan in plans:
         images, labels = prefetcher.next()
         if len(images) != data.shape[0]:
@@ -150,12 +153,12 @@ def extract(
             row = int((~np.isfinite(batch).all(1)).argmax())
             raise ValueError(f"{source.name(plan[row])}: its codes are not finite; did the training diverge?")
         if found is None:
-            found = np.empty((count, batch.shape[1]), np.float32)
-        found[plan.start : plan.stop] = batch
-        carried[plan.start : plan.stop] = labels
+            found = np.empty((len(rows), batch.shape[1]), np.float32)
+        own = slice(plan.start - rows.start, plan.stop - rows.start)
+        found[own], carried[own] = batch, labels
         advance(len(images))
     assert found is not None, "a source has images"
-    return found, sources.label_rows(carried, source)
+    return found, sources.label_rows(carried, source, rows.start)
 
 
 def mean_of(settings: dict) -> ArrayLike:

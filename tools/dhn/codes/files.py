@@ -277,6 +277,12 @@ def save(path: str | os.PathLike, codes: np.ndarray, labels: np.ndarray, names: 
 
     Labels are 0 and 1, or -1 throughout a row where they are unknown. names: of the images, for a reader.
     """
+    arrays = arrays_of(codes, labels, names)
+    write_atomic(path, lambda stream: np.savez(stream, **arrays))
+
+
+def arrays_of(codes: np.ndarray, labels: np.ndarray, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The arrays of a codes file by their names, from what `save` takes."""
     labels = np.asarray(labels)
     arrays: dict[str, Any] = {
         "codes": np.asarray(codes, np.float32),
@@ -286,4 +292,4 @@ def save(path: str | os.PathLike, codes: np.ndarray, labels: np.ndarray, names: 
         arrays["labels_are"] = np.array("vectors")  # a column of 0 and 1 alone could be class numbers too
     if names is not None:
         arrays["names"] = np.array(names, np.str_)
-    write_atomic(path, lambda stream: np.savez(stream, **arrays))
+    return arrays

@@ -65,6 +65,9 @@ class PictureSource(_Source):
     def name(self, index: int) -> str:
         return self._where[index]
 
+    def key(self, index: int) -> str:
+        return self.names[index]
+
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         try:
             with open(self._paths[index], "rb") as file:
@@ -128,12 +131,12 @@ def _folder(path: str, labels: int | None, gray: bool | None, resize: tuple | No
     return PictureSource(names, places, places, labels, gray, resize)
 
 
-def label_rows(rows: np.ndarray, source: ImageSource) -> np.ndarray:
-    """Label vectors (N, C) int8 of all of a source's images, from what its `read` gave.
+def label_rows(rows: np.ndarray, source: ImageSource, first: int = 0) -> np.ndarray:
+    """Label vectors (N, C) int8 of a source's images from `first` on, from what its `read` gave.
 
     Raises labels.LabelError, naming the image, for a row that is neither 0 and 1 nor -1 throughout.
     """
-    return vectors(rows, "vectors", where=lambda row: source.name(row or 0))[0]
+    return vectors(rows, "vectors", where=lambda row: source.name(first + (row or 0)))[0]
 
 
 def read_mean(path: str) -> np.ndarray:
