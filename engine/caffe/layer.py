@@ -18,7 +18,6 @@ A layer states facts as class attributes, and `check_counts` turns them into BVL
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn, TypeVar, overload
@@ -27,7 +26,8 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from caffe import precision
-from caffe.blob import Blob, BlobVec, Memory
+from caffe.blob import Blob, BlobVec
+from caffe.output_buffers import OutputBuffers
 from caffe.proto import caffe_pb2, forks
 
 
@@ -94,7 +94,8 @@ class Layer:
         self.propagate_down: list[bool] = []
         self.param_propagate_down: list[bool] = []
         self.may_overwrite = False
-        self._free_buffers: list[torch.Tensor] = []
+        self._buffers = OutputBuffers()
+        self.new_output = self._buffers.new_output  # (like, shape): an uninitialized tensor for compute to fill
         self._record: Recorded | None = None  # what backward needs of the last forward
 
     @property
@@ -131,34 +132,18 @@ class Layer:
         """Fill the tops' data."""
         self.forget_forward()
         read = {id(blob.data_memory) for blob in (*bottom, *self.blobs)}
-        self._release_buffers(blob.data_memory for blob in top if id(blob.data_memory) not in read)
+        self._buffers.take(
+            (blob.data_memory for blob in top if id(blob.data_memory) not in read), self.reuses_output_buffers
+        )
         if any(self.propagate_down) or any(self.param_propagate_down):
             outputs, self._record = self._run(bottom, top)
         else:
             with torch.no_grad():
                 outputs = self._tops(precision.computed(self, [blob.data_tensor for blob in bottom]))
-        self._free_buffers.clear()
+        self._buffers.clear()
         taken = {blob.data_memory.tensor.data_ptr() for blob in (*bottom, *self.blobs)}
         for blob, value in zip(top, outputs, strict=True):
             blob.set_data(value, keep=value.untyped_storage().data_ptr() not in taken)
-
-    def _release_buffers(self, memories: Iterable[Memory]) -> None:
-        """Take from blobs the buffers they hold, for `new_output` to hand out again."""
-        self._free_buffers = [tensor for memory in memories if (tensor := memory.forget()) is not None]
-        if not self.reuses_output_buffers:
-            self._free_buffers.clear()
-
-    def new_output(self, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """An uninitialized tensor for compute, or a gradient, to fill, of the type and device of `like`.
-
-        It reuses the buffer that the blob held before, where that fits.
-        """
-        count = math.prod(shape)
-        for index, old in enumerate(self._free_buffers):
-            if (old.numel(), old.dtype, old.device) == (count, like.dtype, like.device):
-                storage = self._free_buffers.pop(index).untyped_storage()
-                return like.new_empty(0).set_(storage, 0, shape)  # type: ignore[call-overload]  # strides are optional
-        return like.new_empty(shape)
 
     def forget_forward(self) -> None:
         """Let go of what backward would need of the last forward."""
@@ -194,8 +179,9 @@ class Layer:
         edges, leaves = record.edges, record.learning
         roots = [(edge, blob) for edge, blob in zip(edges, top, strict=True) if edge is not None]
         still_read = {id(blob.diff_memory) for blob in (*top, *self.blobs)}
-        self._release_buffers(blob.diff_memory for blob, wanted in zip(bottom, propagate_down, strict=False)
-                        if wanted and id(blob.diff_memory) not in still_read)  # fmt: skip
+        unread = (blob.diff_memory for blob, wanted in zip(bottom, propagate_down, strict=False)
+                  if wanted and id(blob.diff_memory) not in still_read)  # fmt: skip
+        self._buffers.take(unread, self.reuses_output_buffers)
         gradients: Sequence[torch.Tensor | None] = ()
         if roots and leaves:
             gradients = torch.autograd.grad(
@@ -205,7 +191,7 @@ class Layer:
                 retain_graph=True,  # backward may be called again
                 allow_unused=True,
             )
-        self._free_buffers.clear()
+        self._buffers.clear()
         return {id(leaf): gradient for leaf, gradient in zip(leaves, gradients, strict=False)}
 
     def _store_bottom_diffs(

@@ -115,7 +115,7 @@ class ClassFacts(Scale):
     def check(self, bottom):
         raise AssertionError("the engine called a method of the user's")
 
-    check_counts = compute = new_output = run = _run = forget_forward = _release_buffers = _tops = params_of = check
+    check_counts = compute = new_output = run = _run = forget_forward = _buffers = _tops = params_of = check
     snapshot_state = restore_state = check
 
     def setup(self, bottom, top):

@@ -91,7 +91,7 @@ class _AcrossChannels(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, layer: Layer, size: int, alpha: float, beta: float, k: float
     ) -> torch.Tensor:
         ctx.save_for_backward(x)
-        ctx.layer, ctx.constants = layer, (size, alpha, beta, k)
+        ctx.new_output, ctx.constants = layer.new_output, (size, alpha, beta, k)
         y = layer.new_output(x, x.shape)
         if _compiled(x, beta):
             kernels.run("lrn", y, x, *_lengths(x), size, alpha / size, k)
@@ -111,7 +111,7 @@ class _AcrossChannels(torch.autograd.Function):
             around = _channel_sums((direct * x).div_(s), size, -2 * alpha * beta / size)
             torch.addcmul(direct, around, x, out=dx)
 
-        dx = ctx.layer.new_output(x, x.shape)
+        dx = ctx.new_output(x, x.shape)
         if _compiled(x, beta) and kernels.usable(dy):
             kernels.run("lrn_gradient", dx, x, dy, *_lengths(x), size, alpha / size, k)
             return dx, None, None, None, None, None

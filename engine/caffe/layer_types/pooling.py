@@ -49,7 +49,7 @@ class _MaxPool(torch.autograd.Function):
         else:
             by_parts(pool, (values, index), x)
         ctx.save_for_backward(x, index)
-        ctx.layer, ctx.window = layer, (kernel, stride, pad, (1, 1), ceil)
+        ctx.new_output, ctx.window = layer.new_output, (kernel, stride, pad, (1, 1), ceil)
         ctx.mark_non_differentiable(index)
         return values, index
 
@@ -58,7 +58,7 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx: Any, dy: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, index = ctx.saved_tensors
 
-        dx = ctx.layer.new_output(x, x.shape)
+        dx = ctx.new_output(x, x.shape)
         if kernels.usable(x, dy):
             kernels.run(
                 "max_pool_gradient", dx, dy, index, x.shape[:2].numel(), x.shape[2:].numel(), dy.shape[2:].numel()
