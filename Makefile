@@ -18,7 +18,7 @@ SPLITS = '$(DATASET)' $(call option,split,SPLIT) $(call option,seed,SPLIT_SEED) 
 option = $(if $($(2)),--$(1) '$($(2))')
 # a variable that is 1 or is left out (0 says the same); another value stops make
 switch = $(if $(filter-out 0 1,$($(2))),$(error $(2)=$($(2)): expected 1 or 0))$(if $(filter 1,$($(2))),--$(1))
-# what one run has otherwise than the tables of prototxt/ (prototxt/overrides.py), SET="momentum=0.95 ..." for any other
+# what one run has otherwise than the tables of prototxt/ (run_settings.py there), SET="momentum=0.95 ..." for any other
 setting = $(if $($(2)),--set '$(1)=$($(2))')
 SETTINGS = $(call setting,max_iter,ITERATIONS) $(call setting,base_lr,LR) $(call setting,snapshot,SNAPSHOT) \
            $(call setting,batch_size,BATCH) $(call setting,crop,CROP) $(call setting,resize,RESIZE) \

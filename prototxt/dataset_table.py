@@ -10,7 +10,7 @@ import os
 from typing import Any, NamedTuple
 
 from nets import FINE_TUNED, NETS
-from overrides import SECTIONS, applied, changed, check
+from run_settings import BY_MAKE, SECTIONS, applied, changed, check
 
 _PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # of data/ and of the paths in the files: the repository, or the working directory where pip put this folder into `dhn`
@@ -293,9 +293,9 @@ def labels_of(dataset: str) -> Labels:
     except (OSError, ValueError, KeyError, TypeError):
         if known is not None:
             return known
+        command = "make data DATASET=path/to/recipe" if BY_MAKE else "dhn get-data path/to/recipe"
         raise ValueError(
-            f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that "
-            f"`make data DATASET=path/to/recipe` has made"
+            f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that `{command}` has made"
         ) from None
 
 
@@ -320,5 +320,6 @@ def choice(dataset: str) -> str:
         size = labels_of(dataset).size or ()
         why = f"which learns from scratch, as its pictures are small ({' x '.join(map(str, reversed(size)))})"
     else:
-        why = "the paper's, which fine-tunes WEIGHTS="
-    return f"{dataset} has the net {first}, {why}; others: {' '.join(f'NET={name}' for name in others)}"
+        why = f"the paper's, which fine-tunes {'WEIGHTS=' if BY_MAKE else '--weights'}"
+    names = ", ".join(f"NET={name}" if BY_MAKE else f"--net {name}" for name in others)
+    return f"{dataset} has the net {first}, {why}; others: {names}"

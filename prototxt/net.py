@@ -5,7 +5,7 @@
 
 Runs with BVLC Caffe and with the embedded engine, from the repository root; the files it writes are valid there too.
 Everything that depends on dataset, net, variant or bits is derived here from the tables DATASETS (dataset_table.py),
-NETS (nets.py) and VARIANTS; --set has one number otherwise (overrides.py), and the file says so.
+NETS (nets.py) and VARIANTS; --set has one number otherwise (run_settings.py), and the file says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from caffe.net_spec import Top
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-import overrides
+import run_settings
 from alexnet import learned
 from dataset_table import DATASETS, ROOT, Dataset, nets_of, recipe
 from nets import FINE_TUNED, NETS
@@ -66,14 +66,14 @@ def _name(dataset: str, spec: Dataset, *parts: object) -> str:
     return "_".join(map(str, (dataset, *([spec.net] if spec.net in (*FINE_TUNED, "cifar_quick") else []), *parts)))
 
 
-Settings = Mapping[str, Any]  # by name, as overrides.parse gives them
+Settings = Mapping[str, Any]  # by name, as run_settings.parse gives them
 
 
 def train_val(
     dataset: str, variant: str, bits: int, net: str | None = None, seed: int = 1, settings: Settings | None = None
 ) -> caffe_pb2.NetParameter:
-    """The training and test net. seed: of the images' order, crops and mirrors. settings: see overrides.py."""
-    spec = overrides.applied(recipe(dataset, net), settings or {}, variant == PRETRAINING)
+    """The training and test net. seed: of the images' order, crops and mirrors. settings: see run_settings.py."""
+    spec = run_settings.applied(recipe(dataset, net), settings or {}, variant == PRETRAINING)
     test = caffe.NetSpec()
     test.data, test.label = _data(spec.test, caffe.TEST, spec)
     n = caffe.NetSpec()
@@ -131,7 +131,7 @@ def _add_losses(n: caffe.NetSpec, spec: Dataset, variant: str, bits: int) -> Non
 
 def deploy(dataset: str, bits: int, net: str | None = None, settings: Settings | None = None) -> caffe_pb2.NetParameter:
     """The net that turns images into codes (blob `hash_layer`)."""
-    spec = overrides.applied(recipe(dataset, net), settings or {})
+    spec = run_settings.applied(recipe(dataset, net), settings or {})
     n = caffe.NetSpec()
     n.data = L.Input(input_param=dict(shape=dict(dim=[spec.test["batch_size"], *spec.image])))
     _add_codes(n, spec, bits)
@@ -144,10 +144,10 @@ def solver(
     dataset: str, folder: str, variant: str, net: str | None = None, seed: int = 1, settings: Settings | None = None
 ) -> str:
     """The text of the solver for the net in `folder`, a comment on each number that is a choice."""
-    spec = overrides.applied(recipe(dataset, net), settings or {}, variant == PRETRAINING)
+    spec = run_settings.applied(recipe(dataset, net), settings or {}, variant == PRETRAINING)
     chosen = [
         (field, seed if field == "random_seed" else value, why)
-        for field, value, why in overrides.changed(spec.solver, spec.pretraining if variant == PRETRAINING else ())
+        for field, value, why in run_settings.changed(spec.solver, spec.pretraining if variant == PRETRAINING else ())
     ]
     fields = [("net", f"{folder}/train_val.prototxt", None), *chosen, ("snapshot_prefix", f"{folder}/{variant}", None)]
     lines = []
@@ -182,7 +182,7 @@ def texts(
     Paths in them are relative to the repository root where `folder` lies below it, absolute otherwise. Snapshots go to
     `folder`. net: of NETS, default: the data set's. seed: of the weights, of dropout, and of the images' order, crops
     and mirrors. With the variant "pretraining": train_val and solver.prototxt of the classifier whose weights the
-    variants start from; bits is 0 then. settings: what is otherwise than in the tables, by name (overrides.py); they
+    variants start from; bits is 0 then. settings: what is otherwise than in the tables, by name (run_settings.py); they
     stand in the command of the first line. Raises ValueError for an unknown dataset, net or variant, a dataset without
     pretraining, bits below 1, a seed below 0, or a setting that the variant has no place for.
     """
@@ -195,17 +195,17 @@ def texts(
         if value < least:
             raise ValueError(f"{what} must be at least {least}; found {value}")
     settings = settings or {}
-    overrides.fit(variant, variant != PRETRAINING and VARIANTS[variant][1], settings)
+    run_settings.fit(variant, variant != PRETRAINING and VARIANTS[variant][1], settings)
     absolute = os.path.abspath(folder)
     inside = os.path.relpath(absolute, ROOT)
     shown = absolute if inside.startswith("..") else inside.replace(os.sep, "/")
     other = f" --net {spec.net}" if spec.net != nets_of(dataset)[0] else ""
     other += f" --seed {seed}" if seed != 1 else ""
-    other += "".join(f" --set {word}" for word in overrides.words(settings))
+    other += "".join(f" --set {word}" for word in run_settings.words(settings))
     length = f" --bits {bits}" if bits else ""
     words = f"{dataset} --variant {variant}{length}{other} --out {shlex.quote(shown)}"
     header = f"# Written by: python prototxt/net.py {words}\n"
-    notes = overrides.applied(spec, settings, variant == PRETRAINING).notes
+    notes = run_settings.applied(spec, settings, variant == PRETRAINING).notes
     files = {
         "train_val.prototxt": "".join(f"# {note}\n" for note in notes)
         + _text(train_val(dataset, variant, bits, net, seed, settings)),
@@ -270,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
     folder = options.out or default_folder(options.dataset, options.net, options.variant)
     bits = 0 if options.variant == PRETRAINING else options.bits
     try:
-        settings = overrides.parse(options.set)
+        settings = run_settings.parse(options.set)
         paths = write(options.dataset, options.variant, bits, folder, options.net, options.seed, settings)
     except ValueError as error:
         parser.error(str(error))

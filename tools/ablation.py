@@ -30,6 +30,7 @@ import dhn  # noqa: F401  first: it says so where the project is not installed
 # isort: split
 import matplotlib
 import net
+import run_settings
 from dhn.experiments import baselines, scored_run
 from dhn.experiments.measure import LENGTHS, MEASURED, mean_and_spread, measure, quoted, ranks
 from dhn.files import read_json, write_atomic, write_csv, write_json, write_text
@@ -39,7 +40,7 @@ from dhn.progress import console
 from dhn.published import method, title
 from dhn.runs import command_line, training
 from dhn.runs.folder import ROOT, Run, RunError, split_caveat
-from dhn.runs.prototxts import Settings, as_typed
+from dhn.runs.prototxts import Settings
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -69,7 +70,7 @@ def cell(run: Run, weights: str | None, gpu: int | None, folder: Path, settings:
     try:
         facts = json.loads(kept.read_text())
         if facts["made"] == made:
-            return {**{key: facts[key] for key in MEASURED}, "settings": as_typed(own)}
+            return {**{key: facts[key] for key in MEASURED}, "settings": run_settings.typed(own)}
     except (OSError, ValueError, KeyError):
         pass
     facts = measure(trained.folder, real, ranks(trained.data))
@@ -77,7 +78,7 @@ def cell(run: Run, weights: str | None, gpu: int | None, folder: Path, settings:
     about = {"dataset": run.dataset, "variant": run.variant, "bits": run.bits, "seed": run.seed}
     about |= {"net": net.recipe(run.dataset, run.net).net, "settings": own}
     write_json(kept, {**about, **facts, "made": made})
-    return {**facts, "settings": as_typed(own)}
+    return {**facts, "settings": run_settings.typed(own)}
 
 
 def cells(
@@ -116,7 +117,8 @@ def summary(rows: Sequence[dict]) -> list[dict]:
     found = []
     for variant, bits in dict.fromkeys((row["variant"], row["bits"]) for row in rows):
         done = [row for row in rows if (row["variant"], row["bits"]) == (variant, bits) and row["map"] is not None]
-        mean, spread = mean_and_spread([quoted(row) for row in done]) if done else (None, None)
+        means = [mean for row in done if (mean := quoted(row)) is not None]
+        mean, spread = mean_and_spread(means) if means else (None, None)
         found.append(
             {
                 "variant": variant,

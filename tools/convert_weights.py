@@ -54,7 +54,7 @@ MEAN_RGB, STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvisi
 MEAN_VALUES = tuple(round(255 * value, 3) for value in reversed(MEAN_RGB))  # B, G, R, of 0 to 255
 
 
-def save_onnx(net, path):
+def save_onnx(net: caffe.Net, path: str | Path) -> None:
     from caffe.onnx_export import save_onnx as save  # here, as it needs the package onnx
 
     save(net, path)
@@ -95,8 +95,8 @@ def from_torchvision(state: Mapping[str, torch.Tensor]) -> caffe.Net:
 
     It takes BGR images of 224 x 224 pixels from 0 to 255, less MEAN_VALUES. Raises ValueError for another state dict.
     """
-    expected = {f"{theirs}.{part}": shape if part == "weight" else shape[:1]
-                for theirs, (_, shape) in TORCHVISION.items() for part in ("weight", "bias")}  # fmt: skip
+    expected = {f"{module}.{part}": shape if part == "weight" else shape[:1]
+                for module, (_, shape) in TORCHVISION.items() for part in ("weight", "bias")}  # fmt: skip
     if set(state) != set(expected):
         missing, more = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
         raise ValueError(
@@ -105,17 +105,17 @@ def from_torchvision(state: Mapping[str, torch.Tensor]) -> caffe.Net:
         )
     outputs = len(state["classifier.6.bias"])
     for name, shape in expected.items():
-        found = tuple(state[name].shape)
-        if found != (wanted := tuple(outputs if dim is None else dim for dim in shape)):
-            raise ValueError(f"{name}: expected the shape {wanted} of torchvision's AlexNet, found {found}")
+        shape_in_file = tuple(state[name].shape)
+        if shape_in_file != (wanted := tuple(outputs if dim is None else dim for dim in shape)):
+            raise ValueError(f"{name}: expected the shape {wanted} of torchvision's AlexNet, found {shape_in_file}")
     with quiet():
         net = caffe.Net(torchvision_alexnet(outputs), caffe.TEST)
-    for theirs, (ours, _) in TORCHVISION.items():
-        weight, bias = (state[f"{theirs}.{part}"].detach().double().numpy() for part in ("weight", "bias"))
-        if ours == "conv1":
+    for module, (layer, _) in TORCHVISION.items():
+        weight, bias = (state[f"{module}.{part}"].detach().double().numpy() for part in ("weight", "bias"))
+        if layer == "conv1":
             weight = (weight / (255 * np.reshape(STD_RGB, (1, 3, 1, 1))))[:, ::-1]
-        net.params[ours][0].data[...] = weight
-        net.params[ours][1].data[...] = bias
+        net.params[layer][0].data[...] = weight
+        net.params[layer][1].data[...] = bias
     return net
 
 

@@ -2,14 +2,15 @@
 
     python tools/demo.py fashion_mnist [--variant dhn] [--bits 48]
 
-Each step is one of the other tools, and is skipped with a word when its output is there and whole. The steps' seconds
-are printed at the end.
+Each step is one of the other tools, and is skipped, with a message, when its output is there and complete.
+The steps' seconds are printed at the end.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from dhn.datasets.lmdb_records import LmdbError
@@ -29,12 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = Table("step", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
     seconds.add_column("seconds", justify="right")
 
-    def timed(step: str, work):
+    def timed(step: str, work: Callable[[], object]) -> None:
         console.rule(step, align="left")
         start = time.monotonic()
-        result = work()
+        work()
         seconds.add_row(step, f"{time.monotonic() - start:.1f}")
-        return result
 
     try:
         timed("data", lambda: prepare_dataset(options.dataset, Path("data")))

@@ -2,7 +2,7 @@
 
     python tools/get_weights.py alexnet [--folder weights] [--mirror ADDRESS]
 
-Writes into the folder, each only when it is whole:
+Writes into the folder, each atomically:
 
     <release>.caffemodel        BVLC's of AlexNet and CaffeNet (233 MB, for unrestricted use), checked by SHA-1;
                                 DeepScale's of SqueezeNet v1.0 (5 MB, BSD licence), checked by git's id of it
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from dhn.download import DownloadError
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(options.folder)
     name = GOES_INTO.get(options.net, options.net)
     failed = []
-    wanted = [lambda: get_net(name, folder, options.mirror)]
+    wanted: list[Callable[[], object]] = [lambda: get_net(name, folder, options.mirror)]
     if NETS[name].has_mean:
         wanted.append(lambda: get_mean(folder, options.mirror))
     for get in wanted:

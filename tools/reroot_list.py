@@ -36,14 +36,14 @@ def reroot(source: Path, folder: Folder, encoding: str = "utf-8") -> tuple[Lines
 
     Raises OSError, image_lists.ListError.
     """
-    found: Lines = ([], [])
+    rerooted: Lines = ([], [])
     missing: Lines = ([], [])
     for name, row, _ in zip(*image_lists.read(source, encoding), strict=True):
         path = folder.find(name, encoding)
-        names, labels = missing if path is None else found
+        names, labels = missing if path is None else rerooted
         names.append(name if path is None else str(folder.root / path))
         labels.append(row)
-    return found, missing
+    return rerooted, missing
 
 
 def reroot_all(sources: Sequence[Path], root: Path, out: Path, allow_missing: bool, encoding: str = "utf-8") -> None:
@@ -54,27 +54,32 @@ def reroot_all(sources: Sequence[Path], root: Path, out: Path, allow_missing: bo
     for source, target in zip(sources, targets, strict=True):
         if targets.count(target) > 1 or (target.exists() and target.samefile(source)):
             raise ValueError(f"{source} would be written to {target}, which is a list already; name another --out")
-    folder, texts, sentences = Folder(root), {}, []
+    folder, sentences = Folder(root), []
+    texts: dict[Path, str] = {}
     for source, target in zip(sources, targets, strict=True):
-        found, missing = reroot(source, folder, encoding)
-        count = len(found[0]) + len(missing[0])
-        if missing[0] and (not allow_missing or not found[0]):
+        rerooted, missing = reroot(source, folder, encoding)
+        count = len(rerooted[0]) + len(missing[0])
+        if missing[0] and (not allow_missing or not rerooted[0]):
             raise ValueError(
                 f"{source}: {len(missing[0])} of {count} images are not under {root}, the first of them "
                 f"{'; '.join(missing[0][:3])}; correct --root, or leave them out with --allow-missing"
                 + "".join(f"; {sentence}" for sentence in folder.notes())
             )
         gaps = target.with_name(f"{target.stem}.missing.txt")
-        texts |= {target: list_text(*found), gaps: list_text(*missing)}
+        texts |= {target: list_text(*rerooted), gaps: list_text(*missing)}
         left_out = f"; {len(missing[0])} missing images left out, listed in {gaps}" if missing[0] else ""
-        sentences.append(f"{target}: {len(found[0])} of {count} images of {source}{left_out}")
+        sentences.append(f"{target}: {len(rerooted[0])} of {count} images of {source}{left_out}")
     out.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
         if text:
-            write_atomic(path, lambda stream, text=text: stream.write(text.encode("utf-8", "surrogateescape")))
+            _write(path, text.encode("utf-8", "surrogateescape"))
         else:
             path.unlink(missing_ok=True)
     print(printable("\n".join(sentences)))
+
+
+def _write(path: Path, data: bytes) -> None:
+    write_atomic(path, lambda stream: stream.write(data))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,9 +12,9 @@ the training at its first display, and the snapshots that are not good any more 
 last good one all the same.
 
 --set has a field of the solver, or batch_size, mirror, resize, crop, mean_value, scale, lambda, similar_weight,
-otherwise than the tables of prototxt/ (overrides.py). What is typed are all settings of the run: other ones than it had
-make another recipe. A command without any keeps those that the run has; --resume takes none. An edited file and --set
-exclude each other.
+otherwise than the tables of prototxt/ (run_settings.py). What is typed are all settings of the run: other ones than it
+had make another recipe. A command without any keeps those that the run has; --resume takes none. An edited file and
+--set exclude each other.
 
 --weights starts from the weights of the layers that have the same names there (fine-tuning); a training that goes on
 keeps those it began with. Where none are named and the data set has a pretraining, that is trained first, once for all

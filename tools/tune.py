@@ -29,8 +29,10 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import dhn  # noqa: F401  first: it says so where the project is not installed
 
@@ -38,20 +40,20 @@ import dhn  # noqa: F401  first: it says so where the project is not installed
 import lmdb
 import net
 import numpy as np
-import overrides
+import run_settings
 from caffe.proto import caffe_pb2
 from dhn.codes.of_run import extract
 from dhn.datasets import splits
 from dhn.datasets.lmdb_records import LmdbError
 from dhn.experiments.measure import MEASURED, measure, quoted
-from dhn.files import sha256, write_csv, write_json, write_text
-from dhn.layout import target_command
+from dhn.files import read_json, sha256, write_csv, write_json, write_text
+from dhn.layout import option, target_command
 from dhn.pages.page import terminal
 from dhn.progress import console
 from dhn.runs import training
 from dhn.runs.command_line import add_settings, run_of, run_parser, settings_typed
-from dhn.runs.folder import Run, RunError
-from dhn.runs.prototxts import Settings, as_typed, net_texts, write_nets
+from dhn.runs.folder import Run, RunError, copies
+from dhn.runs.prototxts import Settings, net_texts, write_nets
 from google.protobuf import text_format
 
 HELD_OUT = 0.1  # of the training images, for each of validation queries and their database
@@ -110,8 +112,10 @@ def hold_out(run: Run, folder: Path) -> dict:
     if not (built / "source.json").exists():
         raise RunError(f"{run.display_path(built)} is missing; run: {target_command('data', run.dataset)}")
     of = {"train_lmdb": sha256(built / "source.json"), "seed": run.seed, "held_out": HELD_OUT}
+    form = read_json(run.data / "split.json").get("form")  # "JPEG copies": what the images are read from
     record = folder / "split.json"
-    if record.exists() and (facts := json.loads(record.read_text())).get("of") == of:
+    facts: dict[str, Any] = read_json(record)
+    if facts.get("of") == of and facts.get("form") == form:
         return facts["counts"]
     try:
         with lmdb.open(str(built), readonly=True, lock=False) as source, source.begin() as transaction:
@@ -128,9 +132,10 @@ def hold_out(run: Run, folder: Path) -> dict:
     rows = np.random.RandomState(run.seed).permutation(len(records))
     parts = dict(zip(("query", "database", "train"), np.split(rows, [held, 2 * held]), strict=True))
     facts = {"split": "held out of the training images", "seed": run.seed, "R": "all", "of": of, "sha256": {}}
+    facts |= {"form": form} if form else {}
     for name, part in parts.items():
-        listed = write_part([records[row] for row in np.sort(part)], folder / f"{name}_lmdb", folder / f"{name}.txt")
-        facts["sha256"][f"{name}.txt"] = listed
+        digest = write_part([records[row] for row in np.sort(part)], folder / f"{name}_lmdb", folder / f"{name}.txt")
+        facts["sha256"][f"{name}.txt"] = digest
     facts["counts"] = {name: len(part) for name, part in parts.items()}
     write_json(record, facts)
     return facts["counts"]
@@ -183,23 +188,23 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
 
     Raises RunError or ValueError where that fails.
     """
-    kept = trial.folder / "trial.json"
+    path = trial.folder / "trial.json"
     trial.folder.mkdir(parents=True, exist_ok=True)
-    write_nets(trial, trial_texts(trial), as_typed(trial.settings))
+    write_nets(trial, trial_texts(trial), run_settings.typed(trial.settings))
     recipe = trial.recipe(sha256(Path(weights)) if weights else None)
     try:
-        facts = json.loads(kept.read_text())
+        facts = json.loads(path.read_text())
         if facts["recipe"] == recipe:
-            console.print(f"{trial.display_path(kept)}: already there, of this recipe")
+            console.print(f"{trial.display_path(path)}: already there, of this recipe")
             return {key: facts[key] for key in MEASURED}
     except (OSError, ValueError, KeyError):
         pass
     training.train(trial, weights=weights, gpu=gpu, texts=lambda cell, settings: trial_texts(trial))
     extract(trial, gpu)
     facts = measure(trial.folder, trial.variant == "dhn_b", None)
-    write_json(kept, {**facts, "recipe": recipe})
-    for path in (*trial.folder.glob("*.caffemodel"), *trial.folder.glob("*.solverstate")):
-        path.unlink()
+    write_json(path, {**facts, "recipe": recipe})
+    for weights_file in (*trial.folder.glob("*.caffemodel"), *trial.folder.glob("*.solverstate")):
+        weights_file.unlink()
     return facts
 
 
@@ -223,15 +228,15 @@ def one_pass(
             console.print(f"{trial.name} failed: {error}")
             row |= dict.fromkeys(MEASURED)
         rows.append(row)
-    done = [(quoted(row), value) for row, value in zip(rows, values, strict=True) if row["map"] is not None]
-    if not done:
+    scored = [(mean, value) for row, value in zip(rows, values, strict=True) if (mean := quoted(row)) is not None]
+    if not scored:
         raise RunError(f"no {what} of the grid {grid} could be trained; the reasons stand above")
-    return rows, max(done, key=lambda each: each[0])[1]
+    return rows, max(scored, key=lambda pair: pair[0])[1]
 
 
 def recipe_values(run: Run, settings: Settings = MappingProxyType({})) -> tuple[float, float | None]:
     """Learning rate and lambda of a run's recipe with settings; None for a variant without the quantization loss."""
-    spec = overrides.applied(net.recipe(run.dataset, run.net), settings)
+    spec = run_settings.applied(net.recipe(run.dataset, run.net), settings)
     rate = next(value for name, value, _ in spec.solver if name == "base_lr")
     return rate, spec.quantization_weight if net.VARIANTS[run.variant][1] else None
 
@@ -242,18 +247,18 @@ def values_of(grid: str, rate: float, penalty: float | None) -> tuple[list[float
     Raises ValueError for a grid that is neither.
     """
     if grid not in GRIDS:
-        given = _given(grid)
-        return given.get("lr", [rate]), [] if penalty is None else given.get("lambda", [])
-    rates, penalties = GRIDS[grid]
+        lists = _parse_grid(grid)
+        return lists.get("lr", [rate]), [] if penalty is None else lists.get("lambda", [])
+    rates, penalties = map(list, GRIDS[grid])
     if grid == "ours":
         rates = [float(f"{rate * factor:.3g}") for factor in rates]
         penalties = [float(f"{(penalty or 0) * factor:.3g}") for factor in penalties]
-    return list(rates), [] if penalty is None else list(penalties)
+    return rates, [] if penalty is None else penalties
 
 
-def _given(grid: str) -> dict[str, list[float]]:
+def _parse_grid(grid: str) -> dict[str, list[float]]:
     """The values of a grid like "lr=0.001,0.003 lambda=0.1,1". Raises ValueError."""
-    found = {}
+    lists = {}
     for word in grid.split():
         name, _, texts = word.partition("=")
         try:
@@ -264,12 +269,17 @@ def _given(grid: str) -> dict[str, list[float]]:
             raise ValueError(
                 f'--grid {grid}: expected {", ".join(GRIDS)}, or values as "lr=0.001,0.003 lambda=0.1"; found {word!r}'
             )
-        found[name] = values
-    return found
+        lists[name] = values
+    return lists
 
 
 def tune(
-    run: Run, grid: str, weights: str | None, gpu: int | None, others: Settings, measured=result
+    run: Run,
+    grid: str,
+    weights: str | None,
+    gpu: int | None,
+    others: Settings,
+    measure_cell: Callable[[Trial, str | None, int | None], dict] = result,
 ) -> tuple[list[dict], dict]:
     """Both passes; returns the rows and the choice, {"learning_rate", "lambda"}. Raises RunError, ValueError.
 
@@ -277,30 +287,28 @@ def tune(
     """
     rate, penalty = recipe_values(run, others)
     rates, penalties = values_of(grid, rate, penalty)
-    known: dict[tuple, dict] = {}
-
-    shared = {"dataset": run.dataset, "root": run.root, "net": run.net, "seed": run.seed, "of": run.name}
+    measures: dict[tuple, dict] = {}
+    cell = partial(Trial, run.dataset, root=run.root, net=run.net, seed=run.seed, of=run.name)
 
     def trial_of(rate: float, penalty: float | None) -> Trial:
-        settings = {"rate": rate, "penalty": penalty, "others": others}
-        return Trial(variant=run.variant, bits=run.bits, **shared, **settings)
+        return cell(run.variant, run.bits, rate=rate, penalty=penalty, others=others)
 
     hold_out(run, trial_of(rate, penalty).data)
     if training.needs_pretraining(run, weights):
-        first = Trial(variant=net.PRETRAINING, bits=0, **shared)  # it sees no held-out image either
+        first = cell(net.PRETRAINING, 0)  # it sees no held-out image either
         training.train(first, weights=weights, gpu=gpu, texts=lambda cell, settings: trial_texts(first))
         weights = str(first.weights())
 
     def once(trial: Trial) -> dict:
         key = trial.rate, trial.penalty
-        if key not in known:
-            known[key] = measured(trial, weights, gpu)
-        return known[key]
+        if key not in measures:
+            measures[key] = measure_cell(trial, weights, gpu)
+        return measures[key]
 
     rows, best = one_pass("learning rate", rates, lambda value: trial_of(value, penalty), grid, once)
     if penalties:
-        found, penalty = one_pass("lambda", penalties, lambda value: trial_of(best, value), grid, once)
-        rows += found
+        more, penalty = one_pass("lambda", penalties, lambda value: trial_of(best, value), grid, once)
+        rows += more
     else:
         console.print(f"{run.variant} has no quantization loss, so there is no lambda to choose")
     return rows, {"learning_rate": best, "lambda": penalty}
@@ -318,22 +326,24 @@ def write(run: Run, rows: Sequence[dict], chosen: dict, grid: str) -> None:
         best = row["learning_rate"] == chosen["learning_rate"] and row["lambda"] == chosen["lambda"]
         keys = ("map", "map_expected", "map_low", "map_high")
         means = ["-" if row[key] is None else f"{row[key]:.4f}" for key in keys]
-        shown = "-" if row["lambda"] is None else f"{row['lambda']:g}"
-        texts.append([row["pass"], f"{row['learning_rate']:g}", shown, *means, "chosen" if best else ""])
+        penalty_text = "-" if row["lambda"] is None else f"{row['lambda']:g}"
+        texts.append([row["pass"], f"{row['learning_rate']:g}", penalty_text, *means, "chosen" if best else ""])
     source = {"paper": "the paper's grid", "ours": "our grid, around the recipe's values (not the paper's)"}.get(
         grid, grid
     )
     caption = f"{source}; MAP over held-out training images, no query image was looked at. expected: over tie orders."
+    form = copies(read_json(run.data / "split.json"))
+    caption += f" The images are {form}, not the originals." if form else ""
     columns = ["pass", "learning rate", "lambda", "MAP", "expected", "low", "high", ""]
     console.print(terminal(f"tuning of {run.name}", caption, columns, texts))
     for row in rows:
         if row["note"]:
             penalty_text = "" if row["lambda"] is None else f", lambda {row['lambda']:g}"
             console.print(f"learning rate {row['learning_rate']:g}{penalty_text}: {row['note']}", markup=False)
-    said = f"chosen: learning rate {chosen['learning_rate']:g}"
-    said += "" if chosen["lambda"] is None else f", lambda {chosen['lambda']:g}"
-    lambda_ = "" if penalty is None else f", lambda {penalty:g}"
-    console.print(f"{said} (the recipe in prototxt/net.py has learning rate {rate:g}{lambda_})")
+    choice = f"learning rate {chosen['learning_rate']:g}"
+    choice += "" if chosen["lambda"] is None else f", lambda {chosen['lambda']:g}"
+    recipe = f"learning rate {rate:g}" + ("" if penalty is None else f", lambda {penalty:g}")
+    console.print(f"chosen: {choice} (the recipe in prototxt/net.py has {recipe})")
     console.print(f"wrote {run.display_path(folder)}/: tune.csv, tune.json")
 
 
@@ -348,7 +358,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.weights and not Path(options.weights).is_file():
-            raise ValueError(f"WEIGHTS={options.weights}: there is no such file")
+            raise ValueError(f"{option('weights', options.weights)}: there is no such file")
         run = run_of(options)
         rows, chosen = tune(run, options.grid, options.weights, options.gpu, settings_typed(options) or {})
         write(run, rows, chosen, options.grid)

@@ -205,7 +205,7 @@ def test_a_data_set_of_your_own(checkout):
     recipe = {"source": {"kind": "folder", "path": "photos"}, "splits": {"mine": split}}
     (checkout / "birds.json").write_text(json.dumps(recipe))
     said = make(checkout, "train", "DATASET=birds.json", "BITS=8", "SEED=3", "NET=alexnet")
-    assert "no WEIGHTS named, so it learns from scratch" in said
+    assert "no weights are named (WEIGHTS=...), so it learns from scratch" in said
     make(checkout, "score", "DATASET=birds", "BITS=8", "SEED=3", "NET=alexnet")
     metrics = json.loads((checkout / "runs" / "birds-dhn-8-alexnet-seed3" / "metrics.json").read_text())
     assert (metrics["seed"], metrics["queries"], metrics["database"]) == (3, 4, 10)

@@ -1,4 +1,4 @@
-"""The comparison: published rows and runs side by side, what differs said in words, what nobody gives as n/a."""
+"""The comparison: published rows and runs side by side, differing settings marked, what nobody gives as n/a."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import json
 
 import compare
 import pytest
+from dhn.experiments import side_by_side
+from dhn.experiments.compared_rows import Row, local_rows
+from dhn.experiments.compared_settings import settings_rows
 from dhn.experiments.run_table import Setting, nearest, read_runs
 from dhn.files import write_json
 
@@ -25,11 +28,11 @@ def metrics(root, name: str, **facts) -> None:
 
 
 def compared(dataset, bits, root) -> bool:
-    return compare.compare(dataset, bits, read_runs(root)[0], root)
+    return side_by_side.compare(dataset, bits, read_runs(root)[0], root)
 
 
-def rows_of(dataset, root) -> list[compare.Row]:
-    return compare.local_rows(read_runs(root)[0], dataset)[dataset]
+def rows_of(dataset, root) -> list[Row]:
+    return local_rows(read_runs(root)[0], dataset)[dataset]
 
 
 @pytest.fixture
@@ -68,7 +71,13 @@ def test_runs_with_settings_of_their_own_stand_in_rows_of_their_own(root, capsys
     own = 'LR=0.1 SET="momentum=0.8", edited by hand: solver.prototxt'
     assert [(row.seeds, row.setting.settings) for row in rows] == [({12: [1, 2]}, None), ({12: [3]}, own)]
     assert rows[1].source == f"here, AlexNet, split paper, R=all, {own}"
-    assert compared("cifar10", None, root) and f"settings {own}" in capsys.readouterr().out
+    assert compared("cifar10", None, root)
+    assert "momentum=0.8" in capsys.readouterr().out
+    settings = json.loads((root / "runs/compare-cifar10.json").read_text())["settings"]
+    assert [each["settings"] for each in settings if "DHN" in each["methods"] and each["source"] == "here"] == [
+        None,
+        own,
+    ]
 
 
 def test_a_run_that_is_a_cell_as_well_counts_once(root):
@@ -83,7 +92,7 @@ def test_splits_stand_in_one_table_unless_published_apart(root, capsys):
     metrics(root, "cifar10-dhn-24", dataset="cifar10", bits=24, **other, protocols={"standard": scores(0.8)})
     compared("cifar10", [12, 24], root)
     said = capsys.readouterr().out
-    assert "the split (paper there, 10k-50k here)" in said and "0.550" in said and "0.800" in said
+    assert "≠ paper" in said and "10k-50k" in said and "0.550" in said and "0.800" in said
     split = {"split": "81-concepts", "R": 5000}
     metrics(root, "nus_wide-dhn-12", dataset="nus_wide", bits=12, split=split, protocols={"hash-caffe": scores(0.6)})
     compared("nus_wide", [12, 32], root)
@@ -103,21 +112,43 @@ def test_the_protocol_is_the_one_nearest_to_the_published_tables():
     assert nearest({"hashnet": {}}, True, 5000)[0] == "hashnet"  # what there is
 
 
-def test_a_sentence_says_what_differs_and_what_is_not_known():
+def row(setting: Setting, is_local: bool = False) -> Row:
+    return Row(setting, is_local, maps={12: 0.5}, seeds={12: [1]})
+
+
+def test_a_published_cell_is_marked_where_a_run_of_its_method_differs():
     paper = Setting("DHN paper", "DHN", "Hamming distance", "all", "paper", 1000, 54000, "AlexNet")
     here = Setting("here", "DHN", "Hamming distance", 5000, "paper", 1000, 64000, "CaffeNet", "hash-caffe")
-    assert compare.difference(paper, here) == (
-        "DHN in DHN paper and DHN here differ in R (all there, 5,000 here), the number of database images (54,000 "
-        "there, 64,000 here) and the net or features (AlexNet there, CaffeNet here)."
-    )
+    published, local = settings_rows([row(paper), row(here, True)])
+    assert published.differs == ("R", "database", "net") and local.differs == ()
+    assert published.texts() == [
+        "DHN paper (DHN)", "Hamming distance", "≠ all", "paper", "1,000", "≠ 54,000", "≠ AlexNet"]  # fmt: skip
+    assert local.texts()[0] == "here (DHN)\nprotocol hash-caffe" and local.texts()[2] == "5,000"
     same = Setting("here", "DHN", "Hamming distance", "all", "paper", 1000, 54000, "AlexNet", "standard")
-    assert compare.difference(paper, same) == "DHN in DHN paper and DHN here agree in what the source states."
+    assert settings_rows([row(paper), row(same, True)])[0].differs == ()
     some = Setting("a rerun", "DHN", R=5000, queries=1000, database=54000, net="AlexNet")
-    assert compare.difference(some, same) == (
-        "DHN in a rerun and DHN here differ in R (5,000 there, all here); the source does not state what ranks and "
-        "the split."
+    rerun = settings_rows([row(some), row(same, True)])[0]
+    assert rerun.texts()[1:] == ["?", "≠ 5,000", "?", "1,000", "54,000", "AlexNet"], (
+        "what is not stated is no difference"
     )
-    assert "states no setting" in compare.difference(Setting("a rerun", "DHN"), same)
+    assert settings_rows([row(some), row(here, True)])[0].differs == ("database", "net")
+    assert settings_rows([row(some), row(here, True), row(same, True)])[0].differs == ("R", "database", "net")
+    other = settings_rows([row(paper), row(Setting("here", "DHN-Q", R=1), True)])
+    assert other[0].differs == (), "a run of another method is not compared with it"
+
+
+def test_methods_of_one_setting_stand_in_one_row():
+    facts = ("Hamming distance", "all", "paper", 1000, 54000, "AlexNet")
+    rows = [row(Setting("DHN paper", name, *facts)) for name in ("DHN", "DHN-Q", "DHN-E")]
+    assert [each.methods for each in settings_rows(rows)] == [["DHN", "DHN-Q", "DHN-E"]]
+    rows.append(row(Setting("here", "DHN-Q", R=5000), True))
+    assert [(each.methods, each.differs) for each in settings_rows(rows)] == [
+        (["DHN", "DHN-E"], ()),
+        (["DHN-Q"], ("R",)),
+        (["DHN-Q"], ()),
+    ]
+    empty = Row(Setting("DHN paper", "DHN-Q", *facts), False)  # n/a: nothing to compare
+    assert settings_rows([empty, rows[-1]])[0].differs == ()
 
 
 def test_the_table_and_its_files(root, capsys):
@@ -126,9 +157,8 @@ def test_the_table_and_its_files(root, capsys):
     assert "…" not in text
     for word in ("n/a", "0.555", ".490-.620", "rerun in DVSQ"):
         assert word in text
-    assert "- here (DHN): ranked by Hamming distance, R all, split paper, queries 1,000, database 54,000" in text
-    assert "n/a: no source that could be read gives the numbers of DHN-B, DHN-Q and DHN-E." in text
-    assert "DHN-E in" not in text  # no published number: nothing to compare
+    assert "n/a: no source that could be read gives the numbers of DHN-B, DHN-Q, DHN-E." in text
+    assert "≠: a run of the same method here has another value" in " ".join(text.split())
     with open(root / "runs/compare-cifar10.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     paper = [row for row in rows if row["source"] == "DHN paper, table 1" and row["method"] == "DHN"]
@@ -140,10 +170,15 @@ def test_the_table_and_its_files(root, capsys):
     (mine,) = [row for row in rows if row["source"] == "here" and row["method"] == "DHN"]
     assert (mine["seeds"], mine["protocol"]) == ("2", "standard")
     facts = json.loads((root / "runs/compare-cifar10.json").read_text())
-    assert len(facts["rows"]) == len(rows) and facts["differences"]
+    assert len(facts["rows"]) == len(rows)
+    differs = {each["source"]: each["differs"] for each in facts["settings"] if "DHN" in each["methods"]}
+    assert differs["DHN paper, table 1"] == [] and differs["rerun in ADSH"] == ["net"]
+    (own,) = [each for each in facts["settings"] if each["source"] == "here" and each["methods"] == ["DHN"]]
+    assert (own["ranks"], own["R"], own["split"], own["queries"], own["database"]) == (
+        "Hamming distance", "all", "paper", 1000, 54000)  # fmt: skip
     page = (root / "runs/compare-cifar10.html").read_text()
     assert "DHN\nhere, AlexNet, split paper, R=all, mean of 2 seeds</th>" in page
-    assert "AAAI 2016" in page and "0.550\n.490-.620" in page and "the source does not state" in page
+    assert "AAAI 2016" in page and "0.550\n.490-.620" in page and '<td class="differs">≠ ' in page
 
 
 def test_a_data_set_nobody_published_is_read_beside_the_one_it_follows(root, capsys):
@@ -210,7 +245,10 @@ def test_what_an_older_version_or_another_tool_wrote_is_shown_with_what_it_says(
     assert compare.main(["cifar10"]) == 0
     text = capsys.readouterr().out
     assert "0.123" in text and "unknown variant" in text
-    assert "ranked by Hamming distance, queries 9, database 90, protocol hashnet" in " ".join(text.split())
+    settings = json.loads((root / "runs/compare-cifar10.json").read_text())["settings"]
+    (old,) = [each for each in settings if each["methods"] == ["unknown variant"]]
+    assert (old["ranks"], old["queries"], old["database"], old["protocol"]) == ("Hamming distance", 9, 90, "hashnet")
+    assert old["R"] is None and "protocol hashnet" in " ".join(text.split())
 
 
 def test_runs_by_hand_stand_in_rows_of_their_own(root, monkeypatch, capsys):
@@ -232,7 +270,7 @@ def test_runs_by_hand_stand_in_rows_of_their_own(root, monkeypatch, capsys):
     assert compare.main([]) == 0
     text = capsys.readouterr().out
     assert "Runs of an unknown data set" in text and "20 bits" in text and "runs/third" in text and "0.300" in text
-    assert "DHN in runs/mine" in " ".join(text.split()) and (root / "runs/compare-unknown.html").exists()
+    assert "runs/mine" in text and (root / "runs/compare-unknown.html").exists()
 
 
 def test_collapsed_codes_and_a_leaking_split_are_marked(root, capsys):

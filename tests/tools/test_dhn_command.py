@@ -56,10 +56,16 @@ def test_a_remedy_is_what_the_user_can_type(monkeypatch):
         layout.tool_command("score_run") == "python tools/score_run.py"
         and layout.tool_command("net") == "python prototxt/net.py"
     )
+    assert (layout.option("allow-missing", 3), layout.option("allow-overlap")) == ("MISSING=3", "ALLOW_OVERLAP=1")
+    assert layout.option("weights", "w.caffemodel") == "WEIGHTS=w.caffemodel"
     monkeypatch.setattr(layout, "INSTALLED", True)
     assert layout.target_command("train", "cifar10", **run) == "dhn train cifar10 --variant dhn --bits 48"
     assert layout.target_command("resume", "cifar10") == "dhn train --resume cifar10"
     assert layout.target_command("data", "cifar10") == "dhn get-data cifar10"
+    assert (layout.option("allow-missing", 3), layout.option("allow-overlap")) == (
+        "--allow-missing 3",
+        "--allow-overlap",
+    )
     assert layout.tool_command("score_run") == "dhn score-run" and layout.tool_command("net") == "dhn net"
 
 
@@ -153,5 +159,9 @@ def test_data_lands_where_the_user_is(installed):
     assert done.returncode == 1 and str(installed.user / "data" / "cifar10") in done.stderr
     done = installed.run("net", "birds", "--bits", "8", "--out", "runs/mine")
     assert done.returncode == 0, done.stderr
+    done = installed.run("net", "birds", "--bits", "8", "--out", "runs/cut", "--set", "crop=99", "--set", "lambda=1")
+    assert done.returncode == 2 and "crop 99 is larger" in done.stderr and "=)" not in done.stderr
+    done = installed.run("net", "birds", "--bits", "8", "--variant", "dhn_q", "--out", "runs/cut", "--set", "lambda=1")
+    assert "--set lambda=1: dhn_q has no such loss" in done.stderr and "LAMBDA" not in done.stderr
     text = (installed.user / "runs" / "mine" / "train_val.prototxt").read_text()
     assert text.startswith("# Written by: python prototxt/net.py birds --variant dhn --bits 8 --out runs/mine\n")

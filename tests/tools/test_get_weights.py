@@ -17,6 +17,7 @@ from caffe.data.transformer import DataTransformer
 from caffe.io import array_to_blobproto
 from caffe.proto import caffe_pb2, text
 from dhn import download as download_module
+from dhn import files
 from dhn.weights import releases
 
 WEIGHTS = bytes(range(256)) * 1000
@@ -184,6 +185,15 @@ def test_a_file_that_stands_in_for_squeezenets_release_is_taken(server, squeezen
     assert releases.recognize(target) == ("squeezenet_v1.0", "decoded from another file, by its SHA-256")
     target.write_bytes(SQUEEZENET[1:])
     assert releases.recognize(target) is None
+
+
+def test_a_file_is_read_once_to_recognize_it(squeezenet, tmp_path, monkeypatch):
+    target = tmp_path / "squeezenet_v1.0.caffemodel"
+    target.write_bytes(SQUEEZENET)
+    reads = []
+    monkeypatch.setattr(files, "open", lambda *words: reads.append(words) or open(*words), raising=False)
+    assert releases.recognize(target) == ("squeezenet_v1.0", "by its git blob id")
+    assert reads == [(target, "rb")]
 
 
 def test_the_releases_are_at_their_makers():

@@ -97,7 +97,7 @@ def test_a_published_split_that_leaks_runs_knowingly_and_marked(tmp_path, capsys
     with open(tmp_path / "lists" / "train.txt", "a") as stream:
         stream.writelines(leak[:1])
     out = tmp_path / "out"
-    with pytest.raises(splits.SplitError, match=r"im1.jpg stands in .*--allow-overlap \(make .* ALLOW_OVERLAP=1\)"):
+    with pytest.raises(splits.SplitError, match=r"im1.jpg stands in .*recorded: ALLOW_OVERLAP=1"):
         recipe_data.prepare(recipe, out)
     facts = recipe_data.prepare(recipe, out, allow_overlap=True)
     assert facts["overlap"] == {"query_in_train": 1, "query_in_database": 3}

@@ -59,6 +59,20 @@ def test_validation_images_are_held_out_of_the_training_images(run):
     assert (folder / "split.json").stat().st_mtime_ns > stamp
 
 
+def test_what_the_images_are_read_from_stays_with_the_parts(run, capsys):
+    folder = run.root / "parts"
+    tune.hold_out(run, folder)
+    assert "form" not in json.loads((folder / "split.json").read_text())
+    write_json(run.data / "split.json", {"form": "JPEG copies"})
+    tune.hold_out(run, folder)
+    assert json.loads((folder / "split.json").read_text())["form"] == "JPEG copies"
+    assert splits.verify(folder)["form"] == "JPEG copies"
+    row = {"pass": "lambda", "learning_rate": 0.1, "lambda": 1, "grid": "ours", **dict.fromkeys(MEASURED, 0.5)}
+    (run.root / "runs" / f"{run.name}-tune").mkdir(parents=True)
+    tune.write(run, [row], {"learning_rate": 0.1, "lambda": 1}, "ours")
+    assert "The images are JPEG copies, not the originals." in " ".join(capsys.readouterr().out.split())
+
+
 def trial(run: Run, **settings) -> tune.Trial:
     return tune.Trial(run.dataset, run.variant, run.bits, run.root, of=run.name, **settings)
 

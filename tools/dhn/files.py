@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,15 +58,24 @@ def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
     write_atomic(path, lambda stream: stream.write(text.getvalue().encode()))
 
 
-def digest_of(path: str | os.PathLike, name: str, gunzip: bool) -> str:
-    """The digest `name` of a file in hex; with `gunzip`, of what the .gz holds. `git`: the id that git has for it."""
-    digest = hashlib.new("sha1" if name == "git" else name, usedforsecurity=False)
-    if name == "git":
-        digest.update(b"blob %d\0" % os.path.getsize(path))
+def digests_of(path: str | os.PathLike, names: Iterable[str], gunzip: bool = False) -> dict[str, str]:
+    """Digests of a file in hex by their names, in one pass; with `gunzip`, of what the .gz holds.
+
+    `git` is the id that git has for the file. Raises OSError where there is no file, EOFError for a .gz cut short.
+    """
+    digests = {name: hashlib.new("sha1" if name == "git" else name, usedforsecurity=False) for name in names}
+    if "git" in digests:
+        digests["git"].update(b"blob %d\0" % os.path.getsize(path))
     with (gzip.open if gunzip else open)(path, "rb") as stream:
         while block := stream.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+            for digest in digests.values():
+                digest.update(block)
+    return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def digest_of(path: str | os.PathLike, name: str, gunzip: bool) -> str:
+    """One digest of a file, as `digests_of` has it."""
+    return digests_of(path, [name], gunzip)[name]
 
 
 def sha256(path: str | os.PathLike, gunzip: bool = False) -> str:

@@ -23,6 +23,7 @@ RECIPES = _PARTS / "data"
 ROOT = Path.cwd() if INSTALLED else _PARTS  # of data/ and runs/
 
 _COMMANDS = {"data": "get-data", "resume": "train --resume", "score": "score-run"}  # a target's, if named otherwise
+_VARIABLES = {"allow-missing": "MISSING"}  # an option's, if named otherwise
 
 
 def target_command(target: str, dataset: str, **options: object) -> str:
@@ -30,10 +31,16 @@ def target_command(target: str, dataset: str, **options: object) -> str:
 
     `make train DATASET=cifar10 BITS=48`, and where there is no Makefile `dhn train cifar10 --bits 48`.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    start = f"dhn {_COMMANDS.get(target, target)} {dataset}" if INSTALLED else f"make {target} DATASET={dataset}"
+    return " ".join([start, *(option(name, value) for name, value in options.items() if value is not None)])
+
+
+def option(name: str, value: object = None) -> str:
+    """An option of a target as it is typed, `WEIGHTS=w.caffemodel`, and where there is no Makefile
+    `--weights w.caffemodel`. A switch has no value: `ALLOW_OVERLAP=1`, `--allow-overlap`."""
     if INSTALLED:
-        return " ".join(["dhn", _COMMANDS.get(target, target), dataset, *(f"--{name} {given[name]}" for name in given)])
-    return " ".join(["make", target, f"DATASET={dataset}", *(f"{name.upper()}={given[name]}" for name in given)])
+        return f"--{name}" if value is None else f"--{name} {value}"
+    return f"{_VARIABLES.get(name, name.upper().replace('-', '_'))}={1 if value is None else value}"
 
 
 def tool_command(command: str) -> str:

@@ -30,6 +30,7 @@ from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import files_identity
 from dhn.download import download
 from dhn.files import sha256, write_atomic, write_json
+from dhn.layout import option
 from dhn.progress import say
 
 BINARY, PYTHON, PICTURES = "binary version", "Python version", "pictures"
@@ -120,7 +121,7 @@ def find(declaration: dict, base: Path) -> tuple[Source | None, list[str]]:
     if not originals and len(copies) > 1:
         paths = ", ".join(str(source.path) for source in copies)
         raise SourceError(f"{base}: expected one copy of CIFAR-10's pictures, found {paths}; name one of them: "
-                          f"FROM={copies[0].path}")  # fmt: skip
+                          f"{option('from', copies[0].path)}")  # fmt: skip
     if chosen is None and damaged:
         raise SourceError(f"{damaged[0]}: is not a complete zip archive; get it again, or move it away")
     if not originals:

@@ -18,6 +18,7 @@ from dhn.datasets.labelled_images import from_list
 from dhn.datasets.recipes import Recipe, RecipeError, Split
 from dhn.datasets.splits import LISTS, SplitError, check_disjoint, differences, draw, list_text, verify
 from dhn.files import write_atomic
+from dhn.layout import option
 from dhn.progress import say
 
 
@@ -59,8 +60,7 @@ def _report_missing(missing: list[str], images: Images, folder: Path, allowed: i
         unreadable = "".join(f"; {sentence}" for sentence in images.notes if "cannot be read" in sentence)
         raise RecipeError(
             f"{count} of {total} images are not under {images.root}, the first of them {missing[0]} ({path} names them "
-            f"all{unreadable}); put them there, or go on without them: --allow-missing {len(missing)} "
-            f"(make data ... MISSING={len(missing)})"
+            f"all{unreadable}); put them there, or go on without them: {option('allow-missing', len(missing))}"
         )
     say(f"{folder}: {count} of {total} images are missing and left out; {path} names them")
 
@@ -321,8 +321,7 @@ def _report_bad(bad: dict[str, str], total: int, folder: Path, allowed: int) -> 
     _write(path, "".join(f"{name}\n" for name in bad))
     message = lmdb_build.describe_bad([*bad.items()], total, folder, path)
     if len(bad) > allowed:
-        raise RecipeError(f"{message}\nReplace them, or go on without them: --skip-bad {len(bad)} "
-                          f"(make data ... SKIP_BAD={len(bad)})")  # fmt: skip
+        raise RecipeError(f"{message}\nReplace them, or go on without them: {option('skip-bad', len(bad))}")
     say(f"{message}\nThey are left out; {path} names them")
 
 

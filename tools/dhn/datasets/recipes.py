@@ -20,7 +20,7 @@ splits   by name, the first is the default. Of each:
   source        which of `sources`
   note          a sentence about the split, kept in split.json
 net, solver, pretraining  how it is trained, where prototxt/dataset_table.py has it otherwise; may be left out:
-         {"crop": 64}, {"base_lr": 0.01}; prototxt/overrides.py has the names. `pretraining` is the classifier's solver
+         {"crop": 64}, {"base_lr": 0.01}; names: prototxt/run_settings.py. `pretraining` is the classifier's solver
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import Any
 from dhn.layout import INSTALLED, RECIPES, ROOT
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-TRAINING = ("net", "solver", "pretraining")  # the sections that prototxt/overrides.py reads
+TRAINING = ("net", "solver", "pretraining")  # the sections that prototxt/run_settings.py reads
 DATABASES = ("rest", "rest and train", "train", "listed")
 
 
@@ -197,10 +197,10 @@ def read(path: str | os.PathLike) -> Recipe:
 def _training(where: str, sections: dict) -> Mapping[str, Mapping[str, Any]]:
     if not sections:
         return {}
-    import overrides  # and Caffe, which takes two seconds: for those alone that have such sections
+    import run_settings  # and Caffe, which takes two seconds: for those alone that have such sections
 
     try:
-        return overrides.check(where, sections)
+        return run_settings.check(where, sections)
     except ValueError as error:
         raise RecipeError(str(error)) from None
 

@@ -18,7 +18,7 @@ import numpy as np
 from dhn.datasets.image_set import Images
 from dhn.datasets.recipes import RecipeError, Split
 from dhn.files import sha256
-from dhn.layout import target_command
+from dhn.layout import option, target_command
 
 LISTS = ("query", "train", "database")
 
@@ -157,7 +157,7 @@ def check_disjoint(
             raise SplitError(
                 f"{min(both)}{more} stands in {paths[one]} and in {paths[other]}: the {one} images must not be in the "
                 f"{other} set; make the lists again, or use a published split as it is and have this recorded: "
-                "--allow-overlap (make data ... ALLOW_OVERLAP=1)"
+                f"{option('allow-overlap')}"
             )
     return {name: len(found) for name, found in names.items()}, overlap
 

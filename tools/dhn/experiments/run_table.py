@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import run_settings
+
 from dhn import published
 from dhn.experiments import measure
 from dhn.experiments.classic_hashing import TITLES as BASELINES
 from dhn.runs.folder import copies, overlap
-from dhn.runs.prototxts import as_typed
 from dhn.scoring.retrieval import PROTOCOLS, headline, warnings_of
 
 REAL, HAMMING = "real values", "Hamming distance"
@@ -176,7 +177,7 @@ def scored(facts: dict, setting: Setting, scores: dict, protocol: str, place: st
 def own_settings(facts: dict) -> str | None:
     """What a run was trained with otherwise than its recipe, in words; None for nothing that is known."""
     edited = facts.get("edited") or []
-    words = [as_typed(facts.get("settings") or {}), f"edited by hand: {', '.join(edited)}" if edited else ""]
+    words = [run_settings.typed(facts.get("settings") or {}), f"edited by hand: {', '.join(edited)}" if edited else ""]
     return ", ".join(filter(None, words)) or None
 
 

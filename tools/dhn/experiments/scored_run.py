@@ -8,6 +8,7 @@ from pathlib import Path
 import lmdb
 import net
 import numpy as np
+import run_settings
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -20,9 +21,10 @@ from dhn.files import read_json, sha256
 from dhn.layout import tool_command
 from dhn.pages import report
 from dhn.progress import console
+from dhn.runs import released
 from dhn.runs.by_hand import HandRun
 from dhn.runs.folder import Run, RunError, caveats
-from dhn.runs.prototxts import as_typed, settings_of
+from dhn.runs.prototxts import settings_of
 from dhn.scoring.retrieval import PROTOCOLS
 
 
@@ -49,7 +51,7 @@ def check_counts(run: HandRun, scores: dict) -> None:
             )
 
 
-def meaning_of_codes(run: Run) -> str | None:
+def meaning_of_codes(run: Run | HandRun) -> str | None:
     """What the run's codes are declared to be: "sign" where our nets made them, else None, for the rule.
 
     Whole numbers in a folder that was filled by hand are no net's: somebody may have written 0 and 1.
@@ -62,12 +64,12 @@ def meaning_of_codes(run: Run) -> str | None:
     return None if all((each == np.rint(each)).all() for each in values) else "sign"
 
 
-def protocols(variant: str) -> list[str]:
+def protocols(variant: str | None) -> list[str]:
     """The protocols a variant is scored under: all, for dhn_b those without binarization."""
     return [name for name, rules in PROTOCOLS.items() if rules.real or variant != "dhn_b"]
 
 
-def weights_digest(run: Run) -> str | None:
+def weights_digest(run: Run | HandRun) -> str | None:
     """SHA-256 of the weights; None for a run made by hand that has none."""
     if not isinstance(run, HandRun):
         return run.record()["weights_sha256"]
@@ -75,7 +77,7 @@ def weights_digest(run: Run) -> str | None:
     return None if weights is None else sha256(weights)
 
 
-def saved_metrics(run: Run, split: dict | None) -> dict | None:
+def saved_metrics(run: Run | HandRun, split: dict | None) -> dict | None:
     """metrics.json, if it is newer than the codes, of these weights and lists, and has every number; else None."""
     out = run.folder / "metrics.json"
     try:
@@ -89,67 +91,74 @@ def saved_metrics(run: Run, split: dict | None) -> dict | None:
         return None
 
 
-def table(run: Run, metrics: dict) -> Table:
+def table(run: Run | HandRun, metrics: dict) -> Table:
     """The results of a run as metrics.json holds them, a row a protocol; above it what makes them mean little."""
     seconds = metrics["seconds_per_step"]
     shared = [f"{metrics['precision_radius_2']:.4f}", "-" if seconds is None else f"{seconds:.3f}"]
     counts = f"{metrics['queries']:,} queries, {metrics['database']:,} database images"
-    found = Table(
+    results = Table(
         box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, title_justify="left", caption_justify="left"
     )
     name = f"{metrics['dataset'] or 'unknown data set'}, {metrics['variant'] or 'unknown variant'}"
-    own = as_typed(metrics.get("settings") or {})
+    own = run_settings.typed(metrics.get("settings") or {})
     title = [f"{name}: {counts}", *([f"set for this run: {own}"] if own else []), *caveats(metrics)]
-    found.title = escape("\n".join(title))
+    results.title = escape("\n".join(title))
     sides = [f"{metrics['codes'][side]['distinct']:,} of the {side}" for side in SIDES]
-    found.caption = (
+    results.caption = (
         "MAP: ties in database order; expected, low, high: over all orders of ties. "
         "P@r2: precision within Hamming radius 2. s/step: seconds an iteration of the training took. "
         f"Distinct codes: {', '.join(sides)}."
     )
     if metrics["queries_unlabelled"] or metrics["database_unlabelled"]:
-        found.caption += (
+        results.caption += (
             f" Left out, their labels being unknown: {metrics['queries_unlabelled']:,} queries, "
             f"{metrics['database_unlabelled']:,} database images."
         )
-    found.add_column("protocol", no_wrap=True)
+    results.add_column("protocol", no_wrap=True)
     for name in ("bits", "R", "MAP", "expected", "low", "high", "P@r2", "s/step"):
-        found.add_column(name, justify="right", no_wrap=True)
+        results.add_column(name, justify="right", no_wrap=True)
     for protocol, each in metrics["protocols"].items():
         means = [each[key] for key in ("map", "map_expected", "map_low", "map_high")]
         values = ["-" if value is None else f"{value:.4f}" for value in means]
-        found.add_row(protocol, str(metrics["bits"]), str(each["R"]), *values, *shared)
-    return found
+        results.add_row(protocol, str(metrics["bits"]), str(each["R"]), *values, *shared)
+    return results
 
 
-def own_rank(run: Run, split: dict | None) -> tuple[str, int] | None:
+def own_rank(run: Run | HandRun, split: dict | None) -> tuple[str, int] | None:
     """The protocol and R to score at besides, where the split's R is not that of the released rules."""
     base = "dhn-caffe" if run.variant == "dhn_b" else "hash-caffe"
     top = split and split["R"]
     return (base, top) if isinstance(top, int) and top != PROTOCOLS[base].top else None
 
 
-def split_of(run: Run) -> dict | None:
+def split_of(run: Run | HandRun) -> dict | None:
     """The split of the run's data set, its lists checked; None for a run made by hand of images without lists."""
-    if isinstance(run, HandRun) and (run.data is None or not (run.data / "split.json").exists()):
+    if run.data is None or (isinstance(run, HandRun) and not (run.data / "split.json").exists()):
         return None
     return splits.verify(run.data)
 
 
-def about(run: Run, split: dict | None) -> dict:
+def net_name(dataset: str, name: str | None) -> str:
+    """The name of a run's net; of the data set's default where it has none."""
+    return net.recipe(dataset, name).net
+
+
+def about(run: Run | HandRun, split: dict | None) -> dict:
     """What metrics.json says of a run besides its scores; None for what is not known."""
     record = run.record()
     facts = {key: record.get(key) for key in ("iterations", "resumed_at", "seconds_per_step", "initial_weights_sha256")}
     facts |= {"dataset": run.dataset, "variant": run.variant, "split": split, "made_by_hand": isinstance(run, HandRun)}
     facts |= {"settings": record.get("settings", settings_of(run)), "edited": run.edited()}
     if isinstance(run, HandRun):
-        known = run.variant is not None
-        return facts | {"seed": run.seed, "net": net.recipe(run.dataset, run.net).net if known else None}
+        facts |= {"seed": run.seed, "net": None}
+        return facts if run.dataset is None or run.variant is None else facts | {"net": net_name(run.dataset, run.net)}
     seed = run.solver().random_seed
-    return facts | {"seed": seed if seed >= 0 else None, "net": net.recipe(run.dataset, run.net).net}
+    return facts | {"seed": seed if seed >= 0 else None, "net": net_name(run.dataset, run.net)}
 
 
-def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels_are: str | None = None) -> dict:
+def score(
+    run: Run | HandRun, gpu: int | None = None, codes_are: str | None = None, labels_are: str | None = None
+) -> dict:
     """Extract, score, write metrics.json and report.html, print the table. Returns the metrics.
 
     What is there and fresh is left as it is. codes_are, labels_are: what the codes and labels in the folder of a run
@@ -163,13 +172,17 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
         if "baseline" in read_json(run.folder / "metrics.json"):
             raise RunError(f"{run.name} holds the codes of a baseline, which tools/baselines.py scores")
         bring_codes(run, gpu)
-    elif not run.is_trained():
-        folder = run.display_path(run.folder)
-        raise RunError(
-            f"{folder} holds no finished training of this recipe; {run.make_command('train')}; or score what was "
-            f"trained there by hand: {tool_command('score_run')} --run {folder}"
-        )
     else:
+        if released.install(run):
+            console.print(
+                f"no training here: the released weights of {run.display_path(released.folder_of(run))} are scored"
+            )
+        if not run.is_trained():
+            folder = run.display_path(run.folder)
+            raise RunError(
+                f"{folder} holds no finished training of this recipe; {run.make_command('train')}; or score what was "
+                f"trained there by hand: {tool_command('score_run')} --run {folder}"
+            )
         extract(run, gpu)
     out = run.folder / "metrics.json"
     metrics = saved_metrics(run, split) if codes_are is None and labels_are is None else None
@@ -197,5 +210,8 @@ def score(run: Run, gpu: int | None = None, codes_are: str | None = None, labels
             report.write(run)
         console.print(f"wrote {run.display_path(page)}")
     console.print(table(run, metrics), soft_wrap=False)
+    maps = {protocol: each["map"] for protocol, each in metrics["protocols"].items()}
+    if sentence := released.comparison(run, maps):
+        console.print(sentence)
     console.print(f"run folder: {run.display_path(run.folder)}/")
     return metrics

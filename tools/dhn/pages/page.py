@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,27 +16,47 @@ from dhn.files import write_text
 
 def environment() -> Environment:
     """Templates next to this file; a name that is not given is an error, and text is escaped."""
-    found = Environment(
+    templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["score"] = lambda value, digits=4: "-" if value is None else f"{value:.{digits}f}"
-    found.filters["count"] = lambda value: f"{value:,}"
-    return found
+    templates.filters["score"] = lambda value, digits=4: "-" if value is None else f"{value:.{digits}f}"
+    templates.filters["count"] = lambda value: f"{value:,}"
+    return templates
 
 
-def write_page(path: Path, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], about: Sequence[str],
-               lists: Mapping[str, Sequence[str]], plot: str | None = None) -> None:  # fmt: skip
-    """Write a table as one HTML file that opens from disk: `about` above it; an <svg> plot and lists by heading below.
+@dataclass(frozen=True)
+class PageTable:
+    """Another table of a page, below its heading; `legend` explains its marks. A cell that begins with ≠ stands out."""
+
+    heading: str
+    legend: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def write_page(
+    path: Path,
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    about: Sequence[str],
+    lists: Mapping[str, Sequence[str]],
+    plot: str | None = None,
+    tables: Sequence[PageTable] = (),
+) -> None:
+    """Write a table as one HTML file that opens from disk: `about` above it; an <svg> plot, more tables and lists by
+    heading below.
 
     A cell may have several lines; the first one of a row's first cell stands out.
     """
     page = environment().get_template("experiment_page.html")
     svg = None if plot is None else Markup(plot)
-    write_text(path, page.render(title=title, columns=columns, rows=rows, about=about, lists=lists, plot=svg))
+    facts = {"title": title, "columns": columns, "rows": rows, "about": about, "lists": lists}
+    write_text(path, page.render(**facts, plot=svg, tables=tables))
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -44,12 +65,15 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def terminal(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table for a terminal: the first column to the left, the others to the right."""
-    found = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
-    found.title, found.caption = title, caption
+def terminal(
+    title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], wrap: bool = False
+) -> Table:
+    """A table for a terminal: the first column to the left, the others to the right; wrap: where a cell is too wide."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
+    table.title, table.caption = title or None, caption
     for place, name in enumerate(columns):
-        found.add_column(name, justify="right" if place else "left", no_wrap=place > 0, overflow="fold")
+        no_wrap = place > 0 and not wrap
+        table.add_column(name, justify="right" if place else "left", no_wrap=no_wrap, overflow="fold")
     for row in rows:
-        found.add_row(*row)
-    return found
+        table.add_row(*row)
+    return table

@@ -120,7 +120,7 @@ def iteration(weights: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def open_run(folder: Path, root: Path = ROOT) -> AnyRun:
+def open_run(folder: Path, root: Path = ROOT) -> Run | HandRun:
     """The run in a folder: as `make train` knows it where it finished it there, else a HandRun.
 
     Raises RunError where there is no such folder, PrototxtError where its prototxt files cannot be read.

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import net
-import overrides
+import run_settings
 
 from dhn.datasets import recipes
-from dhn.runs.by_hand import open_run
-from dhn.runs.folder import AnyRun, Run
+from dhn.runs.by_hand import HandRun, open_run
+from dhn.runs.folder import Run
 
 
 def run_parser(
@@ -42,7 +42,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def settings_typed(options: argparse.Namespace) -> dict[str, Any] | None:
     """The settings that --set names; None where it names none. Raises ValueError for one that does not exist."""
-    return overrides.parse(options.set) or None
+    return run_settings.parse(options.set) or None
 
 
 def run_of(options: argparse.Namespace) -> Run:
@@ -60,7 +60,9 @@ def parser_of_scored_runs(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run_named(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, AnyRun]:
+def run_named(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, Run | HandRun]:
     """What a command line of `parser_of_scored_runs` says, and the run that it names. Raises ValueError, RunError."""
     options = parser.parse_args(arguments)
     if options.run is None:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import net
-import overrides
+import run_settings
 
 from dhn.files import read_json, write_json, write_text
-from dhn.layout import INSTALLED
-from dhn.runs.folder import WRITTEN, Run, RunError
+from dhn.runs.folder import WRITTEN, AnyRun, Run, RunError
 
-Settings = Mapping[str, Any]  # by name, see prototxt/overrides.py
+Settings = Mapping[str, Any]  # by name, see prototxt/run_settings.py
 COMMAND = re.compile(
     r"# Written by: python prototxt/net\.py (?P<dataset>\S+) --variant (?P<variant>\w+)(?: --bits (?P<bits>\d+))?"
     r"(?: --net (?P<net>\w+))?(?: --seed (?P<seed>\d+))?(?P<settings>(?: --set \S+)*) --out "
@@ -31,7 +30,7 @@ def written_with(path: Path) -> dict[str, Any]:
             match = COMMAND.match(stream.readline())
         if match is None:
             return {}
-        settings = overrides.parse(re.findall(r"--set (\S+)", match["settings"]))
+        settings = run_settings.parse(re.findall(r"--set (\S+)", match["settings"]))
     except (OSError, ValueError):
         return {}
     bits = int(match["bits"]) if match["bits"] else 0
@@ -39,16 +38,9 @@ def written_with(path: Path) -> dict[str, Any]:
     return {**words, "seed": int(match["seed"] or 1), "settings": settings}
 
 
-def settings_of(run: Run) -> dict[str, Any]:
+def settings_of(run: AnyRun) -> dict[str, Any]:
     """The settings that the run's solver.prototxt was written with; {} for none."""
     return written_with(run.folder / "solver.prototxt").get("settings", {})
-
-
-def as_typed(settings: Settings) -> str:
-    """Settings as they are typed."""
-    if INSTALLED:
-        return " ".join(f"--set {word}" for word in overrides.words(settings))
-    return overrides.typed(settings)
 
 
 def net_texts(run: Run, settings: Settings) -> dict[str, str]:

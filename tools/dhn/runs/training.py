@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import net
-import overrides
+import run_settings
 
 from dhn.datasets import splits
 from dhn.files import read_json, sha256, write_json
-from dhn.layout import PYTHON_LAYERS
+from dhn.layout import PYTHON_LAYERS, option
 from dhn.progress import console, training
 from dhn.runs import divergence
 from dhn.runs.code_watch import CodeWatch
@@ -26,7 +26,7 @@ from dhn.runs.curves import Recorder
 from dhn.runs.divergence import Divergence, LossWatch
 from dhn.runs.folder import Run, RunError
 from dhn.runs.log import SNAPSHOT, Pace, follow, parse_display, seconds_per_step
-from dhn.runs.prototxts import Settings, as_typed, net_texts, settings_of, write_nets
+from dhn.runs.prototxts import Settings, net_texts, settings_of, write_nets
 from dhn.weights import report as weights_report
 
 INITIAL = ("initial_weights", "initial_weights_sha256")  # of training.json
@@ -123,7 +123,7 @@ def _initial(run: Run, path: str | None) -> dict:
         return {key: record[key] for key in INITIAL if key in record}
     found = Path(path).resolve()
     if not found.is_file():
-        raise RunError(f"WEIGHTS={path}: there is no such file")
+        raise RunError(f"{option('weights', path)}: there is no such file")
     return {"initial_weights": str(found), "initial_weights_sha256": sha256(found)}
 
 
@@ -134,7 +134,8 @@ def _readable(run: Run, initial: dict) -> Path | None:
     path = Path(initial["initial_weights"])
     if not path.is_file() or sha256(path) != initial["initial_weights_sha256"]:
         raise RunError(
-            f"this run starts from {path}, which is not there any more; {run.make_command('train')} WEIGHTS=..."
+            f"this run starts from {path}, which is not there any more; {run.make_command('train')} "
+            f"{option('weights', '...')}"
         )
     return path
 
@@ -183,11 +184,12 @@ def _choose_settings(
     before = settings_of(run)
     chosen = dict(before if settings is None else settings)
     former = texts(run, before) if chosen != before else None
-    edited = write_nets(run, texts(run, chosen), as_typed(settings or {}), former)
+    edited = write_nets(run, texts(run, chosen), run_settings.typed(settings or {}), former)
     solver = run.display_path(run.folder / "solver.prototxt")
     if settings is None and before:
-        console.print(f"{run.name}: {as_typed(before)}, as before ({solver} says so; to train without, remove it)")
-    elif (run.folder / "training.json").exists() and (differ := overrides.differences(before, chosen)):
+        words = run_settings.typed(before)
+        console.print(f"{run.name}: {words}, as before ({solver} says so; to train without, remove it)")
+    elif (run.folder / "training.json").exists() and (differ := run_settings.differences(before, chosen)):
         console.print(f"{run.name}: other settings than before: {differ}", markup=False)
     for sentence in edited:
         console.print(f"{sentence}. It is trained as it stands; remove it to have it written again", markup=False)
@@ -232,7 +234,10 @@ def _check_start(run: Run, start: Start) -> None:
         if misfits := weights_report.show(str(start.weights), run.folder / file).layers(weights_report.MISMATCHED):
             raise RunError(f"{start.weights} does not fit the net in {', '.join(misfits)}; see the table above")
     elif net.recipe(run.dataset, run.net).net in net.FINE_TUNED:
-        console.print(f"{run.name}: no WEIGHTS named, so it learns from scratch; the paper fine-tunes")
+        console.print(
+            f"{run.name}: no weights are named ({option('weights', '...')}), so it learns from scratch; "
+            "the paper fine-tunes"
+        )
 
 
 def train(
@@ -246,7 +251,7 @@ def train(
     """Bring a run to its final weights, from the start (from `weights` where they are named) or its newest snapshot.
 
     texts: the prototxt files of a run with settings. settings: all that the run has otherwise than the tables
-    (prototxt/overrides.py); None: those that it has already. Files that were edited by hand are trained as they are.
+    (prototxt/run_settings.py); None: those that it has already. Files that were edited by hand are trained as they are.
     Raises RunError when the training fails, diverges, is stopped, when `resume` is asked for and there is no snapshot,
     or where settings and an edited file contradict each other, and splits.SplitError where the lists overlap.
     """
@@ -323,5 +328,6 @@ def _diverged(run: Run, diverged: Divergence, snapshot: tuple[int, Path] | None)
     return (
         f"{diverged}; the training was stopped (log: {run.display_path(run.log)}). {good}"
         f"The usual cause is a learning rate that is too high: {divergence.rate_line(solver)} "
-        f"{run.display_path(solver)}; {run.own_command('train')} {as_typed(lower)}, which begins again.{again}"
+        f"{run.display_path(solver)}; {run.own_command('train')} {run_settings.typed(lower)}, "
+        f"which begins again.{again}"
     )

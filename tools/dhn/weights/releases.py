@@ -15,7 +15,7 @@ from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
 from dhn.download import DownloadError, download, is_complete, parse_digest
-from dhn.files import digest_of
+from dhn.files import digests_of
 from dhn.progress import console
 
 BVLC = "http://dl.caffe.berkeleyvision.org/"
@@ -73,14 +73,15 @@ def recognize(path: str | os.PathLike) -> tuple[str, str] | None:
 
     Raises OSError where there is no file.
     """
-    digests: dict[str, str] = {}
-    for name, release in NETS.items():
-        for expected, what in ((release.digest, ""), *release.others):
-            algorithm, title, digits = parse_digest(expected)
-            if algorithm not in digests:
-                digests[algorithm] = digest_of(path, algorithm, False)
-            if digests[algorithm] == digits:
-                return name, f"{what}, by its {title}" if what else f"by its {title}"
+    candidates = [
+        (name, what, *parse_digest(expected))
+        for name, release in NETS.items()
+        for expected, what in ((release.digest, ""), *release.others)
+    ]
+    digests = digests_of(path, {algorithm for _, _, algorithm, _, _ in candidates})
+    for name, what, algorithm, title, digits in candidates:
+        if digests[algorithm] == digits:
+            return name, f"{what}, by its {title}" if what else f"by its {title}"
     return None
 
 
@@ -124,11 +125,11 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
     mean = mean[0] if mean.ndim == 4 and len(mean) == 1 else mean
     if mean.shape != (3, 256, 256):
         raise ValueError(f"{path}: expected a mean image of shape (3, 256, 256), found {mean.shape}")
-    found = mean.mean(axis=(1, 2))
-    if np.abs(found - MEAN_BGR).max() > 0.01:
+    channel_means = mean.mean(axis=(1, 2))
+    if np.abs(channel_means - MEAN_BGR).max() > 0.01:
         raise ValueError(
             f"{path}: expected the mean of ILSVRC 2012, whose channels (B, G, R) average {MEAN_BGR}; "
-            f"found {', '.join(f'{value:.3f}' for value in found)}"
+            f"found {', '.join(f'{value:.3f}' for value in channel_means)}"
         )
     return mean.astype(np.float64)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import dataset_table
 import net
-import overrides
 import pytest
+import run_settings
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
@@ -19,7 +19,7 @@ WORDS += ["batch_size=32", "mirror=false", "crop=24", "mean_value=7.5", "lambda=
 def written(folder, words, dataset="fashion_mnist", variant="dhn", name=None):
     """The files that a run's settings make: texts by name, the solver, and the layers of train_val.prototxt by name."""
     bits = 0 if variant == net.PRETRAINING else 48
-    texts = net.texts(dataset, variant, bits, str(folder), name, settings=overrides.parse(words))
+    texts = net.texts(dataset, variant, bits, str(folder), name, settings=run_settings.parse(words))
     solver = text_format.Parse(texts["solver.prototxt"], caffe_pb2.SolverParameter())
     layers = text_format.Parse(texts["train_val.prototxt"], caffe_pb2.NetParameter()).layer
     return (
@@ -61,7 +61,7 @@ def test_the_command_of_the_first_line_writes_the_same_files(tmp_path):
 
 def test_however_they_are_typed_settings_make_the_same_files(tmp_path):
     assert written(tmp_path, WORDS)[0] == written(tmp_path, ["base_lr=0.010", *reversed(WORDS[2:]), "max_iter=20.0"])[0]
-    assert overrides.parse(overrides.words(overrides.parse(WORDS))) == overrides.parse(WORDS)
+    assert run_settings.parse(run_settings.words(run_settings.parse(WORDS))) == run_settings.parse(WORDS)
 
 
 def test_without_settings_nothing_changes(tmp_path):
@@ -106,12 +106,12 @@ def test_another_size_of_image(tmp_path):
 )
 def test_refusals(word, message):
     with pytest.raises(ValueError, match=message):
-        overrides.parse([word])
+        run_settings.parse([word])
 
 
 def test_set_twice():
     with pytest.raises(ValueError, match="--set base_lr=2: base_lr is set twice"):
-        overrides.parse(["base_lr=1", "base_lr=2"])
+        run_settings.parse(["base_lr=1", "base_lr=2"])
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_a_loss_that_a_variant_does_not_have(tmp_path, variant, word):
 
 def test_every_scalar_field_of_the_solver_has_its_place_or_is_kept_back(tmp_path):
     known = {field.name for field in caffe_pb2.SolverParameter.DESCRIPTOR.fields if field.message_type is None}
-    assert set(overrides.SOLVER) | set(overrides.KEPT) == known
-    for name, field in overrides.SOLVER.items():
-        kind = overrides.kind_of(field)[0]
+    assert set(run_settings.SOLVER) | set(run_settings.KEPT) == known
+    for name, field in run_settings.SOLVER.items():
+        kind = run_settings.kind_of(field)[0]
         value = {"true or false": "true"}.get(kind, kind[len("one of ") :].split(",")[0] if "one of" in kind else "3")
         assert name in written(tmp_path, [f"{name}={value}"])[0]["solver.prototxt"]
 
@@ -139,15 +139,28 @@ def test_a_file_is_not_written_into_the_committed_ones(capsys):
 
 def test_make_names_the_same_settings():
     text = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
-    assert dict(re.findall(r"\$\(call setting,(\w+),(\w+)\)", text)) == overrides.MAKE
+    assert dict(re.findall(r"\$\(call setting,(\w+),(\w+)\)", text)) == run_settings.MAKE
 
 
 def test_differences_in_words():
-    before, after = overrides.parse(["base_lr=0.1", "max_iter=9"]), overrides.parse(["base_lr=0.2", "crop=3"])
+    before, after = run_settings.parse(["base_lr=0.1", "max_iter=9"]), run_settings.parse(["base_lr=0.2", "crop=3"])
     said = "LR=0.2 (was 0.1), max_iter is not set any more (was 9), CROP=3 (was not set)"
-    assert overrides.differences(before, after) == said
-    assert overrides.differences(before, before) == ""
-    assert overrides.typed(overrides.parse(WORDS)).startswith("ITERATIONS=20 LR=0.01 BATCH=32 CROP=24 LAMBDA=0.1 ")
+    assert run_settings.differences(before, after) == said
+    assert run_settings.differences(before, before) == ""
+    typed = run_settings.typed(run_settings.parse(WORDS))
+    assert typed.startswith("ITERATIONS=20 LR=0.01 BATCH=32 CROP=24 LAMBDA=0.1 ") and 'SET="test_initialization=false momentum=' in typed
+
+
+def test_without_a_makefile_the_option_of_the_commands_is_typed(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_settings, "BY_MAKE", False)
+    settings = run_settings.parse(["base_lr=0.2", "momentum=0.95"])
+    assert run_settings.typed(settings) == "--set base_lr=0.2 --set momentum=0.95" and run_settings.typed({}) == ""
+    assert run_settings.differences({}, settings).startswith("--set base_lr=0.2 (was not set)")
+    with pytest.raises(ValueError, match="there is no setting 'lr'; there are batch_size, mirror") as caught:
+        run_settings.parse(["lr=1"])
+    assert "=)" not in str(caught.value)
+    with pytest.raises(ValueError, match="^--set lambda=1: dhn_q has no such loss to weight"):
+        written(tmp_path, ["lambda=1"], variant="dhn_q")
 
 
 # -- settings of a data set's recipe

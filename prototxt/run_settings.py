@@ -1,8 +1,8 @@
 """Settings: what a run, or a data set's recipe, has otherwise than dataset_table.py. Their names, checks and places.
 
 A name is a field of the solver (base_lr, momentum, ...) or one of NET. `--set base_lr=0.01` sets one for a run;
-`make train` calls some of them by the shorter names of MAKE. A recipe's sections "net", "solver" and "pretraining" set
-them for a data set.
+`make train` calls some of them by the shorter names of MAKE, and messages name those where there is a Makefile. A
+recipe's sections "net", "solver" and "pretraining" set them for a data set.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from caffe.proto import caffe_pb2
 from google.protobuf.descriptor import FieldDescriptor as Field
 
+# in a checkout settings are typed for make; the package that pip installs has the commands alone
+BY_MAKE = (Path(__file__).resolve().parents[1] / "Makefile").is_file()
 # name -> the variable of make
 MAKE = {
     "max_iter": "ITERATIONS",
@@ -69,28 +72,28 @@ _PLAIN = re.compile(r"[\w.,+-]+")  # what a value is written with: a word for th
 
 def parse(words: Iterable[str]) -> dict[str, Any]:
     """The settings of a command line, `base_lr=0.01` and so on, by name. Raises ValueError naming the word."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"--set {word}: expected NAME=VALUE, as base_lr=0.01")
-        if name in found:
+        if name in settings:
             raise ValueError(f"--set {word}: {name} is set twice")
-        found[name] = _value(name, text, f"--set {word}")
-    return {name: found[name] for name in ORDER if name in found}
+        settings[name] = _value(name, text, f"--set {word}")
+    return {name: settings[name] for name in ORDER if name in settings}
 
 
 def check(where: str, sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The sections of a recipe, JSON objects of settings by name, checked: "net" has the names of NET, "solver" and
     "pretraining" have fields of the solver. where: whose they are, for messages. Raises ValueError."""
-    found: dict[str, dict[str, Any]] = {}
-    for section, given in sections.items():
-        if not isinstance(given, dict):
-            raise ValueError(f"{where}, {section}: expected an object of settings by name, found {given!r}")
+    checked: dict[str, dict[str, Any]] = {}
+    for section, entries in sections.items():
+        if not isinstance(entries, dict):
+            raise ValueError(f"{where}, {section}: expected an object of settings by name, found {entries!r}")
         names = NET if section == "net" else SOLVER
-        read = {name: _value(name, _text(given[name]), f"{where}, {section}, {name}", names) for name in given}
-        found[section] = {name: read[name] for name in ORDER if name in read}
-    return found
+        read = {name: _value(name, _text(entries[name]), f"{where}, {section}, {name}", names) for name in entries}
+        checked[section] = {name: read[name] for name in ORDER if name in read}
+    return checked
 
 
 def fit(variant: str, quantized: bool, settings: Mapping[str, Any]) -> None:
@@ -106,7 +109,10 @@ def words(settings: Mapping[str, Any]) -> list[str]:
 
 
 def typed(settings: Mapping[str, Any]) -> str:
-    """Settings as they are typed for make: `LR=0.01 SET="momentum=0.95"`; "" for none."""
+    """Settings as they are typed: `LR=0.01 SET="momentum=0.95"` for make, `--set base_lr=0.01 --set momentum=0.95`
+    where there is no Makefile; "" for none."""
+    if not BY_MAKE:
+        return " ".join(f"--set {word}" for word in words(settings))
     short = [f"{MAKE[name]}={_text(settings[name])}" for name in MAKE if name in settings]
     others = words({name: value for name, value in settings.items() if name not in MAKE})
     return " ".join([*short, *([f'SET="{" ".join(others)}"'] if others else [])])
@@ -158,8 +164,8 @@ def _applied_to_net(spec: Any, settings: Mapping[str, Any], by: str | None) -> A
     size = data.get("resize", min(height, width))
     if data.get("crop", 0) > size:
         raise ValueError(
-            f"crop {data['crop']} is larger than the images that it is cut from, {size}x{size}; set resize too "
-            "(RESIZE=), or a smaller crop (CROP=)"
+            f"crop {data['crop']} is larger than the images that it is cut from, {size}x{size}; set resize too, "
+            "or a smaller crop"
         )
     if in_both.keys() & {"resize", "crop"}:
         height = width = data.get("crop", size)
@@ -182,8 +188,10 @@ def _origin(name: str, value: Any, before: Any, by: str | None) -> str:
 def _value(name: str, text: str, where: str, names: Iterable[str] = ORDER) -> Any:
     """The value that a text stands for, checked. Raises ValueError naming what was expected."""
     if name not in names:
-        known = [f"{each} ({MAKE[each]}=)" if each in MAKE else each for each in (*NET, *SOLVER) if each in names]
-        raise ValueError(f"{where}: there is no setting {name!r}; there are {', '.join(known)}")
+        variables = MAKE if BY_MAKE else {}
+        texts = {each: f"{each} ({variables[each]}=)" if each in variables else each for each in (*NET, *SOLVER)}
+        expected = ", ".join(text for each, text in texts.items() if each in names)
+        raise ValueError(f"{where}: there is no setting {name!r}; there are {expected}")
     kind, least = NET[name] if name in NET else kind_of(SOLVER[name])
     value = _read(text, kind)
     numbers = value if isinstance(value, list) else [value]
