@@ -16,16 +16,22 @@ from dhn.runs.folder import Run
 
 
 def run_parser(
-    description: str, nargs: str | None = None, variants: Iterable[str] = net.VARIANTS
+    description: str, nargs: str | None = None, variants: Iterable[str] = net.VARIANTS, gpu: bool = True
 ) -> argparse.ArgumentParser:
-    """A command line that names a run of one of these variants; with nargs "?" the data set may be left out."""
+    """A command line that names a run of one of these variants; with nargs "?" the data set may be left out.
+
+    gpu: with --gpu, for a command that computes.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("dataset", nargs=nargs, help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
     parser.add_argument("--variant", choices=list(variants), default="dhn", help="default: dhn")
     parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
     parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
     parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
-    parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says, CPU")
+    if gpu:
+        parser.add_argument(
+            "--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says, CPU"
+        )
     return parser
 
 

@@ -1,0 +1,124 @@
+"""Released weights: what a trained run needs to be scored again, kept under prototxt/ with the MAP that it had.
+
+    prototxt/<dataset>/<net>/released/<variant>-<bits>/
+        train_val.prototxt  solver.prototxt  deploy.prototxt  written.json     as the run had them
+        <variant>_iter_N.caffemodel                                            the weights
+        training.json       the training's record; of paths only the files' names
+        released.json       {"images": {list of the split: digests}, "map": {protocol: MAP}}
+
+`make score` of a run without a training puts these files into its folder, and tells whether the MAP is the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import net
+
+from dhn.files import read_json, sha256, write_json
+from dhn.layout import PROTOTXT, target_command
+from dhn.runs.folder import RECIPE, WRITTEN, Run, RunError
+
+FACTS = "released.json"
+SIDES = ("query", "train", "database")
+TOLERANCE = 1e-4  # of a MAP that another machine of the same kind computes
+
+
+def folder_of(run: Run) -> Path:
+    """Where the released weights of a run are, or would be."""
+    name = net.recipe(run.dataset, run.net).net
+    seed = f"-seed{run.seed}" if run.seed != 1 else ""
+    return PROTOTXT / run.dataset / name / "released" / f"{run.variant}-{run.bits}{seed}"
+
+
+def digests_of_images(data: Path) -> dict[str, dict]:
+    """What the LMDBs of a data set were built from, {"query": {"list": SHA-256, "images": SHA-256}, ...}.
+
+    Raises RunError where one is missing.
+    """
+    digests = {}
+    for side in SIDES:
+        inputs = read_json(data / f"{side}_lmdb" / "source.json").get("recipe", {}).get("inputs")
+        if not inputs:
+            raise RunError(f"{data}/{side}_lmdb is missing; run: {target_command('data', data.name)}")
+        digests[side] = inputs
+    return digests
+
+
+def _names_only(facts: Mapping) -> dict:
+    """A training's record with the names of files in place of their paths."""
+    record = {key: _names_only(value) if isinstance(value, dict) else value for key, value in facts.items()}
+    if "initial_weights" in record:
+        record["initial_weights"] = Path(record["initial_weights"]).name
+    return record
+
+
+def release(run: Run, maps: Mapping[str, float]) -> Path:
+    """Copy a trained run's files to `folder_of(run)`; maps: its MAP by protocol. Returns the folder.
+
+    Raises RunError where the training is not complete or a prototxt was edited.
+    """
+    if not run.is_trained():
+        raise RunError(
+            f"{run.display_path(run.folder)} holds no finished training of this recipe; {run.make_command('train')}"
+        )
+    if edited := run.edited():
+        raise RunError(f"{run.name}: {', '.join(edited)} was edited by hand; a release is what the tables say")
+    folder = folder_of(run)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in (*(run.folder / name for name in (*RECIPE, "deploy.prototxt", WRITTEN)), run.weights()):
+        shutil.copyfile(path, folder / path.name)
+    write_json(folder / "training.json", _names_only(run.record()))
+    write_json(folder / FACTS, {"images": digests_of_images(run.data), "map": dict(maps)})
+    return folder
+
+
+def install(run: Run) -> bool:
+    """Put the released weights of a run into its folder. False where none are released, or where the folder has a
+    training, or prototxt files that are not the released ones.
+
+    Raises RunError where they were trained on other images than the data set has here, or the caffemodel is damaged.
+    """
+    folder = folder_of(run)
+    facts, record = read_json(folder / FACTS), read_json(folder / "training.json")
+    if not facts or (run.folder / "training.json").exists() or next(run.folder.glob("*.solverstate"), None):
+        return False
+    prototxts = [folder / name for name in (*RECIPE, "deploy.prototxt", WRITTEN)]
+    if any((own := run.folder / path.name).exists() and sha256(own) != sha256(path) for path in prototxts):
+        return False
+    different = [side for side, digests in digests_of_images(run.data).items() if digests != facts["images"][side]]
+    if different:
+        raise RunError(
+            f"{run.display_path(folder)}: released weights, trained on other images than {run.display_path(run.data)} "
+            f"has ({', '.join(different)}); {run.make_command('train')}"
+        )
+    weights = folder / record["weights"]
+    if not weights.exists() or sha256(weights) != record["weights_sha256"]:
+        raise RunError(
+            f"{run.display_path(weights)} is missing or damaged: its SHA-256 is not {record['weights_sha256']}"
+        )
+    with run.lock():
+        for path in (*prototxts, weights):
+            shutil.copyfile(path, run.folder / path.name)
+        initial = record.get("initial_weights_sha256")
+        own = {"recipe": run.recipe(initial), "released": {"folder": run.display_path(folder), "map": facts["map"]}}
+        write_json(run.folder / "training.json", record | own)
+    return True
+
+
+def comparison(run: Run, maps: Mapping[str, float]) -> str:
+    """How a run's MAP by protocol compares with the released one, in a sentence; "" for a run trained here."""
+    expected = run.record().get("released", {}).get("map")
+    if not expected:
+        return ""
+    largest = max(expected, key=lambda protocol: abs(maps[protocol] - expected[protocol]))
+    difference = abs(maps[largest] - expected[largest])
+    if difference <= TOLERANCE:
+        return f"released weights: every MAP is the released one to {TOLERANCE:g}"
+    return (
+        f"released weights: MAP of {largest} is {maps[largest]:.4f} here, {expected[largest]:.4f} when released; other "
+        "hardware rounds otherwise, which turns bits near 0"
+    )
