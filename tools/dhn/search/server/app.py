@@ -127,7 +127,7 @@ class Api:
         with self.served.searches.place():
             try:
                 data, media_type = await self.served.searches.run(read)
-            except (SearchError, OSError, pictures.PictureError) as error:
+            except (ValueError, OSError) as error:
                 log.warning("%s", error)  # with paths of this machine, which are not a client's business
                 raise RequestError(404, f"key {request.path_params['key']!r}: its picture is not there") from None
         return Response(data, media_type=media_type, headers=IMAGE_HEADERS)
@@ -221,7 +221,7 @@ def application(served: Served, limits: Limits, names: Collection[str] = ()) -> 
             Route("/report", api.report),
             Route("/healthz", api.health),
         ],
-        middleware=[Middleware(AnswerHeaders), Middleware(SameSite, names), Middleware(BodyLimit, limits)],
+        middleware=[Middleware(AnswerHeaders), Middleware(BodyLimit, limits), Middleware(SameSite, names)],
         exception_handlers={
             RequestError: refused,
             HTTPException: unknown,

@@ -26,6 +26,7 @@ class Connection(H11Protocol):
         self._limits: Limits = self.config.loaded_app.state.limits
         self._state: tuple | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._full = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -33,9 +34,14 @@ class Connection(H11Protocol):
             head = f"HTTP/1.1 503 Service Unavailable\r\nretry-after: {self._limits.retry_seconds}\r\n"
             head += f"content-type: application/json\r\ncontent-length: {len(FULL)}\r\nconnection: close\r\n\r\n"
             transport.write((head + FULL).encode())
-            transport.close()
+            self._full = True
+            self._timer = self.loop.call_later(self._limits.retry_seconds, transport.close)
         else:
             self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._full:  # what is sent to a full server is forgotten, so that its client reads the answer
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:

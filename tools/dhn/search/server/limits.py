@@ -16,4 +16,5 @@ class Limits(NamedTuple):
     connections: int = 400  # at a time; more are told to come back
     uploads: int = 8  # pictures at a time, from the first byte to the answer
     searches: int = 128  # searches at a time, those that wait among them
+    look_seconds: float = 1  # between two looks at whether the index was changed
     retry_seconds: int = 1  # what a client that finds the server full is told to wait

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^][:@/?#\s]+))(?::\d+)?")
 
 
 class RequestError(Exception):
@@ -74,7 +77,7 @@ class SameSite:
             )
             return await error_answer(421, sentence)(scope, receive, send)
         origin = headers.get("origin")
-        if origin is not None and urlsplit_or_none(origin) != hosts[0].lower():
+        if origin is not None and host_of(origin) != hosts[0].lower():
             return await error_answer(403, f"Origin {origin}: expected this server's own page")(scope, receive, send)
         if scope["method"] not in ("GET", "HEAD") and headers.get("sec-fetch-site", "none") not in (
             "same-origin",
@@ -86,20 +89,17 @@ class SameSite:
         await self.app(scope, receive, send)
 
     def _is_ours(self, host: str) -> bool:
+        match = HOST.fullmatch(host.lower())
+        if match is None or match["name"] in self.names:
+            return match is not None
         try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:  # half an IPv6 address
-            return False
-        if name in self.names:
-            return True
-        try:
-            ipaddress.ip_address(name)
+            ipaddress.ip_address(match["address"] or match["name"])
         except ValueError:
             return False
         return True
 
 
-def urlsplit_or_none(origin: str) -> str | None:
+def host_of(origin: str) -> str | None:
     """The host and port of an Origin header; None where it has none ("null")."""
     try:
         return urlsplit(origin).netloc.lower() or None
@@ -110,9 +110,12 @@ def urlsplit_or_none(origin: str) -> str | None:
 class BodyLimit:
     """Counts the bytes of a request's body and the seconds that it takes: 413 or 408 beyond the limits.
 
-    Starlette's own bounds do not hold for files. A Content-Length that says too much is refused before the body is
-    read. What is over the limit never reaches the application.
+    Starlette's own bounds do not hold for files. What is over the limit never reaches the application; it is received
+    and forgotten, up to DRAINED bytes and as long as the time lasts, for a client that is still sending reads no
+    answer.
     """
+
+    DRAINED = 1 << 28
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app, self.limits = app, limits
@@ -120,23 +123,36 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        most = self.limits.upload_bytes
+        most, end = self.limits.upload_bytes, anyio.current_time() + self.limits.body_seconds
         too_large = RequestError(413, f"body: expected at most {most:,} bytes, found more; send a smaller picture")
-        length = Headers(scope=scope).get("content-length", "0")
-        if int(length) > most:  # h11 lets only digits pass
-            return await error_answer(too_large.status, str(too_large))(scope, receive, send)
-        end = anyio.current_time() + self.limits.body_seconds
-        count = 0
+        headers = Headers(scope=scope)
+        count, unread = 0, "content-length" in headers or "transfer-encoding" in headers
 
-        async def count_bytes() -> Message:
-            nonlocal count
-            with anyio.move_on_after(end - anyio.current_time()) as scope_:
+        async def receive_in_time() -> Message:
+            nonlocal count, unread
+            message: Message | None = None
+            with anyio.move_on_after(end - anyio.current_time()):
                 message = await receive()
-            if scope_.cancelled_caught:
+            if message is None:
+                unread = False  # it is not waited for any more
                 raise RequestError(408, f"body: expected within {self.limits.body_seconds:g} s, found it unfinished")
             count += len(message.get("body", b""))
+            unread = message.get("more_body", False)
+            return message
+
+        async def receive_counted() -> Message:
+            message = await receive_in_time()
             if count > most:
                 raise too_large
             return message
 
-        await self.app(scope, count_bytes, send)
+        async def send_after_body(message: Message) -> None:
+            with contextlib.suppress(RequestError):
+                while unread and count < self.DRAINED and message["type"] == "http.response.start":
+                    await receive_in_time()
+            await send(message)
+
+        if int(headers.get("content-length", "0")) > most:  # h11 lets only digits pass
+            await error_answer(too_large.status, str(too_large))(scope, receive, send_after_body)
+        else:
+            await self.app(scope, receive_counted, send_after_body)

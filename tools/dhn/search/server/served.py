@@ -15,7 +15,6 @@ from dhn.search.items import SearchError
 from dhn.search.server.limits import Limits
 from dhn.search.server.work import Workers
 
-LOOK_SECONDS = 1.0  # between two looks at the folder
 log = logging.getLogger("uvicorn.error")
 
 
@@ -39,6 +38,7 @@ class Served:
         self.folder = Path(folder)
         self.searches = Workers("search", 2, limits.searches)
         self.pictures = Workers("net", 1, limits.uploads)  # a net is for one thread at a time
+        self._look_seconds = limits.look_seconds
         self.problem: str | None = None
         self._opening: asyncio.Task | None = None
         self._stamp, self._looked = self._read_stamp(), time.monotonic()
@@ -47,7 +47,7 @@ class Served:
     def snapshot(self) -> Snapshot:
         """The index and the net as of now; called on the event loop, once a request."""
         now = time.monotonic()
-        if now - self._looked > LOOK_SECONDS and self._opening is None:
+        if now - self._looked > self._look_seconds and self._opening is None:
             self._looked, stamp = now, self._read_stamp()
             if stamp is not None and stamp != self._stamp:
                 self._stamp = stamp
@@ -84,4 +84,4 @@ class Served:
         net = index.about.get("net")
         if old is not None and old.index.about.get("net") == net:
             return Snapshot(index, old.encoder)
-        return Snapshot(index, Encoder(index) if net else None)
+        return Snapshot(index, Encoder(index) if net and "model" in net else None)
