@@ -9,6 +9,10 @@ import os
 import subprocess
 
 import caffe
+import numpy as np
+from caffe.proto import caffe_pb2
+
+import fixtures
 
 from .refusals import GOOD
 from .refusing import ABORTS, Refusal, Told
@@ -48,6 +52,19 @@ def command(line, before=lambda folder: None):
 def images_of_two_sizes(folder):
     with open(os.path.join(folder, "refused.txt"), "w") as file:
         file.write("list_sizes_0.png 0\nlist_sizes_1.png 1\n")
+
+
+def records(*datums):
+    def write(folder):
+        fixtures.write_lmdb(os.path.join(folder, "refused_mean"), datums)
+
+    return write
+
+
+MEAN_OF_TWO_SIZES = records(*(fixtures.datum(np.ones((3, size, 4), np.uint8), 0) for size in (4, 5)))
+MEAN_OF_DATA_AND_FLOATS = records(
+    caffe_pb2.Datum(channels=3, height=2, width=2, data=b"two", float_data=[1.0] * 12).SerializeToString()
+)
 
 
 def large_net(folder):
@@ -94,6 +111,12 @@ LINES = {
         images_of_two_sizes,
         ("Incorrect data field size 189",),
     ),
+    "mean_sizes": (
+        "compute_image_mean DATA/refused_mean",
+        MEAN_OF_TWO_SIZES,
+        ("Incorrect data field size",),
+    ),
+    "mean_data_and_floats": ("compute_image_mean DATA/refused_mean", MEAN_OF_DATA_AND_FLOATS, ()),
     "upgrade_into_no_folder": ("upgrade_net_proto_text DATA/large.prototxt DATA/no/x.prototxt", large_net, ()),
     "features_names": (
         FEATURES + "a,loss DATA/f 1 lmdb",
