@@ -54,7 +54,7 @@ def build(folder: str | os.PathLike, items: Items, about: dict | None = None, pi
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or not _is_ours(folder)):
         raise SearchError(f"{folder}: expected an index or a new folder, found other files; name another folder")
-    part = _part(items, -1 if pictures is None else 0)
+    part = check_items(items, -1 if pictures is None else 0)
     with generation.writer(folder) as writer:
         facts = {**(about or {}), "pictures": [] if pictures is None else [pictures]}
         _write(writer, [part], facts)
@@ -70,7 +70,7 @@ def append(folder: str | os.PathLike, items: Items, pictures: dict | None = None
         known = list(index.about["pictures"])
         if pictures is not None and pictures not in known:
             known.append(pictures)
-        part = _part(items, -1 if pictures is None else known.index(pictures))
+        part = check_items(items, -1 if pictures is None else known.index(pictures))
         if part.codes.shape[1] != index.bits:
             raise SearchError(f"{folder}: expected codes of {index.bits} bits, found {part.codes.shape[1]}")
         _write(writer, [_part_of(index), part], {**index.about, "pictures": known})
@@ -93,8 +93,8 @@ def _is_ours(folder: Path) -> bool:
     return not names or generation.FACTS in names or generation.LOCK in names
 
 
-def _part(items: Items, source: int) -> Part:
-    """Items, checked."""
+def check_items(items: Items, source: int = -1) -> Part:
+    """Items as what is written. source: of their pictures, see generation.py. Raises SearchError, naming what is wrong."""
     codes = np.ascontiguousarray(items.codes, np.float32)
     if codes.ndim != 2 or codes.shape[1] < 1:
         raise SearchError(f"expected codes (N, bits), found {codes.shape}")
