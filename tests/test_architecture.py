@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -96,6 +97,19 @@ def test_a_checkout_that_is_not_installed_says_so_in_one_sentence(path):
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and ended.stdout == "" and ended.stderr.count("\n") == 1
     assert ended.stderr.startswith(f"{ROOT} is not installed: run `make test` or `pip install -e .` there")
+
+
+def test_a_module_of_a_flat_name_from_elsewhere_is_named(tmp_path):
+    (tmp_path / "pictures.py").write_text("")
+    ended = subprocess.run(
+        [sys.executable, "-c", "import dhn"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1
+    assert f"{ROOT} is not what is imported: pictures comes from {tmp_path / 'pictures.py'}: run" in ended.stderr
 
 
 def test_a_modules_name_has_one_file(pytestconfig):

@@ -10,12 +10,27 @@ from pathlib import Path
 
 from dhn import layout
 
+
+def _check_flat_modules() -> None:
+    """Raise SystemExit where a module of python_layers/ or prototxt/ would be imported from elsewhere, or not at all.
+
+    They are imported by flat names (labels, net, ...), which a package in site-packages or on PYTHONPATH may have too.
+    """
+    for folder in (layout.PYTHON_LAYERS, layout.PROTOTXT):
+        for path in sorted(folder.glob("*.py")):
+            spec = find_spec(path.stem)
+            if spec is None:
+                problem = "is not installed"
+            elif Path(spec.origin or "").resolve() != path:
+                problem = f"is not what is imported: {path.stem} comes from {spec.origin}"
+            else:
+                continue
+            raise SystemExit(
+                f"{layout.ROOT} {problem}: run `make test` or `pip install -e .` there, take the Python of that "
+                "environment, and keep other modules of these names off its path"
+            )
+
+
 # In a checkout the environment must be the one that it was installed into. Of an installed package, `dhn` sees to it.
-for _name, _folder in () if layout.INSTALLED else (("labels", layout.PYTHON_LAYERS), ("net", layout.PROTOTXT)):
-    _module = find_spec(_name)
-    if _module is None or Path(_module.origin or "").resolve().parent != _folder:
-        _place = "is not installed" if _module is None else f"is not the one that is installed (found {_module.origin})"
-        raise SystemExit(
-            f"{layout.ROOT} {_place}: run `make test` or `pip install -e .` there, and take the Python of that "
-            "environment"
-        )
+if not layout.INSTALLED:
+    _check_flat_modules()
