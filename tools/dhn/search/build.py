@@ -94,7 +94,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def check_items(items: Items, source: int = -1) -> Part:
-    """Items as what is written. source: of their pictures, see generation.py. Raises SearchError, naming what is wrong."""
+    """Items as what is written. source: of their pictures, see generation.py. Raises SearchError."""
     codes = np.ascontiguousarray(items.codes, np.float32)
     if codes.ndim != 2 or codes.shape[1] < 1:
         raise SearchError(f"expected codes (N, bits), found {codes.shape}")

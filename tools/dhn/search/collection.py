@@ -25,8 +25,6 @@ import numpy as np
 import pictures
 from image_records import _open_lmdb
 
-from dhn.codes import files as code_files
-from dhn.codes.array_files import CodesError, open_arrays, split
 from dhn.codes.extraction import settings_of
 from dhn.datasets.image_files import LeftOut, images_below
 from dhn.files import read_json, sha256
@@ -34,6 +32,8 @@ from dhn.pages import gallery, report
 from dhn.runs.by_hand import HandRun, open_run, trained_net
 from dhn.runs.folder import AnyRun, caveats
 from dhn.search import places
+from dhn.search.code_file import read_codes
+from dhn.search.index import Index
 from dhn.search.items import Items, SearchError
 from dhn.search.texts import Texts
 
@@ -77,7 +77,7 @@ def of_files(
     item where neither pictures nor the file name them. codes_are, labels_are: as of codes.files.read.
     Raises SearchError, CodesError.
     """
-    values, labels, names, notes = _read(codes, codes_are, labels_are)
+    values, labels, names, notes = read_codes(codes, codes_are, labels_are)
     found = None
     if images is not None:
         found = _pictures(index, images, root, prefix, names, len(values))
@@ -92,8 +92,8 @@ def of_files(
 
 
 def of_run(
-    index: Path, folder: Path, codes: str | None = None, images: str | None = None, root: str = "",
-    codes_are: str | None = "sign", labels_are: str | None = None,
+    index: Path, folder: Path, codes: str | None = None, images: str | None = None, root: str = "", prefix: str = "",
+    codes_are: str | None = None, labels_are: str | None = None,
 ) -> Collection:  # fmt: skip
     """The items of a run's database: its database.npz and the data set's database_lmdb, unless others are named.
 
@@ -107,7 +107,9 @@ def of_run(
         )
     if images is None and codes is None and run.data is not None and (run.data / "database_lmdb").exists():
         images = str(run.data / "database_lmdb")
-    found = of_files(index, str(path), images, root, codes_are=codes_are, labels_are=labels_are)
+    if codes_are is None and not isinstance(run, HandRun):
+        codes_are = "sign"  # our nets made them
+    found = of_files(index, str(path), images, root, prefix, 0, codes_are, labels_are)
     metrics = read_json(run.folder / "metrics.json")
     about: dict[str, Any] = {"dataset": run.dataset, "variant": run.variant, "split": metrics.get("split")}
     columns = 0 if found.items.labels is None else found.items.labels.shape[1]
@@ -119,6 +121,11 @@ def of_run(
         about["report"] = places.located(run.folder / "report.html", index)
     about["net"] = _net(index, run, path, found.about.get("net", {}).get("size"))
     return Collection(found.items, found.pictures, about, found.notes)
+
+
+def next_number(index: Index) -> int:
+    """The first number behind those that are keys of an index."""
+    return 1 + max((int(key) for key in index.keys if key.isdecimal()), default=-1)
 
 
 def _net(index: Path, run: AnyRun, codes: Path, size: list[int] | None) -> dict | None:
@@ -142,32 +149,6 @@ def _net(index: Path, run: AnyRun, codes: Path, size: list[int] | None) -> dict 
             raise SearchError(f"{path}: expected the {name.replace('_', ' ')} of {run.name}, found none")
         entry[name] = {**places.located(path, index), "sha256": sha256(path)}
     return entry
-
-
-def _read(
-    path: str, codes_are: str | None, labels_are: str | None
-) -> tuple[np.ndarray, np.ndarray | None, list[str] | None, list[str]]:
-    """Codes (N, K), labels (N, C) or None, names (N) or None of a file, and remarks. Raises CodesError."""
-    name, variable = split(path)
-    file = open_arrays(name)
-    try:
-        if variable is None and {"codes", "labels"} <= set(file.shapes):
-            side = code_files.read(path, codes_are=codes_are, labels_are=labels_are)
-            values, labels, notes = side.codes, side.labels, side.notes
-        else:
-            threshold = code_files.parse_meaning(codes_are)[1]
-            raw, labels = file.read(file.name("codes", variable), "codes"), None
-            if raw.ndim != 2:
-                raise CodesError(f"{name}: expected codes (N, bits), a row an item, found {raw.shape}")
-            values, note = code_files.signs(raw, codes_are, threshold, name)
-            notes = [note] if note else []
-    except CodesError as error:
-        text = str(error).replace("with --codes ", "with --codes-are ").replace("with --labels", "with --labels-are")
-        raise CodesError(text) from None
-    names = [str(each) for each in file.load("names")] if "names" in file.shapes else None
-    if labels is not None and (labels < 0).all():
-        labels = None
-    return values, labels, names, notes
 
 
 def _pictures(index: Path, images: str, root: str, prefix: str, names: list[str] | None, count: int) -> Pictures:

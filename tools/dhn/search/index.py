@@ -45,7 +45,9 @@ class Index:
         self.paths = Texts(arrays["paths"], arrays["path_offsets"])
         names = about.get("label_names")
         columns = self.labels.shape[1]
-        self.label_names = [*map(str, names)] if names else [str(column) for column in range(columns)]
+        if not isinstance(names, list) or len(names) != columns:
+            names = [str(column) for column in range(columns)]
+        self.label_names: list[str] = names
         self._arrays = arrays
         self._counts = lru_cache(FILTERS)(self._count_items)  # of this object: it goes when the index goes
 
@@ -68,7 +70,19 @@ class Index:
         ties: Ties = "product",
     ) -> list[list[Result]]:
         """The results of each query (Q, K) float32, as `dhn.search.backends.Backend.search` says."""
-        return [self._results(found) for found in self.rankings(queries, top, radius, label, unique, ties)]
+        return list(self.searches(queries, top, radius, label, unique, ties))
+
+    def searches(
+        self,
+        queries: np.ndarray,
+        top: int | None = 20,
+        radius: int | None = None,
+        label: str | None = None,
+        unique: bool = False,
+        ties: Ties = "product",
+    ) -> Iterator[list[Result]]:
+        """The results of `search`, query by query."""
+        return map(self._results, self.rankings(queries, top, radius, label, unique, ties))
 
     def rankings(
         self,
@@ -82,7 +96,7 @@ class Index:
         """What `search` finds, as arrays, query by query; several queries are computed in parallel."""
         queries = check_queries(queries, self.bits)
         reach = check_options(self.bits, top, radius, ties)
-        column = None if label is None else self._column(label)
+        column = None if label is None else label_column(label, self.label_names)
         wanted = len(self) if top is None else min(top, len(self))
         tiles = [queries[begin : begin + TILE] for begin in range(0, len(queries), TILE)]
 
@@ -107,14 +121,17 @@ class Index:
 
     def keys_of(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The keys of rows."""
-        return [self.keys[int(row)] for row in rows]
+        return self.keys.at(np.asarray(rows, np.int64))
 
     def labels_of(self, row: int) -> tuple[str, ...] | None:
         """Names of the labels that an item carries; None where they are unknown."""
-        labels = self.labels[row]
-        if not len(labels) or (labels < 0).any():
-            return None
-        return tuple(self.label_names[column] for column in np.flatnonzero(labels))
+        return self._names(self.labels[row].tolist())
+
+    def names_of(self, labels: np.ndarray) -> list[tuple[str, ...] | None]:
+        """Names of the labels (M, C) of other items; None where they are unknown, or not the index's."""
+        if labels.shape[1] != self.labels.shape[1]:
+            return [None] * len(labels)
+        return [self._names(row) for row in labels.tolist()]
 
     def path_of(self, row: int) -> str | None:
         """The path of an item's picture as its data set lists it; None without pictures."""
@@ -129,15 +146,6 @@ class Index:
         if source < 0:
             raise SearchError(f"{self.folder}: has no picture of {self.keys[row]}; build it with --images")
         return places.read(self.folder, self.about["pictures"][source], self.keys[row], self.paths[row])
-
-    def _column(self, label: str) -> int:
-        """The column of a label by its name, or by its number where none has that name."""
-        if label not in self.label_names:
-            if label.isdecimal() and int(label) < len(self.label_names):
-                return int(label)
-            names = ", ".join(self.label_names) or "none"
-            raise SearchError(f"label {label!r}: expected one of the index's labels ({names})")
-        return self.label_names.index(label)
 
     def _count_items(self, column: int | None) -> tuple[np.ndarray, np.ndarray]:
         """counts (D,) of items that carry a label, or of all, and which items these are (N,) bool; empty: all."""
@@ -181,12 +189,27 @@ class Index:
             size = min(max(2 * size, found.within), len(self))
 
     def _results(self, found: Ranking) -> list[Result]:
-        return [
-            Result(rank, row, self.keys[row], distance, similarity, self.labels_of(row), self.path_of(row))
-            for rank, (row, distance, similarity) in enumerate(
-                zip(*(each.tolist() for each in found[:3]), strict=True), 1
-            )
-        ]
+        rows = found.rows
+        columns = (
+            range(1, len(rows) + 1), rows.tolist(), self.keys.at(rows), found.distances.tolist(),
+            found.similarities.tolist(), map(self._names, self.labels[rows].tolist()),
+            (path or None for path in self.paths.at(rows)),
+        )  # fmt: skip
+        return [Result(*values) for values in zip(*columns, strict=True)]
+
+    def _names(self, labels: list[int]) -> tuple[str, ...] | None:
+        if not labels or min(labels) < 0:
+            return None
+        return tuple(name for name, value in zip(self.label_names, labels, strict=True) if value)
+
+
+def label_column(label: str, names: Sequence[str]) -> int:
+    """The column of a label by its name, or by its number where none has that name. Raises SearchError."""
+    if label not in names:
+        if label.isdecimal() and int(label) < len(names):
+            return int(label)
+        raise SearchError(f"label {label!r}: expected one of the index's labels ({', '.join(names) or 'none'})")
+    return names.index(label)
 
 
 def check_queries(queries: np.ndarray, bits: int) -> np.ndarray:

@@ -56,6 +56,14 @@ class Texts(Sequence[str]):
             return self.take(np.arange(len(self))[place])
         return self.bytes_at(range(len(self))[place]).decode(errors="surrogateescape")
 
+    def at(self, places: np.ndarray) -> list[str]:
+        """The texts at these places, one by one: for few of many."""
+        starts, ends = self.offsets[places].tolist(), self.offsets[places + 1].tolist()
+        return [
+            self.data[start:end].tobytes().decode(errors="surrogateescape")
+            for start, end in zip(starts, ends, strict=True)
+        ]
+
     def take(self, places: np.ndarray) -> Texts:
         """The texts at these places."""
         starts, lengths = self.offsets[places], self.offsets[places + 1] - self.offsets[places]

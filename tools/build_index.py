@@ -1,0 +1,116 @@
+"""Build an index of codes to search with search.py, or add to one, or remove from it.
+
+    python tools/build_index.py runs/fashion_mnist-dhn-48 [--out INDEX]
+    python tools/build_index.py --codes database.npz [--images LMDB|LIST|FOLDER [--root DIR]] --out INDEX
+    python tools/build_index.py --append --codes more.npz [--images ... [--prefix more/]] --out INDEX
+    python tools/build_index.py --delete KEY [KEY ...] --out INDEX
+
+RUN is a run's folder: its database.npz, the pictures of its data set, and its net and weights, which turn pictures that
+are asked with into codes. The index then stands in RUN/index. Without RUN the codes alone are indexed; with --images
+their pictures are found again: those that the codes were extracted of, in the same order.
+
+An item's key is the key of its LMDB record, its path in the list or folder, the name that extract_codes.py stored with
+its code, or else its number. An index is written next to the one that stands there and replaces it in one step: who
+reads it sees the old or the new one. A second writer is refused. tools/dhn/search/generation.py describes the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import dhn  # noqa: F401  first: it says so where the project is not installed
+
+# isort: split
+from dhn.codes.files import DECLARED, MEANINGS
+from dhn.layout import tool_command
+from dhn.progress import console, say
+from dhn.search import build
+from dhn.search.index import open_index
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if problem := _contradiction(options):
+        parser.error(problem)
+    os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
+    out = options.out or options.run / "index"
+    start = time.monotonic()
+    try:
+        with console.status("indexing"):
+            done = _delete(out, options) if options.delete else _add(out, options)
+        index = open_index(out)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"build_index: {error}", file=sys.stderr)
+        return 1
+    facts = f"{len(index):,} items, {index.about['distinct']:,} distinct codes of {index.bits} bits"
+    say(f"{out}: {done}{facts} ({time.monotonic() - start:.1f} s)")
+    say(f"search it: {tool_command('search')} {out} --key K" + (" or --image FILE" if index.about.get("net") else ""))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a scored run")
+    parser.add_argument("--codes", metavar="FILE", help="codes to index; default: RUN's database.npz")
+    parser.add_argument("--images", metavar="PATH", help="their pictures: an LMDB, a list, or a folder")
+    parser.add_argument("--root", default="", metavar="DIR", help="folder that a list's paths are relative to")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="put in front of an LMDB's keys")
+    parser.add_argument("--codes-are", metavar="MEANING", help=f"what the codes are: {MEANINGS}")
+    parser.add_argument("--labels-are", choices=DECLARED, help="what the labels are")
+    parser.add_argument("--out", type=Path, metavar="INDEX", help="folder of the index; default: RUN/index")
+    parser.add_argument("--append", action="store_true", help="add the codes to the index that is there")
+    parser.add_argument("--delete", nargs="+", metavar="KEY", help="remove the items of these keys from the index")
+    return parser
+
+
+def _contradiction(options: argparse.Namespace) -> str | None:
+    """What is wrong with the options together; None where nothing is."""
+    if options.out is None and options.run is None:
+        return "expected --out INDEX"
+    if options.delete:
+        others = ("run", "codes", "images", "append")
+        typed = [name for name in others if getattr(options, name)]
+        return f"--delete does not go with {', '.join(typed)}" if typed else None
+    if options.append and (options.run is not None or options.codes is None):
+        return "--append goes with --codes FILE and --out INDEX, and without RUN"
+    if options.run is None and options.codes is None:
+        return "expected RUN, or --codes FILE"
+    return None
+
+
+def _add(out: Path, options: argparse.Namespace) -> str:
+    """Build an index, or add to it; says what was done, for the front of a line."""
+    from dhn.search import collection  # after GLOG_minloglevel is set: it imports Caffe
+
+    if options.run is not None:
+        found = collection.of_run(
+            out, options.run, options.codes, options.images, options.root, options.prefix, options.codes_are,
+            options.labels_are,
+        )  # fmt: skip
+    else:
+        start = collection.next_number(open_index(out)) if options.append else 0
+        found = collection.of_files(
+            out, options.codes, options.images, options.root, options.prefix, start, options.codes_are,
+            options.labels_are,
+        )  # fmt: skip
+    for note in found.notes:
+        say(note)
+    if not options.append:
+        build.build(out, found.items, found.about, found.pictures)
+        return ""
+    build.append(out, found.items, found.pictures)
+    return f"{len(found.items.codes):,} added; "
+
+
+def _delete(out: Path, options: argparse.Namespace) -> str:
+    return f"{build.delete(out, options.delete):,} removed; "
+
+
+if __name__ == "__main__":
+    sys.exit(main())
