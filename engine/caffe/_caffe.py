@@ -1,7 +1,7 @@
 """The names of BVLC's compiled module, for scripts that import from it. Its vectors are lists here."""
 
 from caffe.blob import Blob, BlobVec
-from caffe.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from caffe.device import set_deterministic, set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffe.glog import init_log, log
 from caffe.layer import layer_type_list
 from caffe.layer_types.python import PythonLayer as Layer
@@ -61,6 +61,7 @@ __all__ = [
     "init_log",
     "layer_type_list",
     "log",
+    "set_deterministic",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",

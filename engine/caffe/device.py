@@ -36,6 +36,7 @@ def set_mode_gpu() -> None:
         )
         return
     _mode = "cuda"
+    activate()
     allow_tf32(_tf32)
 
 
@@ -50,6 +51,15 @@ def set_device(device_id: int) -> None:
     if count and not 0 <= device_id < count:
         raise ValueError(f"set_device: expected a CUDA device from 0 to {count - 1}, found {device_id}")
     _device_id = device_id
+    if _mode == "cuda":
+        activate()
+
+
+def activate() -> None:
+    """In GPU mode make the chosen device this thread's current one: where "cuda" is for a user's Python layer, and
+    whose context pinned memory belongs to. CUDA keeps the current device a thread."""
+    if _mode == "cuda":
+        torch.cuda.set_device(_device_id)
 
 
 def allow_tf32(allowed: bool) -> None:
@@ -57,6 +67,27 @@ def allow_tf32(allowed: bool) -> None:
     global _tf32
     _tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    for products in ("conv", "rnn") if not allowed else ():
+        if hasattr(torch.backends.cudnn, products):  # from torch 2.9 on: else torch.backends.fp32_precision decides
+            getattr(torch.backends.cudnn, products).fp32_precision = "ieee"
+
+
+def set_deterministic(deterministic: bool) -> None:
+    """Compute to the bit alike each time, on a GPU too, or as fast as may be (default). Call it before nets compute.
+
+    On a GPU convolutions, max pooling and sums of scattered values then take other ways, some slower. An operation of
+    torch that has none raises RuntimeError, which names it. On a CPU nets are deterministic in any case.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # buffers are written before they are read
+    torch.backends.cudnn.deterministic = deterministic
+
+
+def deterministic() -> bool:
+    """Whether `set_deterministic` asked for results that are alike each time."""
+    return torch.are_deterministic_algorithms_enabled()
 
 
 def current() -> torch.device:

@@ -3,7 +3,8 @@
 float32   the default, on a GPU too: torch by itself would let its convolutions round to TF32
 tf32      factors rounded to 10 bits of fraction, sums in float32; GPUs of compute capability 8.0 or above. It is
           torch's switch for every product of the process
-bf16      factors and results rounded to 7 bits of fraction, forward and backward; such GPUs, and any CPU
+bf16      factors and results rounded to 7 bits of fraction, forward and backward, sums in float32; such GPUs, and any
+          CPU
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def set_precision(name: str) -> None:
         raise ValueError(f"precision {name}: expected a GPU of compute capability 8.0 or above, found {found}")
     _name = name
     device.allow_tf32(name == "tf32")
+    # torch's own default lets cuBLAS add partial sums of a product in bf16
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
 def computed(layer: Layer, inputs: Sequence[torch.Tensor]) -> torch.Tensor | Sequence[torch.Tensor]:

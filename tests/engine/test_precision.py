@@ -44,6 +44,7 @@ def gpu(monkeypatch):
 
     def make(*capability: int) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda where: None)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda where: capability)
         caffe.set_mode_gpu()
         assert device.current().type == "cuda"

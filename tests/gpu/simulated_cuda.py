@@ -6,7 +6,8 @@
         assert gpu.counts["to host"] == 0
 
 Its tensors say that they are on cuda:0 and hold their values in host memory. They refuse what CUDA's refuse: operands
-on two devices, numpy(), a generator of the other device. Copies between the two memories and waits for the device are
+on two devices, numpy(), a generator of the other device. Where several values are scattered to one place, the first one
+stays, not the last one as on a CPU: CUDA may take any. Copies between the two memories and waits for the device are
 counted. All work is done when it is asked for: streams, races and what a kernel rounds are not simulated.
 """
 
@@ -33,6 +34,8 @@ SYNCS = {
     "_local_scalar_dense", "nonzero", "masked_select", "equal", "unique_dim", "_unique2", "bincount",
     "repeat_interleave",
 }  # fmt: skip
+# CUDA adds in any order here.
+NONDETERMINISTIC = {"max_pool2d_with_indices_backward"}
 # Methods that give a value of Python's.
 READERS = {
     getattr(torch.Tensor, name) for name in ("tolist", "item", "__bool__", "__float__", "__int__", "__index__")
@@ -186,6 +189,11 @@ class SimulatedTensor(torch.Tensor):
         masks = args[1] if name in ("index", "index_put", "index_put_") else ()
         if name in SYNCS or any(mask is not None and mask.dtype in (torch.bool, torch.uint8) for mask in masks):
             simulation.note("sync")
+        if name == "scatter" and isinstance(args[-1], torch.Tensor):  # any of several values for one place may stay
+            first, axis, *others = args
+            args = (first, axis, *(each.flip(axis) for each in others))
+        if name in NONDETERMINISTIC and torch.are_deterministic_algorithms_enabled():
+            raise RuntimeError(f"{name} does not have a deterministic implementation")
         if kwargs.get("device") is not None:
             kwargs["device"] = torch.device("cpu")
         kwargs.pop("pin_memory", None)
@@ -388,6 +396,7 @@ def engine_as_it_was() -> Iterator[None]:
         yield
     finally:
         precision.set_precision("float32")
+        device.set_deterministic(False)
         for name, value in before.items():
             setattr(device, name, value)
         device._generators.clear()

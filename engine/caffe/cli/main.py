@@ -60,6 +60,11 @@ commands:
             "float32",
             "Optional; in what convolutions and inner products multiply: float32, tf32 (on a GPU only) or bf16.",
         ),
+        "deterministic": (
+            bool,
+            False,
+            "Optional; compute to the bit alike each time on a GPU, which is slower. On a CPU it is always so.",
+        ),
         "iterations": (int, 50, "The number of iterations to run."),
         "sigint_effect": (
             str,
@@ -107,7 +112,12 @@ def _use(args: SimpleNamespace, line_gpu: int, line_cpu: int) -> None:
     else:
         glog.info(f"caffe.cpp:{line_cpu}", "Use CPU.")
         device.set_mode_cpu()
+    _set_arithmetic(args)
+
+
+def _set_arithmetic(args: SimpleNamespace) -> None:
     set_precision(args.precision)
+    device.set_deterministic(args.deterministic)
 
 
 def train(args: SimpleNamespace) -> int:
@@ -161,7 +171,7 @@ def _train(
     else:
         glog.info("caffe.cpp:197", "Use CPU.")
         device.set_mode_cpu()
-    set_precision(args.precision)
+    _set_arithmetic(args)
     if args.weights:
         param.weights.append(byte_strings.from_path(args.weights))
     if not parallel.is_root():
@@ -260,7 +270,7 @@ def time(args: SimpleNamespace) -> None:
 
 def _synchronize() -> None:
     if device.current().type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device.current())
 
 
 def device_query(args: SimpleNamespace) -> None:

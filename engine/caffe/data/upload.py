@@ -14,6 +14,7 @@ from caffe import device
 
 def empty(shape: Sequence[int]) -> torch.Tensor:
     """A float32 tensor of `shape` on the host, with any values; in pinned memory where nets compute on a GPU."""
+    device.activate()
     return torch.empty(*shape, dtype=torch.float32, pin_memory=device.current().type == "cuda")
 
 
@@ -63,6 +64,7 @@ def send(tensors: Sequence[torch.Tensor]) -> Sent:
     where = device.current()
     if where.type != "cuda":
         return Sent(list(tensors), None)
+    device.activate()
     stream = device.copy_stream(where)
     with torch.cuda.stream(stream):
         there = [tensor.pin_memory().to(where, non_blocking=True) for tensor in tensors]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from caffe import value_checks
 from caffe.blob import Blob
 from caffe.layer import Layer, register
 
@@ -95,12 +97,30 @@ class Upsample(Layer):
     def compute(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         count = self.size[0] * self.size[1]
         index = mask.detach().long().flatten(2)
-        wrong = (index < 0) | (index >= count)
-        if wrong.any():
-            self.check(
-                False,
-                "upsample top index out of range - check scale settings match input pooling layer's downsample setup: "
-                f"found {int(index[wrong][0])}, expected 0 to {count - 1}",
-            )
-        planes = x.new_zeros(*x.shape[:2], count).scatter(2, index, x.flatten(2))
+        value_checks.check(self, (index < 0) | (index >= count), index, lambda _, value: (
+            "upsample top index out of range - check scale settings match input pooling layer's downsample setup: "
+            f"found {value:g}, expected 0 to {count - 1}"
+        ))  # fmt: skip
+        planes = _Placed.apply(x.flatten(2), index.clamp(0, count - 1), count)
         return planes.view(*x.shape[:2], *self.size)
+
+
+class _Placed(torch.autograd.Function):
+    """Values (N, C, P) at their places `index` (N, C, P) in planes of `count` values, 0 elsewhere: (N, C, count).
+
+    Of several values for one place the last one stays. CUDA's scatter writes any of them, so each place takes its
+    value: which one that is, the largest number among them, comes out alike in any order. All receive the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, index: torch.Tensor, count: int) -> torch.Tensor:
+        ctx.save_for_backward(index)
+        numbers = torch.arange(values.shape[2], device=values.device).expand_as(index)
+        last = index.new_full((*values.shape[:2], count), -1).scatter_reduce_(2, index, numbers, "amax")
+        return values.gather(2, last.clamp(min=0)).masked_fill_(last < 0, 0)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        return gradient.gather(2, index), None, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +22,9 @@ FLOOR = caffe_pb2.PoolingParameter.RoundMode.Value("FLOOR")
 
 
 class _MaxPool(torch.autograd.Function):
-    """torch's max_pool2d with indices (int32, not int64), several times faster on a CPU: torch's own works on many
-    values at once only where the channels are innermost, so they are put there, a part of the batch at a time."""
+    """torch's max_pool2d with indices. On a CPU they are int32, not int64, and it is several times faster: torch's own
+    works on many values at once only where the channels are innermost, so they are put there, a part of the batch at a
+    time. On a GPU torch writes values and indices where they are wanted."""
 
     @staticmethod
     def forward(
@@ -36,14 +38,17 @@ class _MaxPool(torch.autograd.Function):
         ceil: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         def pool(values: torch.Tensor, index: torch.Tensor, x: torch.Tensor) -> None:
-            x = x if x.is_cuda else x.contiguous(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.channels_last)
             found, where = F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil, return_indices=True)
             values.copy_(found)
             index.copy_(where.int())
 
         shape = (*x.shape[:2], *pooled)
-        values, index = layer.new_output(x, shape), x.new_empty(shape, dtype=torch.int32)
-        if kernels.usable(x) and x.shape[3] + pad[1] + kernel[1] + stride[1] <= kernels.WIDEST:
+        values = layer.new_output(x, shape)
+        index = x.new_empty(shape, dtype=torch.int64 if x.is_cuda else torch.int32)
+        if x.is_cuda:
+            torch.ops.aten.max_pool2d_with_indices.out(x, kernel, stride, pad, (1, 1), ceil, out=values, indices=index)
+        elif kernels.usable(x) and x.shape[3] + pad[1] + kernel[1] + stride[1] <= kernels.WIDEST:
             sizes = (*x.shape[2:], *pooled, *kernel, *stride, *pad)
             kernels.run("max_pool", values, index, x, x.shape[:2].numel(), *sizes)
         else:
@@ -64,11 +69,44 @@ class _MaxPool(torch.autograd.Function):
                 "max_pool_gradient", dx, dy, index, x.shape[:2].numel(), x.shape[2:].numel(), dy.shape[2:].numel()
             )
             return dx, None, None, None, None, None, None
+        if x.is_cuda and caffe.device.deterministic():
+            _add_by_offset(dx, dy, index, *ctx.window[:3])
+            return dx, None, None, None, None, None, None
         for part in parts(x):
             torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
                 dy[part], x[part], *ctx.window, index[part].long(), grad_input=dx[part]
             )
         return dx, None, None, None, None, None, None
+
+
+def _add_by_offset(
+    dx: torch.Tensor,
+    dy: torch.Tensor,
+    index: torch.Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+) -> None:
+    """Max pooling's gradient in an order that is always the same: one place of the windows after the other.
+
+    Windows overlap, so that a value may be the maximum of several, and CUDA's kernel may add their gradients in any
+    order. The values at one place of all windows, the top left ones, say, are all different. dx: (N, C, H, W), to be
+    overwritten; dy, index: (N, C, pooled H, pooled W), the index y * W + x of each maximum.
+    """
+    height, width = dx.shape[2:]
+    rows, columns = index.div(width, rounding_mode="floor"), index % width
+    lengths = [(count - 1) * step + size for count, step, size in zip(dy.shape[2:], stride, kernel, strict=True)]
+    windows = dx.new_zeros(*dx.shape[:2], *lengths)  # dx, the padding before it and what windows reach beyond it
+    y, x = (torch.arange(count, device=dx.device) * step - before
+            for count, step, before in zip(dy.shape[2:], stride, pad, strict=True))  # fmt: skip
+    for i, j in itertools.product(*map(range, kernel)):
+        here = (rows == (y + i)[:, None]) & (columns == x + j)
+        windows[
+            :, :, i : i + lengths[0] - kernel[0] + 1 : stride[0], j : j + lengths[1] - kernel[1] + 1 : stride[1]
+        ] += dy.where(here, 0)
+    covered = windows[:, :, pad[0] : pad[0] + height, pad[1] : pad[1] + width]
+    dx.zero_()
+    dx[:, :, : covered.shape[2], : covered.shape[3]] = covered
 
 
 @register("Pooling")
@@ -180,7 +218,10 @@ class Pooling(Layer):
             values, index = _MaxPool.apply(x, self, self.pooled, self.kernel, self.stride, self.pad, ceil)
             return [values, index.to(x.dtype)] if with_mask else values
         padded = self._padded(x, -math.inf)
-        values, index = F.max_pool2d(padded, self.kernel, self.stride, return_indices=True)
+        if padded.is_cuda:
+            values, index = _MaxPool.apply(padded, self, self.pooled, self.kernel, self.stride, (0, 0), False)
+        else:
+            values, index = F.max_pool2d(padded, self.kernel, self.stride, return_indices=True)
         y = index.div(padded.shape[3], rounding_mode="floor") - self.pad[0]
         mask = y * x.shape[3] + index % padded.shape[3] - self.pad[1]
         empty = values == -math.inf

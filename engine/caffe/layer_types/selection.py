@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from caffe import value_checks
 from caffe.blob import Blob
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
@@ -92,14 +93,15 @@ class BatchReindex(Layer):
         top[0].reshape(*bottom[1].shape, *bottom[0].shape[1:])
 
     def compute(self, x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        last = x.shape[0] - 1
         index = indices.detach().long()
-        self.check(bool((index >= 0).all()), "Index specified for reindex layer was negative.")
-        self.check(
-            bool((index < x.shape[0]).all()),
-            f"Index specified for reindex layer was greater than batch size: expected 0 to {x.shape[0] - 1}, "
-            f"found {int(index.max()) if index.numel() else 0}.",
-        )
-        return x.index_select(0, index)
+        if index.numel():
+            value_checks.check(self, (index < 0) | (index > last), index, lambda _, value: (
+                "Index specified for reindex layer was "
+                + ("negative" if value < 0 else "greater than batch size")
+                + f": expected 0 to {last}, found {value:g}."
+            ))  # fmt: skip
+        return x.index_select(0, index.clamp(0, last))
 
 
 @register("Filter")
