@@ -8,8 +8,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import caffe
@@ -114,8 +115,11 @@ layer {{ name: "hash_layer" type: "TanH" bottom: "hash" top: "hash_layer" }}
 """
 
 
-def write_index(root: Path, count: int = COUNT) -> Path:
-    """An index of `count` small images with its pictures, and a net of random weights that made the codes."""
+def write_index(root: Path, count: int = COUNT, about: Mapping[str, object] = MappingProxyType({})) -> Path:
+    """An index of `count` small images with its pictures, and a net of random weights that made the codes.
+
+    about: what index.json says otherwise or besides.
+    """
     (root / "images").mkdir(parents=True)
     paths = [f"{NAMES[number % 3]}/{number}.png" for number in range(count)]
     for number, path in enumerate(paths):
@@ -132,7 +136,8 @@ def write_index(root: Path, count: int = COUNT) -> Path:
     index = root / "index"
     files = {"model": root / "deploy.prototxt", "weights": root / "w.caffemodel"}
     made_by = {name: {**places.located(path, index), "sha256": sha256(path)} for name, path in files.items()}
-    about = {"label_names": NAMES, "net": {**made_by, "blob": "hash_layer", "prepared": {}, "size": None}}
+    net_entry = {**made_by, "blob": "hash_layer", "prepared": {}, "size": None}
+    facts = {"label_names": NAMES, "net": net_entry, **about}
     labels = np.eye(3, dtype=np.uint8)[np.arange(count) % 3]
-    build.build(index, Items(codes, labels, paths, paths), about, places.place("files", root / "images", index))
+    build.build(index, Items(codes, labels, paths, paths), facts, places.place("files", root / "images", index))
     return index

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dhn import published
 from dhn.search import places
 from dhn.search.index import Index
+
+SCORE = ("protocol", "R", "map", "map_expected", "map_low", "map_high", "caveats")
 
 
 def about_of(index: Index) -> dict:
     """The facts of an index: where its codes come from, how many, how good."""
     about = index.about
     net, score, split = (about.get(name) or {} for name in ("net", "score", "split"))
+    dataset = about.get("dataset")
     return {
-        "dataset": about.get("dataset"),
-        "form": about.get("form"),
+        "dataset": None if dataset is None else published.title(dataset),
+        "form": split.get("form"),
         "split": split.get("split"),
-        "net": about.get("net_name"),
+        "run": Path(net["model"]["path"]).parent.name if "model" in net else None,
         "weights_sha256": net.get("weights", {}).get("sha256"),
         "bits": index.bits,
         "count": len(index),
         "distinct": about["distinct"],
-        "map": {"value": score["map"], "low": score["map_low"], "high": score["map_high"]} if score else None,
+        "score": {name: score[name] for name in SCORE} if score else None,
         "label_names": index.label_names,
         "pictures": bool(about["pictures"]),
         "report": report_of(index) is not None,

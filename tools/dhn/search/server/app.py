@@ -49,6 +49,8 @@ class Api:
         if ("key" in given) == ("code" in given):
             raise RequestError(400, "expected either key or code, found both or none")
         snapshot = self.served.snapshot()
+        if given.get("format", "json") not in ("json", "csv"):
+            raise RequestError(400, f"format {given['format']!r}: expected json or csv")
         if "key" in given:
             row = row_of(snapshot, given["key"])
             asked = {"key": given["key"], "labels": snapshot.index.labels_of(row)}
@@ -84,11 +86,18 @@ class Api:
         return await self.search(snapshot, {"image": name, "code": code[0].tolist()}, code, given)
 
     async def search(self, snapshot: Snapshot, asked: dict, code: np.ndarray, given: dict) -> Response:
-        """The answer to a code (1, K) that was asked for, with the options among the parameters given."""
+        """The answer to a code (1, K) that was asked for, with the options among the parameters given.
+
+        What was asked is as the command prints it, with the labels of the query or its code besides.
+        """
         options = asdict(inputs.options(given, snapshot.index, self.limits))
         with self.served.searches.place():
             (results,) = await self.served.searches.run(lambda: snapshot.index.search(code, **options))
-        return JSONResponse(answers.answer(asked | options, results))
+        if given.get("format", "json") == "csv":
+            name = asked.get("key", "code")
+            return Response(answers.csv_text([(name, results)]), media_type="text/csv")
+        settings = {name: value for name, value in options.items() if value not in (None, False)}
+        return JSONResponse(answers.answer(asked | settings | {"ties": "product"}, results))
 
     async def items(self, request: Request) -> Response:
         """GET /api/items: some images of the index, drawn at random by a seed."""

@@ -219,19 +219,27 @@ function card(item, place, words, [mark, more, title], kind = null) {
 }
 
 function showAbout() {
-  const map = about.map && `${about.map.value.toFixed(4)}${about.map.low == null ? "" : ` (${about.map.low.toFixed(4)} to ${about.map.high.toFixed(4)}, as ties are ordered)`}`;
+  const { score } = about;
+  const map = score && `${score.map_expected.toFixed(4)} (${score.map_low.toFixed(4)} to ${score.map_high.toFixed(4)}, as ties are ordered)`;
   const set = [about.dataset, about.form && `(${about.form})`].filter(Boolean).join(" ");
-  const name = set || "Search by picture";
-  document.title = about.dataset ? `${about.dataset}: search by picture` : "Search by picture";
-  $("home").textContent = about.dataset ? `Search ${name}` : name;
-  $("summary").textContent = [`${count(about.count)} images`, `${about.bits} bits`, about.net, map && `MAP ${map}`].filter(Boolean).join(" · ");
+  document.title = about.dataset ? `Search ${about.dataset}` : "Search by picture";
+  $("home").textContent = document.title;
+  $("summary").textContent = [set, `${count(about.count)} images`, `${about.bits} bits`, map && `MAP ${map}`].filter(Boolean).join(" · ");
   const facts = {
-    "Data set": set, Split: about.split, Images: count(about.count), "Distinct codes": count(about.distinct), Bits: about.bits,
-    Net: about.net, "SHA-256 of the weights": about.weights_sha256, MAP: map, "Order of ties": "the greater inner product of the real-valued codes, then the key",
+    "Data set": set,
+    Split: about.split,
+    Images: count(about.count),
+    "Distinct codes": count(about.distinct),
+    Bits: about.bits,
+    Run: about.run,
+    "SHA-256 of the weights": about.weights_sha256,
+    MAP: score && `${map}; protocol ${score.protocol}, R ${count(score.R)}, expected over the orders of ties`,
+    "To know": score?.caveats.join("; "),
+    Order: "Hamming distance, then the greater inner product of the real-valued codes, then the key",
     Report: about.report && make("a", { href: "/report" }, "scores, curves and codes of this run"),
   };
   $("facts").replaceChildren(
-    ...Object.entries(facts).filter(([, value]) => value != null && value !== "").flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value instanceof Node ? value : String(value))]),
+    ...Object.entries(facts).filter(([, value]) => value).flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value instanceof Node ? value : String(value))]),
   );
   form.label.append(...about.label_names.map((label) => make("option", { value: label }, label)));
   $("labels").hidden = about.label_names.length === 0;
