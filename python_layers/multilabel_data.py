@@ -24,8 +24,9 @@ class MultiLabelDataLayer(caffe.Layer):
     TRAIN: each epoch has its own order (a pairwise loss over fixed batches would see the same pairs for ever), drawn
     from `seed` alone, as are crops and mirrors: the same seed gives the same batches on BVLC Caffe and on the engine.
     An epoch's last records and the next one's first may share a batch. A training resumed on the engine goes on where
-    it was; on BVLC Caffe it begins with the first epoch's order again, as with Caffe's Data layer. TEST: the source's
-    order, centre crop, no mirror.
+    it was; on BVLC Caffe it begins with the first epoch's order again, as with Caffe's Data layer. Of n solvers that
+    train side by side, number r takes every n-th record of that order, from number r on: together they have the batches
+    that one solver with n B images has. TEST: the source's order, centre crop, no mirror.
     """
 
     def setup(self, bottom, top):
@@ -80,16 +81,18 @@ class MultiLabelDataLayer(caffe.Layer):
             source = ListSource(p["source"], p["root"], p["labels"], p["gray"], _pair(p["resize"]), p["encoding"])
         else:
             source = LmdbSource(p["source"], p["labels"], p["gray"], _pair(p["resize"]))
+        train = self.phase == caffe.TRAIN
         self.batches = Batches(
             source,
             p["batch_size"],
-            self.phase == caffe.TRAIN,
+            train,
             crop=_pair(p["crop"]),
             mirror=p["mirror"],
             mean=_mean(p),
             scale=p["scale"],
             shuffle=p["shuffle"],
             seed=p["seed"],
+            solvers=(caffe.solver_count(), caffe.solver_rank()) if train else (1, 0),
         )
         self.shapes = self.batches.shape, (p["batch_size"], source.labels)
         self.ahead = p["prefetch"], p["threads"]
@@ -98,8 +101,8 @@ class MultiLabelDataLayer(caffe.Layer):
     def _begin(self, done: list) -> None:
         """Read on after the batches `done`, pairs as for Batches.plans."""
         self.done = [list(pair) for pair in done]
-        if not done or done[-1][0] != self.batches.batch_size:
-            self.done.append([self.batches.batch_size, 0])
+        if not done or done[-1][0] != self.batches.whole_size:
+            self.done.append([self.batches.whole_size, 0])
         self.process = os.getpid()
         self.prefetcher = Prefetcher(self.batches.plans(done), self.batches.build, *self.ahead)
 
@@ -120,7 +123,7 @@ class MultiLabelDataLayer(caffe.Layer):
         pass
 
     def snapshot_state(self) -> bytes:
-        """What the engine keeps in a solverstate (BVLC Caffe never asks): the batches handed out."""
+        """What the engine keeps in a solverstate (BVLC Caffe never asks): the batches handed out, of all solvers."""
         return json.dumps({"records": len(self.batches.source), "done": self.done}).encode()
 
     def restore_state(self, state: bytes) -> None:
@@ -135,8 +138,9 @@ class Batches:
     """Which records make up each batch (`plans`), and a batch as arrays (`build`).
 
     source: see image_records; crop: (height, width); mean: a number, (channels, 1, 1) or (channels, height, width) of
-    the uncropped image. `shape`, that of the images (B, channels, height, width), is taken from the first record.
-    Raises ValueError for an image that does not fit it, the crop or the mean.
+    the uncropped image. solvers: (n, which of them this is): n solvers share `whole_size` images out. `shape`, that of
+    the images (B, channels, height, width), is taken from the first record. Raises ValueError for an image that does
+    not fit it, the crop or the mean.
     """
 
     def __init__(
@@ -150,8 +154,10 @@ class Batches:
         scale: float = 1,
         shuffle: bool = True,
         seed: int = 1,
+        solvers: tuple = (1, 0),
     ):
         self.source, self.batch_size, self.train, self.crop = source, batch_size, train, crop
+        self.share, self.whole_size = slice(solvers[1], None, solvers[0]), batch_size * solvers[0]
         self.mirror, self.shuffle = mirror and train, shuffle and train
         self.mean, self.scale, self.seed = np.asarray(mean, np.float32), np.float32(scale), seed
         self.mirrored_mean = np.ascontiguousarray(self.mean[..., ::-1]) if self.mean.ndim else self.mean
@@ -186,11 +192,12 @@ class Batches:
     def plans(self, done: list = ()):
         """Endless batches, for each image of one: (record, place of the crop in 0..1 down and across, mirrored).
 
-        done: pairs (batch size, number of batches) that came before; these are passed over.
+        done: pairs (size of all solvers' batch, number of batches) that came before; these are passed over.
         """
         sizes = itertools.chain.from_iterable(itertools.repeat(size, number) for size, number in done)
-        draws = self._draws(itertools.chain(sizes, itertools.repeat(self.batch_size)))
-        for batch, places in itertools.islice(draws, sum(number for _, number in done), None):
+        draws = self._draws(itertools.chain(sizes, itertools.repeat(self.whole_size)))
+        for whole in itertools.islice(draws, sum(number for _, number in done), None):
+            batch, places = (each[self.share] for each in whole)
             yield list(zip(batch.tolist(), places[:, 0], places[:, 1], (places[:, 2] < 0.5) & self.mirror))
 
     def _draws(self, sizes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import caffe
 
+import whole_batch
 from hashing_losses import log_cosh_quantization
 from layer_params import Param, read_param_str
 
@@ -20,7 +21,8 @@ class QuantizationLossLayer(caffe.Layer):
 
         normalization: `mean` (default), the loss is divided by B K; `sum`: not divided; `authors`: prints the mean over
         B K, but back-propagates sign(z) tanh(|z| - 1) / B, K times the gradient of what it prints. Loss and gradient
-        disagree there by design, as in the released code. Example: {"normalization": "authors"}.
+        disagree there by design, as in the released code. Where several solvers train side by side, `sum` is that of
+        the whole batch. Example: {"normalization": "authors"}.
         """
         if len(bottom) != 1 or len(top) != 1:
             raise ValueError(
@@ -38,8 +40,9 @@ class QuantizationLossLayer(caffe.Layer):
 
     def forward(self, bottom, top):
         codes = bottom[0].data
-        loss, self.gradient = log_cosh_quantization(codes.reshape(len(codes), -1), self.normalization)
-        top[0].data[...] = loss
+        loss, gradient = log_cosh_quantization(codes.reshape(len(codes), -1), self.normalization)
+        parts = whole_batch.solvers(self.phase) if self.normalization == "sum" else 1
+        top[0].data[...], self.gradient = loss * parts, gradient * parts
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:

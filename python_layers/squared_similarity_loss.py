@@ -5,6 +5,7 @@ from __future__ import annotations
 import caffe
 
 import labels
+import whole_batch
 from hashing_losses import squared_similarity
 from layer_params import Param, read_param_str
 
@@ -28,6 +29,9 @@ class SquaredSimilarityLossLayer(caffe.Layer):
         its similar ones, self pairs included, so that both kinds count the same. HashNet calls it class_num.
         labels: what bottom[1] is; not needed for label vectors of 2 labels or more. `classes`: class numbers (B,) or
         (B, 1), similar where equal, -1 unknown; `vectors`: (B, 1), 1 where an image carries the one label.
+        pairs: where several solvers train side by side, `all` (default): the loss of the whole batch, pairs of images
+        of two solvers included; `own`: that of each solver's pairs, whose mean over the solvers is another objective.
+        BVLC Caffe has `own` alone.
         Example: {"similar_weight": "balanced", "labels": "classes"}.
         """
         if len(bottom) != 2 or len(top) != 1:
@@ -42,10 +46,11 @@ class SquaredSimilarityLossLayer(caffe.Layer):
                 "normalization": Param("a string", "mean", choices=("mean", "sum")),
                 "similar_weight": Param('a number above 0, or "balanced"', 1),
                 "labels": Param("a string", choices=labels.DECLARED),
+                "pairs": Param("a string", "all", choices=whole_batch.PAIRS),
             },
         )
         self.normalization, self.similar_weight = settings["normalization"], settings["similar_weight"]
-        self.declared = settings["labels"]
+        self.declared, self.pairs = settings["labels"], settings["pairs"]
 
     def reshape(self, bottom, top):
         codes, found = bottom[0].data.shape, bottom[1].data.shape
@@ -58,10 +63,11 @@ class SquaredSimilarityLossLayer(caffe.Layer):
         top[0].reshape(1)
 
     def forward(self, bottom, top):
-        codes, table = bottom[0].data, labels.check_batch(bottom[1].data, "SquaredSimilarityLossLayer", self.declared)
-        loss, self.gradient = squared_similarity(
-            codes.reshape(len(codes), -1), table, self.normalization, self.similar_weight
-        )
+        codes = bottom[0].data.reshape(len(bottom[0].data), -1)
+        batch = whole_batch.gather(codes, bottom[1].data, self.pairs, self.phase)
+        table = labels.check_batch(batch.labels, "SquaredSimilarityLossLayer", self.declared)
+        loss, gradient = squared_similarity(batch.codes, table, self.normalization, self.similar_weight)
+        self.gradient = gradient[batch.own] * batch.solvers
         top[0].data[...] = loss
 
     def backward(self, top, propagate_down, bottom):

@@ -9,11 +9,12 @@ it and look there: the first one to claim prints its sentence, all others end in
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -25,6 +26,7 @@ JOIN = timedelta(minutes=5)  # that the first process waits for the last one, wh
 _EXCHANGE = timedelta(days=1)  # the others wait while the root tests; a process that is gone closes its connections
 _DEVICE = timedelta(minutes=10)  # of an exchange between GPUs, which begins when all have computed
 _CLAIM = 3  # seconds that whoever lost a connection leaves to the process that knows why
+_PART = 30  # seconds until a process that has ended closes its connections, whatever the others do
 _servers: list[dist.TCPStore] = []  # what `new_uid` started; they end with this process
 
 
@@ -85,8 +87,9 @@ def claim(store: dist.PrefixStore, rank: int, sentence: str, wait: bool = False)
 
 
 def _first_line(error: BaseException) -> str:
-    """An error of torch.distributed without the C++ stack behind it."""
-    return str(error).strip().splitlines()[0]
+    """What an error of torch.distributed says, without the C++ source before it and the advice and stack behind it."""
+    line = re.sub(r"^\[\S+\.(cc|cpp):\d+\]:? *", "", str(error).strip().splitlines()[0])
+    return line.partition(". This is typically")[0]
 
 
 class Group:
@@ -123,7 +126,7 @@ class Group:
                     )
                 time.sleep(0.02)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _exchange(self) -> Iterator[None]:
         try:
             yield
@@ -165,13 +168,24 @@ class Group:
         rows = self.all_gather(padded)
         return [row[:size].numpy().tobytes() for row, size in zip(rows, sizes, strict=True)]
 
+    def part(self) -> None:
+        """Wait until each process has what the last exchange gave it: gloo drops what a closed connection has sent.
+
+        All call it after the same exchange. One that fails meanwhile is not waited for longer than a failure takes.
+        """
+        with contextlib.suppress(RuntimeError):
+            self.store.set(f"parted/{self.rank}", "")
+            until = time.monotonic() + _PART
+            while time.monotonic() < until and not self.store.check([f"parted/{rank}" for rank in range(self.count)]):
+                time.sleep(0.01)
+
     def destroy(self) -> None:
         """Close the connections."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interface(store: dist.PrefixStore) -> Iterator[None]:
     """While entered, gloo meets on the loopback interface where the store does: there is one machine."""
     inner = store.underlying_store

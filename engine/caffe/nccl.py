@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from caffe.blob import Blob
     from caffe.solver import Solver
 
-_STEP, _END, _STOPPED = range(3)  # what a solver says: an iteration begins, its training is over, it was stopped
+# what a solver says: an iteration begins, the others' states are asked for, its training is over, it was stopped
+_STEP, _STATES, _END, _STOPPED = range(4)
 _ACTIONS = (None, "snapshot", "stop")  # what a signal asks for; the highest that a solver names is done by all
 _current: NCCL | None = None  # of this process
 
@@ -56,6 +57,7 @@ class NCCL:
         self._group = Group(open_store(uid), parallel.solver_rank(), parallel.solver_count())
         self._gradients: torch.Tensor | None = None  # of all parameters, one after the other
         self._exchanging = False  # from an iteration's begin until its gradients are there
+        self._parted = False  # whether a solver has said that it ends
         self.action: str | None = None  # what to do after this iteration
         _current = self
         self._finalizer = multiprocessing.util.Finalize(None, self._end_process, exitpriority=100)
@@ -106,7 +108,10 @@ class NCCL:
             ValueError: the others are at another iteration, or have ended.
         """
         request = _ACTIONS.index(self._solver.requested_action())
-        said = self._group.gather_numbers([_STEP, self._solver.iter, request])
+        said = self._meet(_STEP, request)
+        while any(state == _STATES for state, _, _ in said) and not self._parted:
+            self._gather_states()
+            said = self._meet(_STEP, request)
         self.action = _ACTIONS[max(action for _, _, action in said)]
         if any(state == _STOPPED for state, _, _ in said):
             self._solver.stopped = True
@@ -119,6 +124,14 @@ class NCCL:
                     f"at iteration {iteration}: give each solver the same number of steps, and bcast() after a restore"
                 )
         self._exchanging = True
+
+    def _meet(self, state: int, request: int = 0) -> list[tuple[int, ...]]:
+        """Tell each other (state, iteration, request); the last time where a solver says that it ends."""
+        said = self._group.gather_numbers([state, self._solver.iter, request])
+        self._parted = any(each in (_END, _STOPPED) for each, _, _ in said)
+        if self._parted:
+            self._group.part()
+        return said
 
     def on_gradients_ready(self) -> None:
         """Make each gradient its mean over all solvers."""
@@ -137,7 +150,12 @@ class NCCL:
         return self._gradients is not None and self._gradients.device == diffs[0].device
 
     def gather_states(self) -> list[bytes]:
-        """What the solvers beside the root need to go on where they are, for the root's snapshot; each calls this."""
+        """What the solvers beside the root need to go on where they are, for the root's snapshot; each calls this, or
+        begins an iteration."""
+        self._meet(_STATES)
+        return [] if self._parted else self._gather_states()
+
+    def _gather_states(self) -> list[bytes]:
         return self._group.gather_bytes(solver_state.capture(self._solver).SerializeToString())[1:]
 
     def all_gather(self, array: np.ndarray) -> np.ndarray:
@@ -158,7 +176,8 @@ class NCCL:
         if _current is self:
             _current = None
             self._finalizer.cancel()
-            self._group.gather_numbers([_STOPPED if self._solver.stopped else _END, self._solver.iter, 0])
+            if not self._parted:
+                self._meet(_STOPPED if self._solver.stopped else _END)
             self._group.destroy()
 
     def _end_process(self) -> None:
