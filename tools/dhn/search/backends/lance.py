@@ -1,0 +1,374 @@
+"""An index in LanceDB: one table of items, in a folder or in an object store such as s3://bucket/index.
+
+Searched exactly: LanceDB compares every code with the query. A write is one commit, so a reader sees the items as they
+were or as they become, and a process that is killed while it writes leaves them as they were. One process writes at a
+time. Keys of an object store come from the variables that LanceDB reads (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, ...).
+
+    number   int64               0, 1, ... in the order of adding; deletes leave gaps, and results count without these
+    bits     uint8[8 W]          the binary code, words of ranking.pack
+    codes    float32[K]          the real-valued code
+    labels   list of int32       columns of the labels that the item carries; null where they are unknown
+    key, path   bytes            as texts.Texts; "" is no path
+
+The schema's metadata `dhn` is what index.json says of an index besides its files; the metadata `columns` of the field
+labels is C, how many columns they have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dhn.search import build, kernels, ranking
+from dhn.search.index import check_options, check_queries, label_column
+from dhn.search.items import Items, Result, SearchError, Ties
+
+if TYPE_CHECKING:
+    import lancedb
+    import pyarrow
+
+TABLE = "items"
+SPARE = 256  # items beyond `top` that are fetched at once: mostly all ties of the last one are among them
+FIELDS = ["number", "codes", "labels", "key", "path", "_distance"]  # of a result
+
+
+@dataclass(frozen=True)
+class View:
+    """The items as they are at one time. gaps: numbers, ascending, that deletes left, below the last item's."""
+
+    table: lancedb.table.Table
+    count: int
+    columns: int
+    label_names: list[str]
+    gaps: np.ndarray
+
+
+class Lance:
+    """The items of a LanceDB as a backend. It sees what another process wrote at its next call.
+
+    about: what index.json says of an index besides its files: bits, label_names, net, ...
+    """
+
+    def __init__(self, uri: str | os.PathLike, bits: int) -> None:
+        """Open the items in a folder or object store, or make a place for items of so many bits there.
+
+        Raises SearchError without LanceDB, for items of other bits, and where the place cannot be read.
+        """
+        self.uri = os.fspath(uri)
+        self._database = _connect(self.uri)
+        with _errors(self.uri):
+            if TABLE not in _tables(self._database):
+                self._database.create_table(TABLE, schema=_schema(bits, 0, {"bits": bits}))
+        self.about = self._read_about()
+        if self.bits != bits:
+            raise SearchError(f"{self.uri}: expected codes of {bits} bits, found an index of {self.bits}")
+        self._gaps: tuple[int, np.ndarray] = -1, np.empty(0, np.int64)  # of a version of the table
+
+    @classmethod
+    def open(cls, uri: str | os.PathLike) -> Lance:
+        """Open items that are there. Raises SearchError where there are none."""
+        return cls(uri, bits_of(uri))
+
+    @property
+    def bits(self) -> int:
+        """K, bits of a code."""
+        return self.about["bits"]
+
+    def add(self, items: Items) -> None:
+        """See Backend."""
+        part = build.check_items(items)
+        if part.codes.shape[1] != self.bits:
+            raise SearchError(f"{self.uri}: expected codes of {self.bits} bits, found {part.codes.shape[1]}")
+        with _errors(self.uri):
+            view = self._view()
+            columns = part.labels.shape[1]
+            if len({view.columns, columns} - {0}) > 1:
+                raise SearchError(
+                    f"{self.uri}: expected items with the same labels, found {view.columns} and {columns} columns"
+                )
+            taken = self._numbers(view, part.keys)
+            if taken:
+                raise SearchError(f"{next(iter(taken))}: expected keys that are unique, found this one in {self.uri}")
+            _check_twins(part)
+            if not len(part):
+                return
+            if columns > view.columns:  # the items that are there have unknown labels, with or without columns
+                view.table.update_field_metadata({"path": "labels", "metadata": {"columns": str(columns)}})
+            schema = _schema(self.bits, max(columns, view.columns), self.about)
+            view.table.add(_batches(part, view.count + len(view.gaps), schema))
+
+    def search(
+        self,
+        queries: np.ndarray,
+        top: int | None = 20,
+        radius: int | None = None,
+        label: str | None = None,
+        unique: bool = False,
+        ties: Ties = "product",
+    ) -> list[list[Result]]:
+        """See Backend."""
+        queries = check_queries(queries, self.bits)
+        reach = check_options(self.bits, top, radius, ties)
+        with _errors(self.uri):
+            view = self._view()
+            where = None if label is None else f"array_has(labels, {label_column(label, view.label_names)})"
+            wanted = view.count if top is None else min(top, view.count)
+            return [self._results(view, query, wanted, reach, where, unique, ties) for query in queries]
+
+    def range(
+        self, queries: np.ndarray, radius: int, label: str | None = None, unique: bool = False, ties: Ties = "product"
+    ) -> list[list[Result]]:
+        """See Backend."""
+        return self.search(queries, None, radius, label, unique, ties)
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """See Backend."""
+        with _errors(self.uri):
+            view = self._view()
+            numbers = self._numbers(view, keys)
+            for key in keys:
+                if key not in numbers:
+                    raise SearchError(f"{self.uri}: expected the key of one of its {view.count:,} items, found {key!r}")
+            if numbers:
+                view.table.delete(f"number IN ({', '.join(map(str, sorted(numbers.values())))})")
+        return len(numbers)
+
+    def count(self) -> int:
+        """See Backend."""
+        with _errors(self.uri):
+            return self._database.open_table(TABLE).count_rows()
+
+    def code_of(self, key: str) -> np.ndarray:
+        """The real-valued code (K,) float32 of a key. Raises SearchError where there is no such key."""
+        with _errors(self.uri):
+            view = self._view()
+            number = self._numbers(view, [key]).get(key)
+            if number is None:
+                raise SearchError(f"{self.uri}: expected the key of one of its {view.count:,} items, found {key!r}")
+            found = view.table.search().where(f"number = {number}").select(["codes"]).to_arrow()
+            return _codes(found, self.bits)[0]
+
+    def _read_about(self) -> dict[str, Any]:
+        with _errors(self.uri):
+            metadata = self._database.open_table(TABLE).schema.metadata or {}
+        try:
+            return json.loads(metadata[b"dhn"])
+        except (KeyError, ValueError):
+            raise SearchError(f"{self.uri}: expected items that build_index wrote, found another table") from None
+
+    def _view(self) -> View:
+        """The items as they are now."""
+        table = self._database.open_table(TABLE)  # stays at the version that it is opened at
+        columns = int(table.schema.field("labels").metadata[b"columns"])
+        names = self.about.get("label_names")
+        label_names = [*map(str, names)] if names else [str(column) for column in range(columns)]
+        version, gaps = self._gaps
+        if version != table.version:
+            gaps = _find_gaps(table)
+            self._gaps = table.version, gaps
+        return View(table, table.count_rows(), columns, label_names, gaps)
+
+    def _numbers(self, view: View, keys: Sequence[str]) -> dict[str, int]:
+        """The numbers of those of the keys that are there."""
+        import pyarrow
+        import pyarrow.compute
+
+        wanted = pyarrow.array([_encode(key) for key in keys], pyarrow.large_binary())
+        numbers: dict[str, int] = {}
+        if not len(keys) or not view.count:
+            return numbers
+        for batch in view.table.search().select(["number", "key"]).to_batches():
+            hits = batch.filter(pyarrow.compute.is_in(batch["key"], value_set=wanted))
+            texts = (key.decode(errors="surrogateescape") for key in hits["key"].to_pylist())
+            numbers.update(zip(texts, hits["number"].to_pylist(), strict=True))
+        return numbers
+
+    def _results(
+        self, view: View, query: np.ndarray, wanted: int, reach: int, where: str | None, unique: bool, ties: Ties
+    ) -> list[Result]:
+        """The first `wanted` items of a query (K,) within the distance `reach`."""
+        bits = ranking.pack(query[None]).view(np.uint8)[0]
+        size = wanted
+        while size:
+            found = _closest(view, bits, size, reach, where)
+            codes = _codes(found, self.bits)
+            distances, similarities = found["_distance"].to_numpy(), ranking.products(codes, query)
+            keys = [key.decode(errors="surrogateescape") for key in found["key"].to_pylist()]
+            places = np.array(ranking.order(distances, similarities, keys, ties), np.int64)
+            if unique:
+                places = places[ranking.first_of_each(codes[places])]
+            if len(places) >= wanted or len(found) < size or size >= view.count:
+                found = found.take(places[:wanted])
+                return _result_rows(view, found, similarities[places[:wanted]])
+            size = min(max(2 * size, len(found) + 1), view.count)
+        return []
+
+
+def write(uri: str | os.PathLike, items: Items, about: dict) -> None:
+    """Write an index of items to a folder or an object store; one that stands there is replaced.
+
+    about: as of build.build. Raises SearchError.
+    """
+    part = build.check_items(items)
+    _check_twins(part)
+    bits, columns = part.codes.shape[1], part.labels.shape[1]
+    schema = _schema(bits, columns, {**about, "bits": bits})
+    with _errors(os.fspath(uri)):
+        _connect(os.fspath(uri)).create_table(TABLE, _batches(part, 0, schema), schema=schema, mode="overwrite")
+
+
+def bits_of(uri: str | os.PathLike) -> int:
+    """K, bits of the codes of an index. Raises SearchError where there is none."""
+    uri = os.fspath(uri)
+    with _errors(uri):
+        database = _connect(uri)
+        if TABLE not in _tables(database):
+            raise SearchError(f"{uri}: expected an index in LanceDB, found none; build it with --backend lancedb")
+        return database.open_table(TABLE).schema.field("codes").type.list_size
+
+
+def _connect(uri: str) -> lancedb.DBConnection:
+    try:
+        import lancedb
+    except ImportError:
+        raise SearchError(
+            f"{uri}: the backend lancedb is not installed here; run: pip install 'dhn-caffe-toolkit[lancedb]'"
+        ) from None
+    with _errors(uri):
+        return lancedb.connect(uri)
+
+
+def _tables(database: lancedb.DBConnection) -> list[str]:
+    return database.list_tables().tables
+
+
+@contextmanager
+def _errors(uri: str) -> Iterator[None]:
+    """What LanceDB raises, as a SearchError of one line that names the place."""
+    try:
+        yield
+    except SearchError:
+        raise
+    except (RuntimeError, OSError, ValueError) as error:
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise SearchError(f"{uri}: LanceDB cannot do it ({line})") from error
+
+
+def _schema(bits: int, columns: int, about: dict) -> pyarrow.Schema:
+    import pyarrow as pa
+
+    labels = pa.field("labels", pa.list_(pa.int32()), metadata={"columns": str(columns)})
+    fields = [
+        pa.field("number", pa.int64()), pa.field("bits", pa.list_(pa.uint8(), 8 * -(-bits // 64))),
+        pa.field("codes", pa.list_(pa.float32(), bits)), labels,
+        pa.field("key", pa.large_binary()), pa.field("path", pa.large_binary()),
+    ]  # fmt: skip
+    return pa.schema(fields, metadata={"dhn": json.dumps(about)})
+
+
+def _batches(part: build.Part, first: int, schema: pyarrow.Schema) -> pyarrow.RecordBatchReader:
+    """Items as record batches, their numbers from `first` on."""
+    import pyarrow as pa
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for begin in range(0, len(part), build.ROWS):
+            rows = slice(begin, min(begin + build.ROWS, len(part)))
+            codes = np.ascontiguousarray(part.codes[rows])
+            labels = np.asarray(part.labels[rows])
+            known = (labels >= 0).all(1) & (labels.shape[1] > 0)
+            carried = (labels > 0) & known[:, None]
+            ends = np.append(0, np.cumsum(carried.sum(1))).astype(np.int32)
+            columns = np.nonzero(carried)[1].astype(np.int32)
+            yield pa.record_batch(
+                [
+                    pa.array(np.arange(rows.start, rows.stop) + first),
+                    _fixed(ranking.pack(codes).view(np.uint8)),
+                    _fixed(codes),
+                    pa.ListArray.from_arrays(pa.array(ends), pa.array(columns), mask=pa.array(~known)),
+                    *(pa.array(_each(texts[rows]), pa.large_binary()) for texts in (part.keys, part.paths)),
+                ],
+                schema=schema,
+            )
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _fixed(rows: np.ndarray) -> pyarrow.FixedSizeListArray:
+    import pyarrow as pa
+
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+
+
+def _each(texts: Any) -> list[bytes]:
+    return [texts.bytes_at(place) for place in range(len(texts))]
+
+
+def _encode(key: str) -> bytes | None:
+    """A key as it is stored; None for one that no file can have."""
+    try:
+        return key.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return None
+
+
+def _check_twins(part: build.Part) -> None:
+    order = part.keys.order()
+    twin = kernels.find_twin(part.keys.data, part.keys.offsets, order)
+    if twin >= 0:
+        raise SearchError(f"{part.keys[twin]}: expected keys that are unique, found this one twice")
+
+
+def _find_gaps(table: lancedb.table.Table) -> np.ndarray:
+    """The numbers that deletes left, below the last item's."""
+    count = table.count_rows()
+    if not count or not table.count_rows(f"number >= {count}"):
+        return np.empty(0, np.int64)  # they are 0 to count - 1
+    numbers = [batch["number"].to_numpy() for batch in table.search().select(["number"]).to_batches()]
+    present = np.sort(np.concatenate(numbers))
+    return np.setdiff1d(np.arange(present[-1]), present, assume_unique=True)
+
+
+def _closest(view: View, bits: np.ndarray, size: int, reach: int, where: str | None) -> pyarrow.Table:
+    """At least `size` items within the distance `reach` with all ties of the last one, or all of them."""
+
+    def fetch(limit: int, farthest: int) -> pyarrow.Table:
+        search: Any = view.table.search(bits, vector_column_name="bits")  # LanceDB's types do not know "hamming"
+        search = search.distance_type("hamming").bypass_vector_index().distance_range(upper_bound=farthest + 1)
+        search = search if where is None else search.where(where, prefilter=True)
+        return search.select(FIELDS).limit(limit).to_arrow()
+
+    limit = min(size + SPARE, view.count)
+    found = fetch(limit, reach)
+    if len(found) < limit or limit == view.count:
+        return found
+    distances = found["_distance"].to_numpy()
+    complete = int((distances < distances[-1]).sum())
+    return found.slice(0, complete) if complete >= size else fetch(view.count, int(distances[size - 1]))
+
+
+def _codes(found: pyarrow.Table, bits: int) -> np.ndarray:
+    """Real-valued codes (n, K) of a table."""
+    column = found["codes"].combine_chunks()
+    return column.flatten().to_numpy().reshape(-1, bits)
+
+
+def _result_rows(view: View, found: pyarrow.Table, similarities: np.ndarray) -> list[Result]:
+    """Results of a table in their order."""
+    numbers = found["number"].to_numpy()
+    rows = (numbers - np.searchsorted(view.gaps, numbers)).tolist()
+    columns = zip(
+        rows, found["key"].to_pylist(), found["_distance"].to_pylist(), similarities.tolist(),
+        found["labels"].to_pylist(), found["path"].to_pylist(), strict=True,
+    )  # fmt: skip
+    results = []
+    for rank, (row, key, distance, similarity, labels, path) in enumerate(columns, 1):
+        names = None if labels is None else tuple(view.label_names[column] for column in labels)
+        key, path = (text.decode(errors="surrogateescape") for text in (key, path))
+        results.append(Result(rank, row, key, int(distance), similarity, names, path or None))
+    return results
