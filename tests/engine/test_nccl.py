@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+from collections.abc import Callable
 
 import caffe
 import lmdb
@@ -16,7 +16,8 @@ from caffe.proto import caffe_pb2
 
 NET = """
 layer {{ name: "data" type: "Data" top: "x" top: "y" include {{ phase: TRAIN }}
-        data_param {{ source: "{folder}/db" batch_size: {batch} backend: LMDB }} transform_param {{ mirror: {random} }} }}
+        data_param {{ source: "{folder}/db" batch_size: {batch} backend: LMDB }}
+        transform_param {{ mirror: {random} }} }}
 layer {{ name: "data" type: "Data" top: "x" top: "y" include {{ phase: TEST }}
         data_param {{ source: "{folder}/db" batch_size: 8 backend: LMDB }} }}
 layer {{ name: "ip" type: "InnerProduct" bottom: "x" top: "ip" inner_product_param {{ num_output: 6
@@ -30,7 +31,7 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "out" bottom: "y" top: "lo
 
 @pytest.fixture
 def solver(tmp_path):
-    """A function that writes a solver of a batch size, and returns its path; random: with dropout and mirrored images."""
+    """A function that writes a solver of a batch size, and returns its path. random: with dropout, mirrored images."""
     numbers = np.random.RandomState(0)
     with lmdb.open(str(tmp_path / "db"), map_size=1 << 20) as env, env.begin(write=True) as txn:
         for key in range(40):
@@ -156,40 +157,36 @@ def test_unequal_steps_end_with_a_sentence(solver, tmp_path):
     )
     assert [child.status for child in ended] == [1, 0]
     assert (
-        "ValueError: solver 0 begins iteration 3 and solver 1 ended its steps at iteration 3: give each solver the same "
-        "number of steps, and bcast() after a restore" in ended[0].text
+        "ValueError: solver 0 begins iteration 3 and solver 1 ended its steps at iteration 3: give each solver the "
+        "same number of steps, and bcast() after a restore" in ended[0].text
     )
 
 
-@pytest.mark.parametrize("dying", [0, 1])
-def test_a_dead_solver_ends_the_other(dying, solver, tmp_path):
-    path = solver(4, settings="max_iter: 1000000 snapshot: 2")
-
-    def work(rank: int, uid: bytes) -> None:
-        if rank == dying:
-            signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGKILL))
-            signal.setitimer(signal.ITIMER_REAL, 0.3)
-        side_by_side.train(path, str(tmp_path / "w"), uid)
-
-    start = time.monotonic()
-    ended = side_by_side.run(2, work)
-    assert time.monotonic() - start < 30
-    assert ended[dying].status == -signal.SIGKILL and ended[1 - dying].status == 1
-    assert "lost another one, whose process ended or cannot be reached" in ended[1 - dying].text
+def fail(rank: int, uid: bytes, path: str, failing: int, action: Callable[[], object]) -> None:
+    """Train; in the third iteration the solver `failing` does `action`."""
+    made = caffe.get_solver(path)
+    exchange = caffe.NCCL(made, uid)
+    made.add_callback(exchange)
+    made.net.before_forward(lambda layer: rank == failing and made.iter == 2 and action())
+    made.step(1000)
 
 
-def test_a_failing_solver_ends_the_other(solver, tmp_path):
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_dead_solver_ends_the_other(failing, solver):
     path = solver(4)
+    ended = side_by_side.run(
+        2, lambda rank, uid: fail(rank, uid, path, failing, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    )
+    assert ended[failing].status == -signal.SIGKILL and ended[1 - failing].status == 1
+    assert (
+        f"LostError: solver {1 - failing} of 2 lost another one, whose process ended or cannot be reached"
+        in ended[1 - failing].text
+    )
 
-    def work(rank: int, uid: bytes) -> None:
-        made = caffe.get_solver(path)
-        exchange = caffe.NCCL(made, uid)
-        made.add_callback(exchange)
-        if rank == 1:
-            made.net.before_forward(lambda layer: 1 // (2 - made.iter))  # in an iteration
-        made.step(5)
 
-    ended = side_by_side.run(2, work)
+def test_a_failing_solver_ends_the_other(solver):
+    path = solver(4)
+    ended = side_by_side.run(2, lambda rank, uid: fail(rank, uid, path, 1, lambda: 1 // 0))
     assert [child.status for child in ended] == [1, 1]
     assert "ZeroDivisionError" in ended[1].text and "LostError: solver 0 of 2 lost another one" in ended[0].text
 
