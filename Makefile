@@ -13,6 +13,7 @@ export GLOG_logtostderr
 BIN   := .venv/bin
 READY := .venv/.installed
 RUN    = '$(DATASET)' --variant $(VARIANT) --bits $(BITS) --seed $(SEED) $(call option,net,NET) $(call option,gpu,GPU)
+SEARCH = $(call option,image,IMAGE) $(call option,key,KEY) $(call option,top,TOP) $(call option,html,HTML)
 SPLITS = '$(DATASET)' $(call option,split,SPLIT) $(call option,seed,SPLIT_SEED) $(call option,from,FROM) \
          $(call option,allow-missing,MISSING) $(call option,skip-bad,SKIP_BAD) $(call switch,allow-overlap,ALLOW_OVERLAP)
 option = $(if $($(2)),--$(1) '$($(2))')
@@ -37,6 +38,8 @@ reads-train     := $(run-reads) WEIGHTS $(settings-reads) $(split-reads)
 reads-resume    := $(run-reads) $(split-reads)
 reads-score     := $(run-reads)
 reads-report    := $(run-reads)
+reads-index     := $(run-reads)
+reads-search    := $(run-reads) IMAGE KEY TOP HTML
 reads-baselines := DATASET FEATURES BITS SEED NET WEIGHTS $(split-reads)
 reads-ablation  := DATASET VARIANTS BITS SEEDS NET WEIGHTS GPU $(settings-reads) $(split-reads)
 reads-tune      := $(run-reads) GRID WEIGHTS $(settings-reads) $(split-reads)
@@ -55,7 +58,7 @@ unread := $(filter-out $(read) $(reads-always),$(typed))
 $(if $(unread),$(error make $(goals) does not read $(unread). It reads: $(or $(read),no variables)))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data weights train resume score report baselines ablation tune compare test test-slow coverage lint docs reference conformance bench proto clean distclean
+.PHONY: help demo data weights train resume score report index search baselines ablation tune compare test test-slow coverage lint docs reference conformance bench proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
@@ -63,6 +66,7 @@ help:  ## list the targets
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
 	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), ARGS= (test, coverage)"
 	@echo "ITERATIONS= LR= BATCH= LAMBDA= SIMILAR_WEIGHT= CROP= RESIZE= SNAPSHOT= SET=\"momentum=0.95 ...\" (train, tune, ablation)"
+	@echo "IMAGE= KEY= TOP= HTML= (search)"
 	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
 
 demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
@@ -85,6 +89,12 @@ score: $(READY)  ## codes of the query and database images, MAP under every prot
 
 report: $(READY)  ## write a scored run's report.html again
 	@$(BIN)/python tools/report.py $(RUN)
+
+index: $(READY)  ## index the codes of a scored run, to search it
+	@$(BIN)/python tools/build_index.py $(RUN)
+
+search: $(READY)  ## the items of a run's index nearest to the picture IMAGE= or to the item KEY=; HTML=page.html with pictures
+	@$(BIN)/python tools/search.py $(RUN) $(SEARCH)
 
 baselines: data  ## LSH, SH, ITQ and ITQ-CCA on FEATURES=pixels or a blob (fc5, fc7), at BITS="12 24 32 48"
 	@$(BIN)/python tools/baselines.py '$(DATASET)' --features $(FEATURES) $(call given,bits,BITS) $(call given,seed,SEED) \
@@ -121,7 +131,7 @@ lint: $(READY)  ## ruff over the tree, its format, the types, and who may import
 docs: $(READY)  ## the docstrings as pages: build/docs/index.html
 	@rm -rf build/docs
 	PDOC_ALLOW_EXEC=1 PDOC_DISPLAY_ENV_VARS=1 $(BIN)/python -W 'ignore:Error parsing type annotation ForwardRef' -m pdoc \
-	  --template-directory docs/pdoc --output-directory build/docs caffe dhn authors_forks \
+	  --template-directory docs/pdoc --output-directory build/docs caffe atomic_writes dhn authors_forks \
 	  $(sort $(basename $(notdir $(wildcard python_layers/*.py prototxt/*.py))))
 	@echo "wrote build/docs/index.html"
 

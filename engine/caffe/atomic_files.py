@@ -1,12 +1,12 @@
-"""Atomic writes: a file is there completely, or as it was before."""
+"""Atomic writes of the engine: `atomic_writes`, by paths as messages have them, and of HDF5 files."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import atomic_writes
 
 from caffe.proto import byte_strings
 
@@ -21,31 +21,27 @@ def check_folder(path: str | Path) -> None:
         raise FileNotFoundError(f"cannot write {path}: there is no folder {folder}; make it first")
 
 
-@contextmanager
-def _replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary file to write; it replaces `path` once it is on the disk, and is removed if writing fails."""
-    path = Path(byte_strings.path(path))
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: a folder is there; take another name")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_atomic(path: str | Path, data: bytes | memoryview) -> None:
     """Write a file atomically: a reader finds the old one or the complete new one, whatever happens meanwhile."""
-    with _replacing(path) as temporary:
-        temporary.write_bytes(data)
+    atomic_writes.write_atomic(byte_strings.path(path), lambda stream: stream.write(data))
 
 
 def write_atomic_hdf5(path: str | Path, fill: Callable[[h5py.File], None]) -> None:
-    """Write an HDF5 file atomically; `fill(h5py.File)` writes its content."""
+    """Write an HDF5 file atomically; `fill(h5py.File)` writes its content.
+
+    Raises:
+        OSError: it cannot be written, or a FIFO or a device is there: HDF5 goes back in what it has written.
+    """
     import h5py
 
-    with _replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        fill(file)
+    path = byte_strings.path(path)
+    try:
+        with (
+            atomic_writes.replacing(path) as partial,
+            h5py.File(partial, "w", locking=False) as file,  # the lock on it is ours
+        ):
+            fill(file)
+    except (OSError, RuntimeError) as error:  # h5py's: "Can't decrement id ref count (... errno = 28 ...)"
+        if str(error).startswith("cannot write ") or getattr(error, "filename", None):
+            raise
+        raise OSError(f"cannot write {path}: {str(error).splitlines()[0]}") from error

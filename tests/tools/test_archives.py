@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import tarfile
 import zipfile
 
@@ -117,3 +118,29 @@ def test_what_macos_adds_is_not_there(tmp_path, make):
     archive = make(tmp_path / "archive", {**added, **MEMBERS})
     assert archives.unpack(archive, tmp_path / "out", everything, 2000) == 3
     assert archives.read(archive, ["a.txt"], 2000) == {"a.txt": b"first"}
+
+
+@pytest.mark.parametrize("compression", ["xz", "bz2", "gz"])
+def test_damage_in_any_compression_is_one_sentence(tmp_path, compression):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, f"w:{compression}") as archive:
+        info = tarfile.TarInfo("a")
+        info.size = 50000
+        archive.addfile(info, io.BytesIO(random.Random(1).randbytes(50000)))
+    whole = path.read_bytes()
+    for at in (20, 3000):
+        path.write_bytes(whole[:at] + bytes(40) + whole[at + 40 :])
+        with pytest.raises(archives.ArchiveError, match=r"a\.tar: is not a complete zip or tar archive \("):
+            archives.unpack(path, tmp_path / "out", everything, 1 << 20)
+        assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+
+
+def test_a_zip_of_a_compression_that_python_lacks(tmp_path):
+    raw = bytearray(make_zip(tmp_path / "a.zip").read_bytes())
+    for mark, offset in ((b"PK\3\4", 8), (b"PK\1\2", 10)):  # the method of every header: 97, WavPack
+        at = -1
+        while (at := raw.find(mark, at + 1)) >= 0:
+            raw[at + offset] = 97
+    (tmp_path / "a.zip").write_bytes(raw)
+    with pytest.raises(archives.ArchiveError, match=r"a\.zip: is not .*compression"):
+        archives.unpack(tmp_path / "a.zip", tmp_path / "out", everything, 1 << 20)

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import atomic_writes
 from rich.progress import Progress
 
 from dhn.files import CHUNK, digest_of
@@ -139,6 +140,7 @@ def download(urls: Sequence[str], target: str | os.PathLike, expected: Expected,
     if is_complete(target, expected, gunzip):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
+    target = Path(os.path.realpath(target))  # a link stays
     part = target.with_name(target.name + ".part")
     problems = []
     with transfer() as progress:
@@ -146,6 +148,7 @@ def download(urls: Sequence[str], target: str | os.PathLike, expected: Expected,
             problem = _from_mirror(url, part, expected, gunzip, progress, target.name)
             if problem is None:
                 os.replace(part, target)
+                atomic_writes.sync(target.parent)
                 return True
             problems.append(f"  {url}\n    {problem}")
     raise DownloadError(

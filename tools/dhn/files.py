@@ -12,22 +12,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import atomic_writes
+
 CHUNK = 1 << 18  # bytes read at a time
 
 
 def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill `path` + ".partial", then put it in the place of `path` in one step (an atomic write).
+    """Let `write` fill the file `path`, which appears when it is complete; its folder is made if need be.
 
-    Killed half-way, it leaves `path` as it was and a .partial that the next write replaces.
+    Raises OSError, which names the file; `path` is as it was then.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    with atomic_writes.naming(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    atomic_writes.write_atomic(path, write)
 
 
 def write_json(path: Path, facts: dict) -> None:

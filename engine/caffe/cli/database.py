@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
+from atomic_writes.folders import replacing_folder
 
 from caffe import glog
 from caffe.atomic_files import check_folder
@@ -91,7 +91,8 @@ class Writer:
 
 @contextlib.contextmanager
 def new(folder: str, kind: str) -> Iterator[Writer]:
-    """A Writer into a database that does not exist yet: built as `folder.partial`, renamed when it is whole.
+    """A Writer into a database that does not exist yet: built as `folder.partial`, renamed when it is
+    complete.
 
     Raises:
         FileExistsError: there is something at `folder`.
@@ -103,16 +104,14 @@ def new(folder: str, kind: str) -> Iterator[Writer]:
     if path.exists():
         raise FileExistsError(f"cannot build the {kind} {folder}: it exists already; remove it or take another name")
     check_folder(folder)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing_folder(path) as partial:
         database = _BACKENDS[kind](str(partial))
         try:
             glog.info(f"db_{kind}.cpp:{35 if kind == 'lmdb' else 18}", f"Opened {kind} {folder}")
             writer = Writer(database)
             yield writer
             writer.flush()
+        except lmdb.Error as error:
+            raise OSError(f"cannot write the LMDB {folder}: {error}; is the disk full?") from None
         finally:
             database.close()
-        os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

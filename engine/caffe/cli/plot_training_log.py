@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
-from caffe.atomic_files import check_folder
+from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import run
 from caffe.cli.training_log import LOSS, Log, Row
 
@@ -69,7 +70,9 @@ def _plot(args: argparse.Namespace) -> None:
     axes.set_ylabel(what)
     axes.set_title(f"{what} vs. {along}")
     axes.legend()
-    figure.savefig(args.picture)
+    content, kind = io.BytesIO(), Path(args.picture).suffix.removeprefix(".")
+    figure.savefig(content, format=kind)
+    write_atomic(args.picture, content.getbuffer())
 
 
 def main(arguments: list[str] | None = None) -> int:

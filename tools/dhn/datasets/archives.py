@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
+import lzma
 import os
 import re
 import shutil
@@ -20,9 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from atomic_writes.folders import replacing_folder
+
 from dhn.progress import counter
 
 CHUNK = 1 << 20
+# what Python's readers of archives raise for bytes that they cannot read
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError)
 
 
 class ArchiveError(ValueError):
@@ -71,6 +77,8 @@ def _tar_members(archive: Path, file: tarfile.TarFile) -> Iterator[Member]:
         if not info.isreg():
             raise ArchiveError(f"{archive}: {info.name!r} is a link or a device; nothing was unpacked")
         yield Member(info.name, info.size, functools.partial(_content, file, info))
+    while file.fileobj is not None and file.fileobj.read(CHUNK):
+        pass  # the check sum of what is compressed comes last, and a tar has none of its own
 
 
 @contextlib.contextmanager
@@ -101,7 +109,9 @@ def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
                 names.add(member.name)
                 members.append(member)
             yield members
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+    except (*DAMAGED, NotImplementedError, OSError) as error:  # not implemented: a compression that zipfile lacks
+        if isinstance(error, OSError) and not isinstance(error, DAMAGED) and str(error) != "Invalid data stream":
+            raise  # not bz2's: of the system, about a file
         reason = str(error).split("\n")[0].removesuffix(":")
         raise ArchiveError(f"{archive}: is not a complete zip or tar archive ({reason}); get it again") from None
 
@@ -127,14 +137,12 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike, keep: Callable
     already gives way. Raises ArchiveError, before anything is written, where the archive is unsafe.
     """
     folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
     with opened(archive, limit) as members:
         targets = {member.name: target for member in members if (target := keep(member.name)) is not None}
         for target in targets.values():
             _check_name(Path(archive), target)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        with counter() as progress:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(folder) as partial, counter() as progress:
             task = progress.add_task(f"unpack {Path(archive).name}", total=len(targets))
             for member in members:
                 if member.name not in targets:
@@ -144,6 +152,4 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike, keep: Callable
                 with member.open() as stream, open(path, "xb") as out:
                     shutil.copyfileobj(stream, out, CHUNK)
                 progress.advance(task)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(partial, folder)
     return len(targets)

@@ -8,11 +8,8 @@ holds.
 from __future__ import annotations
 
 import collections
-import contextlib
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +18,10 @@ from typing import Any
 import cv2
 import lmdb
 import numpy as np
+from atomic_writes.folders import replacing_folder
 from pictures import PictureError
 
+from dhn import files
 from dhn.datasets.labelled_images import Source, is_plain
 from dhn.datasets.lmdb_records import BATCH_BYTES, LmdbError, make_datum, make_key, write_records
 from dhn.progress import counter, say
@@ -102,42 +101,6 @@ def _records(source: Source, order: np.ndarray, **how: Any) -> Iterator[tuple[in
                 future.cancel()
 
 
-@contextlib.contextmanager
-def partial_folder(out: Path) -> Iterator[Path]:
-    """An empty `out.partial`, held by this process alone; what a killed build left there is cleared first."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    partial.mkdir(exist_ok=True)
-    handle = os.open(partial, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LmdbError(f"{out} is being built by another process; wait for it or stop it") from None
-        try:
-            for left in partial.iterdir():
-                left.unlink()
-            yield partial
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    finally:
-        os.close(handle)
-
-
-def publish(partial: Path, out: Path) -> None:
-    """Put the finished folder in its place; one that is there gives way only now."""
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.rename(out, old)
-    os.rename(partial, out)
-    handle = os.open(out.parent, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _read_facts(out: Path, recipe: dict) -> dict | None:
     """What source.json says of an LMDB that was built from this recipe and is complete; else None."""
     try:
@@ -190,7 +153,8 @@ def build(
     bad: list[tuple[str, str]] = []
     encoded_again = 0
     named = out.with_name(out.name + ".bad.txt")  # names the bad images of a build that was refused
-    with partial_folder(out) as partial, counter() as progress:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_folder(out) as partial, counter() as progress:
         task = progress.add_task(out.name, total=len(order))
 
         def records() -> Iterator[tuple[bytes, bytes]]:
@@ -213,7 +177,7 @@ def build(
         text = "".join(f"{message}\n" for _, message in bad).encode(errors="surrogateescape")
         if len(bad) > skip_bad:
             if len(bad) > SHOWN:
-                named.write_bytes(text)
+                files.write_atomic(named, lambda stream: stream.write(text))
             remedy = f"\nReplace them, or leave them out: --skip-bad {len(bad)}"
             raise BadImages(describe_bad(bad, len(order), out, named) + remedy, bad)
         if not written:
@@ -228,11 +192,7 @@ def build(
             "left_out": source.left_out.kinds,
             "bytes": (partial / "data.mdb").stat().st_size,
         }
-        with open(partial / "source.json", "w") as stream:
-            json.dump(facts, stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        publish(partial, out)
+        (partial / "source.json").write_text(json.dumps(facts, indent=1))
     named.unlink(missing_ok=True)
     note = f", {len(bad):,} skipped as bad (skipped.txt names them)" if bad else ""
     if encoded_again:

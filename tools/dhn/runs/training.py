@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import atomic_writes
 import net
 import run_settings
 
@@ -111,8 +112,7 @@ def launch(
     finally:
         signal.signal(signal.SIGINT, interrupted)
     status = child.wait()
-    for partial in run.folder.glob(f".*.{child.pid}.part"):  # of a snapshot that was being written
-        partial.unlink()
+    atomic_writes.clear_killed(run.folder)  # of a snapshot that was being written
     return status, watch.divergence
 
 

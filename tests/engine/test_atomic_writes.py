@@ -1,0 +1,176 @@
+"""Files and folders that appear complete or not at all, whatever stands at their path and whoever is killed."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import atomic_writes
+import caffe
+import numpy as np
+import pytest
+from atomic_writes import write_atomic
+from atomic_writes.folders import replacing_folder
+from caffe.atomic_files import write_atomic_hdf5
+
+
+def write(path, data=b"new"):
+    write_atomic(path, lambda stream: stream.write(data))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_bytes(b"old")
+    (tmp_path / "real" / "file").chmod(0o640)
+    link, dangling = tmp_path / "link", tmp_path / "dangling"
+    link.symlink_to("real/file")
+    dangling.symlink_to("real/other")
+    write(link)
+    write(dangling)
+    assert link.is_symlink() and dangling.is_symlink()
+    assert names(tmp_path / "real") == ["file", "other"]
+    assert (tmp_path / "real" / "file").read_bytes() == (tmp_path / "real" / "other").read_bytes() == b"new"
+    assert stat.S_IMODE((tmp_path / "real" / "file").stat().st_mode) == 0o640
+
+
+def test_a_fifo_is_written_straight(tmp_path):
+    fifo, received = tmp_path / "fifo", []
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()))
+    reader.start()
+    write_atomic(fifo, lambda stream: np.savez(stream, codes=np.arange(5)))  # which goes back in what it writes
+    reader.join()
+    assert stat.S_ISFIFO(fifo.stat().st_mode) and received[0].startswith(b"PK") and names(tmp_path) == ["fifo"]
+
+
+def test_hdf5_into_a_fifo_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match=r"cannot write .*fifo: expected a regular file, found a FIFO"):
+        write_atomic_hdf5(tmp_path / "fifo", lambda file: None)
+    param = 'layer { name: "o" type: "HDF5Output" bottom: "a" bottom: "b"'
+    param += f' hdf5_output_param {{ file_name: "{tmp_path}/fifo" }} }}'
+    inputs = 'layer { name: "i" type: "Input" top: "a" top: "b" input_param { shape { dim: 1 dim: 1 } } }'
+    (tmp_path / "net.prototxt").write_text(inputs + param)
+    with pytest.raises(ValueError, match=r"layer 'o' .*found a FIFO"):
+        caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode) and names(tmp_path) == ["fifo", "net.prototxt"]
+
+
+def test_errors_name_the_file(tmp_path, monkeypatch):
+    def fails(path, kind, message):
+        with pytest.raises(kind, match=message) as caught:
+            write(path)
+        assert str(path) in str(caught.value)
+
+    fails(tmp_path, IsADirectoryError, "a folder is there")
+    fails(tmp_path / "none" / "file", FileNotFoundError, "there is no folder .*none; make it first")
+    (tmp_path / "file").write_bytes(b"")
+    fails(tmp_path / "file" / "file", NotADirectoryError, "Not a directory")
+    (tmp_path / "loop").symlink_to("loop")
+    fails(tmp_path / "loop", OSError, "Too many levels")
+
+    def full(stream):
+        stream.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"^cannot write .*file: No space left on device$") as caught:
+        write_atomic(tmp_path / "file", full)
+    assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == ["file", "loop"]
+
+
+def test_names_as_long_as_the_file_system_has(tmp_path):
+    write(tmp_path / ("ü" * 127))
+    assert names(tmp_path) == ["ü" * 127]
+
+
+def test_two_writers_do_not_mix(tmp_path):
+    """Both write half of their bytes before either goes on: with one temporary file the result was a mixture."""
+    path, half = tmp_path / "file", threading.Barrier(2)
+
+    def fill(stream, byte):
+        stream.write(byte * 5000)
+        stream.flush()
+        half.wait()
+        stream.write(byte * 5000)
+
+    threads = [threading.Thread(target=write_atomic, args=(path, lambda stream, byte=byte: fill(stream, byte)))
+               for byte in (b"a", b"b")]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in (b"a" * 10000, b"b" * 10000) and names(tmp_path) == ["file"]
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    source = (
+        "import os, signal, sys; from atomic_writes import write_atomic\n"
+        "write_atomic(sys.argv[1], lambda stream: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", source, tmp_path / "model"], env=environment, check=False)
+    left = names(tmp_path)
+    assert len(left) == 1 and left[0].startswith(".model.")
+    for other in ("mine.part", ".mine.part", f".model.{os.getppid()}.0.part"):  # the last is of a living process
+        (tmp_path / other).touch()
+    write(tmp_path / "another")
+    assert names(tmp_path) == sorted(["another", "mine.part", ".mine.part", f".model.{os.getppid()}.0.part"])
+
+
+def test_folders_and_the_disk(tmp_path, monkeypatch):
+    """The file's bytes are on the disk before the rename, the rename after it."""
+    calls = []
+    sync, replace = os.fsync, os.replace
+
+    def note(handle):
+        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("rename"), replace(*paths)))
+    write(tmp_path / "file")
+    assert calls == ["file", "rename", "folder"]
+
+
+def test_a_folder_is_replaced_in_one_step(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    for exchange in (True, False):
+        if not exchange:
+            monkeypatch.setattr(atomic_writes.folders, "_exchange", lambda one, other: False)
+        for content in ("first", "second"):
+            with replacing_folder(out) as partial:
+                assert names(partial) == []
+                (partial / content).write_text(content)
+            assert names(out) == [content] and names(tmp_path) == ["out"]
+    with pytest.raises(KeyboardInterrupt), replacing_folder(out) as partial:
+        (partial / "third").touch()
+        raise KeyboardInterrupt
+    assert names(out) == ["second"] and names(tmp_path) == ["out"]
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "left").touch()
+    with replacing_folder(out) as partial:
+        assert names(partial) == []
+
+
+def test_two_writers_of_a_folder(tmp_path):
+    with replacing_folder(tmp_path / "out"):
+        with (
+            pytest.raises(BlockingIOError, match=rf"cannot write .*out: another process \({os.getpid()}\) is writing"),
+            replacing_folder(tmp_path / "out"),
+        ):
+            pass
+        assert names(tmp_path) == ["out.partial"]
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(NotADirectoryError, match="file: expected a folder, or nothing"),
+        replacing_folder(tmp_path / "file"),
+    ):
+        pass
