@@ -1,13 +1,15 @@
 """Build an index of codes to search with search.py, or add to one, or remove from it.
 
+    python tools/build_index.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--gpu 0]
     python tools/build_index.py runs/fashion_mnist-dhn-48 [--out INDEX]
     python tools/build_index.py --codes database.npz [--images LMDB|LIST|FOLDER [--root DIR]] --out INDEX
     python tools/build_index.py --append --codes more.npz [--images ... [--prefix more/]] --out INDEX
     python tools/build_index.py --delete KEY [KEY ...] --out INDEX
 
-RUN is a run's folder: its database.npz, the pictures of its data set, and its net and weights, which turn pictures that
-are asked with into codes. The index then stands in RUN/index. Without RUN the codes alone are indexed; with --images
-their pictures are found again: those that the codes were extracted of, in the same order.
+RUN is a run, by its data set and options or by its folder: its database.npz, the pictures of its data set, and its net
+and weights, which turn pictures that are asked with into codes; a few pictures are put through the net, to see that the
+codes are its own. The index then stands in RUN/index. Without RUN the codes alone are indexed; with --images their
+pictures are found again: those that the codes were extracted of, in the same order.
 
 An item's key is the key of its LMDB record, its path in the list or folder, the name that extract_codes.py stored with
 its code, or else its number. An index is written next to the one that stands there and replaces it in one step: who
@@ -21,6 +23,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dhn  # noqa: F401  first: it says so where the project is not installed
 
@@ -29,7 +32,11 @@ from dhn.codes.files import DECLARED, MEANINGS
 from dhn.layout import tool_command
 from dhn.progress import console, say
 from dhn.search import build
+from dhn.search.command_line import NAME, add_run, find_run
 from dhn.search.index import open_index
+
+if TYPE_CHECKING:
+    from dhn.runs.folder import AnyRun
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,11 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
     if problem := _contradiction(options):
         parser.error(problem)
     os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
-    out = options.out or options.run / "index"
     start = time.monotonic()
     try:
+        run = None if options.run is None else find_run(options, options.run)
+        out = options.out if run is None else options.out or run.folder / NAME
         with console.status("indexing"):
-            done = _delete(out, options) if options.delete else _add(out, options)
+            done = _delete(out, options.delete) if options.delete else _add(out, run, options)
         index = open_index(out)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"build_index: {error}", file=sys.stderr)
@@ -56,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a scored run")
+    add_run(parser, "run", nargs="?", metavar="RUN", help="a scored run: its folder, or the name of its data set")
+    parser.add_argument("--gpu", type=int, metavar="N", help="compare codes with the net's on this GPU")
     parser.add_argument("--codes", metavar="FILE", help="codes to index; default: RUN's database.npz")
     parser.add_argument("--images", metavar="PATH", help="their pictures: an LMDB, a list, or a folder")
     parser.add_argument("--root", default="", metavar="DIR", help="folder that a list's paths are relative to")
@@ -84,13 +93,13 @@ def _contradiction(options: argparse.Namespace) -> str | None:
     return None
 
 
-def _add(out: Path, options: argparse.Namespace) -> str:
+def _add(out: Path, run: AnyRun | None, options: argparse.Namespace) -> str:
     """Build an index, or add to it; says what was done, for the front of a line."""
     from dhn.search import collection  # after GLOG_minloglevel is set: it imports Caffe
 
-    if options.run is not None:
+    if run is not None:
         found = collection.of_run(
-            out, options.run, options.codes, options.images, options.root, options.prefix, options.codes_are,
+            out, run, options.codes, options.images, options.root, options.prefix, options.codes_are,
             options.labels_are,
         )  # fmt: skip
     else:
@@ -99,6 +108,8 @@ def _add(out: Path, options: argparse.Namespace) -> str:
             out, options.codes, options.images, options.root, options.prefix, start, options.codes_are,
             options.labels_are,
         )  # fmt: skip
+    if not options.append:
+        found = collection.without_wrong_net(found, options.gpu)
     for note in found.notes:
         say(note)
     if not options.append:
@@ -108,8 +119,8 @@ def _add(out: Path, options: argparse.Namespace) -> str:
     return f"{len(found.items.codes):,} added; "
 
 
-def _delete(out: Path, options: argparse.Namespace) -> str:
-    return f"{build.delete(out, options.delete):,} removed; "
+def _delete(out: Path, keys: list[str]) -> str:
+    return f"{build.delete(out, keys):,} removed; "
 
 
 if __name__ == "__main__":

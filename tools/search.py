@@ -4,10 +4,11 @@
     python tools/search.py INDEX --key 00000017_17
     python tools/search.py INDEX --codes query.npz [--json | --csv | --html page.html]
 
-INDEX is a folder that tools/build_index.py wrote. A picture goes through the net that made the index, prepared as
-tools/extract_codes.py does it. The order is the Hamming distance, then the greater inner product of the real-valued
-codes, then the key (bytes of UTF-8); with --ties key it is distance, then key. All items of the last distance are
-compared before the results are cut at --top, so that nothing but these rules decides.
+INDEX is a folder that tools/build_index.py wrote, or the data set of a run (--variant, --bits, --net, --seed) whose
+folder holds one. A picture goes through the net that made the index, prepared as tools/extract_codes.py does it. The
+order is the Hamming distance, then the greater inner product of the real-valued codes, then the key (bytes of UTF-8);
+with --ties key it is distance, then key. All items of the last distance are compared before the results are cut at
+--top, so that nothing but these rules decides.
 
 --json prints an object a query and line: {"query": {...}, "results": [{"rank", "row", "key", "distance", "similarity",
 "labels", "path"}, ...]}: row is the position in the codes file, from 0; similarity the inner product; labels null where
@@ -33,6 +34,7 @@ from dhn.codes.files import MEANINGS
 from dhn.progress import console, printable, say
 from dhn.search import answers
 from dhn.search.code_file import read_codes
+from dhn.search.command_line import add_index, find_index
 from dhn.search.index import Index, open_index
 from dhn.search.items import TIES, Result
 from rich import box
@@ -64,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
     try:
-        index = open_index(options.index, options.verify)
+        index = open_index(find_index(options), options.verify)
         queries = _queries(index, options)
         codes = np.stack([query.code for query in queries])
         found = index.searches(codes, options.top, options.radius, options.label, options.unique, options.ties)
@@ -79,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("index", metavar="INDEX", help="folder of the index")
+    add_index(parser)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--image", nargs="+", metavar="FILE", help="pictures")
     asked.add_argument("--key", nargs="+", metavar="K", help="keys of items of the index")

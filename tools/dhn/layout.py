@@ -22,7 +22,9 @@ PROTOTXT = _PARTS / "prototxt"
 RECIPES = _PARTS / "data"
 ROOT = Path.cwd() if INSTALLED else _PARTS  # of data/ and runs/
 
-_COMMANDS = {"data": "get-data", "resume": "train --resume", "score": "score-run"}  # a target's, if named otherwise
+_COMMANDS = {  # a target's, if named otherwise
+    "data": "get-data", "resume": "train --resume", "score": "score-run", "index": "build-index",
+}  # fmt: skip
 _VARIABLES = {"allow-missing": "MISSING"}  # an option's, if named otherwise
 
 

@@ -15,7 +15,7 @@ index.json then says, null or left out where it is not known:
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +29,27 @@ from dhn.codes.extraction import settings_of
 from dhn.datasets.image_files import LeftOut, images_below
 from dhn.files import read_json, sha256
 from dhn.pages import gallery, report
-from dhn.runs.by_hand import HandRun, open_run, trained_net
+from dhn.runs.by_hand import HandRun, trained_net
 from dhn.runs.folder import AnyRun, caveats
 from dhn.search import places
 from dhn.search.code_file import read_codes
+from dhn.search.encoder import Encoder
 from dhn.search.index import Index
 from dhn.search.items import Items, SearchError
 from dhn.search.texts import Texts
 
 SCORE = ("protocol", "R", "map", "map_expected", "map_low", "map_high", "queries", "database")
-SAMPLE = 8  # records of an LMDB whose labels are compared with those of the codes
+SAMPLE = 8  # pictures whose labels and codes are compared with what their files say
+CLOSE = 0.05  # codes, -1 to 1, of one picture by one net: other devices and batches differ by less, other nets by more
 BLOB = "hash_layer"  # of the codes in the deploy nets
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Items to index, where their pictures lie (None: nowhere), what index.json says besides, and remarks to print."""
+    """Items to index in a folder, where their pictures lie (None: nowhere), what index.json says besides, and notes to
+    print."""
 
+    folder: Path
     items: Items
     pictures: dict | None = None
     about: dict[str, Any] = field(default_factory=dict)
@@ -88,18 +92,17 @@ def of_files(
     else:
         items = Items(values, labels, Texts.numbers(start, len(values)))
     about = {} if found is None or found.size is None else {"net": {"size": list(found.size)}}
-    return Collection(items, None if found is None else found.place, about, notes)
+    return Collection(index, items, None if found is None else found.place, about, notes)
 
 
 def of_run(
-    index: Path, folder: Path, codes: str | None = None, images: str | None = None, root: str = "", prefix: str = "",
+    index: Path, run: AnyRun, codes: str | None = None, images: str | None = None, root: str = "", prefix: str = "",
     codes_are: str | None = None, labels_are: str | None = None,
 ) -> Collection:  # fmt: skip
     """The items of a run's database: its database.npz and the data set's database_lmdb, unless others are named.
 
     Raises SearchError, RunError, CodesError.
     """
-    run = open_run(folder)
     path = Path(codes) if codes is not None else run.folder / "database.npz"
     if not path.exists():
         raise SearchError(
@@ -120,7 +123,27 @@ def of_run(
     if (run.folder / "report.html").exists():
         about["report"] = places.located(run.folder / "report.html", index)
     about["net"] = _net(index, run, path, found.about.get("net", {}).get("size"))
-    return Collection(found.items, found.pictures, about, found.notes)
+    return Collection(index, found.items, found.pictures, about, found.notes)
+
+
+def without_wrong_net(found: Collection, gpu: int | None = None) -> Collection:
+    """A collection whose net gives the codes of its pictures: without the net, and with a remark, where it does not.
+
+    Some pictures are looked at; one without net or pictures is left as it is. Raises SearchError, PictureError.
+    """
+    if not found.about.get("net") or found.pictures is None:
+        return found
+    keys, paths, codes = Texts.of(found.items.keys), Texts.of(found.items.paths or []), found.items.codes
+    rows = np.unique(np.linspace(0, len(keys) - 1, SAMPLE).astype(int))
+    data = [places.read(found.folder, found.pictures, keys[row], paths[row])[0] for row in rows.tolist()]
+    difference = float(np.abs(Encoder(found, gpu).encode(data, keys.at(rows)) - codes[rows]).max())
+    if difference <= CLOSE:
+        return found
+    note = (
+        f"the net gives other codes for the pictures than the file has (differences up to {difference:.2g} in "
+        f"{len(rows)} pictures), so the index takes no pictures as queries; were they extracted another way?"
+    )
+    return replace(found, about={**found.about, "net": None}, notes=[*found.notes, note])
 
 
 def next_number(index: Index) -> int:

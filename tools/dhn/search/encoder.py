@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,7 +15,6 @@ from image_records import _Source
 from dhn.codes.extraction import extract, load_net, mean_of
 from dhn.files import sha256
 from dhn.search import places
-from dhn.search.index import Index
 from dhn.search.items import SearchError
 
 
@@ -53,10 +53,20 @@ class EncodedPictures(_Source):
         return image, np.full(1, -1, np.float32)
 
 
+class Described(Protocol):
+    """An index, or what it is going to be: its folder, and what index.json says."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def about(self) -> dict: ...
+
+
 class Encoder:
     """The net of an index, loaded. Not safe to use from several threads at a time."""
 
-    def __init__(self, index: Index, gpu: int | None = None) -> None:
+    def __init__(self, index: Described, gpu: int | None = None) -> None:
         """Load the deploy net and the weights that the index names, their digests compared.
 
         Raises SearchError for an index without a net, and for files that are missing or are not those of the index.
