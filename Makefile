@@ -34,8 +34,8 @@ split-reads := DATASET SPLIT SPLIT_SEED FROM MISSING SKIP_BAD ALLOW_OVERLAP
 reads-demo      := $(run-reads)
 reads-data      := $(split-reads)
 reads-weights   := NET MIRROR
-reads-train     := $(run-reads) WEIGHTS $(settings-reads) $(split-reads)
-reads-resume    := $(run-reads) $(split-reads)
+reads-train     := $(run-reads) GPUS WEIGHTS $(settings-reads) $(split-reads)
+reads-resume    := $(run-reads) GPUS $(split-reads)
 reads-score     := $(run-reads)
 reads-report    := $(run-reads)
 reads-index     := $(run-reads)
@@ -67,7 +67,7 @@ help:  ## list the targets
 	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), ARGS= (test, coverage)"
 	@echo "ITERATIONS= LR= BATCH= LAMBDA= SIMILAR_WEIGHT= CROP= RESIZE= SNAPSHOT= SET=\"momentum=0.95 ...\" (train, tune, ablation)"
 	@echo "IMAGE= KEY= TOP= HTML= (search)"
-	@echo "NET= WEIGHTS= GPU= (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
+	@echo "NET= WEIGHTS= GPU= GPUS=0,1 (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
 
 demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
 	@$(BIN)/python tools/demo.py $(RUN)
@@ -79,10 +79,10 @@ weights: $(READY)  ## get the weights of NET=alexnet, caffenet or squeezenet, an
 	@$(BIN)/python tools/get_weights.py $(or $(NET),alexnet) $(if $(MIRROR),--mirror $(MIRROR))
 
 train: data  ## train DATASET= VARIANT= BITS= into runs/, going on from a run that was cut off
-	@$(BIN)/python tools/train.py $(RUN) $(call option,weights,WEIGHTS) $(SETTINGS)
+	@$(BIN)/python tools/train.py $(RUN) $(call option,gpus,GPUS) $(call option,weights,WEIGHTS) $(SETTINGS)
 
 resume: data  ## go on from the newest snapshot of a training that was cut off
-	@$(BIN)/python tools/train.py $(RUN) --resume
+	@$(BIN)/python tools/train.py $(RUN) $(call option,gpus,GPUS) --resume
 
 score: $(READY)  ## codes of the query and database images, MAP under every protocol, metrics.json, report.html
 	@$(BIN)/python tools/score_run.py $(RUN)
