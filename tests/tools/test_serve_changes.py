@@ -110,7 +110,7 @@ def flip_a_byte(index: Path) -> None:
 
 
 def test_a_damaged_index_is_not_served(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(serve, "limit_libraries", lambda workers: None)
+    monkeypatch.setattr(serve, "limit_libraries", lambda: None)
     index = search_server.write_index(tmp_path)
     flip_a_byte(index)
     capsys.readouterr()  # the log of the net
@@ -119,4 +119,4 @@ def test_a_damaged_index_is_not_served(tmp_path, capsys, monkeypatch):
     assert said.out == "" and said.err.startswith("serve: ") and "words.npy" in said.err and said.err.count("\n") == 1
     shutil.rmtree(index)
     assert serve.main([str(index), "--port", "0"]) == 1
-    assert capsys.readouterr().err.startswith(f"serve: {index}: expected an index, found no such folder")
+    assert capsys.readouterr().err.startswith(f"serve: {index}: expected the folder of an index, found nothing")

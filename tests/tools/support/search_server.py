@@ -95,7 +95,7 @@ def serving(
     with run.listen("127.0.0.1", 0) as listening:
         if small_buffers:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        app = run.open_application(folder, names, limits, verify=True)
+        app = run.open_application(folder, names, limits)
         server = uvicorn.Server(run.configuration(app))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -143,8 +143,10 @@ class Api:
 
     async def about(self, request: Request) -> Response:
         """GET /api/about: what the index is."""
-        index, encoder = self.served.snapshot()
-        return JSONResponse(about_of(index) | {"encoder": encoder is not None, "top": self.limits.top})
+        snapshot = self.served.snapshot()
+        return JSONResponse(
+            about_of(snapshot.index) | {"encoder": snapshot.encoder is not None, "top": self.limits.top}
+        )
 
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json: the API."""
@@ -214,7 +216,7 @@ def application(served: Served, limits: Limits, names: Collection[str] = ()) -> 
         return error_answer(500, "the server failed on this request; its log says more")
 
     @asynccontextmanager
-    async def lifespan(app: Starlette):
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         served.close()
 

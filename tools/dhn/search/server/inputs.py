@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -126,16 +125,14 @@ def check_picture(data: bytes, limits: Limits) -> None:
 
     Only the header is read: a file of a kilobyte can stand for 3.6 billion pixels.
     """
+    too_large = f"image: expected at most {limits.pixels:,} pixels, found %s; make it smaller"
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
     except Image.DecompressionBombError:
-        width = height = math.inf
+        raise RequestError(413, too_large % "far more") from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError):
-        start = bytes(data[:8])
-        raise RequestError(
-            415, f"image: expected a JPEG, PNG or WebP picture, found {len(data):,} bytes that begin {start!r}"
-        ) from None
+        found = f"{len(data):,} bytes that begin {bytes(data[:8])!r}"
+        raise RequestError(415, f"image: expected a JPEG, PNG or WebP picture, found {found}") from None
     if width * height > limits.pixels:
-        size = f"{width} x {height}" if width < math.inf else "far more"
-        raise RequestError(413, f"image: expected at most {limits.pixels:,} pixels, found {size}; make it smaller")
+        raise RequestError(413, too_large % f"{width} x {height}")

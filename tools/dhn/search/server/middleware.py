@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 import anyio
@@ -33,7 +33,7 @@ class RequestError(Exception):
         self.status = status
 
 
-def error_answer(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def error_answer(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The answer to a request that is refused."""
     return JSONResponse({"error": sentence}, status, headers)
 

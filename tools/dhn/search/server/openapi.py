@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from dhn.search.server.limits import Limits
 
 TEXT = {"type": "string"}
@@ -16,7 +18,7 @@ def named(schema: dict, text: str) -> dict:
     return schema | {"description": text}
 
 
-def record(optional: tuple[str, ...] = (), **properties: dict) -> dict:
+def record(optional: Collection[str] = (), /, **properties: dict) -> dict:
     """The schema of an object with these properties and no others; all but the optional ones are there."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
@@ -82,7 +84,7 @@ def description(limits: Limits) -> dict:
             similarity=named({"type": "number"}, "inner product of the real-valued codes"),
         ),
         "Query": record(
-            optional=("key", "labels", "image", "code", "radius", "label", "unique"),
+            ("key", "labels", "image", "code", "radius", "label", "unique"),
             key=TEXT,
             labels=LABELS,
             image=named(TEXT, "the file name of the picture"),

@@ -23,9 +23,15 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=512)
 
 
-def open_application(folder: str | os.PathLike, names: Collection[str], limits: Limits, verify: bool) -> Starlette:
+def open_application(
+    folder: str | os.PathLike,
+    names: Collection[str] = (),
+    limits: Limits = Limits(),  # noqa: B008
+    gpu: int | None = None,
+    verify: bool = True,
+) -> Starlette:
     """The application of an index folder. Raises SearchError where there is no complete index."""
-    return application(Served(folder, limits, verify), limits, names)
+    return application(Served(folder, limits, gpu, verify), limits, names)
 
 
 def serve(
@@ -33,20 +39,21 @@ def serve(
     listening: socket.socket,
     names: Collection[str] = (),
     workers: int = 1,
-    limits: Limits = Limits(),  # noqa: B008
+    gpu: int | None = None,
     ready: Callable[[], object] = lambda: None,
 ) -> None:
     """Answer on a listening socket until SIGINT or SIGTERM.
 
-    names: host names it may be asked by, besides localhost and IP addresses. ready() is called when the index is open
+    names: host names it may be asked by, besides localhost and IP addresses. gpu: that computes codes.
+    ready() is called when the index is open
     and its digests were found right. Raises SearchError for an index that cannot be served.
     """
-    app = open_application(folder, names, limits, verify=True)
+    app = open_application(folder, names, gpu=gpu)
     ready()
     if workers == 1:
         uvicorn.Server(configuration(app)).run([listening])
         return
-    each = partial(open_application, folder, names, limits, verify=False)  # the digests were just compared
+    each = partial(open_application, folder, names, gpu=gpu, verify=False)  # the digests were just compared
     app.state.served.close()
     Multiprocess(configuration(each, factory=True, workers=workers), [listening]).run()
 

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from dhn.search.encoder import Encoder
 from dhn.search.index import Index, open_index
@@ -18,7 +18,8 @@ from dhn.search.server.work import Workers
 log = logging.getLogger("uvicorn.error")
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True)
+class Snapshot:
     """What one request works with from begin to end: an open index, and its net if it has one."""
 
     index: Index
@@ -32,12 +33,15 @@ class Served:
     ready, and for good if it is damaged. `problem` then says why.
     """
 
-    def __init__(self, folder: str | os.PathLike, limits: Limits, verify: bool = True) -> None:
-        """verify: compare the digests now too. Raises SearchError for a folder without a complete index, or whose net
-        is not there."""
+    def __init__(self, folder: str | os.PathLike, limits: Limits, gpu: int | None, verify: bool) -> None:
+        """gpu: that computes codes; None: the CPU. verify: compare the digests now too.
+
+        Raises SearchError for a folder without a complete index, or whose net is not there.
+        """
         self.folder = Path(folder)
         self.searches = Workers("search", 2, limits.searches)
         self.pictures = Workers("net", 1, limits.uploads)  # a net is for one thread at a time
+        self._gpu = gpu
         self._look_seconds = limits.look_seconds
         self.problem: str | None = None
         self._opening: asyncio.Task | None = None
@@ -84,4 +88,4 @@ class Served:
         net = index.about.get("net")
         if old is not None and old.index.about.get("net") == net:
             return Snapshot(index, old.encoder)
-        return Snapshot(index, Encoder(index) if net and "model" in net else None)
+        return Snapshot(index, Encoder(index, self._gpu) if net and "model" in net else None)
