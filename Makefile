@@ -40,6 +40,7 @@ reads-score     := $(run-reads)
 reads-report    := $(run-reads)
 reads-index     := $(run-reads)
 reads-search    := $(run-reads) IMAGE KEY TOP HTML
+reads-serve     := $(run-reads) PORT
 reads-baselines := DATASET FEATURES BITS SEED NET WEIGHTS $(split-reads)
 reads-ablation  := DATASET VARIANTS BITS SEEDS NET WEIGHTS GPU $(settings-reads) $(split-reads)
 reads-tune      := $(run-reads) GRID WEIGHTS $(settings-reads) $(split-reads)
@@ -58,7 +59,7 @@ unread := $(filter-out $(read) $(reads-always),$(typed))
 $(if $(unread),$(error make $(goals) does not read $(unread). It reads: $(or $(read),no variables)))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data weights train resume score report index search baselines ablation tune compare test test-slow coverage lint docs reference conformance bench proto clean distclean
+.PHONY: help demo data weights train resume score report index search serve baselines ablation tune compare test test-slow coverage lint docs reference conformance bench proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
@@ -66,7 +67,7 @@ help:  ## list the targets
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
 	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), ARGS= (test, coverage)"
 	@echo "ITERATIONS= LR= BATCH= LAMBDA= SIMILAR_WEIGHT= CROP= RESIZE= SNAPSHOT= SET=\"momentum=0.95 ...\" (train, tune, ablation)"
-	@echo "IMAGE= KEY= TOP= HTML= (search)"
+	@echo "IMAGE= KEY= TOP= HTML= (search), PORT= (serve)"
 	@echo "NET= WEIGHTS= GPU= GPUS=0,1 (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
 
 demo: $(READY)  ## everything once: data, LMDBs, training, codes, scores; ends with the table of results
@@ -95,6 +96,9 @@ index: $(READY)  ## index the codes of a scored run, to search it
 
 search: $(READY)  ## the items of a run's index nearest to the picture IMAGE= or to the item KEY=; HTML=page.html with pictures
 	@$(BIN)/python tools/search.py $(RUN) $(SEARCH)
+
+serve: $(READY)  ## a page in the browser that searches a run's index, and an API: http://127.0.0.1:8000/ or PORT=
+	@$(BIN)/python tools/serve.py $(RUN) $(call option,port,PORT)
 
 baselines: data  ## LSH, SH, ITQ and ITQ-CCA on FEATURES=pixels or a blob (fc5, fc7), at BITS="12 24 32 48"
 	@$(BIN)/python tools/baselines.py '$(DATASET)' --features $(FEATURES) $(call given,bits,BITS) $(call given,seed,SEED) \

@@ -1,7 +1,7 @@
 """Train a variant of DHN on a data set with `caffe train`, into runs/<dataset>-<variant>-<bits>/.
 
     python tools/train.py fashion_mnist [--variant dhn] [--bits 48] [--net alexnet] [--seed 1] [--weights W.caffemodel]
-        [--gpu 0] [--resume] [--set base_lr=0.01 --set batch_size=32 ...]
+        [--gpu 0 | --gpus 0,1] [--resume] [--set base_lr=0.01 --set batch_size=32 ...]
 
 Writes the nets and the solver (prototxt/net.py), runs `caffe train -solver`, keeps its whole log in train.log and its
 curves in train.csv (in event files too, where tensorboard is installed), and shows where it is. A finished training is
@@ -37,21 +37,31 @@ from dhn.runs.folder import RunError
 from dhn.runs.training import train
 
 
+def _numbers(text: str) -> list[int]:
+    """The numbers of GPUs in `0,1`."""
+    return [int(number) for number in text.split(",")]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     variants = [*net.VARIANTS, net.PRETRAINING]
     parser = run_parser("Train a variant of DHN on a data set, or the classifier it starts from.", variants=variants)
     parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
+    parser.add_argument(
+        "--gpus", metavar="N,N", type=_numbers, help="train on several GPUs, each with its part of the recipe's batch"
+    )
     parser.add_argument("--resume", action="store_true", help="insist on a snapshot to go on from")
     add_settings(parser)
     options = parser.parse_args(arguments)
     try:
         if options.resume and options.set:
             raise ValueError("--resume goes on with the settings that the run has; leave --set out")
+        if options.gpus and options.gpu is not None:
+            raise ValueError("--gpus names all GPUs; leave --gpu out")
         run = run_of(options)
         if run.net is None and (sentence := choice(run.dataset)):
             console.print(sentence, markup=False)
-        train(run, options.resume, options.weights, options.gpu, settings=settings_typed(options))
+        train(run, options.resume, options.weights, options.gpus or options.gpu, settings=settings_typed(options))
     except (RunError, ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from dhn.datasets import splits
 from dhn.files import read_json, sha256, write_json
 from dhn.layout import PYTHON_LAYERS, option
 from dhn.progress import console, training
-from dhn.runs import divergence
+from dhn.runs import divergence, several_gpus
 from dhn.runs.code_watch import CodeWatch
 from dhn.runs.curves import Recorder
 from dhn.runs.divergence import Divergence, LossWatch
@@ -31,6 +31,7 @@ from dhn.runs.prototxts import Settings, net_texts, settings_of, write_nets
 from dhn.weights import report as weights_report
 
 INITIAL = ("initial_weights", "initial_weights_sha256")  # of training.json
+Gpus = int | Sequence[int] | None  # the GPU that computes, several, or none
 EVERY = 10  # seconds between progress lines where the output is not a terminal
 
 
@@ -54,20 +55,22 @@ class Start:
     weights: Path | None
 
 
-def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: int | None = None) -> list[str]:
+def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: Gpus = None) -> list[str]:
     """The `caffe train` of a run, to be started in the root of data/ and runs/: from a snapshot, or from weights."""
     caffe = [sys.executable, "-m", "caffe.cli.main", "train"]
+    gpus = [] if gpu is None else [gpu] if isinstance(gpu, int) else gpu
+    solver = several_gpus.solver_name(len(gpus)) if len(gpus) > 1 else "solver.prototxt"
     return [
         *caffe,
         "-solver",
-        run.display_path(run.folder / "solver.prototxt"),
+        run.display_path(run.folder / solver),
         *(["-snapshot", snapshot] if snapshot else ["-weights", weights] if weights else []),
-        *(["-gpu", str(gpu)] if gpu is not None else []),
+        *(["-gpu", ",".join(map(str, gpus))] if gpus else []),
     ]
 
 
 def launch(
-    run: Run, snapshot: str | None, lock: int, weights: str | None = None, gpu: int | None = None
+    run: Run, snapshot: str | None, lock: int, weights: str | None = None, gpu: Gpus = None
 ) -> tuple[int, Divergence | None]:
     """Run `caffe train`, its output appended to train.log; shows its progress.
 
@@ -152,7 +155,7 @@ def needs_pretraining(run: Run, weights: str | None) -> bool:
     return bool(statistics) and Path(weights).is_file() and not statistics <= weights_report.learned_layers(weights)
 
 
-def _pretrained(run: Run, weights: str | None, gpu: int | None, resume: bool) -> str | None:
+def _pretrained(run: Run, weights: str | None, gpu: Gpus, resume: bool) -> str | None:
     """The weights that a run starts from: `weights`, or those of the data set's pretraining where one is needed, which
     is trained first where it is not. None: none, or those that the run began with.
 
@@ -244,14 +247,15 @@ def train(
     run: Run,
     resume: bool = False,
     weights: str | None = None,
-    gpu: int | None = None,
+    gpu: Gpus = None,
     texts: Callable[[Run, Settings], dict[str, str]] = net_texts,
     settings: Settings | None = None,
 ) -> None:
     """Bring a run to its final weights, from the start (from `weights` where they are named) or its newest snapshot.
 
-    texts: the prototxt files of a run with settings. settings: all that the run has otherwise than the tables
-    (prototxt/run_settings.py); None: those that it has already. Files that were edited by hand are trained as they are.
+    gpu: several train in a process each, with a part of the recipe's batch. texts: the prototxt files of a run with
+    settings. settings: all that the run has otherwise than the tables (prototxt/run_settings.py); None: those that it
+    has already. Files that were edited by hand are trained as they are.
     Raises RunError when the training fails, diverges, is stopped, when `resume` is asked for and there is no snapshot,
     or where settings and an edited file contradict each other, and splits.SplitError where the lists overlap.
     """
@@ -283,6 +287,9 @@ def train(
         else:
             _check_start(run, step)
             start = str(step.weights) if step.weights else None
+        if isinstance(gpu, Sequence) and len(gpu) > 1:
+            console.print(several_gpus.write_solver(run, len(gpu)))
+            record["processes"] = len(gpu)
         write_json(run.folder / "training.json", record)
         console.print(
             f"{run.name}: {run.solver().max_iter:,} iterations; the whole log goes to {run.display_path(run.log)}"

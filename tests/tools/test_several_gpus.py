@@ -1,0 +1,75 @@
+"""make train GPUS=0,1: each process gets its part of the recipe's batch."""
+
+from __future__ import annotations
+
+import json
+
+import net
+import pytest
+import train
+from caffe.proto import caffe_pb2, text
+from dhn.runs import several_gpus, training
+from dhn.runs.folder import Run, RunError
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's prototxt files, as they are written for Fashion-MNIST."""
+    made = Run("fashion_mnist", "dhn", 12, root=tmp_path)
+    made.folder.mkdir(parents=True)
+    for name, content in net.texts("fashion_mnist", "dhn", 12, str(made.folder), None, 1, {}).items():
+        (made.folder / name).write_text(content)
+    return made
+
+
+def batch_sizes(message: caffe_pb2.NetParameter) -> list[int]:
+    return [json.loads(layer.python_param.param_str)["batch_size"] for layer in message.layer if not layer.bottom]
+
+
+def test_the_training_batch_is_divided_and_nothing_else(run):
+    said = several_gpus.write_solver(run, 4)
+    assert said.endswith("4 processes with 16 of the recipe's 64 images a batch each, so the objective is the recipe's")
+    found = text.read_solver(run.folder / several_gpus.solver_name(4))
+    expected, whole = run.solver(), text.read_net(run.folder / "train_val.prototxt")
+    assert batch_sizes(found.net_param) == [16, 100] and batch_sizes(whole) == [64, 100]
+    for layer in (found.net_param.layer[0], whole.layer[0]):
+        settings = json.loads(layer.python_param.param_str)
+        del settings["batch_size"]
+        layer.python_param.param_str = json.dumps(settings)
+    assert found.net_param == whole
+    found.ClearField("net_param")
+    expected.ClearField("net")
+    assert found == expected
+
+
+def test_a_data_layer_of_caffe_is_divided_too(run):
+    path = run.folder / "train_val.prototxt"
+    path.write_text(
+        'layer { name: "d" type: "Data" top: "x" include { phase: TRAIN } data_param { batch_size: 6 source: "a" } }'
+        'layer { name: "d" type: "Data" top: "x" include { phase: TEST } data_param { batch_size: 5 source: "b" } }'
+    )
+    assert "3 of the recipe's 6 images" in several_gpus.write_solver(run, 2)
+    layers = text.read_solver(run.folder / several_gpus.solver_name(2)).net_param.layer
+    assert [layer.data_param.batch_size for layer in layers] == [3, 5]
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(run):
+    with pytest.raises(RunError, match=r"batch of 64 images cannot be divided among 3 GPUs.*\(2, 4, 8, 16, 32, 64\)"):
+        several_gpus.write_solver(run, 3)
+    assert not (run.folder / several_gpus.solver_name(3)).exists()
+
+
+def test_the_command_names_solver_and_gpus(run):
+    words = training.command(run, None, "w.caffemodel", [0, 2])[3:]
+    assert words == [
+        "train", "-solver", "runs/fashion_mnist-dhn-12/solver_of_2.prototxt", "-weights", "w.caffemodel", "-gpu", "0,2",
+    ]  # fmt: skip
+    assert training.command(run, None, None, [1])[3:] == [*training.command(run, None, None, 1)[3:]]
+    assert training.command(run, "s", None, 1)[4:] == [
+        "-solver", "runs/fashion_mnist-dhn-12/solver.prototxt", "-snapshot", "s", "-gpu", "1",
+    ]  # fmt: skip
+
+
+def test_gpu_and_gpus_exclude_each_other(capsys):
+    assert train.main(["fashion_mnist", "--gpu", "0", "--gpus", "0,1"]) == 1
+    assert "--gpus names all GPUs; leave --gpu out" in capsys.readouterr().err
