@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import image_lists
-import lmdb
 import numpy as np
 import pictures
-from image_records import _open_lmdb
+from lmdb_files import LmdbFileError, open_lmdb
 
 from dhn.codes.extraction import settings_of
 from dhn.datasets.image_files import LeftOut, images_below
@@ -197,12 +196,12 @@ def _pictures(index: Path, images: str, root: str, prefix: str, names: list[str]
 def _of_lmdb(index: Path, path: str, prefix: str) -> Pictures:
     """The pictures of an LMDB: its keys, and the paths that stand in them behind the number."""
     try:
-        with _open_lmdb(path) as environment, environment.begin() as transaction:
+        with open_lmdb(path) as environment, environment.begin() as transaction:
             keys = list(transaction.cursor().iternext(values=False))
             rows = np.unique(np.linspace(0, len(keys) - 1, SAMPLE).astype(int)).tolist() if keys else []
             sample = {row: transaction.get(keys[row]) for row in rows}
-    except lmdb.Error as error:
-        raise SearchError(f"{path}: cannot be read ({error}); build it again") from None
+    except LmdbFileError as error:
+        raise SearchError(str(error)) from None
     sizes = {pictures.decode(places.encoded(record, path)[0], None, path).shape[:2] for record in sample.values()}
     texts = Texts.of_bytes([key.partition(b"_")[2] or key for key in keys])
     front = prefix.encode(errors="surrogateescape")

@@ -33,6 +33,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import atomic_writes
 import numpy as np
 
 from dhn.files import sha256, write_json
@@ -151,7 +152,7 @@ class Writer:
         path, digest, size = self.path / f"{name}.npy", hashlib.sha256(), 0
         chunks = iter(chunks)
         first = next(chunks)
-        with open(path, "wb") as stream:
+        with atomic_writes.naming(path), open(path, "wb") as stream:
             header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, header)
             stream.flush()
@@ -173,21 +174,12 @@ class Writer:
         missing = {f"{name}.npy" for name in ARRAYS} - set(self.files)
         assert not missing, missing
         os.rename(self.path, self.folder / self.name)
-        _synchronize(self.folder)
+        atomic_writes.sync(self.folder)
         write_json(self.folder / FACTS, {**facts, "format": FORMAT, "generation": self.name, "files": self.files})
-        _synchronize(self.folder)
+        atomic_writes.sync(self.folder)
         for other in self.folder.glob("g-*"):
             if other.name != self.name:
                 shutil.rmtree(other)
-
-
-def _synchronize(folder: Path) -> None:
-    """Let the names in a folder reach the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

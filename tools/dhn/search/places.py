@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from lmdb_files import LmdbFileError, naming, open_lmdb
 
 from dhn.search.items import SearchError
 
@@ -68,8 +69,11 @@ def _read_record(path: Path, key: str) -> tuple[bytes, str]:
     if not (path / "data.mdb").exists():
         raise SearchError(f"{path}: expected the LMDB of the index's pictures, found none; build it again")
     facts = os.stat(path / "data.mdb")
-    with _environment(str(path.resolve()), facts.st_ino).begin() as transaction:
-        record = transaction.get(key.encode(errors="surrogateescape"))
+    try:
+        with naming(str(path)), _environment(str(path.resolve()), facts.st_ino).begin() as transaction:
+            record = transaction.get(key.encode(errors="surrogateescape"))
+    except LmdbFileError as error:
+        raise SearchError(str(error)) from None
     if record is None:
         raise SearchError(f"{path}: expected a record {key}, found none; is it the LMDB that the index was built from?")
     return encoded(bytes(record), f"{path}: {key}")
@@ -99,6 +103,4 @@ def encoded(record: bytes, name: str) -> tuple[bytes, str]:
 @lru_cache(8)
 def _environment(path: str, inode: int) -> lmdb.Environment:
     """An LMDB, open as long as the process lives. inode: another file of that path is opened again."""
-    from image_records import _open_lmdb
-
-    return _open_lmdb(path, readahead=False)
+    return open_lmdb(path, readahead=False)
