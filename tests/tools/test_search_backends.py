@@ -7,23 +7,84 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dhn.search.backends import lance
+from dhn.search import index, ranking
+from dhn.search.backends import faiss_file, lance
 from dhn.search.backends.scan import Scan
-from dhn.search.items import Items, SearchError
+from dhn.search.items import Items, Result, SearchError
 
 ROOT = Path(__file__).resolve().parents[2]
-BACKENDS = {"scan": Scan, "lancedb": lance.Lance}
+
+
+class FaissFile(Scan):
+    """An index folder with the file that faiss reads next to it, searched by faiss with the ids and bits it documents.
+
+    What faiss does not know (labels, the order of ties) is the index's.
+    """
+
+    def __init__(self, folder, bits):
+        super().__init__(folder, bits)
+        self.path = self.folder / "codes.faiss"
+        self._write()
+
+    def add(self, items):
+        super().add(items)
+        self._write()
+
+    def delete(self, keys):
+        gone = super().delete(keys)
+        self._write()
+        return gone
+
+    def _write(self):
+        opened = self.index()
+        faiss_file.write(self.path, Items(opened.codes, None, opened.keys))
+
+    def search(self, queries, top=20, radius=None, label=None, unique=False, ties="product"):
+        import faiss
+
+        opened, file = self.index(), faiss.read_index_binary(str(self.path))
+        queries = index.check_queries(queries, self.bits)
+        reach = index.check_options(self.bits, top, radius, ties)
+        column = None if label is None else index.label_column(label, opened.label_names)
+        if not len(queries):
+            return []
+        bits = np.packbits(queries >= 0, axis=1, bitorder="little")
+        bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8)))
+        limits, distances, rows = file.range_search(bits, reach + 1)  # faiss leaves out the radius itself
+        results = []
+        for query, first, end in zip(queries, limits[:-1].tolist(), limits[1:].tolist(), strict=True):
+            near, far = rows[first:end], distances[first:end]
+            if column is not None:
+                carries = opened.labels[near, column] > 0
+                near, far = near[carries], far[carries]
+            products, keys = ranking.products(opened.codes[near], query), opened.keys_of(near)
+            order = np.array(ranking.order(far, products, keys, ties), np.int64)
+            if unique:
+                order = order[ranking.first_of_each(opened.codes[near[order]])]
+            results.append(
+                [
+                    Result(rank, int(near[i]), keys[i], int(far[i]), float(products[i]), opened.labels_of(int(near[i])),
+                           opened.path_of(int(near[i])))
+                    for rank, i in enumerate(order[:top].tolist(), 1)
+                ]
+            )  # fmt: skip
+        return results
+
+
+BACKENDS = {"scan": Scan, "lancedb": lance.Lance, "faiss": FaissFile}
+NEEDED = {"lancedb": "lancedb", "faiss": "faiss"}
 COUNT, COLUMNS = 300, 3
 
 
 @pytest.fixture(params=BACKENDS)
 def name(request):
-    if request.param == "lancedb":
-        pytest.importorskip("lancedb", reason="lancedb is not installed")
+    if request.param in NEEDED:
+        pytest.importorskip(NEEDED[request.param], reason=f"{NEEDED[request.param]} is not installed")
     return request.param
 
 
@@ -220,6 +281,10 @@ def test_killed_while_writing_it_has_every_complete_batch(name, place, tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     lines += process.communicate()[0].splitlines()
     written = int(lines[-1])
+    if name == "faiss":
+        import faiss
+
+        assert faiss.read_index_binary(str(tmp_path / "index" / "codes.faiss")).ntotal in (written, written + 50)
     backend = place(48)
     assert backend.count() in (written, written + 50)
     items = joined(*(draw(50, 48, seed=start, start=start) for start in range(0, backend.count(), 50)))
@@ -228,3 +293,37 @@ def test_killed_while_writing_it_has_every_complete_batch(name, place, tmp_path)
     more = draw(50, 48, seed=1, start=10**6)
     backend.add(more)
     assert search(backend, more.codes[0]) == by_brute_force(joined(items, more), more.codes[0])
+
+
+@pytest.mark.slow
+def test_lancedb_in_an_object_store(monkeypatch):
+    """An S3-compatible server on loopback: pip install 'moto[s3]' flask flask-cors."""
+    pytest.importorskip("lancedb", reason="lancedb is not installed")
+    server = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[s3]' flask flask-cors")
+    store = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    store.start()
+    try:
+        endpoint = "http://{}:{}".format(*store.get_host_and_port())
+        settings = {"ACCESS_KEY_ID": "user", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1"}
+        for key, value in {**settings, "ENDPOINT": endpoint, "ALLOW_HTTP": "true"}.items():
+            monkeypatch.setenv(f"AWS_{key}", value)
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT")).close()
+        items, more = draw(200, 48), draw(100, 48, seed=1, start=200)
+        lance.write("s3://bucket/index", items, {"label_names": ["a", "b", "c"]})
+        backend = lance.Lance.open("s3://bucket/index")
+        backend.add(more)
+        backend.delete(items.keys[:5])
+        items = without(joined(items, more), list(range(5)))
+        backend = lance.Lance.open("s3://bucket/index")
+        assert backend.count() == len(items.codes)
+        for options in ({}, {"label": "1", "top": None}, {"unique": True, "ties": "key"}):
+            expected = by_brute_force(items, more.codes[0], **options)
+            named = [
+                (*each[:5], each[5] if each[5] is None else tuple("abc"[int(label)] for label in each[5]), each[6])
+                for each in expected
+            ]
+            assert search(backend, more.codes[0], **options) == named
+        with pytest.raises(SearchError, match=r"s3://nowhere/index: LanceDB cannot do it"):
+            lance.Lance("s3://nowhere/index", 48)
+    finally:
+        store.stop()
