@@ -8,7 +8,6 @@ labels.py, image_lists.py and pictures.py.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import threading
@@ -19,6 +18,7 @@ import numpy as np
 
 import image_lists
 import labels as label_rule
+import lmdb_files
 import pictures
 
 _CACHE_BYTES = 256 << 20  # decoded images kept by one source: a data set of this size is decoded once
@@ -30,52 +30,24 @@ class _Lmdb:
 
     def __init__(self, path: str):
         self.path = path
-        with _naming(path):
-            self.env = _open_lmdb(path, readahead=False)
-            with self.env.begin() as txn:
-                self.keys = list(txn.cursor().iternext(values=False))
+        self.env = lmdb_files.open_lmdb(path, readahead=False)
+        self.keys: list = []
+        try:
+            with lmdb_files.naming(path), self.env.begin() as txn:
+                self.keys.extend(txn.cursor().iternext(values=False))
+        except lmdb_files.LmdbFileError as error:
+            after = f"after key {self.keys[-1].decode(errors='replace')!r}" if self.keys else "before the first key"
+            raise lmdb_files.LmdbFileError(f"{error} ({after})") from None
 
     def get(self, index: int) -> bytes:
         """The value of record `index`."""
-        with _naming(self.path), self.env.begin() as txn:
+        place = f" at key {self.keys[index].decode(errors='replace')!r}"
+        with lmdb_files.naming(self.path, place), self.env.begin() as txn:
             return txn.get(self.keys[index])
 
     def __del__(self):
         if hasattr(self, "env"):
             self.env.close()
-
-
-@contextlib.contextmanager
-def _naming(path: str):
-    """An error of LMDB's own, of a damaged file, as a ValueError that names the LMDB."""
-    import lmdb
-
-    try:
-        yield
-    except lmdb.Error as error:
-        raise ValueError(f"LMDB {path!r} cannot be read: {error}; build it again with tools/create_lmdb.py") from None
-
-
-def _open_lmdb(path: str, **options):
-    """An LMDB for reading, also where a script of the same process has it open or opens it later.
-
-    From version 3 on, py-lmdb refuses to open the same files twice, for the sake of the locks on them. This takes none,
-    so it is left out of the list of open files, which py-lmdb keeps by what lmdb._envid says. The engine's
-    caffe.data.databases does the same.
-    """
-    import lmdb
-
-    try:
-        from lmdb import _envid
-    except ImportError:  # before version 3
-        return lmdb.open(path, readonly=True, lock=False, create=False, **options)
-    with vars(_envid).setdefault("opening", threading.Lock()):  # one lock with caffe.data.databases
-        listed = _envid.env_keys
-        try:
-            _envid.env_keys = lambda path, subdir: ()
-            return lmdb.open(path, readonly=True, lock=False, create=False, **options)
-        finally:
-            _envid.env_keys = listed
 
 
 def _to_channels(image: np.ndarray, gray: bool | None) -> np.ndarray:

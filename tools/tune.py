@@ -55,6 +55,7 @@ from dhn.runs.command_line import add_settings, run_of, run_parser, settings_typ
 from dhn.runs.folder import Run, RunError, copies
 from dhn.runs.prototxts import Settings, net_texts, write_nets
 from google.protobuf import text_format
+from lmdb_files import LmdbFileError, open_lmdb
 
 HELD_OUT = 0.1  # of the training images, for each of validation queries and their database
 GRIDS = {
@@ -118,9 +119,9 @@ def hold_out(run: Run, folder: Path) -> dict:
     if facts.get("of") == of and facts.get("form") == form:
         return facts["counts"]
     try:
-        with lmdb.open(str(built), readonly=True, lock=False) as source, source.begin() as transaction:
+        with open_lmdb(str(built)) as source, source.begin() as transaction:
             records = list(transaction.cursor())
-    except lmdb.Error as error:
+    except (lmdb.Error, LmdbFileError) as error:
         raise RunError(
             f"{run.display_path(built)}: not a complete LMDB ({error}); run: {target_command('data', run.dataset)}"
         ) from None

@@ -273,6 +273,16 @@ def test_a_damaged_lmdb_is_named(tmp_path, place, content, reason):
         LmdbSource(str(folder), 1, None, None)
 
 
+def test_an_lmdb_that_was_cut_off_is_refused(tmp_path):
+    """Wherever it was cut: a record in the missing part would kill the process by SIGBUS."""
+    folder = write_lmdb(tmp_path / "lmdb", [datum(IMAGES[0], LABELS[0])] * 40)
+    file = tmp_path / "lmdb" / "data.mdb"
+    for size in range(file.stat().st_size - 1, -1, -1500):
+        os.truncate(file, size)
+        with pytest.raises(ValueError, match="LMDB .*lmdb' cannot be read: .*build it again"):
+            LmdbSource(str(folder), None, None, None)
+
+
 def test_a_picture_that_is_cut_short_is_named(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(table.broken()["cut jpeg 4"] + b"\0" * 40)
     (tmp_path / "list.txt").write_text("\ncut.jpg 1 0\n")

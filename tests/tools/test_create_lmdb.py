@@ -271,6 +271,27 @@ def test_check_finds_what_is_wrong(images, tmp_path):
         lmdb_records.check(tmp_path / "images")
 
 
+def test_check_names_every_bad_record(images, tmp_path):
+    lmdb_build.build(from_list(tmp_path / "list.txt", root=images), tmp_path / "lmdb")
+    stored = records(tmp_path / "lmdb")
+    with lmdb.open(str(tmp_path / "lmdb")) as environment, environment.begin(write=True) as transaction:
+        for key, _ in stored[1:4:2]:
+            transaction.put(key, b"\xff\xff")
+    with pytest.raises(lmdb_records.LmdbError) as caught:
+        lmdb_records.check(tmp_path / "lmdb")
+    lines = str(caught.value).split("\n")
+    assert [key.decode() in line for (key, _), line in zip(stored[1:4:2], lines, strict=False)] == [True, True]
+    assert lines[2] == "2 of 5 records are bad"
+
+
+def test_check_of_an_lmdb_that_was_cut_off(images, tmp_path, capsys):
+    lmdb_build.build(from_list(tmp_path / "list.txt", root=images), tmp_path / "lmdb")
+    file = tmp_path / "lmdb" / "data.mdb"
+    os.truncate(file, file.stat().st_size - 4096)
+    assert create_lmdb.main([str(tmp_path / "lmdb"), "--check"]) == 1
+    assert "data.mdb was cut off: expected" in capsys.readouterr().err
+
+
 def test_kill_9_leaves_no_lmdb_and_the_next_build_clears_up(tmp_path):
     count = 60000
     np.savez(tmp_path / "a.npz", images=np.zeros((count, 16, 16), np.uint8), labels=np.arange(count) % 10)

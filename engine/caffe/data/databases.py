@@ -42,19 +42,11 @@ def open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
             _envid.env_keys = listed
 
 
-def _warn_if_truncated(folder: str, environment: lmdb.Environment) -> None:
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    found = os.path.getsize(os.path.join(folder, "data.mdb"))
-    if found < needed:
-        glog.warning(
-            "db_lmdb.cpp:35",
-            f"{folder}/data.mdb looks truncated: it speaks of {needed} bytes and has {found}. Where a record lies "
-            "in the missing part, the process dies of a bus error: copy or build the LMDB again",
-        )
-
-
 class _Lmdb:
-    """The records of an LMDB, one after the other. Raises ValueError, naming the folder, for one that is damaged."""
+    """The records of an LMDB, one after the other. Raises ValueError, naming the folder, for one that is damaged.
+
+    One that was cut off is refused: a record beyond the end of the file would kill the process by SIGBUS.
+    """
 
     def __init__(self, folder: str):
         if not os.path.isfile(os.path.join(folder, "data.mdb")):
@@ -64,19 +56,27 @@ class _Lmdb:
                 f"found {found if os.path.exists(folder) else 'nothing there'} (seen from {os.getcwd()})"
             )
         self.folder = folder
+        self._last = ""  # the key that was read last, for messages
         self._environment = self._checked(open_lmdb, folder)
-        self._checked(_warn_if_truncated, folder, self._environment)
+        self._checked(self._check_size)
         self._cursor = self._checked(lambda: self._environment.begin().cursor())
         glog.info("db_lmdb.cpp:35", f"Opened lmdb {folder}")
 
+    def _check_size(self) -> None:
+        expected = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
+        found = os.path.getsize(os.path.join(self.folder, "data.mdb"))
+        if found < expected:
+            raise lmdb.Error(f"data.mdb was cut off: its header speaks of {expected} bytes, it has {found}")
+
     def _checked(self, call: Callable[..., T], *arguments: Any) -> T:
-        """call(*arguments), its errors naming the folder."""
+        """call(*arguments), its errors naming the folder and the record before."""
         try:
             return call(*arguments)
         except lmdb.Error as error:
+            after = f" after key {self._last!r}" if self._last else ""
             raise ValueError(
-                f"Cannot read LMDB {self.folder}: {error}. Expected the LMDB of a Data layer, complete: copy or build "
-                "it again"
+                f"Cannot read LMDB {self.folder}{after}: {error}. Expected the LMDB of a Data layer, complete: copy or "
+                "build it again"
             ) from None
 
     def first(self) -> bool:
@@ -92,7 +92,9 @@ class _Lmdb:
         return self._checked(self._cursor.key)
 
     def item(self) -> tuple[bytes, bytes]:
-        return self._checked(self._cursor.item)
+        key, value = self._checked(self._cursor.item)
+        self._last = key.decode("utf-8", "replace")
+        return key, value
 
 
 class _LevelDb:

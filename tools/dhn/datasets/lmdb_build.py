@@ -19,6 +19,7 @@ import cv2
 import lmdb
 import numpy as np
 from atomic_writes.folders import replacing_folder
+from lmdb_files import open_lmdb
 from pictures import PictureError
 
 from dhn import files
@@ -107,7 +108,7 @@ def _read_facts(out: Path, recipe: dict) -> dict | None:
         facts = json.loads((out / "source.json").read_text())
         if facts["recipe"] != recipe or (out / "data.mdb").stat().st_size != facts["bytes"]:
             return None
-        with lmdb.open(str(out), readonly=True, lock=False) as environment:
+        with open_lmdb(str(out)) as environment:
             return facts if environment.stat()["entries"] == facts["records"] else None
     except (OSError, ValueError, KeyError, TypeError, lmdb.Error):
         return None

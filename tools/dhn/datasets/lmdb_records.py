@@ -19,10 +19,12 @@ import cv2
 import lmdb
 import numpy as np
 import pictures
+from lmdb_files import LmdbFileError, open_lmdb
 
 from dhn.progress import counter
 
 BATCH_RECORDS, BATCH_BYTES = 1024, 32 << 20  # one transaction
+SHOWN = 10  # bad records named
 KEY_BYTES = 511  # LMDB's limit; a longer path is cut, the number in front keeps the key unique
 
 
@@ -101,41 +103,50 @@ def write_records(environment: lmdb.Environment, records: Iterable[tuple[bytes, 
 def check(out: str | os.PathLike) -> dict:
     """Read an LMDB through: keys in order, each record a Datum, images decodable, label vectors of one length.
 
-    Returns {"records", "shapes": {(C, H, W): count}, "labels": C}. Raises LmdbError naming the first record that
-    is wrong, or if the number of records is not the one it was built with.
+    Returns {"records", "shapes": {(C, H, W): count}, "labels": C}. Raises LmdbError naming the records that are wrong,
+    a line each, or if the number of records is not the one it was built with.
     """
     out = Path(out)
     if not (out / "data.mdb").exists():
         raise LmdbError(f"{out}: expected an LMDB (a folder with data.mdb), found none")
     shapes: collections.Counter = collections.Counter()
-    length, found, last = None, 0, -1
+    length, count, last, bad = None, 0, -1, []
     try:
-        with (
-            lmdb.open(str(out), readonly=True, lock=False) as environment,
-            environment.begin() as transaction,
-            counter() as progress,
-        ):
+        with open_lmdb(str(out)) as environment, environment.begin() as transaction, counter() as progress:
             entries = environment.stat()["entries"]
             task = progress.add_task(f"check {out.name}", total=entries)
             for key, value in transaction.cursor():
-                last = _check_key(out, key, last)
-                shape, labels = _check_datum(f"{out}: record {key.decode(errors='replace')}", value)
-                shapes[shape] += 1
-                found += 1
+                count += 1
                 progress.advance(task)
-                length = labels if length is None else length
-                if labels != length:
-                    raise LmdbError(
-                        f"{out}: record {key.decode(errors='replace')}: expected {length} labels as in "
-                        f"the first record, found {labels}"
-                    )
-    except lmdb.Error as error:
-        raise LmdbError(f"{out}: not a complete LMDB ({error}); build it again") from None
+                try:
+                    last = _check_key(out, key, last)
+                    shape, labels = _check_datum(f"{out}: record {key.decode(errors='replace')}", value)
+                    length = labels if length is None else length
+                    if labels != length:
+                        raise LmdbError(
+                            f"{out}: record {key.decode(errors='replace')}: expected {length} labels as in "
+                            f"the first record, found {labels}"
+                        )
+                    shapes[shape] += 1
+                except LmdbError as error:
+                    bad.append(str(error))
+    except (lmdb.Error, LmdbFileError) as error:
+        place = f" after {count} records" if count else ""
+        bad.append(f"{out}: not a complete LMDB{place} ({error}); build it again")
+        raise LmdbError(_listed(bad, count)) from None
+    if bad:
+        raise LmdbError(_listed(bad, count))
     facts = json.loads((out / "source.json").read_text()) if (out / "source.json").exists() else {}
     expected = facts.get("records", entries)
-    if found != expected or not expected:
-        raise LmdbError(f"{out}: expected {expected or 'at least one'} records, found {found}; build it again")
-    return {"records": found, "shapes": dict(shapes), "labels": length}
+    if count != expected or not expected:
+        raise LmdbError(f"{out}: expected {expected or 'at least one'} records, found {count}; build it again")
+    return {"records": count, "shapes": dict(shapes), "labels": length}
+
+
+def _listed(bad: list[str], count: int) -> str:
+    """What is wrong with an LMDB: one sentence a line, at most SHOWN."""
+    total = [f"{len(bad)} of {count} records are bad"] if len(bad) > 1 else []
+    return "\n".join(bad[:SHOWN] + total)
 
 
 def _check_key(out: Path, key: bytes, last: int) -> int:
@@ -164,10 +175,10 @@ def _check_datum(name: str, value: bytes) -> tuple[tuple[int, int, int], int]:
             pixels = pictures.decode(datum.data, datum.channels == 1, name)
         except pictures.PictureError as error:
             raise LmdbError(str(error)) from None
-        found = (pixels.shape[2], *pixels.shape[:2])
-        if shape not in (found, (0, 0, 0)):
-            raise LmdbError(f"{name}: its image is {found}, the Datum says {shape}")
-        shape = found
+        decoded = (pixels.shape[2], *pixels.shape[:2])
+        if shape not in (decoded, (0, 0, 0)):
+            raise LmdbError(f"{name}: its image is {decoded}, the Datum says {shape}")
+        shape = decoded
     elif len(datum.data) != np.prod(shape) or not datum.data:
         raise LmdbError(f"{name}: expected {np.prod(shape)} bytes for an image of {shape}, found {len(datum.data)}")
     return shape, len(datum.float_data)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import lmdb
 import net
 import numpy as np
 import run_settings
+from lmdb_files import open_lmdb
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -32,7 +32,7 @@ def image_count(source: Path) -> int | None:
     """How many images an LMDB holds; None where there is none."""
     if not (source / "data.mdb").exists():
         return None
-    with lmdb.open(str(source), readonly=True, lock=False) as environment:
+    with open_lmdb(str(source)) as environment:
         return environment.stat()["entries"]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pictures
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
+from lmdb_files import LmdbFileError, open_lmdb
 
 SMALL = 64  # pixels: an image up to this side is kept as it is, every pixel to be seen
 THUMBNAIL = 120  # pixels of a larger image's shorter side
@@ -82,8 +83,8 @@ def nearest(
     signs = [np.where(codes >= 0, np.float32(1), np.float32(-1)) for codes in (query, database)]
     distances = np.rint((query.shape[1] - signs[0] @ signs[1].T) / 2).astype(np.int64)
     order = np.argsort(-(query @ database.T) if real else distances, axis=1, kind="stable")[:, :count]
-    found = np.take_along_axis(distances, order, axis=1)
-    return order, found, (distances <= found[:, -1:]).sum(1)
+    of_nearest = np.take_along_axis(distances, order, axis=1)
+    return order, of_nearest, (distances <= of_nearest[:, -1:]).sum(1)
 
 
 def read_pictures(path: Path, records: int, wanted: Sequence[int], columns: int) -> dict[int, Picture]:
@@ -96,17 +97,17 @@ def read_pictures(path: Path, records: int, wanted: Sequence[int], columns: int)
     if not (path / "data.mdb").exists():
         raise GalleryError(f"{path.name} is missing")
     try:
-        with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        with open_lmdb(str(path)) as environment, environment.begin() as transaction:
             entries = environment.stat()["entries"]
             if entries != records:
                 raise GalleryError(f"{path.name} holds {entries:,} images and there are {records:,} codes: not of it")
-            places, found = set(wanted), {}
+            places, pictures_at = set(wanted), {}
             for place, key in enumerate(transaction.cursor().iternext(keys=True, values=False)):
                 if place in places and (record := transaction.get(key)) is not None:
                     name = f"{path.name}: {key.decode(errors='replace')}"
-                    found[place] = picture(name, record, columns)
-            return found
-    except lmdb.Error as error:
+                    pictures_at[place] = picture(name, record, columns)
+            return pictures_at
+    except (lmdb.Error, LmdbFileError) as error:
         raise GalleryError(f"{path.name} cannot be read ({error})") from None
 
 
@@ -156,6 +157,11 @@ def data_uri(pixels: np.ndarray) -> tuple[str, bool]:
     return f"data:image/{kind};base64,{base64.b64encode(raw).decode()}", small
 
 
+def shares_label(labels: np.ndarray, others: np.ndarray) -> bool:
+    """True if two label vectors (C,) have a label in common."""
+    return bool(((labels > 0) & (others > 0)).any())
+
+
 def gallery(
     query: tuple[np.ndarray, np.ndarray],
     database: tuple[np.ndarray, np.ndarray],
@@ -171,17 +177,17 @@ def gallery(
     """
     chosen = choose(query[1], queries)
     order, distances, within = nearest(query[0][chosen], database[0], neighbours, real)
-    asked = read_pictures(folders[0], len(query[0]), chosen, query[1].shape[1])
-    found = read_pictures(folders[1], len(database[0]), order.ravel().tolist(), database[1].shape[1])
-    for shown, (_, labels), folder in ((asked, query, folders[0]), (found, database, folders[1])):
+    query_pictures = read_pictures(folders[0], len(query[0]), chosen, query[1].shape[1])
+    database_pictures = read_pictures(folders[1], len(database[0]), order.ravel().tolist(), database[1].shape[1])
+    for shown, (_, labels), folder in ((query_pictures, query, folders[0]), (database_pictures, database, folders[1])):
         for place, each in shown.items():
             if not np.array_equal(each.labels, labels[place]):
                 raise GalleryError(f"{folder.name}: image {place} carries other labels than its codes: not of it")
     return [
         Row(
-            asked[place],
+            query_pictures[place],
             [
-                Neighbour(found[item], bool(((query[1][place] > 0) & (database[1][item] > 0)).any()), int(distance))
+                Neighbour(database_pictures[item], shares_label(query[1][place], database[1][item]), int(distance))
                 for item, distance in zip(items.tolist(), row, strict=True)
             ],
             int(tied),
