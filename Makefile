@@ -59,7 +59,7 @@ unread := $(filter-out $(read) $(reads-always),$(typed))
 $(if $(unread),$(error make $(goals) does not read $(unread). It reads: $(or $(read),no variables)))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data weights train resume score report index search serve baselines ablation tune compare test test-slow coverage lint docs reference conformance bench proto clean distclean
+.PHONY: help demo data weights train resume score report index search serve baselines ablation tune compare test test-slow coverage lint docs reference conformance gpu-check bench proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
@@ -144,6 +144,9 @@ reference:  ## put BVLC Caffe 1.0 (Debian 11's packages) under .reference/
 
 conformance: $(READY)  ## run the same nets on BVLC Caffe and on the engine, and compare
 	$(BIN)/python tests/conformance/conformance.py
+
+gpu-check: $(READY)  ## prove the engine on a CUDA device, in under 4 minutes; build/gpu_check.json
+	@$(BIN)/python tests/gpu/check.py
 
 bench: $(READY)  ## ratios of time and memory to BVLC Caffe and plain PyTorch, 15 minutes; ROWS="alexnet lenet" for some
 	@$(BIN)/python tests/bench/bench.py $(call given,,ROWS)

@@ -80,7 +80,8 @@ def set_deterministic(deterministic: bool) -> None:
     """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the switch itself imports torch's compiler
+        torch.use_deterministic_algorithms(deterministic)
     # buffers are written before they are read
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # mypy sees no property
     torch.backends.cudnn.deterministic = deterministic

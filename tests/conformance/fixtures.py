@@ -54,10 +54,10 @@ def datum(pixels: np.ndarray, label: int, encoded: bool = False) -> bytes:
     return message.SerializeToString()
 
 
-def write_lmdb(folder: str, records: list[bytes]) -> None:
+def write_lmdb(folder: str, records: list[bytes], map_size: int = 1 << 24) -> None:
     import lmdb
 
-    with lmdb.open(folder, map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+    with lmdb.open(folder, map_size=map_size) as environment, environment.begin(write=True) as transaction:
         for index, record in enumerate(records):
             transaction.put(b"%08d" % index, record)
 

@@ -17,7 +17,7 @@ import collections
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -25,7 +25,6 @@ from unittest import mock
 import torch
 from caffe import device, precision
 from torch.autograd.graph import _engine_run_backward
-from torch.utils._pytree import tree_flatten, tree_map
 
 CUDA = torch.device("cuda", 0)
 FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "tensor", "zeros")
@@ -158,7 +157,7 @@ class SimulatedTensor(torch.Tensor):
         if ours and func is torch.Tensor.cpu:
             return _move(first, torch.device("cpu"), non_blocking=False)
         if ours and func is torch.Tensor.__setitem__ and not isinstance(args[2], torch.Tensor):
-            first.values[tree_map(_unwrapped, args[1])] = args[2]
+            first.values[_mapped(_unwrapped, args[1])] = args[2]
             return None
         generator = kwargs.get("generator")
         if generator is not None and getattr(generator, "where", None) != CUDA:
@@ -175,7 +174,7 @@ class SimulatedTensor(torch.Tensor):
         name, simulation = func._schema.name.removeprefix("aten::"), _simulation()
         if simulation.record_operations:
             simulation.operations[name] += 1
-        tensors = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, torch.Tensor)]
+        tensors = list(_tensors(args)) + list(_tensors(kwargs.values()))
         arrays = [each for each in tensors if not isinstance(each, SimulatedTensor) and each.dim() > 0]
         if name == "copy_":
             non_blocking = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking", False))
@@ -198,10 +197,28 @@ class SimulatedTensor(torch.Tensor):
             kwargs["device"] = torch.device("cpu")
         kwargs.pop("pin_memory", None)
         wrappers = {id(each.values): each for each in tensors if isinstance(each, SimulatedTensor)}
-        result = func(*tree_map(_unwrapped, args), **tree_map(_unwrapped, kwargs))
+        result = func(*_mapped(_unwrapped, args), **_mapped(_unwrapped, kwargs))
         if name == "copy_" and not isinstance(args[0], SimulatedTensor):
             return args[0]
-        return tree_map(lambda each: _wrapped(each, wrappers), result)
+        return _mapped(lambda each: _wrapped(each, wrappers), result)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The tensors among the arguments of an operation, in lists too."""
+    for each in values:
+        if isinstance(each, torch.Tensor):
+            yield each
+        elif isinstance(each, (list, tuple)):
+            yield from _tensors(each)
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """`change` of each value in tuples, lists and dicts. (torch.utils._pytree takes longer than small operations.)"""
+    if isinstance(value, (list, tuple)):
+        return type(value)([_mapped(change, each) for each in value])
+    if isinstance(value, dict):
+        return {key: _mapped(change, each) for key, each in value.items()}
+    return change(value)
 
 
 def _unwrapped(each: Any) -> Any:
