@@ -65,19 +65,19 @@ def cell(run: Run, weights: str | None, gpu: int | None, folder: Path, settings:
     training.train(trained, weights=weights, gpu=gpu, settings=settings)
     scored_run.score(trained, gpu)
     own = trained.record().get("settings") or {}
-    made = {"weights": trained.record()["weights_sha256"], "split": trained.record()["split"], "real": real}
-    kept = folder / "cells" / f"{run.name}.json"
+    origin = {"weights": trained.record()["weights_sha256"], "split": trained.record()["split"], "real": real}
+    path = folder / "cells" / f"{run.name}.json"
     try:
-        facts = json.loads(kept.read_text())
-        if facts["made"] == made:
+        facts = json.loads(path.read_text())
+        if facts["made"] == origin:
             return {**{key: facts[key] for key in MEASURED}, "settings": run_settings.typed(own)}
     except (OSError, ValueError, KeyError):
         pass
     facts = measure(trained.folder, real, ranks(trained.data))
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     about = {"dataset": run.dataset, "variant": run.variant, "bits": run.bits, "seed": run.seed}
     about |= {"net": net.recipe(run.dataset, run.net).net, "settings": own}
-    write_json(kept, {**about, **facts, "made": made})
+    write_json(path, {**about, **facts, "made": origin})
     return {**facts, "settings": run_settings.typed(own)}
 
 
@@ -103,8 +103,8 @@ def itq(dataset: str, bits: Sequence[int], seeds: Sequence[int], root: Path) -> 
     rows = []
     for seed in seeds:
         for row in baselines.baselines(dataset, features, about, ["itq"], bits, seed, root):
-            kept = {key: row[key] for key in ("bits", "seed", *MEASURED)}
-            rows.append({"variant": row["method"], **kept, "settings": None})
+            measures = {key: row[key] for key in ("bits", "seed", *MEASURED)}
+            rows.append({"variant": row["method"], **measures, "settings": None})
     return rows
 
 
@@ -114,12 +114,12 @@ def summary(rows: Sequence[dict]) -> list[dict]:
     mean and spread (standard deviation over seeds, n - 1) of the MAPs to quote; least and most: over the seeds' tie
     ranges. None where there is nothing to say it of.
     """
-    found = []
+    averages = []
     for variant, bits in dict.fromkeys((row["variant"], row["bits"]) for row in rows):
         done = [row for row in rows if (row["variant"], row["bits"]) == (variant, bits) and row["map"] is not None]
         means = [mean for row in done if (mean := quoted(row)) is not None]
         mean, spread = mean_and_spread(means) if means else (None, None)
-        found.append(
+        averages.append(
             {
                 "variant": variant,
                 "bits": bits,
@@ -130,19 +130,19 @@ def summary(rows: Sequence[dict]) -> list[dict]:
                 "most": max((row["map_high"] for row in done), default=None),
             }
         )
-    return found
+    return averages
 
 
-def order(found: Sequence[dict]) -> list[str]:
+def order(averages: Sequence[dict]) -> list[str]:
     """Where the paper's order holds and where not, in sentences: DHN-B >= DHN > DHN-Q > DHN-E, all above ITQ."""
-    said = []
-    known = {(row["variant"], row["bits"]): row for row in found if row["mean"] is not None}
+    sentences = []
+    by_cell = {(row["variant"], row["bits"]): row for row in averages if row["mean"] is not None}
     pairs = dict.fromkeys([*pairwise(ORDER), *((better, "ITQ") for better in ORDER[:-1])])
     for better, worse in pairs:
-        lengths = [bits for name, bits in known if name == better and (worse, bits) in known]
+        lengths = [bits for name, bits in by_cell if name == better and (worse, bits) in by_cell]
         broken = []
         for bits in lengths:
-            one, other = known[better, bits], known[worse, bits]
+            one, other = by_cell[better, bits], by_cell[worse, bits]
             holds = one["mean"] >= other["mean"] if (better, worse) == ORDER[:2] else one["mean"] > other["mean"]
             if not holds:
                 inside = other["mean"] - one["mean"] <= (one["spread"] or 0) + (other["spread"] or 0)
@@ -150,10 +150,10 @@ def order(found: Sequence[dict]) -> list[str]:
                 broken.append(f"at {bits} bits ({one['mean']:.4f} and {other['mean']:.4f}{note})")
         sign = ">=" if (better, worse) == ORDER[:2] else ">"
         if broken:
-            said.append(f"The paper's {better} {sign} {worse} does not hold here {'; '.join(broken)}.")
+            sentences.append(f"The paper's {better} {sign} {worse} does not hold here {'; '.join(broken)}.")
         elif lengths:
-            said.append(f"The paper's {better} {sign} {worse} holds here at {', '.join(map(str, lengths))} bits.")
-    return said
+            sentences.append(f"The paper's {better} {sign} {worse} holds here at {', '.join(map(str, lengths))} bits.")
+    return sentences
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -166,23 +166,23 @@ def remarks(rows: Sequence[dict]) -> list[str]:
     """Why a cell's MAP means little, in a sentence for each such cell; and which were trained with settings of their
     own, in a sentence for each that there are."""
     names = [f"{row['variant']}, {row['bits']} bits, seed {row['seed']}" for row in rows]
-    said = [f"{name}: {row['note']}." for name, row in zip(names, rows, strict=True) if row["note"]]
+    sentences = [f"{name}: {row['note']}." for name, row in zip(names, rows, strict=True) if row["note"]]
     own: dict[str, list[str]] = {}
     for name, row in zip(names, rows, strict=True):
         own.setdefault(row.get("settings") or "", []).append(name)
-    return said + [f"Trained with {settings}: {'; '.join(of)}." for settings, of in own.items() if settings]
+    return sentences + [f"Trained with {settings}: {'; '.join(of)}." for settings, of in own.items() if settings]
 
 
-def grid(found: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
+def grid(averages: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
     """The summary as columns and rows of text: a row a variant, a column a length."""
-    lengths = sorted({row["bits"] for row in found})
-    names = in_order(row["variant"] for row in found)
-    known = {(row["variant"], row["bits"]): row for row in found}
+    lengths = sorted({row["bits"] for row in averages})
+    names = in_order(row["variant"] for row in averages)
+    by_cell = {(row["variant"], row["bits"]): row for row in averages}
     rows = []
     for name in names:
         texts = []
         for bits in lengths:
-            row = known.get((name, bits))
+            row = by_cell.get((name, bits))
             if row is None or row["mean"] is None:
                 texts.append("-")
             else:
@@ -192,37 +192,38 @@ def grid(found: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
     return ["MAP", *(f"{bits} bits" for bits in lengths)], rows
 
 
-def draw(axes: Axes, found: Sequence[dict], colours: Sequence[str] = COLOURS) -> None:
+def draw(axes: Axes, averages: Sequence[dict], colours: Sequence[str] = COLOURS) -> None:
     """Mean MAP over the length of codes, a line a variant, bars one standard deviation over the seeds."""
-    for name, (marker, colour) in zip(in_order(row["variant"] for row in found), styles(found, colours), strict=True):
-        rows = sorted((row for row in found if row["variant"] == name and row["mean"] is not None), key=_bits)
+    names = in_order(row["variant"] for row in averages)
+    for name, (marker, colour) in zip(names, styles(averages, colours), strict=True):
+        rows = sorted((row for row in averages if row["variant"] == name and row["mean"] is not None), key=_bits)
         if rows:
             bits, means = [row["bits"] for row in rows], [row["mean"] for row in rows]
             spread = [row["spread"] or 0 for row in rows]
             axes.errorbar(bits, means, spread, label=name, color=colour, marker=marker, markersize=5, capsize=3)
-    axes.set_xticks(sorted({row["bits"] for row in found}))
+    axes.set_xticks(sorted({row["bits"] for row in averages}))
     axes.set_xlabel("bits")
     axes.set_ylabel("MAP")
     if axes.lines:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(ORDER), columnspacing=1)
 
 
-def styles(found: Sequence[dict], colours: Sequence[str]) -> list[tuple[str, str]]:
+def styles(averages: Sequence[dict], colours: Sequence[str]) -> list[tuple[str, str]]:
     """Marker and colour of each variant: those of ORDER have theirs, others what is left, in turn."""
-    known = dict(zip(ORDER, zip(MARKERS, colours, strict=True), strict=True))
+    own = dict(zip(ORDER, zip(MARKERS, colours, strict=True), strict=True))
     others = cycle(product("vPX*", colours))
-    return [known[name] if name in known else next(others) for name in in_order(row["variant"] for row in found)]
+    return [own[name] if name in own else next(others) for name in in_order(row["variant"] for row in averages)]
 
 
 def _bits(row: dict) -> int:
     return row["bits"]
 
 
-def picture(path: Path, found: Sequence[dict]) -> None:
+def picture(path: Path, averages: Sequence[dict]) -> None:
     """The plot as a PNG on white, for a README."""
     with matplotlib.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False}):
         figure = Figure((6, 3.6), layout="constrained", dpi=150)
-        draw(figure.add_subplot(), found, PRINTED)
+        draw(figure.add_subplot(), averages, PRINTED)
         write_atomic(path, lambda stream: figure.savefig(stream, format="png", metadata={"Software": None}))
 
 
@@ -231,8 +232,8 @@ def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int, caveat:
 
     caveat: of the split, as that query images are also in the database; stands first.
     """
-    found = summary(rows)
-    said, (columns, texts) = order(found), grid(found)
+    averages = summary(rows)
+    sentences, (columns, texts) = order(averages), grid(averages)
     some = next((row for row in rows if row["map"] is not None), None)
     about = [
         f"Mean and standard deviation of MAP over seeds ({wanted} wanted); ties in database order, expected over their "
@@ -242,22 +243,22 @@ def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int, caveat:
         about[-1] += f" R = {some['R']:,}, {some['queries']:,} queries, {some['database']:,} database images."
     if caveat:
         about.insert(0, f"{caveat}.")
-    said += remarks(rows)
-    short = [row for row in found if row["seeds"] < wanted]
+    sentences += remarks(rows)
+    short = [row for row in averages if row["seeds"] < wanted]
     for row in short:
-        said.append(f"{row['variant']}, {row['bits']} bits: {row['seeds']} of {wanted} cells are finished.")
+        sentences.append(f"{row['variant']}, {row['bits']} bits: {row['seeds']} of {wanted} cells are finished.")
     name = f"Ablation on {title(dataset)}"
     write_csv(folder / "cells.csv", rows)
-    write_csv(folder / "ablation.csv", found)
-    text = "\n".join([f"{name}\n", markdown(columns, texts), *about, "", *(f"- {line}" for line in said), ""])
+    write_csv(folder / "ablation.csv", averages)
+    text = "\n".join([f"{name}\n", markdown(columns, texts), *about, "", *(f"- {line}" for line in sentences), ""])
     write_text(folder / "ablation.md", text)
-    picture(folder / "ablation.png", found)
-    plot = plots.drawn(lambda axes: draw(axes, found), f"{name}: MAP over bits, a line a variant")
-    write_page(folder / "ablation.html", name, columns, texts, about, {"Findings": said}, plot)
+    picture(folder / "ablation.png", averages)
+    plot = plots.drawn(lambda axes: draw(axes, averages), f"{name}: MAP over bits, a line a variant")
+    write_page(folder / "ablation.html", name, columns, texts, about, {"Findings": sentences}, plot)
     console.print(terminal("\n".join(filter(None, [name, caveat])), about[-1], columns, texts))
-    for line in said:
+    for line in sentences:
         console.print(line, markup=False)
-    return said
+    return sentences
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -280,17 +281,17 @@ def main(arguments: list[str] | None = None) -> int:
         folder = ROOT / "runs" / (f"{first.dataset}-ablation" + (f"-{first.net}" if first.net else ""))
         folder.mkdir(parents=True, exist_ok=True)
         rows = itq(first.dataset, options.bits, options.seeds, ROOT)
-        made = list(cells(runs, options.weights, options.gpu, folder, command_line.settings_typed(options)))
+        trained = list(cells(runs, options.weights, options.gpu, folder, command_line.settings_typed(options)))
         caveat = split_caveat(read_json(ROOT / "data" / first.dataset / "split.json"))
-        write(first.dataset, [*made, *rows], folder, len(options.seeds), caveat)
+        write(first.dataset, [*trained, *rows], folder, len(options.seeds), caveat)
     except (RunError, ValueError, OSError) as error:
         print(f"ablation: {error}", file=sys.stderr)
         return 1
     console.print(
         f"wrote {folder.relative_to(ROOT)}/: cells.csv, ablation.csv, ablation.md, ablation.png, ablation.html"
     )
-    if failed := sum(row["map"] is None for row in made):
-        print(f"ablation: {failed} of {len(made)} cells failed; the reasons stand above", file=sys.stderr)
+    if failed := sum(row["map"] is None for row in trained):
+        print(f"ablation: {failed} of {len(trained)} cells failed; the reasons stand above", file=sys.stderr)
         return 1
     return 0
 

@@ -37,26 +37,26 @@ from rich.table import Table
 def table(dataset: str, rows: Sequence[dict], caveat: str = "") -> Table:
     """MAP of each method at each length, with the range that ties leave. caveat: of the split, beside the title."""
     some = next((row for row in rows if row["map"] is not None), rows[0])
-    found = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
-    found.title = "\n".join(filter(None, [f"{dataset}: MAP of the baselines on {rows[0]['features']}", caveat]))
-    found.caption = (
+    results = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
+    results.title = "\n".join(filter(None, [f"{dataset}: MAP of the baselines on {rows[0]['features']}", caveat]))
+    results.caption = (
         f"Hamming ranking, R = {some['R']}, {some['queries']} queries, {some['database']} database images; ties in "
         "database order, below it the range over tie orders. *: expected over tie orders, which decide it."
     )
     lengths = list(dict.fromkeys(row["bits"] for row in rows))
-    found.add_column("method", no_wrap=True)
+    results.add_column("method", no_wrap=True)
     for length in lengths:
-        found.add_column(f"{length} bits", justify="right", no_wrap=True)
+        results.add_column(f"{length} bits", justify="right", no_wrap=True)
     for method in dict.fromkeys(row["method"] for row in rows):
-        mine = [row for row in rows if row["method"] == method]
-        found.add_row(
+        own = [row for row in rows if row["method"] == method]
+        results.add_row(
             method,
             *(
                 "-" if row["map"] is None else f"{cell(row)}\n{row['map_low']:.3f}..{row['map_high']:.3f}"
-                for row in mine
+                for row in own
             ),
         )
-    return found
+    return results
 
 
 def cell(row: dict) -> str:
@@ -82,14 +82,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--model needs --weights")
     try:
         run = command_line.run_of(argparse.Namespace(**vars(options), variant="dhn"))
-        found = load_features(run.dataset, options.features, options.model, options.weights, net=run.net)
-        rows = baselines(run.dataset, *found, options.methods, options.bits, options.seed)
+        features = load_features(run.dataset, options.features, options.model, options.weights, net=run.net)
+        rows = baselines(run.dataset, *features, options.methods, options.bits, options.seed)
         out = ROOT / "runs" / f"{run.dataset}-baselines-{options.features}.csv"
         write_csv(out, rows)
     except (RunError, ValueError, OSError) as error:
         print(f"baselines: {error}", file=sys.stderr)
         return 1
-    console.print(table(run.dataset, rows, split_caveat(found[1]["split"])))
+    console.print(table(run.dataset, rows, split_caveat(features[1]["split"])))
     for row in rows:
         if row["note"]:
             console.print(f"{row['method']}, {row['bits']} bits: {row['note']}", markup=False)

@@ -45,8 +45,8 @@ def _file() -> dict:
 
 def key(dataset: str | None, split: str | None) -> str | None:
     """What the file calls a data set cut by a split: the data set's name, or another where that split has its own."""
-    found = [name for name, facts in _file()["datasets"].items() if facts.get("is") == [dataset, split]]
-    return found[0] if found else dataset
+    names = [name for name, facts in _file()["datasets"].items() if facts.get("is") == [dataset, split]]
+    return names[0] if names else dataset
 
 
 def title(dataset: str) -> str:
@@ -62,12 +62,12 @@ def stand_in_for(dataset: str) -> tuple[str, str] | None:
 
 def rows(dataset: str) -> list[Published]:
     """All that was published on a data set: the paper's rows, then later reruns of DHN."""
-    found = []
+    published_rows = []
     for row in _file()["rows"]:
         if row["dataset"] == dataset:
             source = _file()["sources"][row["source"]]
             maps = {int(bits): value for bits, value in row["map"].items()}
-            found.append(
+            published_rows.append(
                 Published(
                     dataset,
                     row["method"],
@@ -82,4 +82,4 @@ def rows(dataset: str) -> list[Published]:
                     row.get("database"),
                 )
             )
-    return found
+    return published_rows

@@ -253,9 +253,9 @@ def _text(path: str) -> ArrayFile:
                 values.extend(map(float, fields))
             except ValueError:
                 field = next(field for field in fields if b"_" in field or not _is_number(field))
-                found = repr(field[:40].decode(errors="replace").strip()) if field.strip() else "an empty field"
+                content = repr(field[:40].decode(errors="replace").strip()) if field.strip() else "an empty field"
                 raise CodesError(
-                    f"{path}:{line}: expected numbers separated by blanks, tabs or commas; found {found}"
+                    f"{path}:{line}: expected numbers separated by blanks, tabs or commas; found {content}"
                 ) from None
             columns = columns or len(fields)
             if len(fields) != columns:

@@ -56,18 +56,18 @@ def extract(
     rows = rows or range(len(source))
     chunks = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
     carried = np.empty((len(rows), source.labels), np.float32)
-    found: np.ndarray | None = None
+    codes: np.ndarray | None = None
     # A forked copy of a process that has used torch's threads hangs at its first parallel loop.
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, start, initializer=_begin, initargs=(job,)) as pool:
         for chunk, (batch, labels) in zip(chunks, pool.map(_codes, chunks), strict=True):
-            if found is None:
-                found = np.empty((len(rows), batch.shape[1]), np.float32)
+            if codes is None:
+                codes = np.empty((len(rows), batch.shape[1]), np.float32)
             own = slice(chunk.start - rows.start, chunk.stop - rows.start)
-            found[own], carried[own] = batch, labels
+            codes[own], carried[own] = batch, labels
             advance(len(chunk))
-    assert found is not None, "a source has images"
-    return found, sources.label_rows(carried, source, rows.start)
+    assert codes is not None, "a source has images"
+    return codes, sources.label_rows(carried, source, rows.start)
 
 
 def open_source(job: Job) -> sources.ImageSource:

@@ -45,26 +45,26 @@ def settings_of(model: str | os.PathLike) -> dict:
         if layer.bottom or (phases and caffe.TEST not in phases):
             continue
         if layer.type == "Python" and layer.python_param.module == "multilabel_data":
-            given = json.loads(layer.python_param.param_str)
-            return {key: given[key] for key in PREPARED if given.get(key) is not None}
+            param = json.loads(layer.python_param.param_str)
+            return {key: param[key] for key in PREPARED if param.get(key) is not None}
         if layer.type in ("Data", "ImageData"):
-            found: dict[str, Any] = {}
+            settings: dict[str, Any] = {}
             transform, image = layer.transform_param, layer.image_data_param
             if transform.mean_value:
-                found["mean_value"] = list(transform.mean_value)
+                settings["mean_value"] = list(transform.mean_value)
             if transform.mean_file:
-                found["mean_file"] = transform.mean_file
+                settings["mean_file"] = transform.mean_file
             if transform.scale != 1:
-                found["scale"] = transform.scale
+                settings["scale"] = transform.scale
             if layer.type == "ImageData":
-                found["gray"] = not image.is_color
+                settings["gray"] = not image.is_color
                 if image.new_height:
-                    found["resize"] = [image.new_height, image.new_width]
+                    settings["resize"] = [image.new_height, image.new_width]
             elif transform.force_color or transform.force_gray:
-                found["gray"] = transform.force_gray
+                settings["gray"] = transform.force_gray
             else:
-                found["upright"] = False
-            return found
+                settings["upright"] = False
+            return settings
     raise ValueError(
         f"{model}: expected a test data layer (Data, ImageData, or Python with multilabel_data), found none; "
         "say how images are prepared with --mean-value, --scale and --resize"
@@ -136,7 +136,7 @@ def extract(
         return batches.build([(index, 0, 0, False) for index in plan], map_)
 
     prefetcher = Prefetcher(plans, build, AHEAD, threads=2)
-    found: np.ndarray | None = None
+    codes: np.ndarray | None = None
     carried = np.empty((len(rows), source.labels), np.float32)
     for plan in plans:
         images, labels = prefetcher.next()
@@ -152,13 +152,13 @@ def extract(
         if not np.isfinite(batch).all():
             row = int((~np.isfinite(batch).all(1)).argmax())
             raise ValueError(f"{source.name(plan[row])}: its codes are not finite; did the training diverge?")
-        if found is None:
-            found = np.empty((len(rows), batch.shape[1]), np.float32)
+        if codes is None:
+            codes = np.empty((len(rows), batch.shape[1]), np.float32)
         own = slice(plan.start - rows.start, plan.stop - rows.start)
-        found[own], carried[own] = batch, labels
+        codes[own], carried[own] = batch, labels
         advance(len(images))
-    assert found is not None, "a source has images"
-    return found, sources.label_rows(carried, source, rows.start)
+    assert codes is not None, "a source has images"
+    return codes, sources.label_rows(carried, source, rows.start)
 
 
 def mean_of(settings: dict) -> ArrayLike:

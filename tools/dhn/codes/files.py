@@ -182,12 +182,12 @@ def _locate(path: str | os.PathLike, labels_path: str | os.PathLike | None) -> t
         return file, file.name("codes", variable), label_file, label_file.name("labels", label_variable)
     remedy = "name the file of its labels with --query-labels or --database-labels"
     if variable is not None or "" in file.shapes:
-        found = "a single array" if variable is None else f"{variable} alone"
-        raise CodesError(f"{path}: expected the arrays codes and labels, found {found}; {remedy}")
+        content = "a single array" if variable is None else f"{variable} alone"
+        raise CodesError(f"{path}: expected the arrays codes and labels, found {content}; {remedy}")
     if not {"codes", "labels"} <= set(file.shapes):
-        found = ", ".join(file.shapes) or "none"
+        content = ", ".join(file.shapes) or "none"
         raise CodesError(
-            f"{path}: expected the arrays codes and labels, found {found}; name others as FILE:VARIABLE, the labels' "
+            f"{path}: expected the arrays codes and labels, found {content}; name others as FILE:VARIABLE, the labels' "
             "with --query-labels or --database-labels"
         )
     return file, "codes", file, "labels"
@@ -248,10 +248,10 @@ def _to_float32(values: np.ndarray, where: str) -> np.ndarray:
     return codes
 
 
-def _mismatch(names: tuple[str, str], what: str, ours: int, theirs: int) -> str:
+def _mismatch(names: tuple[str, str], what: str, query: int, database: int) -> str:
     return (
-        f"{names[0]} has {ours} {what} and {names[1]} has {theirs}: extract both with the same net and from data with "
-        "the same labels"
+        f"{names[0]} has {query} {what} and {names[1]} has {database}: extract both with the same net and from data "
+        "with the same labels"
     )
 
 

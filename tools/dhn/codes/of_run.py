@@ -73,8 +73,8 @@ def bring_codes(run: HandRun, gpu: int | None = None) -> None:
             continue
         lacks, net_file = missing_for_codes(run, weights, side), trained_net(run)
         if lacks or weights is None or net_file is None or run.data is None:  # without lacks, all are there
-            found = f"{out.name} is older than {weights.name}" if stale and weights else f"it holds no {out.name}"
-            raise RunError(f"{run.name}: {found}, and to extract the codes {lacks}")
+            problem = f"{out.name} is older than {weights.name}" if stale and weights else f"it holds no {out.name}"
+            raise RunError(f"{run.name}: {problem}, and to extract the codes {lacks}")
         like = net_file if net_file.parent != run.folder else None
         console.print(f"weights: {run.display_path(weights)}")
         extract_side(run, weights, run.data / f"{side}_lmdb", out, gpu, like)

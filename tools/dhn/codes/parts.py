@@ -161,8 +161,8 @@ def _all_parts(folder: str) -> list[_Stored]:
     shards = sorted((int(name[2]), int(name[1])) for each in os.listdir(folder) if (name := PART.fullmatch(each)))
     counts = sorted({count for count, _ in shards})
     if len(counts) != 1:
-        found = " and ".join(f"parts of {count}" for count in counts) or "none"
-        raise CodesError(f"{folder}: expected the parts part-I-of-N.npz of one N, found {found}")
+        content = " and ".join(f"parts of {count}" for count in counts) or "none"
+        raise CodesError(f"{folder}: expected the parts part-I-of-N.npz of one N, found {content}")
     present = {index for _, index in shards}
     missing = [index for index in range(counts[0]) if index not in present]
     if missing:

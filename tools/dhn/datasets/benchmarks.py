@@ -32,16 +32,16 @@ MIRFLICKR_LABELS = 38
 IMAGE = re.compile(r"im(\d+)\.jpe?g", re.IGNORECASE)
 
 
-def nus_wide(given: dict, base: Path, out: Path) -> Images:
+def nus_wide(entry: dict, base: Path, out: Path) -> Images:
     """NUS-WIDE by its own annotation: 269,648 images, 81 concepts.
 
     `labels` holds a file Labels_<concept>.txt for each concept, with a 0 or 1 for each line of `list`, the image list
     (paths with backslashes). `images` is the folder of the images.
     """
-    image_list = base / given["list"]
+    image_list = base / entry["list"]
     if not image_list.exists() and (base / image_list.name).exists():
         image_list = base / image_list.name
-    folder = base / given["labels"]
+    folder = base / entry["labels"]
     files = sorted(folder.glob("Labels_*.txt"))
     for path, what in ((image_list, "NUS-WIDE's image list"), (folder, "NUS-WIDE's Groundtruth/AllLabels")):
         if not path.exists() or (path == folder and not files):
@@ -58,14 +58,14 @@ def nus_wide(given: dict, base: Path, out: Path) -> Images:
         if wrong is not None:
             raise SourceError(f"{path}:{wrong + 1}: expected 0 or 1, found {words[wrong].decode(errors='replace')!r}")
         labels[:, column] = np.array(words) == b"1"
-    images = Folder(base / given["images"])
+    images = Folder(base / entry["images"])
     names, present = images.find_all(listed)
     concepts = [path.stem[len("Labels_") :] for path in files]
     return Images(names, labels, concepts, root=images.root, present=present,
                   facts={"image_list_sha256": sha256(image_list)})  # fmt: skip
 
 
-def _mirflickr_file(given: dict, key: str) -> Callable[[Path], None]:
+def _mirflickr_file(entry: dict, key: str) -> Callable[[Path], None]:
     """A check for download.py: the makers' MD5 of the images, the 38 files of the annotation, which has none."""
 
     def images(path: Path) -> None:
@@ -73,14 +73,14 @@ def _mirflickr_file(given: dict, key: str) -> Callable[[Path], None]:
         with open(path, "rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-        if digest.hexdigest() != given["images_md5"]:
-            raise SourceError(f"{path}: expected MD5 {given['images_md5']}, found {digest.hexdigest()}")
+        if digest.hexdigest() != entry["images_md5"]:
+            raise SourceError(f"{path}: expected MD5 {entry['images_md5']}, found {digest.hexdigest()}")
 
     def annotations(path: Path) -> None:
         with archives.opened(path, MIRFLICKR_BYTES) as members:
-            found = len([member for member in members if _annotation(member.name)])
-        if found != MIRFLICKR_LABELS:
-            raise SourceError(f"{path}: expected {MIRFLICKR_LABELS} annotation files, found {found}")
+            count = len([member for member in members if _annotation(member.name)])
+        if count != MIRFLICKR_LABELS:
+            raise SourceError(f"{path}: expected {MIRFLICKR_LABELS} annotation files, found {count}")
 
     return {"images": images, "annotations": annotations}[key]
 
@@ -95,17 +95,17 @@ def _image(name: str) -> str | None:
     return last if IMAGE.fullmatch(last) else None
 
 
-def _mirflickr_folder(given: dict, key: str, base: Path, out: Path, keep: Callable[[str], str | None]) -> Path:
+def _mirflickr_folder(entry: dict, key: str, base: Path, out: Path, keep: Callable[[str], str | None]) -> Path:
     """The folder that an archive unpacks to: one that is there already, or `out`/<archive's name>, unpacked now."""
-    archive = base / given[key]
+    archive = base / entry[key]
     if archive.is_dir():
         return archive
     for folder in (archive.with_suffix(""), out / archive.stem):
         if folder.is_dir():
             return folder
-    known = key == "annotations" or "images_md5" in given
-    if not archive.exists() and "urls" in given and known:
-        download([f"{url}/{archive.name}" for url in given["urls"]], archive, _mirflickr_file(given, key))
+    is_checkable = key == "annotations" or "images_md5" in entry
+    if not archive.exists() and "urls" in entry and is_checkable:
+        download([f"{url}/{archive.name}" for url in entry["urls"]], archive, _mirflickr_file(entry, key))
     if not archive.exists():
         raise AbsentError(
             f"{archive}: expected MIRFLICKR-25000's archive or the folder {archive.with_suffix('').name} that holds "
@@ -116,13 +116,13 @@ def _mirflickr_folder(given: dict, key: str, base: Path, out: Path, keep: Callab
     return out / archive.stem
 
 
-def mirflickr(given: dict, base: Path, out: Path) -> Images:
+def mirflickr(entry: dict, base: Path, out: Path) -> Images:
     """MIRFLICKR-25000: images im1.jpg to im25000.jpg; 24 potential labels (X.txt), 14 relevant ones (X_r1.txt).
 
     An annotation file lists the numbers of the images that carry the label.
     """
-    annotations = _mirflickr_folder(given, "annotations", base, out, _annotation)
-    root = _mirflickr_folder(given, "images", base, out, _image)
+    annotations = _mirflickr_folder(entry, "annotations", base, out, _annotation)
+    root = _mirflickr_folder(entry, "images", base, out, _image)
     paths: dict[int, str] = {}
     for image in walk(root):
         match = IMAGE.fullmatch(image.rsplit("/", 1)[-1])

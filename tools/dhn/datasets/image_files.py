@@ -74,13 +74,13 @@ def walk(root: str | os.PathLike, skip: Callable[[str], bool] = lambda path: Fal
         try:
             facts = os.stat(place)
             with os.scandir(place) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+                ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             raise SourceError(f"{place}: the folder cannot be read ({error.strerror})") from None
         identity = (facts.st_dev, facts.st_ino)
         if identity in parents:
             return
-        for entry in found:
+        for entry in ordered:
             path = f"{start}/{entry.name}" if start else entry.name
             if skip(path):
                 continue

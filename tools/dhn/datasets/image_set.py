@@ -67,15 +67,15 @@ class Images:
         if isinstance(wanted, int):
             if carried.shape[1] < wanted:
                 raise SourceError(f"expected at least {wanted} labels to choose from, found {carried.shape[1]}")
-            kept = np.sort(np.argsort(-carried.sum(0), kind="stable")[:wanted])
+            columns = np.sort(np.argsort(-carried.sum(0), kind="stable")[:wanted])
         else:
             if missing := [name for name in wanted if name not in self.label_names]:
                 raise SourceError(f"labels: there is no {', '.join(map(repr, missing))}; the labels are "
                                   f"{', '.join(self.label_names)}")  # fmt: skip
-            kept = np.array([self.label_names.index(name) for name in wanted])
-        self.labels = carried[:, kept].astype(np.int8)
+            columns = np.array([self.label_names.index(name) for name in wanted])
+        self.labels = carried[:, columns].astype(np.int8)
         self.labels[unknown] = -1
-        self.label_names = [self.label_names[index] for index in kept]
+        self.label_names = [self.label_names[index] for index in columns]
 
     def unknown(self) -> np.ndarray:
         """Which image's labels are unknown, (N,) bool."""

@@ -202,8 +202,8 @@ def _load_arrays(path: Path, **how: Any) -> dict[str, np.ndarray]:
 def _check_images(images: np.ndarray, path: Path) -> np.ndarray:
     fits = images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3)))
     if not fits or not images.size:
-        found = f"{images.dtype} {images.shape}"
-        raise SourceError(f"{path}: expected uint8 images (N, H, W), (N, H, W, 1) or (N, H, W, 3), found {found}")
+        content = f"{images.dtype} {images.shape}"
+        raise SourceError(f"{path}: expected uint8 images (N, H, W), (N, H, W, 1) or (N, H, W, 3), found {content}")
     return images
 
 
@@ -248,8 +248,8 @@ def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[str]]:
     Raises SourceError where a class has no image, and where what looks like class folders are not.
     """
     with os.scandir(folder) as entries:
-        found = [entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name)]
-    classes: dict[str, list[str]] = {name: [] for name in found}
+        paths = [entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name)]
+    classes: dict[str, list[str]] = {name: [] for name in paths}
     files: dict[tuple[int, int], str] = {}
     for path in images_below(folder, left_out):
         name, _, below = path.partition("/")
@@ -268,12 +268,12 @@ def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[str]]:
     remedy = "Name the folder that holds the class folders, or write a list of the images (a recipe of kind `lists`)"
     if not classes:
         raise SourceError(f"{folder}: expected a folder per class, found none")
-    for name, found in classes.items():
-        if not found:
+    for name, paths in classes.items():
+        if not paths:
             raise SourceError(f"{folder / name}: expected the images of a class, found none that OpenCV can read")
-        if all(path.count("/") > 1 for path in found):
+        if all(path.count("/") > 1 for path in paths):
             raise SourceError(f"{folder / name}: expected the images of a class, found only folders, which hold "
-                              f"{found[0]} and others. {remedy}")  # fmt: skip
+                              f"{paths[0]} and others. {remedy}")  # fmt: skip
     if len(classes) > 1 and {name.lower() for name in classes} <= PART_NAMES:
         raise SourceError(f"{folder}: expected a folder per class, found the parts of a data set: "
                           f"{', '.join(sorted(classes))}. {remedy}")  # fmt: skip
@@ -284,8 +284,8 @@ def from_folder(folder: str | os.PathLike) -> Source:
     """The images under a folder that holds one folder per class; classes are numbered in the order of their names."""
     folder, left_out = Path(folder), LeftOut()
     classes = class_folders(folder, left_out)
-    names = [name for found in classes.values() for name in found]
-    labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(found) for found in classes.values()])
+    names = [name for of_class in classes.values() for name in of_class]
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(of_class) for of_class in classes.values()])
     paths = [folder / name for name in names]
 
     def where(index: int | None) -> str:

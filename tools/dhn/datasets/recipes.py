@@ -95,17 +95,17 @@ class Recipe:
         return self.splits[name]
 
 
-def _keys(where: str, given: object, required: tuple, optional: tuple = ()) -> dict:
-    """`given`, a JSON object with the required keys and no others but the optional ones."""
-    if not isinstance(given, dict):
-        raise RecipeError(f"{where}: expected an object, found {shown(given)}")
+def _keys(where: str, entry: object, required: tuple, optional: tuple = ()) -> dict:
+    """`entry`, a JSON object with the required keys and no others but the optional ones."""
+    if not isinstance(entry, dict):
+        raise RecipeError(f"{where}: expected an object, found {shown(entry)}")
     for key in required:
-        if key not in given:
+        if key not in entry:
             raise RecipeError(f"{where}: the key {key!r} is missing")
-    for key in given:
+    for key in entry:
         if key not in (*required, *optional):
             raise RecipeError(f"{where}: unknown key {key!r}; known are {', '.join((*required, *optional))}")
-    return given
+    return entry
 
 
 def _load(path: Path) -> object:
@@ -147,51 +147,51 @@ def _check(where: str, fits: bool, expected: str, value: object) -> None:
         raise RecipeError(f"{where}: expected {expected}, found {shown(value)}")
 
 
-def _split(where: str, name: str, given: object, sources: dict) -> Split:
+def _split(where: str, name: str, entry: object, sources: dict) -> Split:
     optional = ("labels", "keep_unlabelled", "source", "note")
-    given = dict(_keys(where, given, ("query", "train", "database", "R"), optional))
+    entry = dict(_keys(where, entry, ("query", "train", "database", "R"), optional))
     for key in ("query", "train"):
-        value = given[key]
+        value = entry[key]
         per_label = isinstance(value, dict) and list(value) == ["per_label"] and _is_count(value["per_label"])
         expected = 'a number of at least 1, {"per_label": number}, or "listed"'
         _check(f"{where}, {key}", _is_count(value) or per_label or value == "listed", expected, value)
-    _check(f"{where}, database", given["database"] in DATABASES, f"one of {', '.join(DATABASES)}", given["database"])
-    listed = [given[key] == "listed" for key in ("query", "train", "database")]
+    _check(f"{where}, database", entry["database"] in DATABASES, f"one of {', '.join(DATABASES)}", entry["database"])
+    listed = [entry[key] == "listed" for key in ("query", "train", "database")]
     if any(listed) != all(listed):
         raise RecipeError(f'{where}: expected "listed" for all of query, train and database, or for none')
-    top = given["R"]
+    top = entry["R"]
     _check(f"{where}, R", _is_count(top) or top in ("all", "not stated"), 'a number, "all" or "not stated"', top)
-    labels = given.get("labels")
+    labels = entry.get("labels")
     names = isinstance(labels, list) and bool(labels) and all(isinstance(name, str) for name in labels)
     fits = labels is None or _is_count(labels) or (names and len({*labels}) == len(labels))
     _check(f"{where}, labels", fits, "a number of at least 1, or a list of different names", labels)
-    keep = given.setdefault("keep_unlabelled", all(listed))
+    keep = entry.setdefault("keep_unlabelled", all(listed))
     _check(f"{where}, keep_unlabelled", isinstance(keep, bool), "true or false", keep)
-    note = given.get("note")
+    note = entry.get("note")
     _check(f"{where}, note", note is None or isinstance(note, str), "a sentence", note)
-    source = given.pop("source", next(iter(sources)) if len(sources) == 1 else None)
+    source = entry.pop("source", next(iter(sources)) if len(sources) == 1 else None)
     _check(f"{where}, source", isinstance(source, str) and source in sources, f"one of {', '.join(sources)}", source)
-    return Split(name, sources[source], **given)
+    return Split(name, sources[source], **entry)
 
 
 def read(path: str | os.PathLike) -> Recipe:
     """The recipe in a JSON file. Raises RecipeError naming file and key."""
     path = Path(path)
-    given = _keys(str(path), _load(path), ("splits",), ("name", "source", "sources", *TRAINING))
+    entry = _keys(str(path), _load(path), ("splits",), ("name", "source", "sources", *TRAINING))
     stem = path.resolve().parent.name if path.name == "recipe.json" else path.stem
-    name = given.get("name", stem)
+    name = entry.get("name", stem)
     fits = isinstance(name, str) and NAME.fullmatch(name) is not None
     _check(f"{path}, name", fits, "letters, digits, - and _", name)
-    if ("source" in given) == ("sources" in given):
+    if ("source" in entry) == ("sources" in entry):
         raise RecipeError(f"{path}: expected either the key 'source' or the key 'sources'")
-    sources = given.get("sources", {"source": given.get("source")})
+    sources = entry.get("sources", {"source": entry.get("source")})
     _check(f"{path}, sources", isinstance(sources, dict) and bool(sources), "sources by name", sources)
-    _check(f"{path}, splits", isinstance(given["splits"], dict) and bool(given["splits"]), "splits by name",
-           given["splits"])  # fmt: skip
+    _check(f"{path}, splits", isinstance(entry["splits"], dict) and bool(entry["splits"]), "splits by name",
+           entry["splits"])  # fmt: skip
     splits = {}
-    for key, value in given["splits"].items():
+    for key, value in entry["splits"].items():
         splits[key] = _split(f"{path}, splits, {key}", key, value, sources)
-    return Recipe(name, path, splits, _training(str(path), {key: given[key] for key in TRAINING if key in given}))
+    return Recipe(name, path, splits, _training(str(path), {key: entry[key] for key in TRAINING if key in entry}))
 
 
 def _training(where: str, sections: dict) -> Mapping[str, Mapping[str, Any]]:

@@ -51,9 +51,9 @@ class Kind:
     base_may_be_file: bool = False
 
 
-def folder(given: dict, base: Path, out: Path) -> Images:
+def folder(entry: dict, base: Path, out: Path) -> Images:
     """A folder per class; classes are numbered in the order of their names."""
-    root = base / given["path"]
+    root = base / entry["path"]
     if not root.is_dir():
         raise AbsentError(f"{root}: expected a folder with a folder per class, found none")
     source = from_folder(root)
@@ -61,11 +61,11 @@ def folder(given: dict, base: Path, out: Path) -> Images:
     return Images(list(source.names), source.labels.astype(np.int64), names, root=root, left_out=source.left_out)
 
 
-def _labels(given: dict, where: Where, rows: list) -> tuple[np.ndarray, list[str], list[str]]:
+def _labels(entry: dict, where: Where, rows: list) -> tuple[np.ndarray, list[str], list[str]]:
     """Labels as class numbers (N,) or vectors (N, C), their names (their numbers where none are declared), and
     sentences about how they were read."""
     declared = "classes" if len(rows[0]) == 1 else None
-    first, names = given.get("first_class"), given.get("labels")
+    first, names = entry.get("first_class"), entry.get("labels")
     table, count, notes = read_labels(rows, where, None, declared, first)
     if names is None:
         return table, [str(label + (first or 0)) for label in range(count)], notes
@@ -81,16 +81,16 @@ def _not_ours(path: Path, out: Path) -> Path:
     return path
 
 
-def one_list(given: dict, base: Path, out: Path) -> Images:
+def one_list(entry: dict, base: Path, out: Path) -> Images:
     """The images of one list."""
-    path, encoding = _not_ours(base / given["path"], out), given.get("encoding", "utf-8")
+    path, encoding = _not_ours(base / entry["path"], out), entry.get("encoding", "utf-8")
     if not path.is_file():
         raise AbsentError(f"{path}: expected an image list, found none; put it there")
     listed, rows, lines = image_lists.read(path, encoding)
-    root = Folder(base / given.get("root", "."))
+    root = Folder(base / entry.get("root", "."))
     names, present = root.find_all(listed, encoding)
     where = lambda row: str(path) if row is None else f"{path}:{lines[row]}"  # noqa: E731
-    labels, label_names, notes = _labels(given, where, rows)
+    labels, label_names, notes = _labels(entry, where, rows)
     if len(set(names)) < len(names):
         twice = collections.Counter(names).most_common(1)[0][0]
         raise SourceError(f"{path}: {twice} is listed twice")
@@ -111,9 +111,9 @@ def _matching(base: Path, pattern: str) -> list[Path]:
     return sorted(paths, key=lambda path: natural_order(path.name))
 
 
-def lists(given: dict, base: Path, out: Path) -> Images:
+def lists(entry: dict, base: Path, out: Path) -> Images:
     """The images of ready lists of query, training and database images. An image may stand in several."""
-    root, encoding = Folder(base / given.get("root", ".")), given.get("encoding", "utf-8")
+    root, encoding = Folder(base / entry.get("root", ".")), entry.get("encoding", "utf-8")
     row_of: dict[str, int] = {}  # by the file, or by the name as listed where there is none
     rows: list[list[int]] = []
     places: list[str] = []
@@ -121,7 +121,7 @@ def lists(given: dict, base: Path, out: Path) -> Images:
     parts, count = {}, {}
     for part in PARTS:
         listed: list[int] = []
-        for path in _matching(base, given[part]):
+        for path in _matching(base, entry[part]):
             for name, row, line in zip(*image_lists.read(_not_ours(path, out), encoding), strict=True):
                 file = root.find(name, encoding)
                 index = row_of.setdefault(name if file is None else file, len(rows))
@@ -136,8 +136,8 @@ def lists(given: dict, base: Path, out: Path) -> Images:
                                       f"found {len(row)}")  # fmt: skip
                 listed.append(index)
         parts[part], count[part] = np.unique(np.array(listed, np.int64)), len(listed)
-    where = lambda row: str(base / given["train"]) if row is None else places[row]  # noqa: E731
-    labels, label_names, notes = _labels(given, where, rows)
+    where = lambda row: str(base / entry["train"]) if row is None else places[row]  # noqa: E731
+    labels, label_names, notes = _labels(entry, where, rows)
     return Images(list(row_of), labels, label_names, root=root.root, present=np.array(present), parts=parts,
                   listed=count, notes=notes + root.notes())  # fmt: skip
 
@@ -164,18 +164,18 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
-def check(given: object, where: str = "source") -> Kind:
+def check(entry: object, where: str = "source") -> Kind:
     """The kind of a declaration. Raises SourceError for an unknown kind or key, a missing key, a wrong type."""
-    kind = given.get("kind") if isinstance(given, dict) else None
-    if not isinstance(given, dict) or not isinstance(kind, str) or kind not in KINDS:
-        raise SourceError(f"{where}: expected an object with a 'kind' of {', '.join(KINDS)}, found {shown(given)}")
-    known = KINDS[kind]
-    for key in known.required:
-        if key not in given:
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or not isinstance(kind, str) or kind not in KINDS:
+        raise SourceError(f"{where}: expected an object with a 'kind' of {', '.join(KINDS)}, found {shown(entry)}")
+    rules = KINDS[kind]
+    for key in rules.required:
+        if key not in entry:
             raise SourceError(f"{where}: a source of kind {kind!r} needs the key {key!r}")
-    for key, value in given.items():
-        if key not in ("kind", *known.required, *known.optional):
-            expected = ", ".join((*known.required, *known.optional))
+    for key, value in entry.items():
+        if key not in ("kind", *rules.required, *rules.optional):
+            expected = ", ".join((*rules.required, *rules.optional))
             raise SourceError(f"{where}: unknown key {key!r} in a source of kind {kind!r}; known are {expected}")
         if key == "first_class":
             expected, fits = "a whole number of at least 0", type(value) is int and value >= 0
@@ -185,12 +185,12 @@ def check(given: object, where: str = "source") -> Kind:
             expected, fits = "text", _is_text(value)
         if not fits:
             raise SourceError(f"{where}, {key}: expected {expected}, found {shown(value)}")
-    return known
+    return rules
 
 
-def read(given: dict, base: Path, out: Path) -> Images:
+def read(entry: dict, base: Path, out: Path) -> Images:
     """The images that a declaration names. `base`: where its paths start; `out`: where unpacked files go."""
-    kind = check(given)
+    kind = check(entry)
     if base.is_file() and not kind.base_may_be_file:
         raise SourceError(f"{base}: expected the folder of the data set's files, found a file; name its folder")
-    return kind.read(given, base, out)
+    return kind.read(entry, base, out)

@@ -86,7 +86,7 @@ def differences(images: Images, split: Split, rows: Mapping[str, np.ndarray]) ->
     """What became of the images of a "listed" split, for each list: its lines, the images kept, those that carry none
     of the labels, and how many were left out for which reason."""
     labelled = images.labelled()
-    found = {}
+    counts = {}
     for name, listed in (images.parts or {}).items():
         there = images.present[listed]
         unlabelled = int((there & ~labelled[listed]).sum())
@@ -95,13 +95,13 @@ def differences(images: Images, split: Split, rows: Mapping[str, np.ndarray]) ->
             "missing or unreadable": int((~there).sum()),
             "without any of the labels": 0 if split.keep_unlabelled else unlabelled,
         }
-        found[name] = {
+        counts[name] = {
             "listed": images.listed.get(name, len(listed)),
             "kept": len(rows[name]),
             "unlabelled": unlabelled,
             "left_out": {reason: count for reason, count in left_out.items() if count},
         }
-    return found
+    return counts
 
 
 def list_text(names: Sequence[str], labels: Sequence[Sequence[int]]) -> str:
@@ -136,11 +136,11 @@ def check_disjoint(
     not, unless their numbers are those `allowed`; None allows any number.
     """
     names = {name: _names(path) for name, path in paths.items()}
-    for name, found in names.items():
-        if not found:
+    for name, images in names.items():
+        if not images:
             raise SplitError(f"{paths[name]}: expected images, found none")
-        if len(set(found)) < len(found):
-            twice = collections.Counter(found).most_common(1)[0][0]
+        if len(set(images)) < len(images):
+            twice = collections.Counter(images).most_common(1)[0][0]
             raise SplitError(f"{paths[name]}: {twice} is listed twice")
     pairs = [("query", "train"), ("query", "database"), *([] if trains_on_database else [("train", "database")])]
     overlap = {}
@@ -159,7 +159,7 @@ def check_disjoint(
                 f"{other} set; make the lists again, or use a published split as it is and have this recorded: "
                 f"{option('allow-overlap')}"
             )
-    return {name: len(found) for name, found in names.items()}, overlap
+    return {name: len(images) for name, images in names.items()}, overlap
 
 
 def verify(folder: Path) -> dict:
@@ -186,20 +186,20 @@ def verify(folder: Path) -> dict:
     for name, path in paths.items():
         if not path.exists():
             raise SplitError(f"{path} is missing; {again}")
-        found = sha256(path)
-        if found != noted[name]:
-            raise SplitError(f"{path} is not the list that was drawn (SHA-256 {noted[name]}, found {found}); {again}")
+        digest = sha256(path)
+        if digest != noted[name]:
+            raise SplitError(f"{path} is not the list that was drawn (SHA-256 {noted[name]}, found {digest}); {again}")
         built = folder / f"{name}_lmdb" / "source.json"
         if built.exists():
             inputs = _inputs(built)
-            if inputs.get("list") != found:
+            if inputs.get("list") != digest:
                 raise SplitError(f"{built.parent} was not made from {path}; {again}")
             if images is not None and inputs.get("images") != images:
                 raise SplitError(f"{built.parent} was not made from the images that {record} names; {again}")
     counts, overlap = check_disjoint(paths, facts.get("database") in ("rest and train", "train", "listed"), allowed)
-    kept = {key: facts.get(key) for key in ("split", "seed", "R", "missing")}
+    stated = {key: facts.get(key) for key in ("split", "seed", "R", "missing")}
     further = {"form": facts.get("form"), "bad": facts.get("bad"), "overlap": overlap}
-    return {**kept, "counts": counts, "sha256": noted, **{key: value for key, value in further.items() if value}}
+    return {**stated, "counts": counts, "sha256": noted, **{key: value for key, value in further.items() if value}}
 
 
 def _inputs(source: Path) -> dict:

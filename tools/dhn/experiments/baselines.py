@@ -33,10 +33,10 @@ Features = Callable[[str], tuple[np.ndarray, np.ndarray]]  # side -> features (N
 
 def source(run: Run, side: str) -> Path:
     """The LMDB of a side. Raises RunError where it is missing."""
-    found = run.data / f"{side}_lmdb"
-    if not (found / "source.json").exists():
-        raise RunError(f"{run.display_path(found)} is missing; run: {target_command('data', run.dataset)}")
-    return found
+    folder = run.data / f"{side}_lmdb"
+    if not (folder / "source.json").exists():
+        raise RunError(f"{run.display_path(folder)} is missing; run: {target_command('data', run.dataset)}")
+    return folder
 
 
 def pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -50,14 +50,14 @@ def pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if max(records.read(0)[0].shape[1:]) > SIZE:
         records = LmdbSource(str(path), None, False, (SIZE, SIZE))
     first, _ = records.read(0)
-    found = np.empty((len(records), first.size), np.uint8)
+    values = np.empty((len(records), first.size), np.uint8)
     labels = np.empty((len(records), records.labels), np.int8)
     for row in range(len(records)):
         image, carried = records.read(row)
         if image.shape != first.shape:
             raise ValueError(f"{records.name(row)}: expected an image of {first.shape}, found {image.shape}")
-        found[row], labels[row] = image.ravel(), carried
-    return found, labels
+        values[row], labels[row] = image.ravel(), carried
+    return values, labels
 
 
 def cut(model: Path, blob: str, out: Path) -> None:

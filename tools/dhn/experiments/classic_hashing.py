@@ -101,14 +101,14 @@ def itq_cca(features: np.ndarray, labels: np.ndarray, bits: int, seed: int) -> A
     Raises BitsError where fewer than two images have known labels.
     """
     features, labels = _checked(features, labels, bits), np.asarray(labels)
-    known = (labels >= 0).all(1)
-    if known.sum() < 2:
-        raise BitsError(f"ITQ-CCA learns from labels; found {known.sum()} of {len(labels)} images with known ones")
+    labelled = (labels >= 0).all(1)
+    if labelled.sum() < 2:
+        raise BitsError(f"ITQ-CCA learns from labels; found {labelled.sum()} of {len(labels)} images with known ones")
     mean = features.mean(0)
-    directions, correlations = correlated(features[known], labels[known])
+    directions, correlations = correlated(features[labelled], labels[labelled])
     chosen = np.zeros((features.shape[1], bits), np.float32)
-    kept = min(bits, len(correlations))
-    chosen[:, :kept] = (directions * correlations)[:, :kept]
+    count = min(bits, len(correlations))
+    chosen[:, :count] = (directions * correlations)[:, :count]
     return _rotated(Affine(mean, chosen), features, seed)
 
 
@@ -156,17 +156,17 @@ def rotation(values: np.ndarray, seed: int, iterations: int = ITERATIONS) -> np.
     step makes the objective larger. (faiss.ITQMatrix is not used: over its iterations the objective also rises.)
     """
     size = values.shape[1]
-    found = np.linalg.qr(np.random.RandomState(seed).normal(size=(size, size)))[0]
+    rotated = np.linalg.qr(np.random.RandomState(seed).normal(size=(size, size)))[0]
     for _ in range(iterations):
-        signs = np.where(values @ found >= 0, np.float32(1), np.float32(-1))
+        signs = np.where(values @ rotated >= 0, np.float32(1), np.float32(-1))
         left, _, right = np.linalg.svd((values.T @ signs).astype(np.float64))
-        found = left @ right
-    return found
+        rotated = left @ right
+    return rotated
 
 
 def _rotated(projection: Affine, features: np.ndarray, seed: int) -> Affine:
-    found = rotation(projection(features), seed)
-    return Affine(projection.mean, (projection.directions @ found).astype(np.float32))
+    turn = rotation(projection(features), seed)
+    return Affine(projection.mean, (projection.directions @ turn).astype(np.float32))
 
 
 def _checked(features: ArrayLike, labels: np.ndarray, bits: int) -> np.ndarray:

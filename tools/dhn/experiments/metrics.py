@@ -82,10 +82,10 @@ def write_metrics(
 
 def _versions() -> dict:
     """Versions of Python and of the packages that had a hand in the numbers."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

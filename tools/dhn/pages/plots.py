@@ -127,13 +127,14 @@ def precision_recall(points: Sequence[dict], marked: int) -> str:
     return drawn(draw, "precision over recall, a point for each Hamming radius")
 
 
-def precision_at(found: dict[int, dict]) -> str:
+def precision_at(precisions: dict[int, dict]) -> str:
     """Precision among the N nearest over N; {N: {stable, expected}}."""
 
     def draw(axes: Axes) -> None:
-        ranks = list(found)
-        axes.plot(ranks, [found[rank]["stable"] for rank in ranks], "-o", markersize=3, label="ties in database order")
-        axes.plot(ranks, [found[rank]["expected"] for rank in ranks], ":", label="expected over tie orders")
+        ranks = list(precisions)
+        stable, expected = ([precisions[rank][key] for rank in ranks] for key in ("stable", "expected"))
+        axes.plot(ranks, stable, "-o", markersize=3, label="ties in database order")
+        axes.plot(ranks, expected, ":", label="expected over tie orders")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda rank, _: f"{rank:,.0f}"))
         axes.xaxis.set_minor_locator(NullLocator())

@@ -99,10 +99,10 @@ class HandRun(AnyRun):
         weights, record = self.weights(), super().record()
         if weights is not None and record.get("weights_sha256") == sha256(weights):
             return record
-        known: dict[str, float | None] = {"iterations": None if weights is None else iteration(weights)}
+        values: dict[str, float | None] = {"iterations": None if weights is None else iteration(weights)}
         if self.log.exists():
-            known["seconds_per_step"] = seconds_per_step(self.log)
-        return {key: value for key, value in known.items() if value is not None}
+            values["seconds_per_step"] = seconds_per_step(self.log)
+        return {key: value for key, value in values.items() if value is not None}
 
     def record(self) -> dict:
         return self.facts
@@ -180,19 +180,19 @@ def data_folder(path: Path, root: Path) -> Path | None:
 
 def sources(message: caffe_pb2.NetParameter) -> list[str]:
     """What the data layers of a net read: LMDBs, lists, HDF5 files."""
-    found = []
+    paths = []
     for layer in message.layer:
         if layer.bottom:
             continue
-        found += [layer.data_param.source, layer.image_data_param.source, layer.hdf5_data_param.source]
-        found.append(layer.multi_label_data_param.source)
+        paths += [layer.data_param.source, layer.image_data_param.source, layer.hdf5_data_param.source]
+        paths.append(layer.multi_label_data_param.source)
         if layer.type == "Python" and layer.python_param.param_str:
             try:
                 settings = json.loads(layer.python_param.param_str)
             except ValueError:
                 continue
-            found.append(settings.get("source") if isinstance(settings, dict) else None)
-    return [source for source in found if isinstance(source, str) and source]
+            paths.append(settings.get("source") if isinstance(settings, dict) else None)
+    return [source for source in paths if isinstance(source, str) and source]
 
 
 def written_by(path: Path) -> dict:

@@ -58,8 +58,8 @@ class Curves:
 
     def series(self, column: str) -> tuple[list[int], list[float]]:
         """Iterations and values of a column, in order."""
-        found = [(iteration, row[column]) for iteration, row in sorted(self.rows.items()) if column in row]
-        return [iteration for iteration, _ in found], [value for _, value in found]
+        points = [(iteration, row[column]) for iteration, row in sorted(self.rows.items()) if column in row]
+        return [iteration for iteration, _ in points], [value for _, value in points]
 
     def csv(self) -> str:
         """The text of train.csv."""

@@ -57,8 +57,8 @@ def caveats(metrics: Mapping) -> list[str]:
     """What belongs next to every number of a metrics.json, in words: copies of images, an overlap of its split,
     prototxt files that were edited by hand, collapsed codes, ties."""
     edited = metrics.get("edited") or []
-    said = [split_caveat(metrics.get("split")), edited and f"edited by hand: {', '.join(edited)}"]
-    return [*filter(None, said), *(metrics.get("notes") or [])]
+    sentences = [split_caveat(metrics.get("split")), edited and f"edited by hand: {', '.join(edited)}"]
+    return [*filter(None, sentences), *(metrics.get("notes") or [])]
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ class Run(AnyRun):
     def newest_snapshot(self) -> tuple[int, Path] | None:
         """Iteration and solverstate of the newest snapshot that is complete, its caffemodel included."""
         pattern = re.compile(r"_iter_(\d+)\.solverstate$")
-        found = [(int(match[1]), path) for path in self.folder.iterdir() if (match := pattern.search(path.name))]
-        for iteration, path in sorted(found, reverse=True):
+        snapshots = [(int(match[1]), path) for path in self.folder.iterdir() if (match := pattern.search(path.name))]
+        for iteration, path in sorted(snapshots, reverse=True):
             if self._is_complete_snapshot(iteration, path):
                 return iteration, path
         return None

@@ -19,7 +19,7 @@ import net
 
 from dhn.files import read_json, sha256, write_json
 from dhn.layout import PROTOTXT, target_command
-from dhn.runs.folder import RECIPE, WRITTEN, Run, RunError
+from dhn.runs.folder import RECIPE, WRITTEN, AnyRun, Run, RunError
 
 FACTS = "released.json"
 SIDES = ("query", "train", "database")
@@ -49,7 +49,7 @@ def digests_of_images(data: Path) -> dict[str, dict]:
 
 def _names_only(facts: Mapping) -> dict:
     """A training's record with the names of files in place of their paths."""
-    record = {key: _names_only(value) if isinstance(value, dict) else value for key, value in facts.items()}
+    record: dict = {key: _names_only(value) if isinstance(value, dict) else value for key, value in facts.items()}
     if "initial_weights" in record:
         record["initial_weights"] = Path(record["initial_weights"]).name
     return record
@@ -87,7 +87,7 @@ def install(run: Run) -> bool:
     if not facts or (run.folder / "training.json").exists() or next(run.folder.glob("*.solverstate"), None):
         return False
     prototxts = [folder / name for name in (*RECIPE, "deploy.prototxt", WRITTEN)]
-    if any((own := run.folder / path.name).exists() and sha256(own) != sha256(path) for path in prototxts):
+    if any((copy := run.folder / path.name).exists() and sha256(copy) != sha256(path) for path in prototxts):
         return False
     different = [side for side, digests in digests_of_images(run.data).items() if digests != facts["images"][side]]
     if different:
@@ -109,7 +109,7 @@ def install(run: Run) -> bool:
     return True
 
 
-def comparison(run: Run, maps: Mapping[str, float]) -> str:
+def comparison(run: AnyRun, maps: Mapping[str, float]) -> str:
     """How a run's MAP by protocol compares with the released one, in a sentence; "" for a run trained here."""
     expected = run.record().get("released", {}).get("map")
     if not expected:

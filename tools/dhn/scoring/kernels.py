@@ -51,8 +51,8 @@ def _few(_context, keys, begin, limit):
         place, lanes = ir.IntType(32), ir.VectorType(args[2].type, 32)
         one = builder.insert_element(ir.Constant(lanes, ir.Undefined), args[2], place(0))
         limits = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(place, 32), [0] * 32))
-        found = builder.load(builder.bitcast(builder.gep(array.data, [args[1]]), lanes.as_pointer()), align=1)
-        return builder.bitcast(builder.icmp_unsigned("<=", found, limits), place)
+        chunk = builder.load(builder.bitcast(builder.gep(array.data, [args[1]]), lanes.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned("<=", chunk, limits), place)
 
     return types.uint32(keys, types.intp, keys.dtype), codegen
 
@@ -301,25 +301,25 @@ def _limit(counts, need):
 
 
 @njit(cache=True)
-def _pick(near, known, key, limit):
+def _pick(near, count, key, limit):
     """Put the keys (n,) that are at most `limit` behind the first `known` of `near`, which has room for one more than
     there are and may be their own memory; returns how many there are then. 32 are looked at together."""
     whole = key.size - key.size % 32
     for begin in range(0, whole, 32):
         word = _few(key, begin, limit)
         for _ in range(3):  # no branch: how many of 32 are near, mostly up to three, is hard to predict
-            near[known] = key[begin + (_lowest(word) & np.uint32(31))]
-            known += word != 0
+            near[count] = key[begin + (_lowest(word) & np.uint32(31))]
+            count += word != 0
             word &= word - np.uint32(1)
         while word:
-            near[known] = key[begin + _lowest(word)]
-            known += 1
+            near[count] = key[begin + _lowest(word)]
+            count += 1
             word &= word - np.uint32(1)
     for item in range(whole, key.size):
         if key[item] <= limit:
-            near[known] = key[item]
-            known += 1
-    return known
+            near[count] = key[item]
+            count += 1
+    return count
 
 
 @njit(cache=True)
@@ -335,7 +335,7 @@ def _mean_precision(relevance):
 
 
 @njit(cache=True)
-def _measure(near, counts, inside, top, over_relevant, at, table, row, found):
+def _measure(near, counts, inside, top, over_relevant, at, table, row, precisions):
     """Rank by near (n,), keys of whole tie groups in database order, by counting sort, and measure the ranking.
 
     counts (size,): how many items have each key, near or not. Fills row (6,) and found (len(at), 2); returns AP over
@@ -360,7 +360,7 @@ def _measure(near, counts, inside, top, over_relevant, at, table, row, found):
         place[d] = rank + np.uint32(1)
     over = counts[1::2].sum() if over_relevant else 0
     ap_over_ties(relevance, ends[:groups], top, over, table, row)
-    hits_over_ties(relevance, ends[:groups], at, found[:, 0], found[:, 1])
+    hits_over_ties(relevance, ends[:groups], at, precisions[:, 0], precisions[:, 1])
     return _mean_precision(relevance[:inside])
 
 
@@ -381,7 +381,7 @@ def rank_by_signs(query, database, query_labels, database_labels, bits, keys, ne
     queries, items = len(query), database.shape[2]
     distances = bits * query.shape[1] + 1
     statistics = np.empty((queries, 6))
-    found = np.empty((queries, at.size, 2))
+    precisions = np.empty((queries, at.size, 2))
     balls = np.empty((queries, distances, 2), np.int64)
     ball_aps = np.empty(queries)
     inner = min(2 * RADIUS + 1, 2 * distances - 1)  # the greatest key within RADIUS
@@ -393,7 +393,7 @@ def rank_by_signs(query, database, query_labels, database_labels, bits, keys, ne
         for first in range(queries * thread // threads, last, TEAM):
             members = min(TEAM, last - first)
             counts = np.zeros((members, 2 * distances), np.int64)
-            known = np.zeros(members, np.int64)
+            near_counts = np.zeros(members, np.int64)
             for start in range(0, items, STRETCH):
                 stop = min(items, start + STRETCH)
                 for two in range(0, members, PAIR):
@@ -411,18 +411,18 @@ def rank_by_signs(query, database, query_labels, database_labels, bits, keys, ne
                         _move(pairs[member - two], counts[member], keys.itemsize)
                         key, near = keys[thread, member - two, : stop - start], nears[thread, member]
                         limit = max(inner, _limit(counts[member], need))
-                        known[member] = _pick(near, known[member], key, limit)
+                        near_counts[member] = _pick(near, near_counts[member], key, limit)
             for member in range(members):
                 q = first + member
                 balls[q, :, 1] = counts[member, 1::2]
                 balls[q, :, 0] = counts[member, ::2] + counts[member, 1::2]
                 near = nears[thread, member]
-                near = near[: _pick(near, 0, near[: known[member]], max(inner, _limit(counts[member], need)))]
+                near = near[: _pick(near, 0, near[: near_counts[member]], max(inner, _limit(counts[member], need)))]
                 inside = counts[member, : inner + 1].sum()
                 ball_aps[q] = _measure(
-                    near, counts[member], inside, top, over_relevant, at, table, statistics[q], found[q]
+                    near, counts[member], inside, top, over_relevant, at, table, statistics[q], precisions[q]
                 )
-    return statistics, found, balls, ball_aps
+    return statistics, precisions, balls, ball_aps
 
 
 @njit(cache=True)
@@ -484,7 +484,7 @@ def rank_by_dot(query, database, query_labels, database_labels, top, over_releva
     """
     queries, items = query.shape[0], database.shape[1]
     statistics = np.empty((queries, 6))
-    found = np.empty((queries, at.size, 2))
+    precisions = np.empty((queries, at.size, 2))
     need = _needed(items, top, at)
     for team in prange(-(-queries // _TOGETHER)):
         first = team * _TOGETHER
@@ -503,5 +503,5 @@ def rank_by_dot(query, database, query_labels, database_labels, top, over_releva
                     groups += 1
             over = np.int64(shared.sum()) if over_relevant else 0
             ap_over_ties(relevance, ends[:groups], top, over, table, statistics[q])
-            hits_over_ties(relevance, ends[:groups], at, found[q, :, 0], found[q, :, 1])
-    return statistics, found
+            hits_over_ties(relevance, ends[:groups], at, precisions[q, :, 0], precisions[q, :, 1])
+    return statistics, precisions

@@ -100,12 +100,14 @@ def score(
     database_codes, database_labels, database_unlabelled = _checked("database", database_codes, database_labels)
     query_signs, query_statistics = _signs("query", query_codes)
     database_signs, database_statistics = _signs("database", database_codes)
-    for what, ours, theirs in (
+    for what, in_query, in_database in (
         ("bits", query_codes.shape[1], database_codes.shape[1]),
         ("label columns", query_labels.shape[1], database_labels.shape[1]),
     ):
-        if ours != theirs:
-            raise ValueError(f"the query has {ours} {what} and the database {theirs}: they must be of one kind")
+        if in_query != in_database:
+            raise ValueError(
+                f"the query has {in_query} {what} and the database {in_database}: they must be of one kind"
+            )
     queries, bits = query_codes.shape
     if bits > MOST_BITS:
         raise ValueError(f"codes of {bits} bits: expected at most {MOST_BITS}; are the codes transposed?")
@@ -119,15 +121,15 @@ def score(
     labels = _by_item(_packed(query_labels)), _packed(database_labels)
     tail = ranks, rules.over_relevant, depths, table
     signs = query_signs[None], database_signs[None]
-    statistics, found, balls, ball_aps = _rank_by_signs(*signs, labels, bits, tail)
+    statistics, precisions, balls, ball_aps = _rank_by_signs(*signs, labels, bits, tail)
     relevant = balls[:, :, 1].sum(1)
     if rules.real:
         query, database = (_by_bits(codes) for codes in (query_codes, database_codes))
-        statistics, found = kernels.rank_by_dot(_by_item(query), database, *labels, *tail)
+        statistics, precisions = kernels.rank_by_dot(_by_item(query), database, *labels, *tail)
     elif not rules.zero_is_positive and query_statistics["zeros"] + database_statistics["zeros"]:
         query = np.stack([query_signs, _packed(query_codes)])
         database = np.stack([database_signs, _packed(database_codes)])
-        statistics, found, _, _ = _rank_by_signs(query, database, labels, bits, tail)
+        statistics, precisions, _, _ = _rank_by_signs(query, database, labels, bits, tail)
 
     inside = balls[:, : RADIUS + 1].sum(1)
     scores = {
@@ -143,7 +145,7 @@ def score(
         "bits": bits,
         "precision_at": {
             int(n): {"stable": float(stable / n), "expected": float(expected / n)}
-            for n, (stable, expected) in zip(depths, found.mean(0), strict=True)
+            for n, (stable, expected) in zip(depths, precisions.mean(0), strict=True)
         },
         "precision_radius_2": float(np.mean(inside[:, 1] / np.maximum(inside[:, 0], 1))),
         "empty_balls": int(np.sum(inside[:, 0] == 0)),

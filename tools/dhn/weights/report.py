@@ -100,27 +100,27 @@ def report(weights: str | os.PathLike, net: caffe.Net, called: str | None = None
     """
     name, old = _read(Path(weights))
     new = _of_net(net)
-    found = Report(str(weights), called or f"net {net.name!r}", release=recognize(weights))
-    there = {layer.name: layer for layer in old}
+    result = Report(str(weights), called or f"net {net.name!r}", release=recognize(weights))
+    in_file = {layer.name: layer for layer in old}
     for layer in new:
-        source = there.pop(layer.name, None)
+        source = in_file.pop(layer.name, None)
         if source is None:
             if layer.shapes:
-                found.rows.append(Row(layer.name, NEW, (), layer.shapes))
+                result.rows.append(Row(layer.name, NEW, (), layer.shapes))
         elif source.shapes or layer.shapes:
             status = COPIED if _fits(source, layer) else MISMATCHED
             file = layer.shapes if status == COPIED else _stripped(source)
-            found.rows.append(Row(layer.name, status, file, layer.shapes))
-    found.rows += [Row(layer.name, IGNORED, _stripped(layer), ()) for layer in there.values() if layer.shapes]
-    if not found.layers(COPIED):
-        found.warnings.append(
-            f"no layer is copied: the file has parameters of {', '.join(found.layers(IGNORED)) or 'no layer'}, "
+            result.rows.append(Row(layer.name, status, file, layer.shapes))
+    result.rows += [Row(layer.name, IGNORED, _stripped(layer), ()) for layer in in_file.values() if layer.shapes]
+    if not result.layers(COPIED):
+        result.warnings.append(
+            f"no layer is copied: the file has parameters of {', '.join(result.layers(IGNORED)) or 'no layer'}, "
             f"the net of {', '.join(layer.name for layer in new if layer.shapes) or 'none'}; "
             "layers are matched by their names"
         )
     else:
-        found.warnings += _order_warnings(name, old, new, found)
-    return found
+        result.warnings += _order_warnings(name, old, new, result)
+    return result
 
 
 def show(weights: str | os.PathLike, prototxt: str | os.PathLike, phase: int = caffe.TRAIN) -> Report:
@@ -130,9 +130,9 @@ def show(weights: str | os.PathLike, prototxt: str | os.PathLike, phase: int = c
     """
     with quiet():
         net = caffe.Net(str(prototxt), phase)
-    found = report(weights, net, str(prototxt))
-    console.print(found.table())
-    return found
+    result = report(weights, net, str(prototxt))
+    console.print(result.table())
+    return result
 
 
 @contextmanager
@@ -199,11 +199,11 @@ def _add_layer(layers: dict[str, list], name: str, member: h5py.Group | h5py.Dat
 
 
 def _of_net(net: caffe.Net) -> list[_Layer]:
-    layers = zip(net._layer_names, net._layers, strict=True)
-    return [
-        _Layer(name, made.type, tuple(blob.shape for blob in made.blobs), made.layer_param.bottom, made.layer_param.top)
-        for name, made in layers
-    ]
+    layers = []
+    for name, layer in zip(net._layer_names, net._layers, strict=True):
+        shapes, param = tuple(blob.shape for blob in layer.blobs), layer.layer_param
+        layers.append(_Layer(name, layer.type, shapes, param.bottom, param.top))
+    return layers
 
 
 # -- AlexNet or CaffeNet
@@ -211,7 +211,7 @@ def _of_net(net: caffe.Net) -> list[_Layer]:
 
 def orders(layers: Sequence[_Layer]) -> dict[str, tuple[str, ...]]:
     """For each layer with parameters, the LRN and Pooling layers that follow it before the next one, by their types."""
-    found = {}
+    followers = {}
     for index, layer in enumerate(layers):
         if not layer.shapes:
             continue
@@ -224,29 +224,30 @@ def orders(layers: Sequence[_Layer]) -> dict[str, tuple[str, ...]]:
             if one.type in ("LRN", "Pooling"):
                 followed.append(one.type)
             tops = set(one.tops)
-        found[layer.name] = tuple(followed)
-    return found
+        followers[layer.name] = tuple(followed)
+    return followers
 
 
-def _order_warnings(name: str, old: list[_Layer], new: list[_Layer], found: Report) -> list[str]:
+def _order_warnings(name: str, old: list[_Layer], new: list[_Layer], result: Report) -> list[str]:
     """A sentence where the file's net and the net differ in the order of LRN and Pooling."""
-    copied = found.layers(COPIED)
-    there, here = orders(old), orders(new)
-    mine = next((ORDERS[here[layer]] for layer in copied if here[layer] in ORDERS), None)
-    if mine is None:
+    copied = result.layers(COPIED)
+    orders_in_file, orders_in_net = orders(old), orders(new)
+    net_kind = next((ORDERS[orders_in_net[layer]] for layer in copied if orders_in_net[layer] in ORDERS), None)
+    if net_kind is None:
         return []
-    theirs = next((ORDERS[there[layer]] for layer in copied if there[layer] in ORDERS), None)
-    how = "by the order of its layers"
-    if theirs is None:
-        release, how = found.release or ("", "")
-        theirs = FILES.get(release)
-    if theirs is None and name in FILES.values():
-        theirs, how = name, "by its name"
-    if theirs is None or theirs == mine:
+    file_kind = next((ORDERS[orders_in_file[layer]] for layer in copied if orders_in_file[layer] in ORDERS), None)
+    evidence = "by the order of its layers"
+    if file_kind is None:
+        release, evidence = result.release or ("", "")
+        file_kind = FILES.get(release)
+    if file_kind is None and name in FILES.values():
+        file_kind, evidence = name, "by its name"
+    if file_kind is None or file_kind == net_kind:
         return []
-    said = {known: ", ".join(("convolution", "ReLU", *order)) for order, known in ORDERS.items()}
+    order_text = {kind: ", ".join(("convolution", "ReLU", *order)) for order, kind in ORDERS.items()}
     return [
-        f"{found.weights} holds the weights of {theirs} ({how}), which has {said[theirs]}; this net is ordered as "
-        f"{mine}, {said[mine]}. All shapes agree, so they load, but the features are worse: take the weights of "
-        f"{next(file for file, known in FILES.items() if known == mine)}, or the order of {theirs} in the prototxt"
+        f"{result.weights} holds the weights of {file_kind} ({evidence}), which has {order_text[file_kind]}; this net "
+        f"is ordered as {net_kind}, {order_text[net_kind]}. All shapes agree, so they load, but the features are "
+        f"worse: take the weights of {next(file for file, kind in FILES.items() if kind == net_kind)}, or the order of "
+        f"{file_kind} in the prototxt"
     ]
