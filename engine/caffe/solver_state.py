@@ -1,8 +1,8 @@
-"""Snapshots of a solver: the net's caffemodel and the solver's state, written whole, and read back.
+"""Snapshots of a solver: the net's caffemodel and the solver's state, each written atomically, and read back.
 
 A state holds what BVLC Caffe's does, which either Caffe resumes from, and where data layers and random numbers stand,
 which BVLC Caffe skips: a training resumed on a CPU equals the uninterrupted one. From a state of BVLC Caffe, data and
-random numbers begin anew, as they do there. What is added is a field that no schema defines, of bytes that begin with
+random numbers start again, as they do there. What is added is a field that no schema defines, of bytes that begin with
 a mark: so a field of another program, whatever its number, is never taken for it.
 """
 
@@ -47,9 +47,9 @@ def check_prefix(prefix: str) -> None:
 def snapshot(solver: Solver, before: caffe_pb2.ResumeState | None = None, others: Sequence[bytes] = ()) -> Path:
     """Write a snapshot of the current state, caffemodel and solverstate; returns the solverstate's path.
 
-    before: where data and random numbers stand, if not where they are now. A snapshot in the midst of a test goes on
-    before it: a resumed training makes that test again. others: of several solvers what `capture` gave in those beside
-    the root, serialized.
+    before: where data and random numbers stand, if not where they are now. A snapshot in the midst of a test resumes
+    before it: a resumed training makes that test again. others: of several solvers what `capture` gave in those other
+    than the root, serialized.
     """
     resume = caffe_pb2.ResumeState()
     resume.CopyFrom(before or capture(solver))
@@ -163,7 +163,7 @@ def _place(net: int, name: str, kind: str) -> str:
 
 def resume_data(solver: Solver, captured: caffe_pb2.ResumeState, path: str | Path) -> None:
     """Put random numbers and data layers where they stood. Of several solvers each takes its own state where the
-    snapshot has them all; else those beside the root take the root's place in the records, and new random numbers.
+    snapshot has them all; else the others take the root's place in the records, and new random numbers.
 
     path: the state's, for messages. Raises ValueError where a layer's state does not fit its data.
     """
@@ -176,7 +176,7 @@ def resume_data(solver: Solver, captured: caffe_pb2.ResumeState, path: str | Pat
 
 
 def _resume_data_layers(solver: Solver, captured: caffe_pb2.ResumeState, path: str | Path) -> None:
-    """Put random numbers and data layers where they stood; a layer that the state does not know begins anew."""
+    """Put random numbers and data layers where they stood; a layer that the state does not know starts again."""
     states: dict[tuple[int, str, str], list[bytes]] = defaultdict(list)
     for each in captured.layer:
         states[each.net, each.name, each.type].append(each.state)
@@ -187,18 +187,18 @@ def _resume_data_layers(solver: Solver, captured: caffe_pb2.ResumeState, path: s
                 layer.restore_state(states[key].pop(0))
             except ValueError as error:
                 raise ValueError(
-                    f"{path}: {_place(*key)} cannot go on where it stood: {error}. Give it the data of the snapshot; "
-                    "with another name it begins anew"
+                    f"{path}: {_place(*key)} cannot resume where it stood: {error}. Give it the data of the snapshot; "
+                    "with another name it starts again"
                 ) from None
         elif layer.snapshot_state() is not None:
-            glog.warning("sgd_solver.cpp:318", f"{path} does not know {_place(*key)}: its data begin anew")
+            glog.warning("sgd_solver.cpp:318", f"{path} does not know {_place(*key)}: its data start again")
     for key, left in states.items():
         if left:
             glog.warning("sgd_solver.cpp:318", f"{path} knows {_place(*key)}, which is not there any more")
     try:
         device.set_generator_states({each.device: each.state for each in captured.generator})
     except ValueError as error:
-        glog.warning("sgd_solver.cpp:318", f"{path}: random numbers begin anew: {error}")
+        glog.warning("sgd_solver.cpp:318", f"{path}: random numbers start again: {error}")
 
 
 def restore(solver: Solver, path: str | os.PathLike) -> None:
@@ -241,7 +241,7 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
         resume_data(solver, resume, path)
     solver.resumed = resume
     if learned:
-        weight_files.copy_trained(solver.net, _beside(path, learned))
+        weight_files.copy_trained(solver.net, _find_weights(path, learned))
     glog.info("sgd_solver.cpp:336", "SGDSolver: restoring history")
     for blob, values in zip(solver.history, history, strict=True):
         if isinstance(values, np.ndarray):
@@ -259,11 +259,11 @@ def _learned_net(file: h5py.File, path: Path) -> str:
         raise ValueError(f"{path}: expected learned_net to be the name of a caffemodel: {error}") from None
 
 
-def _beside(state: Path, learned: str) -> Path:
-    """The caffemodel that a solverstate names: where it says, or, where a run folder was moved, beside the state."""
+def _find_weights(state: Path, learned: str) -> Path:
+    """The caffemodel that a solverstate names: where it says, or, where a run folder was moved, next to the state."""
     for candidate in (Path(learned), state.parent / Path(learned).name):
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(
-        f"{state} was written with the weights {learned}, found neither there nor beside it; put the caffemodel back"
+        f"{state} was written with the weights {learned}, found neither there nor next to it; put the caffemodel back"
     )

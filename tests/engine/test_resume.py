@@ -234,13 +234,13 @@ def test_another_source_is_refused(source, old, new, message, net, tmp_path, cap
     state = snapshot_after(net(source), tmp_path, 2)
     with pytest.raises(ValueError, match=message) as refused:
         solver(net(source, old, new), tmp_path).restore(state)
-    assert "with another name it begins anew" in str(refused.value)
+    assert "with another name it starts again" in str(refused.value)
     renamed = solver(net(source, old, new).replace('name: "source"', 'name: "fresh"'), tmp_path)
     capsys.readouterr()
     renamed.restore(state)
     said = [line.split("] ")[1] for line in capsys.readouterr().err.splitlines() if line.startswith("W")]
     assert len(said) == 4  # two of the train net, two of the test net
-    assert said[0].startswith(f"{state} does not know layer 'fresh'") and said[0].endswith("its data begin anew")
+    assert said[0].startswith(f"{state} does not know layer 'fresh'") and said[0].endswith("its data start again")
     renamed.step(1)
 
 
@@ -250,7 +250,7 @@ def test_another_kind_of_source_begins_anew(net, tmp_path, capsys):
     capsys.readouterr()
     again.restore(state)
     said = capsys.readouterr().err
-    assert "does not know layer 'source' (ImageData) of test net #0: its data begin anew" in said
+    assert "does not know layer 'source' (ImageData) of test net #0: its data start again" in said
     assert "knows layer 'source' (Data) of test net #0, which is not there any more" in said
 
 
@@ -304,7 +304,7 @@ def test_generators_of_another_torch_begin_anew(net, tmp_path, capsys):
     path = solver_state.snapshot(made, state)
     capsys.readouterr()
     solver(net("lmdb"), tmp_path).restore(path)
-    assert "random numbers begin anew: torch" in capsys.readouterr().err
+    assert "random numbers start again: torch" in capsys.readouterr().err
 
 
 def test_a_snapshot_within_a_test_goes_on_before_it(net, tmp_path):

@@ -47,8 +47,8 @@ class PythonLayer(metaclass=ABCMeta):
 
     A layer that reads data or draws random numbers may define two methods that BVLC Caffe never calls.
     `snapshot_state(self)` returns what it needs to go on, as bytes, for the solverstate. `restore_state(self, state)`
-    takes them when a training is resumed, and raises ValueError where they do not fit. A layer without the two begins
-    anew then, as on BVLC Caffe.
+    takes them when a training is resumed, and raises ValueError where they do not fit. A layer without the two starts
+    from the beginning then, as on BVLC Caffe.
     """
 
     __slots__ = ("__blobs", "__dict__", "__weakref__")
@@ -192,7 +192,7 @@ def make(layer_param: caffe_pb2.LayerParameter) -> UserLayer:
     param = layer_param.python_param
     if layer_param.phase == caffe_pb2.TRAIN and parallel.solver_count() > 1 and not parallel.multiprocess():
         raise RuntimeError(
-            f"layer {layer_param.name!r}: Python layers train beside other solvers only where each is a process of its "
+            f"layer {layer_param.name!r}: Python layers train with several solvers only where each is a process of its "
             f"own: call caffe.set_multiprocess(True), or leave set_solver_count at 1 (found {parallel.solver_count()})"
         )
     try:

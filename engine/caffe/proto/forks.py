@@ -1,4 +1,4 @@
-"""What forks of Caffe add to its messages: which field comes from where, and a fork's own caffe.proto beside ours."""
+"""What forks of Caffe add to its messages: which field comes from where, and a fork's own caffe.proto next to ours."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ FIELDS = {
     "PVANet or RefineDet": "proposal_param object_detection_param",
 }
 
-# fork: the layer types that it adds, beside those that the engine has
+# fork: the layer types that it adds to those of the engine
 TYPES = {
     "SSD (weiliu89/caffe)": "AnnotatedData DetectionEvaluate DetectionOutput MultiBoxLoss PriorBox VideoData",
     "R-FCN (daijifeng001/caffe-rfcn)": "PSROIPooling BoxAnnotatorOHEM SmoothL1LossOHEM SoftmaxWithLossOHEM",
@@ -145,7 +145,7 @@ def add(path: str | Path) -> None:
     try:
         caffe_pb2.define(ours)
     except TypeError as error:
-        raise ValueError(f"{path}: its messages do not fit beside BVLC Caffe's: {error}") from None
+        raise ValueError(f"{path}: its messages conflict with BVLC Caffe's: {error}") from None
 
 
 def parse_by_bvlc(message: Message, data: bytes) -> None:
