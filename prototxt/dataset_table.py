@@ -257,8 +257,8 @@ def _own_settings(dataset: str) -> dict:
     path = os.path.join(ROOT, "data", dataset, "split.json")
     try:
         with open(path, encoding="utf-8") as file:
-            given = json.load(file)["training"]
-        sections = {section: given[section] for section in SECTIONS if section in given}
+            training = json.load(file)["training"]
+        sections = {section: training[section] for section in SECTIONS if section in training}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return check(path, sections)
@@ -282,18 +282,18 @@ def labels_of(dataset: str) -> Labels:
     Of the paper's data sets the number of queries is that of the paper's split. Raises ValueError for a data set of
     your own without that file.
     """
-    known = LABELS.get(dataset)
+    built_in = LABELS.get(dataset)
     try:
         with open(os.path.join(ROOT, "data", dataset, "split.json"), encoding="utf-8") as file:
             facts = json.load(file)
-        if known is not None:
-            return known._replace(classes=len(facts["label_names"]))
+        if built_in is not None:
+            return built_in._replace(classes=len(facts["label_names"]))
         names, images = facts.get("label_names", []), facts.get("images", {})
         size, counts = tuple(images.get("size") or ()) or None, facts["counts"]
         return Labels(counts["query"], len(names), images.get("multi_label", False), size, counts.get("train"))
     except (OSError, ValueError, KeyError, TypeError):
-        if known is not None:
-            return known
+        if built_in is not None:
+            return built_in
         command = "make data DATASET=path/to/recipe" if BY_MAKE else "dhn get-data path/to/recipe"
         raise ValueError(
             f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that `{command}` has made"
