@@ -91,11 +91,11 @@ def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
     try:
         with contextlib.ExitStack() as stack:
             if zipfile.is_zipfile(archive):
-                found = _zip_members(archive, stack.enter_context(zipfile.ZipFile(archive)))
+                unpacked = _zip_members(archive, stack.enter_context(zipfile.ZipFile(archive)))
             else:
-                found = _tar_members(archive, stack.enter_context(tarfile.open(archive)))
+                unpacked = _tar_members(archive, stack.enter_context(tarfile.open(archive)))
             members, names, size = [], set(), 0
-            for member in found:
+            for member in unpacked:
                 if any(part == "__MACOSX" or part.startswith("._") for part in member.name.split("/")):
                     continue  # what macOS adds to an archive: not the files, but facts about them
                 if member.name in names:
@@ -118,16 +118,16 @@ def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
 
 def read(archive: str | os.PathLike, names: Iterable[str], limit: int) -> dict[str, bytes]:
     """The contents of the files whose base names are given. Raises ArchiveError where one is missing."""
-    wanted, found = set(names), {}
+    wanted, contents = set(names), {}
     with opened(archive, limit) as members:
         for member in members:
             name = member.name.rsplit("/", 1)[-1]
             if name in wanted:
                 with member.open() as stream:
-                    found[name] = stream.read()
-    if missing := sorted(wanted - set(found)):
+                    contents[name] = stream.read()
+    if missing := sorted(wanted - set(contents)):
         raise ArchiveError(f"{archive}: expected it to hold {', '.join(missing)}, found none of that name")
-    return found
+    return contents
 
 
 def unpack(archive: str | os.PathLike, folder: str | os.PathLike, keep: Callable[[str], str | None], limit: int) -> int:

@@ -79,13 +79,13 @@ def _records(source: Source, order: np.ndarray, **how: Any) -> Iterator[tuple[in
     """(place, record or what is wrong with the image) in the given order, made by parallel threads."""
 
     def make(start: int) -> list[tuple[int, tuple[bytes, bool] | PictureError]]:
-        made: list[tuple[int, tuple[bytes, bool] | PictureError]] = []
+        records: list[tuple[int, tuple[bytes, bool] | PictureError]] = []
         for place in range(start, min(start + CHUNK, len(order))):
             try:
-                made.append((place, _record(source, int(order[place]), **how)))
+                records.append((place, _record(source, int(order[place]), **how)))
             except PictureError as error:
-                made.append((place, error))
-        return made
+                records.append((place, error))
+        return records
 
     threads = os.cpu_count() or 1
     waiting: collections.deque = collections.deque()

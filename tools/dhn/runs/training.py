@@ -93,7 +93,7 @@ def launch(
         )
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches the child: a snapshot, then it stops
     try:
-        said, pace = -math.inf, Pace(total)
+        printed_at, pace = -math.inf, Pace(total)
         with training(run.name, total) as show, curves:
             for line in follow(run.log, start, lambda: child.poll() is None):
                 curves.feed(line)
@@ -106,8 +106,8 @@ def launch(
                     first = pace.feed(display)
                     if console.is_terminal and first:
                         console.print(f"{run.name}: {pace.left()}")
-                    elif not console.is_terminal and (first or time.monotonic() - said >= EVERY):
-                        said, left = time.monotonic(), pace.left()
+                    elif not console.is_terminal and (first or time.monotonic() - printed_at >= EVERY):
+                        printed_at, left = time.monotonic(), pace.left()
                         left = f"; {left}" if left else ""
                         console.print(f"iteration {display.iteration:,} of {total:,}, loss = {display.loss:g}{left}")
                 elif match := SNAPSHOT.search(line):
@@ -124,10 +124,10 @@ def _initial(run: Run, path: str | None) -> dict:
     record = run.record()
     if path is None:
         return {key: record[key] for key in INITIAL if key in record}
-    found = Path(path).resolve()
-    if not found.is_file():
+    file = Path(path).resolve()
+    if not file.is_file():
         raise RunError(f"{option('weights', path)}: there is no such file")
-    return {"initial_weights": str(found), "initial_weights_sha256": sha256(found)}
+    return {"initial_weights": str(file), "initial_weights_sha256": sha256(file)}
 
 
 def _readable(run: Run, initial: dict) -> Path | None:
