@@ -2,8 +2,8 @@
 
     python tests/gpu/check.py [--simulated] [--json FILE] [SECTION ...]
 
-A line a check: ok or FAIL, its section, its name, what was measured. FILE (default: build/gpu_check.json) gets the same with
-the card, the versions and the commit. The exit status is 1 where a check failed, 2 where there is no card.
+A line a check: ok or FAIL, its section, its name, what was measured. FILE (default: build/gpu_check.json) gets the same
+with the card, the versions and the commit. The exit status is 1 where a check failed, 2 where there is no card.
 --simulated runs the sections that prove correctness on the simulated device (simulated_cuda.py), without a card.
 
 It also runs where the project is not installed, with torch, numpy, protobuf, h5py, OpenCV and lmdb:

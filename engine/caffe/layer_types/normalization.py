@@ -12,6 +12,7 @@ from caffe import fillers, glog
 from caffe.blob import Blob
 from caffe.cpu import kernels
 from caffe.cpu.parts import by_parts
+from caffe.cuda import kernels as cuda_kernels
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
@@ -52,6 +53,10 @@ class LRN(Layer):
 
 def _channel_sums(x: torch.Tensor, size: int, factor: float, plus: float = 0.0) -> torch.Tensor:
     """For each channel, plus + factor * the sum of the `size` channels around it: (N, C, H, W) -> (N, C, H, W)."""
+    if x.is_cuda:  # one launch for the sums, whatever the size
+        rows = x.reshape(x.shape[0], 1, x.shape[1], -1)
+        sums = F.avg_pool2d(rows, (size, 1), 1, (size // 2, 0), divisor_override=1)
+        return sums.mul_(factor).add_(plus).view(x.shape)
     sums = torch.add(x.new_full((), plus), x, alpha=factor)
     for shift in range(1, min(size // 2, x.shape[1] - 1) + 1):
         sums[:, shift:].add_(x[:, :-shift], alpha=factor)
@@ -96,6 +101,8 @@ class _AcrossChannels(torch.autograd.Function):
         if _compiled(x, beta):
             kernels.run("lrn", y, x, *_lengths(x), size, alpha / size, k)
             return y
+        if cuda_kernels.lrn("lrn", (y, x), size, alpha / size, k, beta):
+            return y
         by_parts(lambda y, x: torch.mul(_inverse_power(_scale(x, size, alpha, k), beta), x, out=y), (y,), x)
         return y
 
@@ -114,6 +121,8 @@ class _AcrossChannels(torch.autograd.Function):
         dx = ctx.new_output(x, x.shape)
         if _compiled(x, beta) and kernels.usable(dy):
             kernels.run("lrn_gradient", dx, x, dy, *_lengths(x), size, alpha / size, k)
+            return dx, None, None, None, None, None
+        if cuda_kernels.lrn("lrn_gradient", (dx, x, dy), size, alpha / size, k, beta):
             return dx, None, None, None, None, None
         by_parts(gradient, (dx,), x, dy)
         return dx, None, None, None, None, None
