@@ -5,8 +5,8 @@
 
 INDEX is a folder that tools/build_index.py wrote, or the data set of a run (--variant, --bits, --net, --seed) whose
 folder holds one. The page takes a picture by drop, paste or file, or one of the index, and shows its nearest images.
-The API is described at /openapi.json. Ctrl-C ends the server. An index that is appended to or replaced meanwhile is opened
-again, if its digests are right.
+The API is described at /openapi.json. Ctrl-C ends the server. An index that is appended to or replaced meanwhile is
+opened again, if its digests are right.
 
 It answers this machine alone unless --host names another address. It asks nobody who they are: whoever reaches that
 address sees the pictures of the index. A host name that it is to be asked by is given with --allow-host, once for each;

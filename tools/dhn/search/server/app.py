@@ -28,6 +28,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 PAGE = Path(__file__).parent / "page"
+AT_ONCE = 200  # results that a small index is searched for on the event loop
 FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
 # the report is a page of its own, with its styles and drawings in it; nothing in it runs
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
@@ -91,8 +92,11 @@ class Api:
         What was asked is as the command prints it, with the labels of the query or its code besides.
         """
         options = asdict(inputs.options(given, snapshot.index, self.limits))
-        with self.served.searches.place():
-            (results,) = await self.served.searches.run(lambda: snapshot.index.search(code, **options))
+        if snapshot.is_small and options["top"] <= AT_ONCE and not options["unique"]:
+            (results,) = snapshot.index.search(code, **options)
+        else:
+            with self.served.searches.place():
+                (results,) = await self.served.searches.run(lambda: snapshot.index.search(code, **options))
         if given.get("format", "json") == "csv":
             name = asked.get("key", "code")
             return Response(answers.csv_text([(name, results)]), media_type="text/csv")
