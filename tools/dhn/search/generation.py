@@ -1,7 +1,7 @@
 """The files of an index: index.json, and the arrays of the generation that it names.
 
     INDEX/
-      index.json     the facts (FACTS), and name, size and SHA-256 of each file of the generation
+      index.json     the facts, and of each file of the generation its type, shape, size and SHA-256
       writer.lock    held by the process that writes
       g-000003/      a generation: .npy files that open by memmap
         words.npy           (D, W) uint64    distinct binary codes: bit k is bit k % 64 of word k // 64
@@ -27,6 +27,7 @@ import fcntl
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 import socket
@@ -42,10 +43,10 @@ from dhn.search.items import SearchError
 FORMAT = 1
 FACTS = "index.json"
 LOCK = "writer.lock"
-ARRAYS = {
-    "words": (np.uint64, 2), "offsets": (np.int64, 1), "postings": (np.int64, 1), "codes": (np.float32, 2),
-    "labels": (np.uint8, 2), "keys": (np.uint8, 1), "key_offsets": (np.int64, 1), "key_order": (np.int64, 1),
-    "key_ranks": (np.int64, 1), "paths": (np.uint8, 1), "path_offsets": (np.int64, 1), "sources": (np.int64, 1),
+ARRAYS: dict[str, tuple[type, ...]] = {  # and their types
+    "words": (np.uint64,), "offsets": (np.int64,), "postings": (np.int64,), "codes": (np.float32,),
+    "labels": (np.uint8, np.int8), "keys": (np.uint8,), "key_offsets": (np.int64,), "key_order": (np.int64,),
+    "key_ranks": (np.int64,), "paths": (np.uint8,), "path_offsets": (np.int64,), "sources": (np.int64,),
 }  # fmt: skip
 
 
@@ -64,62 +65,70 @@ def read_facts(folder: Path) -> dict:
     if version != FORMAT:
         raise SearchError(f"{path}: expected an index of format {FORMAT}, found {version}; build it again")
     files = facts.get("files")
-    if not isinstance(files, dict) or set(files) != {f"{name}.npy" for name in ARRAYS} or not _is_name(facts):
+    names = {f"{name}.npy" for name in ARRAYS}
+    if not isinstance(files, dict) or set(files) != names or not _is_generation(facts.get("generation")):
         raise SearchError(f"{path}: does not name the files of an index; build it again")
     return facts
 
 
-def _is_name(facts: dict) -> bool:
-    name = facts.get("generation")
+def _is_generation(name: object) -> bool:
+    """True for the name of a generation's folder."""
     return isinstance(name, str) and name.startswith("g-") and name[2:].isdigit()
 
 
 def open_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:
-    """The arrays of the generation that index.json names, by memmap.
+    """The arrays of the generation that index.json names, by memmap; what the files hold is not looked at.
 
     Raises FileNotFoundError for one that is not there, SearchError for one that is not as index.json says.
     """
-    arrays = {}
-    for name, (kind, axes) in ARRAYS.items():
-        path = folder / facts["generation"] / f"{name}.npy"
-        with open(path, "rb") as stream:
-            size, expected = os.fstat(stream.fileno()).st_size, facts["files"][path.name]["bytes"]
-        if size != expected:
-            raise SearchError(f"{path}: expected {expected:,} bytes, found {size:,}; build the index again")
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            if "mmap" not in str(error):  # of an array without values there is nothing to map
-                raise SearchError(f"{path}: is not an .npy file; build the index again") from None
-            array = np.load(path, allow_pickle=False)
-            array.flags.writeable = False
-        kinds = (kind, np.int8) if name == "labels" else (kind,)
-        if array.dtype not in kinds or array.ndim != axes or not array.flags.c_contiguous:
-            raise SearchError(
-                f"{path}: expected {np.dtype(kind)} of {axes} axes, found {array.dtype} {array.shape}; "
-                "build the index again"
-            )
-        arrays[name] = np.asarray(array)
-    _check_shapes(folder / facts["generation"], facts, arrays)
-    return arrays
-
-
-def _check_shapes(folder: Path, facts: dict, arrays: dict[str, np.ndarray]) -> None:
     numbers = [facts.get(name) for name in ("count", "distinct", "bits")]
     count, distinct, bits = (number if isinstance(number, int) else -1 for number in numbers)
     if min(count, distinct, bits) < 0:
-        raise SearchError(f"{folder.parent / FACTS}: expected count, distinct and bits; build the index again")
+        raise SearchError(f"{folder / FACTS}: expected count, distinct and bits; build the index again")
     expected = {
         "words": (distinct, -(-bits // 64)), "offsets": (distinct + 1,), "postings": (count,), "codes": (count, bits),
-        "labels": (count, arrays["labels"].shape[1]), "key_offsets": (count + 1,), "key_order": (count,),
-        "key_ranks": (count,), "path_offsets": (count + 1,), "sources": (count,),
+        "labels": (count, None), "keys": (None,), "key_offsets": (count + 1,), "key_order": (count,),
+        "key_ranks": (count,), "paths": (None,), "path_offsets": (count + 1,), "sources": (count,),
     }  # fmt: skip
-    for name, shape in expected.items():
-        if arrays[name].shape != shape:
+    arrays = {}
+    for name, kinds in ARRAYS.items():
+        path = folder / facts["generation"] / f"{name}.npy"
+        entry = facts["files"][path.name]
+        arrays[name] = _map(path, entry)
+        shape = arrays[name].shape
+        fits = len(shape) == len(expected[name])
+        fits = fits and all(size in (None, found) for size, found in zip(expected[name], shape, strict=True))
+        if not fits or arrays[name].dtype not in kinds:
             raise SearchError(
-                f"{folder / name}.npy: expected {shape} as index.json says, found {arrays[name].shape}; "
-                "build the index again"
+                f"{path}: expected {np.dtype(kinds[0])} {expected[name]} as index.json says, found "
+                f"{arrays[name].dtype} {shape}; build the index again"
             )
+    return arrays
+
+
+def _map(path: Path, entry: dict) -> np.ndarray:
+    """The array of an .npy file by memmap, by what index.json says of it.
+
+    Not by numpy.load: it parses the header by Python's compiler, which Python 3.11 cannot do in two threads at a time.
+    """
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+    try:
+        kind, shape, offset, expected = np.dtype(entry["dtype"]), tuple(entry["shape"]), entry["offset"], entry["bytes"]
+        whole = (
+            kind.kind in "iuf" and min(shape, default=0) >= 0 and expected == offset + kind.itemsize * math.prod(shape)
+        )
+    except (KeyError, TypeError, ValueError):
+        whole, expected = False, -1
+    if not whole:
+        raise SearchError(f"{path.parents[1] / FACTS}: does not say what {path.name} is; build the index again")
+    if size != expected:
+        raise SearchError(f"{path}: expected {expected:,} bytes, found {size:,}; build the index again")
+    if 0 in shape:  # nothing to map
+        array = np.empty(shape, kind)
+        array.flags.writeable = False
+        return array
+    return np.asarray(np.memmap(path, kind, "r", offset, shape))
 
 
 def verify(folder: Path, facts: dict) -> None:
@@ -149,12 +158,13 @@ class Writer:
 
     def write(self, name: str, shape: tuple[int, ...], chunks: Iterable[np.ndarray]) -> np.ndarray:
         """Write an array of ARRAYS, chunks of its rows one behind the other; returns it, opened by memmap."""
-        path, digest, size = self.path / f"{name}.npy", hashlib.sha256(), 0
+        path, digest = self.path / f"{name}.npy", hashlib.sha256()
         chunks = iter(chunks)
         first = next(chunks)
         with atomic_writes.naming(path), open(path, "wb") as stream:
-            header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, header)
+            kind = np.lib.format.dtype_to_descr(first.dtype)
+            np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
+            offset = stream.tell()
             stream.flush()
             digest.update(path.read_bytes())
             for chunk in itertools.chain([first], chunks):
@@ -164,10 +174,9 @@ class Writer:
             stream.flush()
             os.fsync(stream.fileno())
             size = stream.tell()
-        self.files[path.name] = {"bytes": size, "sha256": digest.hexdigest()}
-        if 0 in shape:
-            return np.zeros(shape, first.dtype)
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        entry = {"dtype": kind, "shape": list(shape), "offset": offset, "bytes": size, "sha256": digest.hexdigest()}
+        self.files[path.name] = entry
+        return _map(path, entry)
 
     def commit(self, facts: dict) -> None:
         """Make this the generation that index.json names, with these facts; then remove the others."""
