@@ -191,7 +191,12 @@ def test_a_file_is_read_once_to_recognize_it(squeezenet, tmp_path, monkeypatch):
     target = tmp_path / "squeezenet_v1.0.caffemodel"
     target.write_bytes(SQUEEZENET)
     reads = []
-    monkeypatch.setattr(files, "open", lambda *words: reads.append(words) or open(*words), raising=False)
+
+    def count(*words):
+        reads.append(words)
+        return open(*words)
+
+    monkeypatch.setattr(files, "open", count, raising=False)
     assert releases.recognize(target) == ("squeezenet_v1.0", "by its git blob id")
     assert reads == [(target, "rb")]
 
