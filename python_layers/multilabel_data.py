@@ -45,7 +45,7 @@ class MultiLabelDataLayer(caffe.Layer):
         scale: multiplies after the subtraction; default 1
         shuffle: false: the source's order in TRAIN too; default true
         seed: of order, crops and mirrors; default 1
-        prefetch: batches prepared ahead, default 4; threads: that decode them, default 2
+        prefetch: batches prepared ahead, default 4; threads: that decode them, default one a CPU
 
         Example: {"source": "data/fashion_mnist/train_lmdb", "batch_size": 64, "mirror": true, "mean_value": 73}
         """
@@ -74,7 +74,7 @@ class MultiLabelDataLayer(caffe.Layer):
                 "shuffle": Param("true or false", True),
                 "seed": Param("an integer of at least 0", 1),
                 "prefetch": Param("an integer of at least 1", 4),
-                "threads": Param("an integer of at least 1", 2),
+                "threads": Param("an integer of at least 1"),
             },
         )
         if os.path.isfile(p["source"]):
@@ -95,7 +95,7 @@ class MultiLabelDataLayer(caffe.Layer):
             solvers=(caffe.solver_count(), caffe.solver_rank()) if train else (1, 0),
         )
         self.shapes = self.batches.shape, (p["batch_size"], source.labels)
-        self.ahead = p["prefetch"], p["threads"]
+        self.ahead = p["prefetch"], p["threads"] or os.cpu_count() or 1
         self._begin([])
 
     def _begin(self, done: list) -> None:

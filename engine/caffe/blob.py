@@ -7,6 +7,7 @@ On the CPU the two are the same memory. On a GPU the host copy is made when aske
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from caffe.proto import caffe_pb2
 
 MAX_AXES = 32
+INT_MAX = 2**31 - 1  # values of a blob, at most
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # of the machine, in bytes
 
 # References to a host array that are ours: Memory.host and the argument of getrefcount.
 _OWN_REFERENCES = 2
@@ -32,6 +35,10 @@ def shares_host_memory(where: torch.device) -> bool:
 
 class AxisError(ValueError):
     """An axis that a blob does not have."""
+
+
+class SizeError(ValueError):
+    """A shape that no blob can have."""
 
 
 class Memory:
@@ -151,7 +158,7 @@ class Memory:
         """The host array, current, and taken as written to: the caller may change it."""
         tensor, host = self.tensor, self.host
         if host is None:  # never where the two sides are the same memory
-            host = self.host = np.empty(self.count, np.float32)
+            host = self.host = _host_array(self.count, self.where)
             self.head = "device"
         if self.shared:
             return host
@@ -183,6 +190,13 @@ class Memory:
         self._to_clear, self.host, self.head = False, None, "device"
         self._place(tensor.reshape(-1))
         return True
+
+
+def _host_array(count: int, where: torch.device) -> np.ndarray:
+    """A flat float32 array, with any values, next to a buffer on `where`: pinned for a GPU, which copies it faster."""
+    if where.type == "cuda":
+        return torch.empty(count, dtype=torch.float32, pin_memory=True).numpy()
+    return np.empty(count, np.float32)
 
 
 class Blob:
@@ -259,7 +273,12 @@ class Blob:
             shape = tuple(shape[0])
         dims = tuple(int(dim) for dim in shape)
         if len(dims) > MAX_AXES or any(dim < 0 for dim in dims):
-            raise ValueError(f"a blob has at most {MAX_AXES} axes of size 0 or more, found shape {dims}")
+            raise SizeError(f"a blob has at most {MAX_AXES} axes of size 0 or more, found shape {dims}")
+        count = math.prod(dims)
+        if count > INT_MAX:
+            raise SizeError(f"blob size exceeds INT_MAX: expected at most {INT_MAX} values, found shape {dims}")
+        if 4 * count > MEMORY:
+            raise SizeError(f"a blob of shape {dims} takes {4 * count} bytes, more than the machine's {MEMORY}")
         self._shape = dims
         for memory in (self._data, self._diff):
             if memory is not None:

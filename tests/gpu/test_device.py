@@ -138,3 +138,11 @@ def test_the_flag(simulated_gpu, tmp_path):
     assert torch.backends.cudnn.deterministic
     assert main.main(words) == 0
     assert not torch.backends.cudnn.deterministic
+
+
+def test_host_arrays_are_pinned(simulated_gpu):
+    small = net()
+    held = small.blobs["x"].data
+    assert torch.from_numpy(held).is_pinned() and torch.from_numpy(small.params["ip"][0].data).is_pinned()
+    held[...] = 2
+    assert (small.forward()["y"] == 6).all()

@@ -5,6 +5,7 @@ import threading
 
 import caffe
 import cv2
+import fixtures
 import image_records
 import lmdb
 import numpy as np
@@ -352,3 +353,14 @@ def test_blob_counts():
         made.check_counts([Blob()], [Blob()])
     with pytest.raises(ValueError, match=r"Input Layer produces at least 1 top blob\(s\) as output; found 0"):
         made.check_counts([], [])
+
+
+@pytest.mark.parametrize(("size", "threads"), [(16, False), (80, True)])
+def test_large_raw_images_are_made_by_threads(tmp_path, size, threads):
+    pictures = fixtures.pictures(8, (3, size, size), 4)
+    fixtures.write_lmdb(str(tmp_path / "lmdb"), [fixtures.datum(one, 1) for one in pictures])
+    source = f'data_param {{ source: "{tmp_path}/lmdb" backend: LMDB batch_size: 8 }}'
+    param = text.parse(f'layer {{ name: "d" type: "Data" top: "data" {source} }}', caffe_pb2.NetParameter())
+    net = caffe.Net(param, caffe.TRAIN)
+    assert net.layers[0]._batches.threads == threads
+    np.testing.assert_array_equal(net.forward()["data"], pictures)

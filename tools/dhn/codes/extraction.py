@@ -135,7 +135,7 @@ def extract(
     def build(plan: range, map_: Callable) -> tuple[np.ndarray, np.ndarray]:
         return batches.build([(index, 0, 0, False) for index in plan], map_)
 
-    prefetcher = Prefetcher(plans, build, AHEAD, threads=2)
+    prefetcher = Prefetcher(plans, build, AHEAD, threads=os.cpu_count() or 1)
     codes: np.ndarray | None = None
     carried = np.empty((len(rows), source.labels), np.float32)
     for plan in plans:
