@@ -5,10 +5,10 @@
     python tools/search.py INDEX --codes query.npz [--json | --csv | --html page.html]
 
 INDEX is a folder that tools/build_index.py wrote, or the data set of a run (--variant, --bits, --net, --seed) whose
-folder holds one. A picture goes through the net that made the index, prepared as tools/extract_codes.py does it. The
-order is the Hamming distance, then the greater inner product of the real-valued codes, then the key (bytes of UTF-8);
-with --ties key it is distance, then key. All items of the last distance are compared before the results are cut at
---top, so that nothing but these rules decides.
+folder holds one, or the URI of a LanceDB that it wrote. A picture goes through the net that made the index, prepared as
+tools/extract_codes.py does it. The order is the Hamming distance, then the greater inner product of the real-valued
+codes, then the key (bytes of UTF-8); with --ties key it is distance, then key. All items of the last distance are
+compared before the results are cut at --top, so that nothing but these rules decides.
 
 --json prints an object a query and line: {"query": {...}, "results": [{"rank", "row", "key", "distance", "similarity",
 "labels", "path"}, ...]}: row is the position in the codes file, from 0; similarity the inner product; labels null where
@@ -33,10 +33,11 @@ import numpy as np
 from dhn.codes.files import MEANINGS
 from dhn.progress import console, printable, say
 from dhn.search import answers
+from dhn.search.backends import lance
 from dhn.search.code_file import read_codes
 from dhn.search.command_line import add_index, find_index
 from dhn.search.index import Index, open_index
-from dhn.search.items import TIES, Result
+from dhn.search.items import TIES, Result, SearchError
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
     try:
-        index = open_index(find_index(options), options.verify)
+        index = _open(options)
         queries = _queries(index, options)
         codes = np.stack([query.code for query in queries])
         found = index.searches(codes, options.top, options.radius, options.label, options.unique, options.ties)
@@ -101,9 +102,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _queries(index: Index, options: argparse.Namespace) -> list[Query]:
+def _open(options: argparse.Namespace) -> Index | lance.Lance:
+    """The index that the command line names."""
+    if not lance.is_place(options.index):
+        return open_index(find_index(options), options.verify)
+    if options.verify or options.html is not None:
+        raise SearchError(f"{options.index}: --verify and --html are of an index's folder, found a LanceDB")
+    return lance.Lance.open(options.index)
+
+
+def _queries(index: Index | lance.Lance, options: argparse.Namespace) -> list[Query]:
     """What is asked, in its order."""
     if options.key is not None:
+        if isinstance(index, lance.Lance):
+            entries = [{"key": key} for key in options.key]
+            return [Query(*each) for each in zip(entries, index.codes_of(options.key), strict=True)]
         rows = [index.row_of(key) for key in options.key]
         return [
             Query({"key": key}, index.codes[row], index.labels_of(row), row=row)
@@ -113,7 +126,9 @@ def _queries(index: Index, options: argparse.Namespace) -> list[Query]:
         codes, labels, _, notes = read_codes(options.codes, options.codes_are, None)
         for note in notes:
             print(note, file=sys.stderr)
-        names = [None] * len(codes) if labels is None else index.names_of(labels)
+        names: list[tuple[str, ...] | None] = [None] * len(codes)
+        if labels is not None and isinstance(index, Index):
+            names = index.names_of(labels)
         entries = [{"codes": options.codes, "row": row} for row in range(len(codes))]
         return [Query(*each) for each in zip(entries, codes, names, strict=True)]
     from dhn.search.encoder import Encoder  # and with it OpenCV
@@ -126,9 +141,12 @@ def _queries(index: Index, options: argparse.Namespace) -> list[Query]:
     ]
 
 
-def _show(index: Index, options: argparse.Namespace, queries: list[Query], found: Iterator[list[Result]]) -> None:
+def _show(
+    index: Index | lance.Lance, options: argparse.Namespace, queries: list[Query], found: Iterator[list[Result]]
+) -> None:
     """Print the results, or write their page."""
     if options.html is not None:
+        assert isinstance(index, Index), "_open"
         asked = [
             answers.Asked(query.name, results, query.labels, query.picture, query.row)
             for query, results in zip(queries, found, strict=True)

@@ -36,6 +36,6 @@ def write(path: str | os.PathLike, items: Items) -> None:
         index.add(np.ascontiguousarray(ranking.pack(codes[begin : begin + build.ROWS]).view(np.uint8)))
 
     def write_index(stream: BinaryIO) -> None:
-        faiss.write_index_binary(index, faiss.PyCallbackIOWriter(stream.write))
+        faiss.write_index_binary(index, faiss.PyCallbackIOWriter(stream.write))  # type: ignore[attr-defined]  # its types lack it
 
     write_atomic(path, write_index)

@@ -21,6 +21,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,13 +114,26 @@ class Lance:
         ties: Ties = "product",
     ) -> list[list[Result]]:
         """See Backend."""
+        return list(self.searches(queries, top, radius, label, unique, ties))
+
+    def searches(
+        self,
+        queries: np.ndarray,
+        top: int | None = 20,
+        radius: int | None = None,
+        label: str | None = None,
+        unique: bool = False,
+        ties: Ties = "product",
+    ) -> Iterator[list[Result]]:
+        """The results of `search`, query by query."""
         queries = check_queries(queries, self.bits)
         reach = check_options(self.bits, top, radius, ties)
         with _errors(self.uri):
             view = self._view()
             where = None if label is None else f"array_has(labels, {label_column(label, view.label_names)})"
             wanted = view.count if top is None else min(top, view.count)
-            return [self._results(view, query, wanted, reach, where, unique, ties) for query in queries]
+            for query in queries:
+                yield self._results(view, query, wanted, reach, where, unique, ties)
 
     def range(
         self, queries: np.ndarray, radius: int, label: str | None = None, unique: bool = False, ties: Ties = "product"
@@ -131,10 +145,7 @@ class Lance:
         """See Backend."""
         with _errors(self.uri):
             view = self._view()
-            numbers = self._numbers(view, keys)
-            for key in keys:
-                if key not in numbers:
-                    raise SearchError(f"{self.uri}: expected the key of one of its {view.count:,} items, found {key!r}")
+            numbers = self._present(view, keys)
             if numbers:
                 view.table.delete(f"number IN ({', '.join(map(str, sorted(numbers.values())))})")
         return len(numbers)
@@ -144,15 +155,26 @@ class Lance:
         with _errors(self.uri):
             return self._database.open_table(TABLE).count_rows()
 
-    def code_of(self, key: str) -> np.ndarray:
-        """The real-valued code (K,) float32 of a key. Raises SearchError where there is no such key."""
+    @property
+    def folder(self) -> Path:
+        """Its folder, which paths of the net and its weights are relative to."""
+        return folder_of(self.uri)
+
+    def next_number(self) -> int:
+        """How many items were ever added, but for those at the end that are no longer there."""
         with _errors(self.uri):
             view = self._view()
-            number = self._numbers(view, [key]).get(key)
-            if number is None:
-                raise SearchError(f"{self.uri}: expected the key of one of its {view.count:,} items, found {key!r}")
-            found = view.table.search().where(f"number = {number}").select(["codes"]).to_arrow()
-            return _codes(found, self.bits)[0]
+            return view.count + len(view.gaps)
+
+    def codes_of(self, keys: Sequence[str]) -> np.ndarray:
+        """Real-valued codes (n, K) float32 of keys. Raises SearchError for a key that is not there."""
+        with _errors(self.uri):
+            view = self._view()
+            numbers = self._present(view, keys)
+            where = f"number IN ({', '.join(map(str, numbers.values()))})"
+            found = view.table.search().where(where).select(["number", "codes"]).to_arrow()
+            codes = dict(zip(found["number"].to_pylist(), _codes(found, self.bits), strict=True))
+            return np.stack([codes[numbers[key]] for key in keys])
 
     def _read_about(self) -> dict[str, Any]:
         with _errors(self.uri):
@@ -173,6 +195,14 @@ class Lance:
             gaps = _find_gaps(table)
             self._gaps = table.version, gaps
         return View(table, table.count_rows(), columns, label_names, gaps)
+
+    def _present(self, view: View, keys: Sequence[str]) -> dict[str, int]:
+        """The numbers of the keys. Raises SearchError for one that is not there."""
+        numbers = self._numbers(view, keys)
+        for key in keys:
+            if key not in numbers:
+                raise SearchError(f"{self.uri}: expected the key of one of its {view.count:,} items, found {key!r}")
+        return numbers
 
     def _numbers(self, view: View, keys: Sequence[str]) -> dict[str, int]:
         """The numbers of those of the keys that are there."""
@@ -233,7 +263,18 @@ def bits_of(uri: str | os.PathLike) -> int:
         return database.open_table(TABLE).schema.field("codes").type.list_size
 
 
+def is_place(text: str) -> bool:
+    """Whether a text names a LanceDB: a URI of an object store, or a folder that holds the items."""
+    return "://" in text or Path(text, f"{TABLE}.lance").is_dir()
+
+
+def folder_of(uri: str) -> Path:
+    """The folder of a place that is one; of an object store the folder that the process works in."""
+    return Path.cwd() if "://" in uri else Path(uri)
+
+
 def _connect(uri: str) -> lancedb.DBConnection:
+    os.environ.setdefault("LANCE_LOG", "error")  # it warns of each new table
     try:
         import lancedb
     except ImportError:
