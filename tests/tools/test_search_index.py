@@ -321,7 +321,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
         (lambda facts: json.dumps({**facts, "format": 2}), "expected an index of format 1, found 2"),
         (lambda facts: json.dumps({**facts, "files": {}}), "does not name the files of an index"),
         (lambda facts: json.dumps({**facts, "generation": "../g-000001"}), "does not name the files of an index"),
-        (lambda facts: json.dumps({**facts, "count": 21}), r"expected int64 \(21,\) as index.json says, found int64 \(20,\)"),
+        (lambda facts: json.dumps({**facts, "count": 21}), r"expected int64 \(21,\) as index.json says"),
         (lambda facts: json.dumps({**facts, "bits": "12"}), "expected count, distinct and bits"),
     ],
 )  # fmt: skip

@@ -59,8 +59,12 @@ class Asked:
         return bool(set(self.labels) & set(result.labels))
 
     def precision(self) -> tuple[int, int] | None:
-        """How many results share a label with the query, and of how many this is known; None of none."""
-        known = [hit for hit in map(self.is_hit, self.results) if hit is not None]
+        """How many results share a label with the query, of how many that this is known of; None of none.
+
+        The query itself, where it is an item of the index, does not count.
+        """
+        others = (result for result in self.results if result.row != self.row)
+        known = [hit for hit in map(self.is_hit, others) if hit is not None]
         return (sum(known), len(known)) if known else None
 
 
