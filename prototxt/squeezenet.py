@@ -72,4 +72,4 @@ def squeezenet(n: caffe.NetSpec) -> Top:
     n.fc10 = L.InnerProduct(n["pool9/norm"], num_output=512, **learned(lr=10))
     n.relu10 = L.ReLU(n.fc10, in_place=True)
     n.drop10 = L.Dropout(n.relu10, in_place=True, dropout_ratio=0.5)
-    return n.drop10
+    return n["drop10"]
