@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pictures
 import pytest
 from caffe.proto import caffe_pb2
-from dhn.datasets import benchmarks, lmdb_build, lmdb_records, recipes, splits
+from dhn.datasets import benchmarks, lmdb_records, recipes, splits
 from dhn.datasets import prepare as recipe_data
 from dhn.datasets.image_files import SourceError
 
@@ -193,7 +194,7 @@ def test_flickr25k_is_downloaded_and_checked(tmp_path, monkeypatch):
     assert recipe_data.prepare(recipe, folder)["counts"]["query"] == 10
     assert asked[0] == "http://127.0.0.1:9/mirflickr25k_annotations_v080.zip"
     for path in folder.glob("mirflickr25k*"):
-        lmdb_build.shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     with zipfile.ZipFile(elsewhere / "mirflickr25k_annotations_v080.zip", "w") as archive:
         archive.writestr("animals.txt", "1\n")
     with pytest.raises(SourceError, match="expected 38 annotation files, found 1"):
@@ -225,7 +226,7 @@ def test_what_was_made_is_enough(tmp_path, capsys):
     with pytest.raises(SourceError, match="expected the folder of the images, found none"):
         recipe_data.prepare(recipe, folder)
     recipe.split("released").source["root"] = "images"
-    lmdb_build.shutil.rmtree(folder / "train_lmdb")
+    shutil.rmtree(folder / "train_lmdb")
     with pytest.raises(SourceError, match="expected the folder of the images, found none"):
         recipe_data.prepare(recipe, folder)
 
@@ -322,6 +323,6 @@ def test_lists_changed_or_overlapping_are_refused(tmp_path):
     (folder / "split.json").write_text(json.dumps(record))
     with pytest.raises(splits.SplitError, match="database_lmdb was not made from"):
         splits.verify(folder)
-    lmdb_build.shutil.rmtree(folder / "database_lmdb")
+    shutil.rmtree(folder / "database_lmdb")
     with pytest.raises(splits.SplitError, match=rf"^{query.split()[0]} stands in .*query.txt and in .*database.txt"):
         splits.verify(folder)
