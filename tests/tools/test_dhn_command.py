@@ -104,6 +104,8 @@ def test_the_wheel_installs_packages_alone(installed):
     (metadata,) = installed.site.glob("*.dist-info")
     assert "\ndhn = dhn.__main__:main\n" in (metadata / "entry_points.txt").read_text()
     assert (installed.site / "dhn" / "py.typed").is_file()
+    page = ROOT / "tools" / "dhn" / "search" / "server" / "page"
+    assert {f"dhn/search/server/page/{path.name}" for path in page.iterdir()} <= set(installed.names)
 
 
 def test_names_of_modules_stay_the_users(installed):
