@@ -1,5 +1,8 @@
 """The losses of DHN as pure functions: arrays in, (loss, gradient) out, in the dtype of the codes.
 
+Codes are numpy arrays or torch's tensors on a GPU (loss_arrays.py), and so is the gradient; the loss of numpy's is a
+float, that of tensors one of one value. Labels are numpy arrays.
+
 Zhu, Long, Wang, Cao: Deep Hashing Network for Efficient Similarity Retrieval, AAAI 2016. Notation: Z are the codes of
 a batch (B, K), Theta = Z Z^T, s_ij = 1 if images i and j share a label and 0 if not. Sums over pairs run over all B^2
 ordered pairs (i, j), a pair of an image with itself included, as in the code the authors released.
@@ -10,6 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
+import loss_arrays
 
 
 def similarity(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +62,12 @@ def pair_weights(similar: np.ndarray, known: np.ndarray, similar_weight: float |
     return np.where(similar, similar_weight, known), similar_weight * positive + negative
 
 
+def _next_to(codes, *tables: np.ndarray) -> list:
+    """The tables (B, B) as numbers of the codes' dtype, where the codes are."""
+    dtype = codes.dtype if isinstance(codes, np.ndarray) else np.float32
+    return [loss_arrays.next_to(codes, table.astype(dtype)) for table in tables]
+
+
 def pairwise_cross_entropy(
     codes: np.ndarray, labels: np.ndarray, normalization: str, similar_weight: float | str = 1
 ) -> tuple[float, np.ndarray]:
@@ -69,15 +80,17 @@ def pairwise_cross_entropy(
     """
     similar, known = (authors_similarity if normalization == "authors" else similarity)(labels)
     weights, total = pair_weights(similar, known, similar_weight)
-    weights = weights.astype(codes.dtype)
-    theta = codes @ codes.T
-    decay = np.exp(-np.abs(theta))
-    softplus = np.maximum(theta, 0) + np.log1p(decay)
-    sigmoid = np.where(theta >= 0, 1, decay) / (1 + decay)
     divisor = 1 if normalization == "sum" else total or 1
-    loss = (weights * np.where(known, softplus - similar * theta, 0)).sum() / divisor
-    slope = weights * np.where(known, sigmoid - similar, 0).astype(codes.dtype, copy=False)
-    return float(loss), (slope @ codes) * codes.dtype.type(2 / divisor)
+    np_or_torch = loss_arrays.module(codes)
+    similar, known, weights = _next_to(codes, similar, known, weights)
+    theta = codes @ codes.T
+    ones, zeros = np_or_torch.ones_like(theta), np_or_torch.zeros_like(theta)
+    decay = np_or_torch.exp(-abs(theta))
+    softplus = theta.clip(0, None) + np_or_torch.log1p(decay)
+    sigmoid = np_or_torch.where(theta >= 0, ones, decay) / (1 + decay)
+    loss = (weights * np_or_torch.where(known > 0, softplus - similar * theta, zeros)).sum() / divisor
+    slope = weights * np_or_torch.where(known > 0, sigmoid - similar, zeros)
+    return loss_arrays.number(loss), (slope @ codes) * (2 / divisor)
 
 
 def squared_similarity(
@@ -91,11 +104,14 @@ def squared_similarity(
     similar, known = similarity(labels)
     weights, total = pair_weights(similar, known, similar_weight)
     bits = codes.shape[1]
-    target = np.where(similar, 1, -1).astype(codes.dtype)
-    residual = np.where(known, codes @ codes.T / bits - target, 0).astype(codes.dtype, copy=False)
-    weighted = weights.astype(codes.dtype) * residual
     divisor = 1 if normalization == "sum" else total or 1
-    return float((weighted * residual).sum() / divisor), (weighted @ codes) * codes.dtype.type(4 / (bits * divisor))
+    np_or_torch = loss_arrays.module(codes)
+    target, known, weights = _next_to(codes, np.where(similar, 1, -1), known, weights)
+    theta = codes @ codes.T
+    residual = np_or_torch.where(known > 0, theta / bits - target, np_or_torch.zeros_like(theta))
+    weighted = weights * residual
+    loss = (weighted * residual).sum() / divisor
+    return loss_arrays.number(loss), (weighted @ codes) * (4 / (bits * divisor))
 
 
 def log_cosh_quantization(codes: np.ndarray, normalization: str) -> tuple[float, np.ndarray]:
@@ -105,10 +121,13 @@ def log_cosh_quantization(codes: np.ndarray, normalization: str) -> tuple[float,
     sign(z) tanh(|z| - 1) / B is K times the gradient of that loss, as released. sign(0) = +1 in all of them, since a
     code of 0 would else stay there. Returns (loss, gradient (B, K)).
     """
-    distance = np.abs(codes) - 1
-    magnitude = np.abs(distance)
-    log_cosh = magnitude + np.log1p(np.exp(-2 * magnitude)) - math.log(2)
-    sign = np.where(codes >= 0, 1, -1).astype(codes.dtype)
-    loss = log_cosh.sum() / (1 if normalization == "sum" else codes.size)
-    divisor = {"sum": 1, "mean": codes.size, "authors": len(codes)}[normalization]
-    return float(loss), sign * np.tanh(distance) / codes.dtype.type(divisor)
+    np_or_torch = loss_arrays.module(codes)
+    count, items = codes.shape[0] * codes.shape[1], codes.shape[0]
+    distance = abs(codes) - 1
+    magnitude = abs(distance)
+    log_cosh = magnitude + np_or_torch.log1p(np_or_torch.exp(-2 * magnitude)) - math.log(2)
+    ones = np_or_torch.ones_like(codes)
+    sign = np_or_torch.where(codes >= 0, ones, -ones)
+    loss = log_cosh.sum() / (1 if normalization == "sum" else count)
+    divisor = {"sum": 1, "mean": count, "authors": items}[normalization]
+    return loss_arrays.number(loss), sign * np_or_torch.tanh(distance) / divisor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import caffe
 
 import labels
+import loss_arrays
 import whole_batch
 from hashing_losses import pairwise_cross_entropy
 from layer_params import Param, read_param_str
@@ -54,7 +55,7 @@ class PairwiseLossLayer(caffe.Layer):
         self.declared, self.pairs = settings["labels"], settings["pairs"]
 
     def reshape(self, bottom, top):
-        codes, found = bottom[0].data.shape, bottom[1].data.shape
+        codes, found = bottom[0].shape, bottom[1].shape
         axes = labels.batch_shape(tuple(found), "PairwiseLossLayer", self.declared)
         if self.normalization == "authors" and self.declared != "classes" and axes[1] == 1:
             raise ValueError(
@@ -69,12 +70,11 @@ class PairwiseLossLayer(caffe.Layer):
         top[0].reshape(1)
 
     def forward(self, bottom, top):
-        codes = bottom[0].data.reshape(len(bottom[0].data), -1)
-        batch = whole_batch.gather(codes, bottom[1].data, self.pairs, self.phase)
+        batch = whole_batch.gather(loss_arrays.rows(bottom[0]), bottom[1].data, self.pairs, self.phase)
         table = labels.check_batch(batch.labels, "PairwiseLossLayer", self.declared)
         loss, gradient = pairwise_cross_entropy(batch.codes, table, self.normalization, self.similar_weight)
         self.gradient = gradient[batch.own] * batch.solvers
-        top[0].data[...] = loss
+        loss_arrays.set_loss(top[0], loss)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[1]:
@@ -82,4 +82,4 @@ class PairwiseLossLayer(caffe.Layer):
                 "PairwiseLossLayer cannot back-propagate to its labels (bottom[1]); set propagate_down: false for them"
             )
         if propagate_down[0]:
-            bottom[0].diff[...] = top[0].diff.flat[0] * self.gradient.reshape(bottom[0].diff.shape)
+            loss_arrays.set_diff(bottom[0], top[0], self.gradient)

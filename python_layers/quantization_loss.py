@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import caffe
 
+import loss_arrays
 import whole_batch
 from hashing_losses import log_cosh_quantization
 from layer_params import Param, read_param_str
@@ -39,11 +40,11 @@ class QuantizationLossLayer(caffe.Layer):
         top[0].reshape(1)
 
     def forward(self, bottom, top):
-        codes = bottom[0].data
-        loss, gradient = log_cosh_quantization(codes.reshape(len(codes), -1), self.normalization)
+        loss, gradient = log_cosh_quantization(loss_arrays.rows(bottom[0]), self.normalization)
         parts = whole_batch.solvers(self.phase) if self.normalization == "sum" else 1
-        top[0].data[...], self.gradient = loss * parts, gradient * parts
+        self.gradient = gradient * parts
+        loss_arrays.set_loss(top[0], loss * parts)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            bottom[0].diff[...] = top[0].diff.flat[0] * self.gradient.reshape(bottom[0].diff.shape)
+            loss_arrays.set_diff(bottom[0], top[0], self.gradient)

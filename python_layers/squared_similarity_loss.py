@@ -5,6 +5,7 @@ from __future__ import annotations
 import caffe
 
 import labels
+import loss_arrays
 import whole_batch
 from hashing_losses import squared_similarity
 from layer_params import Param, read_param_str
@@ -53,7 +54,7 @@ class SquaredSimilarityLossLayer(caffe.Layer):
         self.declared, self.pairs = settings["labels"], settings["pairs"]
 
     def reshape(self, bottom, top):
-        codes, found = bottom[0].data.shape, bottom[1].data.shape
+        codes, found = bottom[0].shape, bottom[1].shape
         labels.batch_shape(tuple(found), "SquaredSimilarityLossLayer", self.declared)
         if codes[0] != found[0]:
             raise ValueError(
@@ -63,12 +64,11 @@ class SquaredSimilarityLossLayer(caffe.Layer):
         top[0].reshape(1)
 
     def forward(self, bottom, top):
-        codes = bottom[0].data.reshape(len(bottom[0].data), -1)
-        batch = whole_batch.gather(codes, bottom[1].data, self.pairs, self.phase)
+        batch = whole_batch.gather(loss_arrays.rows(bottom[0]), bottom[1].data, self.pairs, self.phase)
         table = labels.check_batch(batch.labels, "SquaredSimilarityLossLayer", self.declared)
         loss, gradient = squared_similarity(batch.codes, table, self.normalization, self.similar_weight)
         self.gradient = gradient[batch.own] * batch.solvers
-        top[0].data[...] = loss
+        loss_arrays.set_loss(top[0], loss)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[1]:
@@ -77,4 +77,4 @@ class SquaredSimilarityLossLayer(caffe.Layer):
                 "set propagate_down: false for them"
             )
         if propagate_down[0]:
-            bottom[0].diff[...] = top[0].diff.flat[0] * self.gradient.reshape(bottom[0].diff.shape)
+            loss_arrays.set_diff(bottom[0], top[0], self.gradient)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import caffe
 import numpy as np
 
+import loss_arrays
+
 PAIRS = ("all", "own")  # of param_str's key `pairs`
 
 
@@ -20,7 +22,8 @@ class WholeBatch(NamedTuple):
 
 
 def gather(codes: np.ndarray, labels: np.ndarray, pairs: str, phase: int) -> WholeBatch:
-    """The whole batch of which this solver has codes (B, K) and labels (B, ...), both float32.
+    """The whole batch of which this solver has codes (B, K) and labels (B, ...), both float32. Codes may be on a GPU;
+    those of several solvers come as numpy arrays.
 
     It is the solver's own with pairs `own`, in TEST, in a solver that trains alone, and on BVLC Caffe, where solvers
     cannot ask each other. The solvers' gradients will be averaged: to be the whole batch's, that of a solver's own rows
@@ -29,7 +32,8 @@ def gather(codes: np.ndarray, labels: np.ndarray, pairs: str, phase: int) -> Who
     size, axes = len(codes), labels.shape[1:]
     if pairs == "own" or solvers(phase) == 1:
         return WholeBatch(codes, labels, slice(0, size), 1)
-    parts = caffe.all_gather(np.hstack([codes, labels.reshape(size, -1)]))  # (n, B, K + C); outside of step n is 1
+    own = np.hstack([loss_arrays.on_host(codes), labels.reshape(size, -1)])
+    parts = caffe.all_gather(own)  # (n, B, K + C); outside of step n is 1
     rows, bits = parts.reshape(-1, parts.shape[-1]), codes.shape[1]  # (n B, K + C)
     first = caffe.solver_rank() * size if len(parts) > 1 else 0
     whole = np.ascontiguousarray(rows[:, :bits]), rows[:, bits:].reshape(-1, *axes)

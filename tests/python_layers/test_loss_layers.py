@@ -143,7 +143,7 @@ def test_wrong_number_of_bottoms_is_refused(tmp_path):
         (
             "pairwise_loss",
             '{"normalisation": "sum"}',
-            "unknown key 'normalisation'; the keys are labels, normalization, similar_weight",
+            "unknown key 'normalisation'; the keys are labels, normalization, pairs, similar_weight",
         ),
         ("pairwise_loss", '{"normalization": "batch"}', "must be one of mean, sum, authors; found 'batch'"),
         ("squared_similarity_loss", '{"normalization": "authors"}', "must be one of mean, sum; found 'authors'"),
