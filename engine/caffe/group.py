@@ -35,7 +35,12 @@ class LostError(ConnectionError):
 
 
 def new_uid() -> bytes:
-    """The address of a new store, which runs in this process and which processes on this machine alone can reach."""
+    """The address of a new store, which runs in this process and which processes on this machine alone can reach.
+
+    Raises:
+        NotImplementedError: this torch has no torch.distributed.
+    """
+    _check_available()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen(1024)
@@ -46,13 +51,22 @@ def new_uid() -> bytes:
     return f"{host}:{port}".encode()
 
 
+def _check_available() -> None:
+    if not dist.is_available():
+        raise NotImplementedError(
+            f"several solvers need torch.distributed, which torch {torch.__version__} here was built without"
+        )
+
+
 def open_store(uid: bytes | str | None) -> dist.PrefixStore:
     """The store at a uid; None: torchrun's.
 
     Raises:
         ValueError: it is no uid.
         LostError: nobody answers there.
+        NotImplementedError: this torch has no torch.distributed.
     """
+    _check_available()
     try:
         if uid is None:
             store = next(iter(dist.rendezvous("env://", timeout=JOIN)))[0]

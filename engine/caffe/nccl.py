@@ -38,8 +38,9 @@ class NCCL:
     """The exchange between the solvers of one training, of which `caffe.set_solver_count` and `set_solver_rank` say how
     many they are and which is this process's.
 
-    Making one waits for the others. `bcast` then gives all of them the root's parameters, history and iteration;
-    `solver.add_callback(nccl)` lets the solver's `step` exchange. A process ends only when all have ended their steps.
+    Making one waits for the others, 5 minutes at most. `bcast` then gives all of them the root's parameters, history
+    and iteration; `solver.add_callback(nccl)` lets the solver's `step` exchange. A process ends only when all have
+    ended their steps.
 
     Args:
         solver: this process's.

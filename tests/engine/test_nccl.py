@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 
 import caffe
@@ -228,6 +229,22 @@ def test_all_gather(solver):
     assert all(
         "all_gather: expected arrays of one shape; the solvers have (2,), (3,)" in child.text for child in ended
     ), ended
+
+
+def test_solvers_meet_where_torchrun_says(solver, tmp_path, monkeypatch):
+    path = solver(4)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", str(port)), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+
+    def work(rank: int, uid: bytes) -> None:
+        os.environ["RANK"] = str(rank)
+        side_by_side.train(path, str(tmp_path / "w"), None)
+
+    check_ended(side_by_side.run(2, work))
+    assert all(map(np.array_equal, parameters(tmp_path / "w0"), parameters(tmp_path / "w1")))
 
 
 def test_one_solver_is_a_training_too(solver, tmp_path):

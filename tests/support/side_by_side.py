@@ -37,7 +37,9 @@ def run(count: int, work: Callable[[int, bytes], int | None], seconds: float = 6
     return ended
 
 
-def train(solver_file: str, weights: str, uid: bytes, snapshot: str | None = None, steps: int | None = None) -> None:
+def train(
+    solver_file: str, weights: str, uid: bytes | None, snapshot: str | None = None, steps: int | None = None
+) -> None:
     """Train as one of the solvers; the parameters at the end go to the file `weights` + rank."""
     solver = caffe.get_solver(solver_file)
     if snapshot:
