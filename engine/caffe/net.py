@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from caffe import glog, net_debug, value_checks, weight_files
+from caffe import errors, glog, net_debug, value_checks, weight_files
 from caffe.blob import Blob, BlobVec
 from caffe.layer_types.data import MemoryDataLayer
 from caffe.layer_types.python import python_layers_next_to
@@ -118,8 +118,12 @@ class Net:
         for index in range(start, end + 1):
             self._call("before_forward", index)
             layer, bottoms, tops = self._layers[index], self._bottoms(index), self._tops(index)
-            layer.reshape(bottoms, tops)
-            layer.forward(bottoms, tops)
+            try:
+                layer.reshape(bottoms, tops)
+                layer.forward(bottoms, tops)
+            except Exception as error:
+                errors.name_layer(error, layer)
+                raise
             for top, weight in zip(tops, self._layer_losses[index], strict=True):
                 if weight:  # the diff of a loss holds its weight
                     losses.append(torch.dot(top.data_tensor.reshape(-1), top.diff_tensor.reshape(-1)))
@@ -135,7 +139,12 @@ class Net:
         for index in range(start, end - 1, -1):
             self._call("before_backward", index)
             if self._layer_need_backward[index]:
-                self._layers[index].backward(self._tops(index), self._bottom_need_backward[index], self._bottoms(index))
+                layer = self._layers[index]
+                try:
+                    layer.backward(self._tops(index), self._bottom_need_backward[index], self._bottoms(index))
+                except Exception as error:
+                    errors.name_layer(error, layer)
+                    raise
                 if self.debug_info:
                     net_debug.backward(self, index)
             self._call("after_backward", index)

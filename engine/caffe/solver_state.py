@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from caffe import atomic_files, device, glog, parallel, weight_files
+from caffe import atomic_files, device, glog, hdf5_files, parallel, weight_files
 from caffe.layer import Layer
 from caffe.proto import byte_strings, caffe_pb2, kinds, text, wire
 
@@ -211,32 +211,24 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
     path = Path(path)
     kinds.check(path, "a solverstate", "an HDF5 solverstate")
     if kinds.is_hdf5(path):
-        import h5py
-
-        with h5py.File(path, "r") as file:
+        with hdf5_files.reading(path, "an HDF5 solverstate") as file:
             missing = {"iter", "current_step", "history"} - set(file)
             if missing:
                 raise ValueError(f"{path}: expected a solverstate, found an HDF5 file without {sorted(missing)}")
             iteration, step = int(np.ravel(file["iter"])[0]), int(np.ravel(file["current_step"])[0])
             learned = _learned_net(file, path)
-            history = [file["history"][str(i)][...] for i in range(len(file["history"]))]
-            shapes = [values.shape for values in history]
+            stored = [file["history"][str(i)] for i in range(len(file["history"]))]
+            _check_history(solver, [each.shape for each in stored], path)
+            history = [hdf5_files.values(each, f"history blob {i}") for i, each in enumerate(stored)]
             resume = _read_hdf5_resume(file)
     else:
         state = text.read_binary(path, caffe_pb2.SolverState())
         if not state.HasField("iter"):
             raise ValueError(f"{path}: expected a solverstate, found a file without an iteration: is it a caffemodel?")
         iteration, step, learned = state.iter, state.current_step, byte_strings.path(state.learned_net)
-        history, shapes = list(state.history), [tuple(proto.shape.dim) for proto in state.history]
+        history = list(state.history)
+        _check_history(solver, [tuple(proto.shape.dim) for proto in state.history], path)
         resume = _read_resume(path)
-    if len(history) != len(solver.history):
-        raise ValueError(
-            f"{path}: Incorrect length of history blobs: expected {len(solver.history)} for this net and solver type "
-            f"{solver.type}, found {len(history)}"
-        )
-    for i, (blob, shape) in enumerate(zip(solver.history, shapes, strict=True)):
-        if blob.shape != tuple(shape):
-            raise ValueError(f"{path}: history blob {i} has shape {tuple(shape)}, expected {blob.shape}: another net's")
     if resume is not None:
         resume_data(solver, resume, path)
     solver.resumed = resume
@@ -247,8 +239,23 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
         if isinstance(values, np.ndarray):
             blob.data[...] = values
         else:
-            blob.from_proto(values, reshape=False)
+            try:
+                blob.from_proto(values, reshape=False)
+            except ValueError as error:
+                raise ValueError(f"{path}: history: {error}") from None
     solver.iter, solver.current_step = iteration, step
+
+
+def _check_history(solver: Solver, shapes: list[tuple[int, ...]], path: Path) -> None:
+    """Raise ValueError unless the shapes of a state's history are those of the solver's."""
+    if len(shapes) != len(solver.history):
+        raise ValueError(
+            f"{path}: Incorrect length of history blobs: expected {len(solver.history)} for this net and solver type "
+            f"{solver.type}, found {len(shapes)}"
+        )
+    for i, (blob, shape) in enumerate(zip(solver.history, shapes, strict=True)):
+        if blob.shape != tuple(shape):
+            raise ValueError(f"{path}: history blob {i} has shape {tuple(shape)}, expected {blob.shape}: another net's")
 
 
 def _learned_net(file: h5py.File, path: Path) -> str:

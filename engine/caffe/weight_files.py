@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caffe import glog
+from caffe import glog, hdf5_files
 from caffe.atomic_files import check_folder, write_atomic, write_atomic_hdf5
 from caffe.blob import Blob, proto_shape
 from caffe.proto import byte_strings, caffe_pb2, kinds, text
@@ -158,12 +158,8 @@ def copy_hdf5(net: Net, path: str | Path) -> None:
         raise FileNotFoundError(f"Couldn't open {path}: expected an HDF5 caffemodel there")
     import h5py
 
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path}: expected an HDF5 caffemodel: {error}") from None
-    with file:
-        if "data" not in file:
+    with hdf5_files.reading(path, "an HDF5 caffemodel") as file:
+        if not isinstance(file.get("data"), h5py.Group):
             raise ValueError(f"{path}: Error reading weights: expected a group 'data', found {sorted(file)}")
         targets = dict(zip(net._layer_names, net._layers, strict=True))
         owners = _owners(net)
@@ -185,9 +181,9 @@ def copy_hdf5(net: Net, path: str | Path) -> None:
                         raise ValueError(f"{path}: Incompatible number of blobs for layer {name}: param {j} is missing")
                     continue
                 values = layer[str(j)]
-                if values.shape != blob.shape:
+                if isinstance(values, h5py.Dataset) and values.shape != blob.shape:
                     raise ValueError(_mismatch(path, j, name, values.shape, blob))
-                blob.data[...] = values[...]
+                blob.data[...] = hdf5_files.values(values, f"param {j} of layer {name!r}")
 
 
 def _owners(net: Net) -> dict[str, list[bool]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from caffe import glog
+from caffe import errors, glog
 from caffe import layer as layer_registry
 from caffe.blob import AxisError, Blob
 from caffe.layer import Layer
@@ -183,6 +183,9 @@ class Wiring:
             layer.reshape(bottoms, tops)
         except AxisError as error:
             layer.check(False, str(error))
+        except Exception as error:
+            errors.name_layer(error, layer)
+            raise
         weights = list(layer.layer_param.loss_weight)
         if not weights and layer.is_loss:
             weights = [1.0]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
+import caffe
 import fixtures
 import forked
 import logs
 import pytest
+import torch
 from caffe.cli.main import main
 from caffe.cli.signals import SignalActions
+from caffe.layer_types import neuron
 
 
 @pytest.fixture
@@ -40,15 +44,78 @@ def test_training_writes_snapshots_and_leaves_nothing_else(folder, capfd):
     }
 
 
-def test_an_error_in_a_users_layer_shows_its_traceback(folder, capfd, monkeypatch):
-    (folder / "mine.py").write_text(
-        "import caffe\nclass Mine(caffe.Layer):\n    def setup(self, bottom, top):\n        raise ValueError('mine')\n"
-    )
+@pytest.mark.parametrize("method", ["setup", "reshape", "forward", "backward"])
+def test_an_error_in_a_users_layer_is_shown_with_its_traceback_and_place(folder, capfd, method):
+    body = dict.fromkeys(("setup", "reshape", "forward", "backward"), "pass") | {
+        "reshape": "top[0].reshape(*bottom[0].shape)", method: "{}['mine']"
+    }  # fmt: skip
+    arguments = {"backward": "self, top, propagate_down, bottom"}
+    (folder / f"mine_{method}.py").write_text("import caffe\n\nclass Mine(caffe.Layer):\n" + "".join(
+        f"    def {name}({arguments.get(name, 'self, bottom, top')}):\n        {line}\n" for name, line in body.items()
+    ))  # fmt: skip
     (folder / "net.prototxt").write_text(
-        'layer { name: "m" type: "Python" top: "m" python_param { module: "mine" layer: "Mine" } }'
+        'force_backward: true layer { name: "i" type: "Input" top: "i" input_param { shape { dim: 1 } } }'
+        'layer { name: "m" type: "Python" bottom: "i" top: "m" python_param '
+        f'{{ module: "mine_{method}" layer: "Mine" }} }}'
     )
-    with pytest.raises(ValueError, match="mine"):
-        main(["time", "-model", "net.prototxt"])
+    status, log = run(capfd, "caffe time -model net.prototxt -iterations 1")
+    line = 5 + 2 * list(body).index(method)
+    assert status == 1 and "Traceback (most recent call last)" in log
+    assert log.splitlines()[-1].endswith(
+        f"] layer 'm' (Python, mine_{method}.Mine, {folder / f'mine_{method}.py'}:{line}): KeyError: 'mine'"
+    )
+
+
+@pytest.mark.parametrize(("module", "layer", "message"), [
+    ("tiny_layers", "Misspelt", "has no class 'Misspelt'"), ("tiny_layers", "caffe", "must derive from caffe.Layer"),
+    ("no_such_module", "Mine", "cannot import Python module 'no_such_module'"),
+])  # fmt: skip
+def test_a_misspelt_python_layer_is_one_sentence(folder, capfd, module, layer, message, monkeypatch):
+    (folder / "tiny_layers.py").write_text("import caffe\n")
+    monkeypatch.delitem(sys.modules, "tiny_layers", raising=False)
+    (folder / "net.prototxt").write_text(
+        f'layer {{ name: "m" type: "Python" top: "m" python_param {{ module: "{module}" layer: "{layer}" }} }}'
+    )
+    status, log = run(capfd, "caffe time -model net.prototxt")
+    assert status == 1 and f"layer 'm': {'module' if layer == 'Misspelt' else ''}" in log and message in log
+    assert "Traceback" not in log.split("cannot import")[0]
+
+
+TOO_LARGE = {
+    "convolution_param { num_output: 2147483647 kernel_size: 1 }": r"\(Convolution\): blob size exceeds INT_MAX",
+    "convolution_param { num_output: 1 kernel_size: 1 pad: 65536 }": r"\(Convolution\): blob size exceeds INT_MAX",
+    "inner_product_param { num_output: 2147483647 }": r"\(InnerProduct\): blob size exceeds INT_MAX",
+    "tile_param { tiles: 2147483647 }": r"\(Tile\): blob size exceeds INT_MAX",
+}
+
+
+@pytest.mark.parametrize("param", TOO_LARGE)
+def test_sizes_that_no_blob_has(folder, capfd, param):
+    kind = {"conv": "Convolution", "inne": "InnerProduct", "tile": "Tile"}[param[:4]]
+    (folder / "net.prototxt").write_text(
+        'layer { name: "i" type: "Input" top: "i" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }'
+        f'layer {{ name: "big" type: "{kind}" bottom: "i" top: "big" {param} }}'
+    )
+    status, log = run(capfd, "caffe time -model net.prototxt")
+    assert status == 1 and re.search(rf"layer 'big' {TOO_LARGE[param]}", log) and "Traceback" not in log
+
+
+def test_a_layer_that_gets_no_memory_is_named(folder, capfd, monkeypatch):
+    """A net of which a layer computes with more than there is: torch's own error does not name it."""
+    (folder / "net.prototxt").write_text(
+        'layer { name: "i" type: "Input" top: "i" input_param { shape { dim: 1 dim: 3 } } }'
+        'layer { name: "act" type: "TanH" bottom: "i" top: "act" }'
+    )
+
+    def compute(layer, x):
+        return torch.empty(1 << 55) + x
+
+    monkeypatch.setattr(neuron.TanH, "compute", compute)
+    status, log = run(capfd, "caffe time -model net.prototxt")
+    assert status == 1 and re.search(r"layer 'act' \(TanH\): not enough memory: .*; make batch_size", log)
+    net = caffe.Net("net.prototxt", caffe.TEST)
+    with pytest.raises(MemoryError, match="layer 'act'"):
+        net.forward()
 
 
 SPELLINGS = [
@@ -140,6 +207,27 @@ def test_signals(folder, number, effect, snapshots, ends):
             log += lines.read()
     assert ("Snapshotting solver state" in log) == snapshots
     assert ("Optimization stopped early." in log) == ends
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "number"),
+    [
+        ("train -solver long.prototxt", "Test net output #1", signal.SIGTERM),
+        ("time -model deploy.prototxt -iterations 1000000", "Iteration: 2", signal.SIGINT),
+        ("time -model deploy.prototxt -iterations 1000000", "Iteration: 2", signal.SIGHUP),
+    ],
+)
+def test_a_signal_ends_a_command_with_one_line(folder, command, words, number):
+    before = sorted(path.name for path in folder.iterdir())
+    child, lines = forked.begin(main, command.split())
+    with lines:
+        until(lines, words)
+        os.kill(child.pid, number)
+        log = lines.read()
+    child.join(60)
+    assert child.exitcode == 128 + number
+    assert log.splitlines()[-1] == f"caffe: ended by {signal.Signals(number).name}" and "Traceback" not in log
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def until(lines, words: str) -> str:

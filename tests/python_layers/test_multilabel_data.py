@@ -279,7 +279,7 @@ def test_an_lmdb_that_was_cut_off_is_refused(tmp_path):
     file = tmp_path / "lmdb" / "data.mdb"
     for size in range(file.stat().st_size - 1, -1, -1500):
         os.truncate(file, size)
-        with pytest.raises(ValueError, match="LMDB .*lmdb' cannot be read: .*build it again"):
+        with pytest.raises(ValueError, match=r"LMDB .*lmdb' cannot be read: .*build it again"):
             LmdbSource(str(folder), None, None, None)
 
 

@@ -276,11 +276,11 @@ def test_check_names_every_bad_record(images, tmp_path):
     stored = records(tmp_path / "lmdb")
     with lmdb.open(str(tmp_path / "lmdb")) as environment, environment.begin(write=True) as transaction:
         for key, _ in stored[1:4:2]:
-            transaction.put(key, b"\xff\xff")
+            transaction.put(key.encode(), b"\xff\xff")
     with pytest.raises(lmdb_records.LmdbError) as caught:
         lmdb_records.check(tmp_path / "lmdb")
     lines = str(caught.value).split("\n")
-    assert [key.decode() in line for (key, _), line in zip(stored[1:4:2], lines, strict=False)] == [True, True]
+    assert [key in line for (key, _), line in zip(stored[1:4:2], lines, strict=False)] == [True, True]
     assert lines[2] == "2 of 5 records are bad"
 
 
@@ -303,7 +303,7 @@ def test_kill_9_leaves_no_lmdb_and_the_next_build_clears_up(tmp_path):
         while not (partial / "data.mdb").exists() or (partial / "data.mdb").stat().st_size < 1 << 20:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.001)
-        with pytest.raises(BlockingIOError, match="another process .* is writing it"):
+        with pytest.raises(BlockingIOError, match=r"another process .* is writing it"):
             lmdb_build.build(from_arrays(tmp_path / "a.npz"), tmp_path / "lmdb")
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable
 
-from caffe.cli.flags import ours
+from atomic_writes import ending
+
+from caffe import errors
 from caffe.proto import forks
 
 
@@ -22,7 +25,7 @@ def run(
 ) -> int:
     """Parse the command line and do `action`; returns the exit status.
 
-    An error that the engine raised is shown as one line and gives status 1; another exception is raised as it is.
+    An error is shown as one line and gives status 1; a mistake of the engine's is raised as it is.
     """
     values = parser.parse_args(arguments)
 
@@ -35,11 +38,18 @@ def run(
 
 
 def show_errors(program: str, action: Callable[[], int | None]) -> int:
-    """Do `action` and return its exit status, or 1 after an error that the engine raised, shown as one line."""
-    try:
-        return action() or 0
-    except (ValueError, OSError, ImportError) as error:
-        if not ours(error):
-            raise
-        print(f"{program}: {error}", file=sys.stderr)
-        return 1
+    """Do `action` and return its exit status, or 1 after an error, shown as one line."""
+
+    def command() -> int:
+        try:
+            return action() or 0
+        except Exception as error:
+            message = errors.sentence(error)
+            if message is None:
+                raise
+            if hasattr(error, "caffe_layer"):
+                traceback.print_exc()
+            print(f"{program}: {message}", file=sys.stderr)
+            return 1
+
+    return ending.run(command, program)

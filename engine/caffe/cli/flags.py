@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from caffe import glog
+from atomic_writes import ending
+
+from caffe import errors, glog
 
 TRUE, FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 _KINDS = {str: "string", int: "int32", bool: "bool"}
@@ -158,12 +161,24 @@ def run(
     action: Callable[[list[str], SimpleNamespace], int | None],
     arguments: list[str] | None = None,
     source: str = "caffe.cpp:83",
+    alone: bool = True,
 ) -> int:
     """Parse the command line and do `action(words, values)`; returns the exit status.
 
-    An error that the engine raised is shown as one line of the log, from `source`, and gives status 1; an exception
-    of a user's own layer is raised as it is.
+    alone: not one of several processes, which end each other.
+    An error is shown as one line of the log, from `source`, and gives status 1; of one in a user's own layer, the
+    traceback stands before it. A mistake of the engine's is raised as it is.
     """
+
+    def command() -> int:
+        return _run(flags, action, arguments, source)
+
+    return ending.run(command, flags.program) if alone else command()
+
+
+def _run(
+    flags: Flags, action: Callable[[list[str], SimpleNamespace], int | None], arguments: list[str] | None, source: str
+) -> int:
     try:
         words, values = flags.parse(sys.argv[1:] if arguments is None else arguments)
     except FlagError as error:
@@ -185,18 +200,13 @@ def run(
     except FlagError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
-    except (ValueError, OSError, ImportError, NotImplementedError) as error:
-        if not ours(error):
+    except Exception as error:
+        message = errors.sentence(error)
+        if message is None:
             raise
-        glog.error(source, str(error))
+        if hasattr(error, "caffe_layer"):
+            traceback.print_exc()
+        glog.error(source, message)
         return 1
     finally:
         glog.stop()
-
-
-def ours(error: Exception) -> bool:
-    """Whether the engine raised it, with a sentence made for the reader; a user's layer gets its traceback shown."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1])

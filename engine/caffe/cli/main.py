@@ -338,7 +338,8 @@ def _run(typed: list[str], words: list[str], values: SimpleNamespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     typed = sys.argv[1:] if arguments is None else arguments
-    return ranks.run(lambda: flags.run(FLAGS, functools.partial(_run, typed), typed))
+    action = functools.partial(_run, typed)
+    return ranks.run(lambda: flags.run(FLAGS, action, typed, alone=ranks.place() is None))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from caffe import glog, group, parallel
-from caffe.cli.flags import ours
+from caffe.errors import ours
 
 _UID = "CAFFE_UID"  # where the processes that `launch` starts find each other
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

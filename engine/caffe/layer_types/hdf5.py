@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe import device, glog, parallel
+from caffe import device, glog, hdf5_files, parallel
 from caffe.atomic_files import write_atomic_hdf5
-from caffe.blob import Blob
+from caffe.blob import MEMORY, Blob
 from caffe.data import upload
 from caffe.layer import Layer, register
 from caffe.layer_types.data import SourceLayer
@@ -38,11 +38,11 @@ def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
 
     numbers = h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM  # classes of values; numpy's bool is an enum
     try:
-        file = h5py.File(path, "r")
+        open(path, "rb").close()
     except OSError as error:
         raise ValueError(f"Failed opening HDF5 file: {path}: {_reason(error)}") from None
     arrays: list[np.ndarray] = []
-    with file:
+    with hdf5_files.reading(path, "an HDF5 file") as file:
         for name in names:
             found = file.get(name)
             if not isinstance(found, h5py.Dataset):
@@ -63,6 +63,8 @@ def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
                     f"{path}: expected datasets of as many rows as {names[0]}, {len(arrays[0])}; "
                     f"{name} has {len(found)}"
                 )
+            if 4 * found.size > MEMORY:
+                raise ValueError(f"{path}: dataset {name} of shape {found.shape} is larger than the machine's memory")
             try:
                 arrays.append(np.asarray(found, np.float32))
             except OSError as error:

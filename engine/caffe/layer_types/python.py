@@ -34,6 +34,10 @@ class _OldName:
         return self if layer is None else layer.param_str
 
 
+class UserClassError(AttributeError, TypeError, ValueError):
+    """A module that has no such class, or a class that is no caffe.Layer."""
+
+
 class PythonLayer(metaclass=ABCMeta):
     """The base of user-written layers: `caffe.Layer`.
 
@@ -201,11 +205,11 @@ def make(layer_param: caffe_pb2.LayerParameter) -> UserLayer:
         raise ImportError(f"layer {layer_param.name!r}: {error}") from error
     cls = getattr(module, param.layer, None)
     if cls is None:
-        raise AttributeError(
+        raise UserClassError(
             f"layer {layer_param.name!r}: module {param.module!r} ({module.__file__}) has no class {param.layer!r}"
         )
     if not (isinstance(cls, type) and PythonLayer in cls.__mro__):
-        raise TypeError(
+        raise UserClassError(
             f"layer {layer_param.name!r}: {param.module}.{param.layer} must derive from caffe.Layer, found {cls!r}"
         )
     return UserLayer(layer_param, cls)

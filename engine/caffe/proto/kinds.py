@@ -145,10 +145,13 @@ def is_hdf5(path: str | Path) -> bool:
 def _hdf5(path: Path) -> str | None:
     import h5py
 
-    with h5py.File(path, "r") as file:
-        if "iter" in file and "history" in file:
-            return "an HDF5 solverstate"
-        return "an HDF5 caffemodel" if isinstance(file.get("data"), h5py.Group) else None
+    try:
+        with h5py.File(path, "r") as file:
+            if "iter" in file and "history" in file:
+                return "an HDF5 solverstate"
+            return "an HDF5 caffemodel" if isinstance(file.get("data"), h5py.Group) else None
+    except Exception:  # a damaged file, of which h5py raises whatever its code comes upon: its reader says so
+        return None
 
 
 def _text(start: bytes) -> str | None:

@@ -1,0 +1,47 @@
+"""Commands that are told to end. ^C, SIGTERM and SIGHUP unwind them as an exception does, so that they leave no
+temporary file and no child behind."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+
+class Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came: `number`."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)  # what cleans up is not interrupted
+    raise Ended(number)
+
+
+def run(main: Callable[[], int], program: str | None = None) -> int:
+    """main()'s exit status; 128 and the signal's number, after one line, where a signal ended it: 130, 143, 129.
+
+    A signal that is ignored (nohup), or that the program has a handler for, is left as it is.
+    """
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(each) is signal.SIG_DFL:
+                before[each] = signal.signal(each, _end)
+    try:
+        return main()
+    except KeyboardInterrupt as error:
+        came = error.number if isinstance(error, Ended) else signal.SIGINT.value
+        print(f"{program or Path(sys.argv[0]).stem}: ended by {signal.Signals(came).name}", file=sys.stderr)
+        return 128 + came
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
