@@ -193,7 +193,10 @@ class BatchSource(Protocol):
     """What a PrefetchingLayer's thread makes batches with."""
 
     def make(self) -> tuple[torch.Tensor, ...]:
-        """The next batch, float32 on the host: data (N, ...), labels."""
+        """The next batch on the host: data (N, ...), float32 or for `finish`, and labels, float32."""
+
+    def finish(self, data: torch.Tensor) -> torch.Tensor:
+        """The data of a batch, copied to where nets compute, as float32."""
 
     def state(self) -> caffe_pb2.SourceState:
         """Where the next batch begins."""
@@ -212,10 +215,14 @@ class Batches:
         self.reader, self.count, self.threads = reader, count, threads
 
     def make(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next data (N, C, H, W) and labels (N,) or (N, L), float32 on the host."""
+        """The next data (N, C, H, W), as `DataTransformer.batch`'s, and labels (N,) or (N, L), float32; on the host."""
         sources, labels = zip(*(self.reader.take() for _ in range(self.count)), strict=True)
         data = self.reader.transformer.batch(sources, self.threads)
         return data, torch.tensor(labels, dtype=torch.float32)
+
+    def finish(self, data: torch.Tensor) -> torch.Tensor:
+        """The data of a batch, copied to where nets compute, as float32."""
+        return self.reader.transformer.finish(data)
 
     def state(self) -> caffe_pb2.SourceState:
         """Where the next batch begins."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,10 @@ import torch
 from caffe import device
 
 
-def empty(shape: Sequence[int]) -> torch.Tensor:
-    """A float32 tensor of `shape` on the host, with any values; in pinned memory where nets compute on a GPU."""
+def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A tensor of `shape` on the host, with any values; in pinned memory where nets compute on a GPU."""
     device.activate()
-    return torch.empty(*shape, dtype=torch.float32, pin_memory=device.current().type == "cuda")
+    return torch.empty(*shape, dtype=dtype, pin_memory=device.current().type == "cuda")
 
 
 class HostMemory:
@@ -28,14 +28,14 @@ class HostMemory:
     def __init__(self) -> None:
         self._kept: list[tuple[torch.Tensor, weakref.ref[np.ndarray]]] = []
 
-    def take(self, shape: Sequence[int]) -> torch.Tensor:
+    def take(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """As `empty`."""
         if device.current().type == "cuda":
-            return empty(shape)
-        self._kept = [pair for pair in self._kept if pair[0].shape == tuple(shape)]
+            return empty(shape, dtype)
+        self._kept = [pair for pair in self._kept if (pair[0].shape, pair[0].dtype) == (tuple(shape), dtype)]
         free = (index for index, (_, held) in enumerate(self._kept) if held() is None)
         index = next(free, len(self._kept))
-        memory = self._kept.pop(index)[0] if index < len(self._kept) else empty(shape)
+        memory = self._kept.pop(index)[0] if index < len(self._kept) else empty(shape, dtype)
         values = memory.numpy()  # the tensor made from this array, its views and its numpy views all hold the array
         self._kept.append((memory, weakref.ref(values)))
         return torch.from_numpy(values)
@@ -59,13 +59,18 @@ class Sent:
         return [tensor.to(where, non_blocking=True) for tensor in self.tensors]
 
 
-def send(tensors: Sequence[torch.Tensor]) -> Sent:
-    """Start the copies of host tensors to the GPU that nets compute on, in a stream of their own. On a CPU: nothing."""
+def send(tensors: Sequence[torch.Tensor], finish: Callable[[torch.Tensor], torch.Tensor] | None = None) -> Sent:
+    """Start the copies of host tensors to the GPU that nets compute on, in a stream of their own. On a CPU: nothing.
+
+    finish: what is done with the first one where it has arrived, in that stream too.
+    """
     where = device.current()
     if where.type != "cuda":
-        return Sent(list(tensors), None)
+        return Sent([finish(tensors[0]), *tensors[1:]] if finish else list(tensors), None)
     device.activate()
     stream = device.copy_stream(where)
     with torch.cuda.stream(stream):
         there = [tensor.pin_memory().to(where, non_blocking=True) for tensor in tensors]
+        if finish:
+            there[0] = finish(there[0])
         return Sent(there, stream.record_event())

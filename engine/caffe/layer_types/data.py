@@ -81,7 +81,7 @@ class PrefetchingLayer(SourceLayer):
 
 def _produce(batches: BatchSource) -> tuple[upload.Sent, caffe_pb2.SourceState]:
     """The next batch, on its way to where nets compute, and the state after it."""
-    return upload.send(batches.make()), batches.state()
+    return upload.send(batches.make(), batches.finish), batches.state()
 
 
 class RecordLayer(PrefetchingLayer):

@@ -197,6 +197,10 @@ class Sampler:
         list(workers().map(self._place, chosen, mirrors, data.numpy()))
         return data, torch.tensor([window.label for window in chosen], dtype=torch.float32)
 
+    def finish(self, data: torch.Tensor) -> torch.Tensor:
+        """Nothing is left to do."""
+        return data
+
     def state(self) -> caffe_pb2.SourceState:
         """What the next batch is drawn with."""
         return caffe_pb2.SourceState(transform_stream=device.stream_state(self.random))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 
-import caffe
-import lmdb
 import numpy as np
 import pytest
 import torch
 from caffe import device
 from caffe.data import upload
-from caffe.proto import caffe_pb2
 
 CUDA = torch.device("cuda", 1)
 
@@ -100,26 +97,6 @@ def test_on_a_cpu_nothing_is_copied():
     assert found.data_ptr() == data.data_ptr()
 
 
-def test_the_prefetching_thread_sends_the_batches_and_forward_does_not(tmp_path, monkeypatch):
-    """A Data layer's batch, made and sent by its thread, before forward asks for it."""
-    with lmdb.open(str(tmp_path / "lmdb"), map_size=1 << 20) as environment, environment.begin(write=True) as t:
-        for index in range(4):
-            datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes([index] * 4), label=index)
-            t.put(b"%d" % index, datum.SerializeToString())
-    source = f'data_param {{ source: "{tmp_path}/lmdb" backend: LMDB batch_size: 4 }}'
-    path = tmp_path / "net.prototxt"
-    path.write_text(f'layer {{ name: "d" type: "Data" top: "data" top: "label" {source} }}')
-    net = caffe.Net(str(path), caffe.TRAIN)
-    gpu = FakeGpu(monkeypatch)
-    [layer] = net.layers
-    sent, _ = layer._prefetcher.next()
-    sent.take()
-    layer._prefetcher.stop()
-    by = {what: {thread for name, *_, thread in gpu.log if name.split()[0] == what} for what in ("copies", "waits")}
-    assert by == {"copies": {"caffe-prefetch"}, "waits": {threading.current_thread().name}}
-    assert sent.tensors[1].tolist() == [0, 1, 2, 3]
-
-
 def test_host_memory_is_used_again_when_nobody_holds_the_batch():
     memory = upload.HostMemory()
     first, second = memory.take((2, 3)), memory.take((2, 3))
@@ -134,6 +111,19 @@ def test_host_memory_is_used_again_when_nobody_holds_the_batch():
     assert np.array_equal(held, [7] * 5)
     del held
     assert memory.take((2, 3)).data_ptr() in places
+
+
+def test_the_last_step_is_done_in_the_stream_of_the_copies(gpu):
+    finish = lambda data: (gpu.note("finishes", gpu.stream), data + 1)[1]  # noqa: E731
+    sent = upload.send([torch.zeros(2, dtype=torch.uint8), torch.ones(2)], finish)
+    assert [what for what, *_ in gpu.log] == ["copies", "copies", "finishes", "event"]
+    assert gpu.log[2][1] == "copies to cuda:1" and sent.tensors[0].tolist() == [1, 1]
+
+
+def test_host_memory_of_another_type_is_not_used_again():
+    memory = upload.HostMemory()
+    memory.take((2, 3))
+    assert memory.take((2, 3), torch.uint8).dtype == torch.uint8 and len(memory._kept) == 1
 
 
 def test_host_memory_of_another_shape_is_given_back():
