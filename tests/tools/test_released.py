@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 
+import net
 import pytest
 from caffe.proto import caffe_pb2
 from dhn.files import read_json, sha256, write_json
+from dhn.layout import PROTOTXT
 from dhn.runs import released
 from dhn.runs.folder import Run, RunError
 
+COMMITTED = sorted(path.parent for path in PROTOTXT.glob("*/*/released/*/released.json"))
 MAPS = {"standard": 0.5, "dhn-caffe": 0.7}
 
 
@@ -98,3 +101,19 @@ def test_only_a_finished_training_as_the_tables_have_it_is_released(run):
     run.weights().unlink()
     with pytest.raises(RunError, match="holds no finished training"):
         released.release(run, MAPS)
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_what_is_released_is_whole_and_has_the_nets_of_today(folder):
+    record = read_json(folder / "training.json")
+    assert sha256(folder / record["weights"]) == record["weights_sha256"]
+    dataset, name, _, run = folder.relative_to(PROTOTXT).parts
+    variant, bits = run.split("-")
+    texts = net.texts(dataset, variant, int(bits), f"runs/{dataset}-{run}-{name}", name)
+    for file, text in texts.items():
+        assert (folder / file).read_text() == text, f"{file}: train and release the weights again"
+    assert read_json(folder / "released.json")["map"]["standard"] > 0.6
+
+
+def test_there_are_released_weights():
+    assert len(COMMITTED) >= 2
