@@ -46,6 +46,17 @@ def scored(items: int, queries: int, **more: object) -> Side:
     return Side("scoring", {"items": items, "queries": queries, "bits": 48, "classes": 21, "top": 5000, **more})
 
 
+def nearest(**options: object) -> dict[str, Side]:
+    """The nearest items by an index, with either rule for ties, and by faiss."""
+    index = {"what": "index", **options}
+    return {
+        "index": Side("nearest", {**index, "ties": "key"}),
+        "by product": Side("nearest", {**index, "ties": "product"}),
+        "faiss": Side("nearest", {"what": "faiss", **options}),
+    }
+
+
+MANY = {"items": 10_000_000, "bits": 64}
 NUS_WIDE = 193_734  # database images of the paper's split
 
 ROWS = {
@@ -155,6 +166,34 @@ ROWS = {
         60,
         rounds=(2, 3),
         memory=11,
+    ),
+    "search": Row(
+        "exact top 100 of 10,000,000 random codes of 64 bits, ten queries on one core; beside faiss IndexBinaryFlat",
+        nearest(**MANY),
+        (Goal(1.0, "index", "faiss"), Goal(1.0, "by product", "faiss")),
+        240,
+        memory=9,
+    ),
+    "search-clustered": Row(
+        "exact top 100 of 64,000 codes of 48 bits, clustered as the demo's; beside faiss IndexBinaryFlat",
+        nearest(items=64_000, bits=48, distinct=4672),
+        (Goal(8, "index", "faiss", faster=True), Goal(8, "by product", "faiss", faster=True)),
+        20,
+    ),
+    "search-open": Row(
+        "an index of 10,000,000 codes of 64 bits opened, none of its files in memory",
+        {"index": Side("nearest", {"what": "open", **MANY})},
+        (Goal(0.05, "index"),),
+        240,
+        memory=9,
+    ),
+    "search-build": Row(
+        "an index of 10,000,000 codes of 64 bits built",
+        {"index": Side("nearest", {"what": "build", **MANY})},
+        (Goal(60, "index"),),
+        240,
+        rounds=(1, 2),
+        memory=9,
     ),
     "load": Row(
         "a caffemodel of 233 MB in the form of 2013 (V1) into AlexNet",

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dhn.search import build, kernels, ranking
+from dhn.search.backends.lance_table import batches, real_codes, schema_of
 from dhn.search.index import check_options, check_queries, label_column
 from dhn.search.items import Items, Result, SearchError, Ties
 
@@ -65,7 +66,7 @@ class Lance:
         self._database = _connect(self.uri)
         with _errors(self.uri):
             if TABLE not in _tables(self._database):
-                self._database.create_table(TABLE, schema=_schema(bits, 0, {"bits": bits}))
+                self._database.create_table(TABLE, schema=schema_of(bits, 0, {"bits": bits}))
         self.about = self._read_about()
         if self.bits != bits:
             raise SearchError(f"{self.uri}: expected codes of {bits} bits, found an index of {self.bits}")
@@ -101,8 +102,8 @@ class Lance:
                 return
             if columns > view.columns:  # the items that are there have unknown labels, with or without columns
                 view.table.update_field_metadata({"path": "labels", "metadata": {"columns": str(columns)}})
-            schema = _schema(self.bits, max(columns, view.columns), self.about)
-            view.table.add(_batches(part, view.count + len(view.gaps), schema))
+            schema = schema_of(self.bits, max(columns, view.columns), self.about)
+            view.table.add(batches(part, view.count + len(view.gaps), schema))
 
     def search(
         self,
@@ -173,7 +174,7 @@ class Lance:
             numbers = self._present(view, keys)
             where = f"number IN ({', '.join(map(str, numbers.values()))})"
             found = view.table.search().where(where).select(["number", "codes"]).to_arrow()
-            codes = dict(zip(found["number"].to_pylist(), _codes(found, self.bits), strict=True))
+            codes = dict(zip(found["number"].to_pylist(), real_codes(found, self.bits), strict=True))
             return np.stack([codes[numbers[key]] for key in keys])
 
     def _read_about(self) -> dict[str, Any]:
@@ -227,7 +228,7 @@ class Lance:
         size = wanted
         while size:
             found = _closest(view, bits, size, reach, where)
-            codes = _codes(found, self.bits)
+            codes = real_codes(found, self.bits)
             distances, similarities = found["_distance"].to_numpy(), ranking.products(codes, query)
             keys = [key.decode(errors="surrogateescape") for key in found["key"].to_pylist()]
             places = np.array(ranking.order(distances, similarities, keys, ties), np.int64)
@@ -248,9 +249,9 @@ def write(uri: str | os.PathLike, items: Items, about: dict) -> None:
     part = build.check_items(items)
     _check_twins(part)
     bits, columns = part.codes.shape[1], part.labels.shape[1]
-    schema = _schema(bits, columns, {**about, "bits": bits})
+    schema = schema_of(bits, columns, {**about, "bits": bits})
     with _errors(os.fspath(uri)):
-        _connect(os.fspath(uri)).create_table(TABLE, _batches(part, 0, schema), schema=schema, mode="overwrite")
+        _connect(os.fspath(uri)).create_table(TABLE, batches(part, 0, schema), schema=schema, mode="overwrite")
 
 
 def bits_of(uri: str | os.PathLike) -> int:
@@ -301,55 +302,6 @@ def _errors(uri: str) -> Iterator[None]:
         raise SearchError(f"{uri}: LanceDB cannot do it ({line})") from error
 
 
-def _schema(bits: int, columns: int, about: dict) -> pyarrow.Schema:
-    import pyarrow as pa
-
-    labels = pa.field("labels", pa.list_(pa.int32()), metadata={"columns": str(columns)})
-    fields = [
-        pa.field("number", pa.int64()), pa.field("bits", pa.list_(pa.uint8(), 8 * -(-bits // 64))),
-        pa.field("codes", pa.list_(pa.float32(), bits)), labels,
-        pa.field("key", pa.large_binary()), pa.field("path", pa.large_binary()),
-    ]  # fmt: skip
-    return pa.schema(fields, metadata={"dhn": json.dumps(about)})
-
-
-def _batches(part: build.Part, first: int, schema: pyarrow.Schema) -> pyarrow.RecordBatchReader:
-    """Items as record batches, their numbers from `first` on."""
-    import pyarrow as pa
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for begin in range(0, len(part), build.ROWS):
-            rows = slice(begin, min(begin + build.ROWS, len(part)))
-            codes = np.ascontiguousarray(part.codes[rows])
-            labels = np.asarray(part.labels[rows])
-            known = (labels >= 0).all(1) & (labels.shape[1] > 0)
-            carried = (labels > 0) & known[:, None]
-            ends = np.append(0, np.cumsum(carried.sum(1))).astype(np.int32)
-            columns = np.nonzero(carried)[1].astype(np.int32)
-            yield pa.record_batch(
-                [
-                    pa.array(np.arange(rows.start, rows.stop) + first),
-                    _fixed(ranking.pack(codes).view(np.uint8)),
-                    _fixed(codes),
-                    pa.ListArray.from_arrays(pa.array(ends), pa.array(columns), mask=pa.array(~known)),
-                    *(pa.array(_each(texts[rows]), pa.large_binary()) for texts in (part.keys, part.paths)),
-                ],
-                schema=schema,
-            )
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def _fixed(rows: np.ndarray) -> pyarrow.FixedSizeListArray:
-    import pyarrow as pa
-
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
-
-
-def _each(texts: Any) -> list[bytes]:
-    return [texts.bytes_at(place) for place in range(len(texts))]
-
-
 def _encode(key: str) -> bytes | None:
     """A key as it is stored; None for one that no file can have."""
     try:
@@ -391,12 +343,6 @@ def _closest(view: View, bits: np.ndarray, size: int, reach: int, where: str | N
     distances = found["_distance"].to_numpy()
     complete = int((distances < distances[-1]).sum())
     return found.slice(0, complete) if complete >= size else fetch(view.count, int(distances[size - 1]))
-
-
-def _codes(found: pyarrow.Table, bits: int) -> np.ndarray:
-    """Real-valued codes (n, K) of a table."""
-    column = found["codes"].combine_chunks()
-    return column.flatten().to_numpy().reshape(-1, bits)
 
 
 def _result_rows(view: View, found: pyarrow.Table, similarities: np.ndarray) -> list[Result]:
