@@ -117,8 +117,8 @@ class Group:
         self.store, self.rank, self.count = store, rank, count
         if dist.is_initialized():
             raise ValueError(
-                "NCCL: expected a process without torch.distributed, found its process group initialized; "
-                "an earlier caffe.NCCL of this process, or a script's own, must end first: destroy_process_group()"
+                "NCCL: expected a process without torch.distributed, found its process group initialized; end() an "
+                "earlier caffe.NCCL of this process first, or leave out a script's own"
             )
         self._wait_for_all()
         with self._exchange(), _interface(store):
