@@ -25,7 +25,7 @@ import reference
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-SERVE = HERE / "sides" / "serve.py"
+SAMPLING = HERE / "sides" / "sampling.py"
 OPENBLAS = f"{reference.LIBRARIES}/openblas-pthread"  # in the reference's root
 LIMIT = 1200  # seconds that a side may take for its set-up or a sample
 
@@ -134,7 +134,7 @@ class Process:
         options = json.dumps({"folder": str(folder), **side.options})
         with open(self._log, "w") as log:
             self._process = subprocess.Popen(
-                [*command(side), str(SERVE), side.task, options],
+                [*command(side), str(SAMPLING), side.task, options],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

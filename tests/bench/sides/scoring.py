@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from serve import peak_memory
+from sampling import peak_memory
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "tools"))
 CHUNK = 1 << 18

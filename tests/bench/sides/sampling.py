@@ -1,6 +1,6 @@
 """One side of a row as a process that takes a sample whenever it is told to, on BVLC Caffe or on the engine.
 
-    python serve.py TASK OPTIONS
+    python sampling.py TASK OPTIONS
 
 TASK: a module beside this file. Its `setup(**options)` does everything that is not measured and gives a function; a
 call of that is one sample. It may return figures (a dict) that join the sample's: `seconds`, by default the time of
