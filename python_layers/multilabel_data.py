@@ -253,10 +253,17 @@ def _mean(p: dict):
     if p["mean_file"] is not None:
         blob = caffe.proto.caffe_pb2.BlobProto()
         with open(p["mean_file"], "rb") as file:
-            blob.ParseFromString(file.read())
-        return caffe.io.blobproto_to_array(blob).reshape(
-            blob.shape.dim[-3:] if blob.shape.dim else (blob.channels, blob.height, blob.width)
-        )
+            data = file.read()
+        try:
+            blob.ParseFromString(data)
+            return caffe.io.blobproto_to_array(blob).reshape(
+                blob.shape.dim[-3:] if blob.shape.dim else (blob.channels, blob.height, blob.width)
+            )
+        except Exception as error:  # protobuf's DecodeError lives elsewhere in each of its implementations
+            raise ValueError(
+                f"MultiLabelDataLayer: mean_file {p['mean_file']!r}: expected a mean image (binaryproto), found "
+                f"{len(data)} bytes that are none ({error}); make it again with compute_image_mean"
+            ) from None
     if isinstance(p["mean_value"], list):
         return np.reshape(p["mean_value"], (-1, 1, 1))
     return p["mean_value"] or 0

@@ -51,7 +51,7 @@ def prints(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("path", COMMANDS.values(), ids=COMMANDS)
 def test_a_file_in_tools_is_a_command(path):
     text = path.read_text()
-    assert text.endswith('if __name__ == "__main__":\n    sys.exit(main())\n')
+    assert text.endswith('if __name__ == "__main__":\n    sys.exit(dhn.run(main))\n')
     assert f"python tools/{path.name}" in ast.get_docstring(ast.parse(text)), "its docstring says how it is typed"
     assert "sys.path" not in text, "its modules come from the installed project"
 

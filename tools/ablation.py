@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, pairwise, product
 from pathlib import Path
 
-import dhn  # noqa: F401  first: it says so where the project is not installed
+import dhn  # first: it says so where the project is not installed
 
 # isort: split
 import matplotlib
@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("dataset", help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
     parser.add_argument("--variants", nargs="+", choices=list(net.VARIANTS), default=["dhn", "dhn_b", "dhn_q", "dhn_e"])
     parser.add_argument("--bits", nargs="+", type=int, default=list(LENGTHS), help="default: 12 24 32 48")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="default: 1 2 3")
+    parser.add_argument("--seeds", nargs="+", type=command_line.seed, default=list(SEEDS), help="default: 1 2 3")
     parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
     parser.add_argument("--weights", metavar="W.caffemodel", help="weights to start from")
     parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says")
@@ -297,4 +297,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

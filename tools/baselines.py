@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import dhn  # noqa: F401  first: it says so where the project is not installed
+import dhn  # first: it says so where the project is not installed
 
 # isort: split
 import net
@@ -71,7 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--features", default=PIXELS, metavar="BLOB", help="pixels (default) or a blob, as fc5 or fc7")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--bits", nargs="+", type=int, default=list(LENGTHS), help="default: 12 24 32 48")
-    parser.add_argument("--seed", type=int, default=1, help="of LSH's hyperplanes and ITQ's first rotation; default 1")
+    parser.add_argument(
+        "--seed", type=command_line.seed, default=1, help="of LSH's hyperplanes and ITQ's first rotation; default 1"
+    )
     parser.add_argument("--net", choices=list(net.NETS), help="that has the blob; default: the data set's")
     parser.add_argument("--model", type=Path, metavar="deploy.prototxt", help="another net that has it")
     parser.add_argument("--weights", type=Path, metavar="W.caffemodel", help="its weights")
@@ -98,4 +100,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises for what is no file of tensors
 
-import dhn  # noqa: F401  first: it says so where the project is not installed
+import dhn  # first: it says so where the project is not installed
 
 # isort: split
 import caffe
@@ -187,4 +187,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

@@ -25,6 +25,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+import dhn
 from dhn.datasets.image_files import SourceError
 from dhn.datasets.labelled_images import Source, from_arrays, from_folder, from_list
 from dhn.datasets.lmdb_build import build
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gray", action="store_true", help="store one grey channel")
     parser.add_argument("--encode", choices=("jpg", "png", "raw"), default="raw", help="default: raw pixels")
     parser.add_argument("--shuffle", action="store_true", help="shuffle the order of the list")
-    parser.add_argument("--seed", type=int, default=0, help="seed of --shuffle (default: 0)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of --shuffle (default: 0)")
     parser.add_argument(
         "--skip-bad",
         type=lambda text: float(text) if text == "inf" else at_least(0)(text),
@@ -133,4 +134,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import dhn
 from dhn.files import write_atomic
 from dhn.runs.curves import read
 
@@ -32,4 +33,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import dhn  # noqa: F401  first: it says so where the project is not installed
+import dhn  # first: it says so where the project is not installed
 
 # isort: split
 import numpy as np
@@ -263,4 +263,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

@@ -22,6 +22,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import dhn
 from dhn.datasets.lmdb_records import LmdbError
 from dhn.datasets.prepare import prepare_dataset
 from dhn.download import DownloadError
@@ -53,4 +54,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import dhn
 from dhn.download import DownloadError
 from dhn.progress import console
 from dhn.weights.releases import GOES_INTO, NETS, get_mean, get_net
@@ -51,4 +52,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import dhn  # noqa: F401  first: it says so where the project is not installed
+import dhn  # first: it says so where the project is not installed
 
 # isort: split
 from dhn.codes import parts
@@ -34,4 +34,4 @@ def main(arguments: list | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-import dhn  # noqa: F401  first: it says so where the project is not installed
+import dhn  # first: it says so where the project is not installed
 
 # isort: split
 from dhn.files import read_json
@@ -37,4 +37,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

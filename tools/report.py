@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 
+import dhn
 from dhn.pages import report
 from dhn.progress import console
 from dhn.runs.command_line import parser_of_scored_runs, run_named
@@ -31,4 +32,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

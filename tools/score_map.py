@@ -22,6 +22,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+import dhn
 from dhn.codes import files as codes
 from dhn.experiments.metrics import score_files, write_metrics
 from dhn.scoring.retrieval import PROTOCOLS
@@ -125,4 +126,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 
+import dhn
 from dhn.codes import files as codes
 from dhn.experiments.scored_run import score
 from dhn.runs.command_line import parser_of_scored_runs, run_named
@@ -41,4 +42,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

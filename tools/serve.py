@@ -19,7 +19,7 @@ import argparse
 import os
 import sys
 
-import dhn  # noqa: F401  first: it says so where the project is not installed
+import dhn  # first: it says so where the project is not installed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,4 +83,4 @@ def limit_libraries() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dhn.run(main))

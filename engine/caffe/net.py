@@ -110,6 +110,8 @@ class Net:
 
     def _forward_loss(self, start: int, end: int) -> torch.Tensor:
         """`_forward`, its loss left on the device, and `value_checks` to be raised: a look there waits for it."""
+        if not self._layers:
+            raise ValueError(f"net {self.name!r} has no layer: expected at least one in its prototxt")
         if start < 0 or end >= len(self._layers):
             raise ValueError(f"Invalid layer id: expected 0 to {len(self._layers) - 1}, found {start} to {end}")
         losses = []

@@ -240,6 +240,16 @@ def until(lines, words: str) -> str:
     raise AssertionError(f"{words!r} did not come:\n{log}")
 
 
+def test_no_iterations_and_no_layers(folder, capfd):
+    """BVLC Caffe shows means of nothing, and refuses a net without layers: Check failed: end < layers_.size()."""
+    for command in ("time -model deploy.prototxt -iterations 0", "time -model deploy.prototxt -iterations -3"):
+        status, log = run(capfd, f"caffe {command}")
+        assert status == 0 and "*** Benchmark ends ***" in log
+    (folder / "empty.prototxt").write_text("")
+    status, log = run(capfd, "caffe time -model empty.prototxt")
+    assert status == 1 and "net '' has no layer: expected at least one" in log and "Traceback" not in log
+
+
 def test_an_unknown_signal_effect_is_refused():
     with pytest.raises(ValueError, match='Invalid signal effect "halt"'):
         SignalActions("halt", "snapshot")

@@ -451,3 +451,10 @@ def test_the_source_caches_what_it_decoded(source, monkeypatch):
     batches.build(plan, map)
     monkeypatch.setattr(records, "_load", None)  # a second read of a record would call it
     np.testing.assert_array_equal(batches.build(plan, map)[0], IMAGES)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff\xff", b"\x08\x07", b""])
+def test_a_damaged_mean_file_is_named(tmp_path, source, content):
+    (tmp_path / "mean.binaryproto").write_bytes(content)
+    with pytest.raises(ValueError, match=r"mean_file '.*mean\.binaryproto': expected a mean image \(binaryproto\)"):
+        make_net(tmp_path, source=source, batch_size=1, mean_file=str(tmp_path / "mean.binaryproto"))

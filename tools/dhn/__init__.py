@@ -5,10 +5,18 @@ layout, files, progress, published; download; datasets and weights; runs; codes;
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from dhn import layout
+
+
+def run(main: Callable[[], int]) -> int:
+    """The exit status of a command, main()'s; 130, 143 or 129, after one line, where ^C, SIGTERM or SIGHUP ended it."""
+    from atomic_writes import ending  # not before it is known to be installed
+
+    return ending.run(main)
 
 
 def _check_flat_modules() -> None:

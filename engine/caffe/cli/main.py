@@ -4,6 +4,7 @@ tools/caffe.cpp); shim and doctor for what surrounds it."""
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time as clock
 from collections.abc import Callable
@@ -196,6 +197,11 @@ def _train(
     glog.info("caffe.cpp:250", "Optimization Done.")
 
 
+def _mean(total: float, count: int) -> float:
+    """total / count; of nothing, not a number, as C++ has it (-iterations 0)."""
+    return total / count if count else math.nan
+
+
 def test(args: SimpleNamespace) -> None:
     """Score a model: -model, -weights, -iterations batches."""
     if not args.model:
@@ -215,9 +221,9 @@ def test(args: SimpleNamespace) -> None:
             for k, value in enumerate(net.blobs[name].data.ravel().tolist()):
                 sums[name, k] = sums.get((name, k), 0.0) + value
                 glog.info("caffe.cpp:304", f"Batch {i}, {name} = {value:g}")
-    glog.info("caffe.cpp:309", f"Loss: {loss / args.iterations:g}")
+    glog.info("caffe.cpp:309", f"Loss: {_mean(loss, args.iterations):g}")
     for (name, _), total in sums.items():
-        mean, weight = total / args.iterations, net.blob_loss_weights[name]
+        mean, weight = _mean(total, args.iterations), net.blob_loss_weights[name]
         shown = f" (* {weight:g} = {weight * mean:g} loss)" if weight else ""
         glog.info("caffe.cpp:321", f"{name} = {mean:g}{shown}")
 
@@ -260,10 +266,10 @@ def time(args: SimpleNamespace) -> None:
     glog.info("caffe.cpp:397", "Average time per layer: ")
     for i, name in enumerate(net._layer_names):
         for way, line in (("forward", 400), ("backward", 403)):
-            glog.info(f"caffe.cpp:{line}", f"{name:>10}\t{way}: {1e3 * spent[way][i] / args.iterations:g} ms.")
-    glog.info("caffe.cpp:408", f"Average Forward pass: {1e3 * totals['forward'] / args.iterations:g} ms.")
-    glog.info("caffe.cpp:410", f"Average Backward pass: {1e3 * totals['backward'] / args.iterations:g} ms.")
-    glog.info("caffe.cpp:412", f"Average Forward-Backward: {whole / args.iterations:g} ms.")
+            glog.info(f"caffe.cpp:{line}", f"{name:>10}\t{way}: {1e3 * _mean(spent[way][i], args.iterations):g} ms.")
+    glog.info("caffe.cpp:408", f"Average Forward pass: {1e3 * _mean(totals['forward'], args.iterations):g} ms.")
+    glog.info("caffe.cpp:410", f"Average Backward pass: {1e3 * _mean(totals['backward'], args.iterations):g} ms.")
+    glog.info("caffe.cpp:412", f"Average Forward-Backward: {_mean(whole, args.iterations):g} ms.")
     glog.info("caffe.cpp:414", f"Total Time: {whole:g} ms.")
     glog.info("caffe.cpp:415", "*** Benchmark ends ***")
 

@@ -146,7 +146,7 @@ def read_mean(path: str) -> np.ndarray:
     """
     try:
         mean = _mean_array(path) if path.endswith(".npy") else _mean_blob(path)
-    except (ValueError, EOFError, zipfile.BadZipFile, DecodeError):
+    except (ValueError, EOFError, zipfile.BadZipFile, DecodeError, MemoryError, OverflowError, SyntaxError, TypeError):
         mean = np.empty(0)
     mean = np.asarray(mean, np.float32)
     if mean.ndim not in (1, 2, 3) or not mean.size or (mean.ndim == 1 and mean.size > 4):

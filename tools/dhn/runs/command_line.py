@@ -15,6 +15,14 @@ from dhn.runs.by_hand import HandRun, open_run
 from dhn.runs.folder import Run
 
 
+def seed(text: str) -> int:
+    """A type for argparse: the seed of random numbers."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, found {text}")
+    return value
+
+
 def run_parser(
     description: str, nargs: str | None = None, variants: Iterable[str] = net.VARIANTS, gpu: bool = True
 ) -> argparse.ArgumentParser:
@@ -27,7 +35,7 @@ def run_parser(
     parser.add_argument("--variant", choices=list(variants), default="dhn", help="default: dhn")
     parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
     parser.add_argument("--net", choices=list(net.NETS), help="default: the data set's")
-    parser.add_argument("--seed", type=int, default=1, help="of weights, dropout, images' order (default: 1)")
+    parser.add_argument("--seed", type=seed, default=1, help="of weights, dropout, images' order (default: 1)")
     if gpu:
         parser.add_argument(
             "--gpu", type=int, metavar="N", help="compute on this GPU; default: as the solver says, CPU"

@@ -112,6 +112,10 @@ def launch(
                         console.print(f"iteration {display.iteration:,} of {total:,}, loss = {display.loss:g}{left}")
                 elif match := SNAPSHOT.search(line):
                     console.print(f"wrote {match[1]}")
+    except BaseException:  # SIGTERM and SIGHUP come here alone
+        child.terminate()
+        child.wait()
+        raise
     finally:
         signal.signal(signal.SIGINT, interrupted)
     status = child.wait()
