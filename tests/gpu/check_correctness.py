@@ -20,6 +20,7 @@ import storage
 import torch
 from caffe import device
 from caffe.cli import main as command_line
+from caffe.cuda import kernels as cuda_kernels
 from caffe.proto import caffe_pb2, text
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def environment(report: Report) -> None:
     report.check("GPU mode", device.current().type == "cuda", card=torch.cuda.get_device_name(0).replace(" ", "_"))
     switches = [matmul.allow_tf32, cudnn.allow_tf32, matmul.allow_bf16_reduced_precision_reduction]
     report.check("float32 is float32", not any(switches), torch=torch.__version__, cudnn=cudnn.version())
+    if report.simulated is None:  # else each section runs what takes the kernel's place
+        x = torch.ones(2, 8, 3, 3, device=device.current())
+        report.check("LRN's kernel is compiled", cuda_kernels.lrn("lrn", (torch.empty_like(x), x), 5, 0.2, 1.0, 0.75))
 
 
 def recorded(report: Report) -> None:
