@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -13,11 +14,14 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import search_server
 import serve
 from dhn.search.index import open_index
+from dhn.search.server import run
+from dhn.search.server.connection import Connection
 from dhn.search.server.limits import Limits
 from search_server import encoded, pixels
 
@@ -99,6 +103,16 @@ def test_the_folder_is_replaced_under_a_running_server(tmp_path):
         finally:
             ended.set()
         assert {status for each in asking for status in each.result()} == {200}
+
+
+def test_several_workers_can_be_started(tmp_path):
+    """uvicorn starts a worker by pickling how to open the application; the worker then opens the index itself."""
+    index = search_server.write_index(tmp_path)
+    configuration = run.configuration(partial(run.open_application, index, verify=False), factory=True, workers=2)
+    copy = pickle.loads(pickle.dumps(configuration))
+    copy.load()
+    assert copy.http_protocol_class is Connection and copy.loaded_app.state.limits == Limits()
+    copy.loaded_app.state.served.close()
 
 
 def flip_a_byte(index: Path) -> None:

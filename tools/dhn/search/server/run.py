@@ -71,5 +71,6 @@ def configuration(app: Callable, **options: Any) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=5,
+        timeout_worker_healthcheck=120,  # a worker that still imports torch is not dead
         **options,
     )
