@@ -91,14 +91,14 @@ def net_text(source: str, shuffle: str, losses: str) -> str:
     return filled.replace("BATCH", str(BATCH)).replace("BITS", str(BITS))
 
 
-def dhn(report: Report, iterations: int = ITERATIONS) -> None:
+def dhn(report: Report) -> None:
     """DHN learns codes whose MAP is far above an untrained net's."""
     with tempfile.TemporaryDirectory() as folder:
         for name, count, seed in (("train", TRAIN, 1), ("query", QUERY, 2)):
             fixtures.write_lmdb(f"{folder}/{name}", images(count, seed))
         solver = check_nets.solver(net_text(f"{folder}/train", "true", LOSSES), base_lr=0.05)
         scores = []
-        for steps in (0, iterations):
+        for steps in (0, ITERATIONS):
             solver.step(steps)
             query = codes_of(solver.net, f"{folder}/query", QUERY)
             database = codes_of(solver.net, f"{folder}/train", TRAIN)

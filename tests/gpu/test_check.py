@@ -21,7 +21,7 @@ def small(monkeypatch):
     kept = ("InnerProduct/", "Pooling/max_overlap", "Refusal/")
     monkeypatch.setattr(cases, "ALL", {name: case for name, case in cases.ALL.items() if name.startswith(kept)})
     monkeypatch.setattr(check_correctness, "ITERATIONS", 2)
-    monkeypatch.setattr(check_dhn, "ITERATIONS", 120)
+    monkeypatch.setattr(check_dhn, "ITERATIONS", 60)
 
 
 def run(tmp_path, *sections: str) -> tuple[int, dict]:
