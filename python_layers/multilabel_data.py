@@ -256,9 +256,10 @@ def _mean(p: dict):
             data = file.read()
         try:
             blob.ParseFromString(data)
-            return caffe.io.blobproto_to_array(blob).reshape(
-                blob.shape.dim[-3:] if blob.shape.dim else (blob.channels, blob.height, blob.width)
-            )
+            mean = caffe.io.blobproto_to_array(blob)
+            if not mean.size:
+                raise ValueError("no values")
+            return mean.reshape(blob.shape.dim[-3:] if blob.shape.dim else (blob.channels, blob.height, blob.width))
         except Exception as error:  # protobuf's DecodeError lives elsewhere in each of its implementations
             raise ValueError(
                 f"MultiLabelDataLayer: mean_file {p['mean_file']!r}: expected a mean image (binaryproto), found "

@@ -114,7 +114,7 @@ def naming(path: StrPath, *others: StrPath) -> Iterator[None]:
 
 def error_of(error: OSError, path: StrPath) -> OSError:
     """`error` as a sentence that names `path`; its type and errno stay."""
-    reason = error.strerror or str(error)
+    reason = os.strerror(error.errno) if error.errno else str(error)
     folder = Path(os.path.realpath(path)).parent
     if isinstance(error, FileNotFoundError) and not folder.is_dir():
         reason = f"there is no folder {folder}; make it first"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -174,3 +175,39 @@ def test_two_writers_of_a_folder(tmp_path):
         replacing_folder(tmp_path / "file"),
     ):
         pass
+
+
+FULL = """
+mount -t tmpfs -o size=100k none {folder} && cd {folder} || exit 9
+exec {python} -c '
+import os
+import numpy as np
+from atomic_writes import write_atomic
+from caffe.atomic_files import write_atomic_hdf5
+fill = lambda file: file.create_dataset("x", data=np.ones(50000))
+for write, path, content in ((write_atomic, "model", lambda stream: stream.write(bytes(200000))),
+                             (write_atomic_hdf5, "model.h5", fill)):
+    try:
+        write(path, content)
+    except OSError as error:
+        print(error, error.errno, os.listdir())
+'
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode != 0,
+    reason="a file system of its own needs the right to unshare",
+)
+def test_a_full_disk(tmp_path):
+    """In a namespace of its own, on a file system of 100 KB: the file is named, and nothing stays on the disk."""
+    script = FULL.format(folder=tmp_path, python=sys.executable)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    reason = f"{os.strerror(errno.ENOSPC)} {errno.ENOSPC} []"
+    assert ended.stdout.splitlines() == [f"cannot write {name}: {reason}" for name in ("model", "model.h5")], (
+        ended.stderr
+    )
