@@ -75,10 +75,10 @@ def open_store(uid: bytes | str | None) -> dist.PrefixStore:
             host, colon, port = text.rpartition(":")
             if not colon or not port.isdigit():
                 raise ValueError(f"NCCL: expected a uid that caffe.NCCL.new_uid() gave, found {text!r}")
-            store = dist.TCPStore(
-                host, int(port), is_master=False, wait_for_workers=False, timeout=timedelta(minutes=1)
-            )
-    except RuntimeError as error:
+            socket.create_connection((host, int(port))).close()  # TCPStore would try again for a minute
+            minute = timedelta(minutes=1)
+            store = dist.TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=minute)
+    except (RuntimeError, OSError) as error:
         raise LostError(f"NCCL: the training's first process cannot be reached: {_first_line(error)}") from None
     return dist.PrefixStore("caffe", store)
 
