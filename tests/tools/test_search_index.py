@@ -12,7 +12,7 @@ import threading
 import forked
 import numpy as np
 import pytest
-from dhn.search import build, generation, index, kernels
+from dhn.search import build, generation, index
 from dhn.search.index import open_index
 from dhn.search.items import Items, SearchError
 
@@ -89,9 +89,7 @@ def test_results_are_those_of_a_count_of_everything(tmp_path, bits, ties):
 def test_a_thousand_queries_over_many_blocks(tmp_path, ties, monkeypatch):
     """Also where the distinct codes fill many blocks, the last one in part."""
     random = np.random.default_rng(2)
-    codes = np.concatenate([some_codes(3000, 48, random), random.normal(size=(kernels.BLOCK + 500, 48))]).astype(
-        np.float32
-    )
+    codes = np.concatenate([some_codes(3000, 48, random), random.normal(size=(8000, 48))]).astype(np.float32)
     items = Items(codes, None, [f"{row:08d}" for row in random.permutation(len(codes))])
     build.build(tmp_path / "index", items)
     queries = some_codes(1000, 48, random)

@@ -143,25 +143,29 @@ def _write(writer: generation.Writer, parts: list[Part], about: dict) -> None:
     writer.write("paths", paths.data.shape, [paths.data])
     writer.write("path_offsets", (count + 1,), [paths.offsets])
 
-    words, offsets, postings = group(codes)
+    words, offsets, postings = group(codes, order)
     writer.write("words", words.shape, [words])
     writer.write("offsets", offsets.shape, [offsets])
     writer.write("postings", postings.shape, [postings])
     writer.commit({**about, "bits": bits, "count": count, "distinct": len(words)})
 
 
-def group(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """words (D, W), offsets (D + 1,) and postings (N,) of codes (N, K), as generation.py has them."""
+def group(codes: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """words (D, W), offsets (D + 1,) and postings (N,) of codes (N, K), as generation.py has them.
+
+    order (N,): the rows in the order of their keys, in which each code's postings stand.
+    """
     packed = np.zeros((len(codes), -(-codes.shape[1] // 64)), np.uint64)
     for begin in range(0, len(codes), ROWS):
         kernels.pack(codes[begin : begin + ROWS], packed[begin : begin + ROWS])
+    packed = packed[order]
     alone = packed.shape[1] == 1
-    postings = np.argsort(packed[:, 0], kind="stable") if alone else np.lexsort(packed.T[::-1])
-    packed = packed[postings]
+    places = np.argsort(packed[:, 0], kind="stable") if alone else np.lexsort(packed.T[::-1])  # both stable
+    packed = packed[places]
     first = np.ones(len(packed), np.bool_)
     first[1:] = (packed[1:] != packed[:-1]).any(1)
     offsets = np.append(np.flatnonzero(first), len(packed))
-    return packed[first], offsets, postings
+    return packed[first], offsets, order[places]
 
 
 def _chunks(parts: Sequence[Iterator[np.ndarray]], kind: type) -> Iterator[np.ndarray]:

@@ -6,7 +6,7 @@
       g-000003/      a generation: .npy files that open by memmap
         words.npy           (D, W) uint64    distinct binary codes: bit k is bit k % 64 of word k // 64
         offsets.npy         (D + 1,) int64   postings[offsets[d] : offsets[d + 1]] are the rows of the items of code d
-        postings.npy        (N,) int64
+        postings.npy        (N,) int64         in the order of their keys
         codes.npy           (N, K) float32   real-valued codes
         labels.npy          (N, C) uint8     0 and 1; int8 with rows of -1 where some are unknown
         keys.npy            (bytes,) uint8   names of the items in UTF-8, unique;

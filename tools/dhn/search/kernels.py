@@ -6,7 +6,7 @@ that callers may run them in threads of their own.
 
     words    (D, W) uint64   distinct binary codes: bit k of a code is bit k % 64 of word k // 64, zeros behind the last
     counts   (D,)   int64    how many items a search may find at each
-    offsets  (D + 1,) int64  postings[offsets[d] : offsets[d + 1]] are the rows of the items of code d
+    offsets  (D + 1,) int64  postings[offsets[d] : offsets[d + 1]] are the rows of the items of code d, by their keys
     codes    (N, K) float32  the items' real-valued codes
     ranks    (N,)   int64    an item's place among all keys in their order
 """
@@ -18,7 +18,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-BLOCK = 8192  # distinct codes whose distances stay in the core's first cache
+BLOCK = 512  # distinct codes that are looked at one by one only if the nearest of them is near enough
+LANES = 4  # inner products that are summed at the same time: a sum of its own waits for each addition
 
 
 @intrinsic
@@ -163,12 +164,13 @@ def products(codes, query):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _is_before(distance, product, rank, other_distance, other_product, other_rank):
-    if distance != other_distance:
-        return distance < other_distance
-    if product != other_product:
-        return product > other_product
-    return rank < other_rank
+def _is_before(row, distance, product, other, rows, distances, similarities, ranks):
+    """True if an item stands before the one at the place `other`."""
+    if distance != distances[other]:
+        return distance < distances[other]
+    if product != similarities[other]:
+        return product > similarities[other]
+    return ranks[row] < ranks[rows[other]]  # read where nothing else decides: they lie anywhere in memory
 
 
 @njit(nogil=True, cache=True)
@@ -180,17 +182,43 @@ def _sink(rows, distances, similarities, ranks, place, size):
         if child >= size:
             break
         if child + 1 < size and _is_before(
-            distances[child], similarities[child], ranks[rows[child]],
-            distances[child + 1], similarities[child + 1], ranks[rows[child + 1]],
-        ):  # fmt: skip
+            rows[child], distances[child], similarities[child], child + 1, rows, distances, similarities, ranks
+        ):
             child += 1
-        if not _is_before(
-            distance, product, ranks[row], distances[child], similarities[child], ranks[rows[child]]
-        ):  # fmt: skip
+        if not _is_before(row, distance, product, child, rows, distances, similarities, ranks):
             break
         rows[place], distances[place], similarities[place] = rows[child], distances[child], similarities[child]
         place = child
     rows[place], distances[place], similarities[place] = row, distance, product
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _products_of_lanes(codes, lanes, vector, sums):
+    """Inner products sums (LANES,) of a vector and the codes of the rows lanes (LANES,), each as _product has it."""
+    one, two, three, four = codes[lanes[0]], codes[lanes[1]], codes[lanes[2]], codes[lanes[3]]
+    first = second = third = fourth = 0.0
+    for bit in range(vector.size):
+        value = np.float64(vector[bit])
+        first += np.float64(one[bit]) * value
+        second += np.float64(two[bit]) * value
+        third += np.float64(three[bit]) * value
+        fourth += np.float64(four[bit]) * value
+    sums[0], sums[1], sums[2], sums[3] = first, second, third, fourth
+
+
+@njit(nogil=True, cache=True)
+def _offer(row, distance, product, size, rows, distances, similarities, ranks):
+    """Put an item among the first ones, which are a heap once they are as many as there is room for; their number."""
+    if size < rows.size:
+        rows[size], distances[size], similarities[size] = row, distance, product
+        size += 1
+        if size == rows.size:
+            for parent in range(size // 2 - 1, -1, -1):
+                _sink(rows, distances, similarities, ranks, parent, size)
+    elif _is_before(row, distance, product, 0, rows, distances, similarities, ranks):
+        rows[0], distances[0], similarities[0] = row, distance, product
+        _sink(rows, distances, similarities, ranks, 0, size)
+    return size
 
 
 @njit(nogil=True, cache=True)
@@ -205,37 +233,39 @@ def collect(
     where n is at most the number of items within the limit.
     """
     size = 0
+    lanes, sums = np.zeros(LANES, np.int64), np.zeros(LANES, np.float64)
     for block in range(minima.size):
         if minima[block] > limit:
             continue
         begin = block * BLOCK
-        block_distances = scratch[: min(BLOCK, words.shape[0] - begin)]
-        _measure(words, query, begin, block_distances)
-        for item in range(block_distances.size):
-            distance = np.int64(block_distances[item])
+        near = scratch[: min(BLOCK, words.shape[0] - begin)]
+        _measure(words, query, begin, near)
+        for item in range(near.size):
+            distance = np.int64(near[item])
             if distance > limit or counts[begin + item] == 0:
                 continue
             if size == rows.size and distance > distances[0]:
                 continue
-            for place in range(offsets[begin + item], offsets[begin + item + 1]):
+            filled = 0
+            end = offsets[begin + item + 1]
+            for place in range(offsets[begin + item], end):
                 row = np.int64(postings[place])
-                if allowed.size > 0 and not allowed[row]:
-                    continue
-                product = 0.0 if by_key else _product(codes[row], vector)
-                if size < rows.size:
-                    rows[size], distances[size], similarities[size] = row, distance, product
-                    size += 1
-                    if size == rows.size:
-                        for parent in range(size // 2 - 1, -1, -1):
-                            _sink(rows, distances, similarities, ranks, parent, size)
-                elif _is_before(distance, product, ranks[row], distances[0], similarities[0], ranks[rows[0]]):
-                    rows[0], distances[0], similarities[0] = row, distance, product
-                    _sink(rows, distances, similarities, ranks, 0, size)
-    for end in range(size - 1, 0, -1):  # the last of the heap to the end
-        row, distance, product = rows[end], distances[end], similarities[end]
-        rows[end], distances[end], similarities[end] = rows[0], distances[0], similarities[0]
+                if allowed.size == 0 or allowed[row]:
+                    lanes[filled] = row
+                    filled += 1
+                if filled == LANES or (place == end - 1 and filled > 0):
+                    if not by_key:
+                        _products_of_lanes(codes, lanes, vector, sums)
+                    for lane in range(filled):
+                        size = _offer(lanes[lane], distance, sums[lane], size, rows, distances, similarities, ranks)
+                    filled = 0
+                    if by_key and size == rows.size and distance == distances[0] and ranks[row] > ranks[rows[0]]:
+                        break  # the others of this code have keys that come later still
+    for last in range(size - 1, 0, -1):  # the last of the heap to the end
+        row, distance, product = rows[last], distances[last], similarities[last]
+        rows[last], distances[last], similarities[last] = rows[0], distances[0], similarities[0]
         rows[0], distances[0], similarities[0] = row, distance, product
-        _sink(rows, distances, similarities, ranks, 0, end)
+        _sink(rows, distances, similarities, ranks, 0, last)
     if by_key:
         for place in range(size):
             similarities[place] = _product(codes[rows[place]], vector)
