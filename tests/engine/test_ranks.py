@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import lmdb
@@ -46,10 +47,18 @@ def folder(tmp_path):
 class Training:
     """`caffe train -processes 2` in a folder, and its log."""
 
-    def __init__(self, folder: Path, *more: str, snapshot: int = 5, max_iter: int = 1000000, **options: object):
+    def __init__(
+        self,
+        folder: Path,
+        *more: str,
+        snapshot: int = 5,
+        max_iter: int = 1000000,
+        start: Sequence[str] = ("-m", "caffe.cli.main", "train", "-processes", "2"),
+        **options: object,
+    ):
         (folder / "solver.prototxt").write_text(f"{SOLVER} {snapshot} max_iter: {max_iter}")
         environment = {**os.environ, "GLOG_logtostderr": "1", "OMP_WAIT_POLICY": "passive"}
-        command = [sys.executable, "-m", "caffe.cli.main", "train", "-processes", "2", "-solver", "solver.prototxt"]
+        command = [sys.executable, *start, "-solver", "solver.prototxt"]
         self.process = subprocess.Popen(
             [*command, *more], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, **options
         )
@@ -130,6 +139,17 @@ def test_two_processes_train_and_end(folder):
     log = "\n".join(training.lines)
     assert log.count("Optimization Done.") == 2  # the solver's and the command's, of the root alone
     assert sorted(path.name for path in folder.glob("s_iter*state")) == ["s_iter_5.solverstate", "s_iter_7.solverstate"]
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them_too(folder):
+    """It is the command torchrun."""
+    words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "caffe.cli.main", "train"]
+    assert Training(folder, max_iter=7).end() == (0, [])
+    expected = states(folder)["s_iter_7"]
+    (folder / "s_iter_7.caffemodel").unlink()
+    assert Training(folder, max_iter=7, start=words).end() == (0, [])
+    assert all(map(np.array_equal, states(folder)["s_iter_7"], expected))
 
 
 def check_ended(training: Training, children: list[int], start: float, sentence: str) -> None:
