@@ -19,7 +19,8 @@ import pytest
 import search
 from caffe.proto import caffe_pb2
 from dhn.codes import files as codes
-from dhn.search import encoder
+from dhn.runs.by_hand import open_run
+from dhn.search import collection, encoder
 from dhn.search.index import open_index
 from dhn.search.items import SearchError
 
@@ -301,3 +302,12 @@ def test_a_run_that_is_not_there(tmp_path, capsys):
         message = refused(capsys, command, *words, *more)
         assert "runs/fashion_mnist-dhn-13: expected the folder of a run, found nothing; run: make train" in message
     assert "expected the folder of an index, found nothing" in refused(capsys, search, tmp_path / "no", "--key", "k")
+
+
+def test_the_demo_builds_the_index_once(made, capsys):
+    run = open_run(made / "run")
+    assert collection.ensure_index(run) == made / "run" / "index"
+    assert "already there, newer than the codes" in capsys.readouterr().out
+    os.utime(made / "run" / "database.npz")
+    collection.ensure_index(run)
+    assert "wrote " in capsys.readouterr().out

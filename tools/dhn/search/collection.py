@@ -28,11 +28,15 @@ from dhn.codes.extraction import settings_of
 from dhn.datasets.image_files import LeftOut, images_below
 from dhn.files import read_json, sha256
 from dhn.pages import gallery, report
+from dhn.progress import say
 from dhn.runs.by_hand import HandRun, trained_net
 from dhn.runs.folder import AnyRun, caveats
 from dhn.search import places
+from dhn.search.build import build
 from dhn.search.code_file import read_codes
+from dhn.search.command_line import NAME
 from dhn.search.encoder import Encoder
+from dhn.search.generation import FACTS
 from dhn.search.index import Index
 from dhn.search.items import Items, SearchError
 from dhn.search.texts import Texts
@@ -123,6 +127,25 @@ def of_run(
         about["report"] = places.located(run.folder / "report.html", index)
     about["net"] = _net(index, run, path, found.about.get("net", {}).get("size"))
     return Collection(index, found.items, found.pictures, about, found.notes)
+
+
+def ensure_index(run: AnyRun, gpu: int | None = None) -> Path:
+    """Build the index in a run's folder unless one is there that is newer than codes and scores; returns its folder.
+
+    Raises SearchError, RunError, CodesError, PictureError.
+    """
+    folder = run.folder / NAME
+    facts = folder / FACTS
+    inputs = [path for name in ("database.npz", "metrics.json") if (path := run.folder / name).exists()]
+    if facts.exists() and all(facts.stat().st_mtime_ns > path.stat().st_mtime_ns for path in inputs):
+        say(f"{run.display_path(folder)}: already there, newer than the codes")
+        return folder
+    found = without_wrong_net(of_run(folder, run), gpu)
+    for note in found.notes:
+        say(note)
+    build(folder, found.items, found.about, found.pictures)
+    say(f"wrote {run.display_path(folder)}/")
+    return folder
 
 
 def without_wrong_net(found: Collection, gpu: int | None = None) -> Collection:
