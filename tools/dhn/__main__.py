@@ -15,7 +15,9 @@ from pathlib import Path
 
 from dhn import layout
 
-NEEDED = ("jinja2", "matplotlib", "numba", "PIL", "python_multipart", "rich", "starlette", "uvicorn")  # extra `tools`
+NEEDED = (  # pyproject's extra `tools`
+    "httptools", "jinja2", "matplotlib", "numba", "PIL", "python_multipart", "rich", "starlette", "uvicorn",
+)  # fmt: skip
 
 
 def commands() -> dict[str, Path]:

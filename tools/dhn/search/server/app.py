@@ -6,7 +6,6 @@ import logging
 import random
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +90,7 @@ class Api:
 
         What was asked is as the command prints it, with the labels of the query or its code besides.
         """
-        options = asdict(inputs.options(given, snapshot.index, self.limits))
+        options = vars(inputs.options(given, snapshot.index, self.limits))
         if snapshot.is_small and options["top"] <= AT_ONCE and not options["unique"]:
             (results,) = snapshot.index.search(code, **options)
         else:

@@ -6,19 +6,19 @@ import asyncio
 import json
 from typing import Any
 
-import h11
 from dhn.search.server.limits import Limits
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 FULL = json.dumps({"error": "the server has as many connections as it takes; try again"})
 
 
-class Connection(H11Protocol):
-    """A connection that does not wait for its client for ever.
+class Connection(HttpToolsProtocol):
+    """A connection that does not wait for its client for ever, nor for the end of a head that has none.
 
     It ends if for `idle_seconds` the head of its next request is incomplete, its client takes no byte of an answer, or
     goes on to send a body that was already answered. uvicorn's own timeout covers only the pause between two requests.
-    Beyond `connections` a new one is answered 503. The limits are the application's (`app.state.limits`).
+    A head of more than `head_bytes` is answered 400. Beyond `connections` a new one is answered 503. The limits are the
+    application's (`app.state.limits`).
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -27,6 +27,7 @@ class Connection(H11Protocol):
         self._state: tuple | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._full = False
+        self._in_body, self._head_bytes = False, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -40,8 +41,21 @@ class Connection(H11Protocol):
             self._watch()
 
     def data_received(self, data: bytes) -> None:
-        if not self._full:  # what is sent to a full server is forgotten, so that its client reads the answer
-            super().data_received(data)
+        if self._full:  # what is sent to a full server is forgotten, so that its client reads the answer
+            return
+        if not self._in_body:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._in_body and self._head_bytes > self._limits.head_bytes and not self.transport.is_closing():
+            self.send_400_response(f"expected a request's head of at most {self._limits.head_bytes:,} bytes")
+
+    def on_headers_complete(self) -> None:
+        self._in_body, self._head_bytes = True, 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -51,10 +65,9 @@ class Connection(H11Protocol):
     def _watch(self) -> None:
         """Abort the connection if it is where it was `idle_seconds` ago, and it is the client who is late."""
         unsent = self.transport.get_write_buffer_size()
-        no_head = self.conn.their_state is h11.IDLE
-        answered = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
-        state = (self.cycle, no_head, answered, unsent)
-        if state == self._state and (no_head or answered or unsent):
+        complete = self.cycle is None or self.cycle.response_complete
+        state = (self.cycle, self._in_body, complete, unsent)
+        if state == self._state and (complete or unsent):
             self.transport.abort()
             return
         self._state = state

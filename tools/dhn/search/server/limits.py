@@ -9,6 +9,7 @@ class Limits(NamedTuple):
     """Bounds of a request and of how many there are at a time. The tests set smaller ones."""
 
     upload_bytes: int = 16 << 20  # of a request's body
+    head_bytes: int = 65536  # of a request's line and headers, as they are looked at block by block
     pixels: int = 50_000_000  # of a picture; decoded, it takes 150 MB
     top: int = 1000  # results of one answer
     body_seconds: float = 20  # from a request's head to the last byte of its body

@@ -152,7 +152,7 @@ class BodyLimit:
                     await receive_in_time()
             await send(message)
 
-        if int(headers.get("content-length", "0")) > most:  # h11 lets only digits pass
+        if int(headers.get("content-length", "0")) > most:  # the parser lets only digits pass
             await error_answer(too_large.status, str(too_large))(scope, receive, send_after_body)
         else:
             await self.app(scope, receive_counted, send_after_body)
