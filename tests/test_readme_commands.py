@@ -37,6 +37,7 @@ TYPED = {
 READ = {
     "make": "downloads or trains for minutes; tests/tools/test_commands_end_to_end.py types them in miniature",
     "caffe": "the forms of a command, with files that a reader has; tests/engine/test_cli.py runs it",
+    "python tools/build_index.py": "with an index that a reader has; tests/tools/test_search_command.py types them",
     "{": "a recipe of a data set; tests/tools/test_commands_end_to_end.py makes the data of one",
 }
 # What is smaller in the miniature: the file, what it says, what it says there.
