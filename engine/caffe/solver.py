@@ -279,7 +279,10 @@ class Solver:
     def lr(self) -> float:
         p = self.param
         if p.lr_policy not in LR_POLICIES:
-            raise ValueError(f"Unknown learning rate policy: {p.lr_policy!r}; expected one of {', '.join(LR_POLICIES)}")
+            raise ValueError(
+                f"Unknown learning rate policy: {p.lr_policy!r}; expected lr_policy of the solver to be one of "
+                f"{', '.join(LR_POLICIES)}"
+            )
         rate, needs = LR_POLICIES[p.lr_policy]
         for name in needs:
             if not (len(p.stepvalue) if name == "stepvalue" else p.HasField(name)):

@@ -84,7 +84,7 @@ def answer(command, file: str, log: Path, seconds: int = SECONDS_EACH) -> str:
         return "traceback"
     if os.WEXITSTATUS(ended) == 0:
         return "right"
-    names = (file, Path(file).parent.name or file, "layer", "net ", "solver", ".prototxt")
+    names = (file, Path(file).parent.name or file, "layer", "net ", "solver", "Cannot read ")
     return "sentence" if any(name in text for name in names) else "sentence without a name"
 
 
