@@ -154,7 +154,10 @@ def main(arguments: list[str] | None = None) -> int:
         folder = tempfile.mkdtemp(prefix="fuzz-")
         typed = sys.argv[1:] if arguments is None else arguments
         command = ["unshare", "--mount", "--propagation", "private", sys.executable, __file__, *typed]
-        return subprocess.run(command, env={**os.environ, INSIDE: folder, "TMPDIR": folder}, check=False).returncode
+        status = subprocess.run(command, env={**os.environ, INSIDE: folder, "TMPDIR": folder}, check=False).returncode
+        if status == 0:  # else the findings are in it
+            shutil.rmtree(folder)
+        return status
     folder = Path(os.environ[INSIDE])
     enclose(folder)
     os.chdir(folder)  # the bind mount, not what is beneath it
