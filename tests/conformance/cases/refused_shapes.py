@@ -64,6 +64,7 @@ def filled(fields, outputs="num_output: 3"):
 
 # what: (the net's text, words of the message)
 NETS = {
+    "shape_over_int": (source("data", 65536, 65536), ("blob size exceeds INT_MAX",)),
     "reshape_in_place": (
         INPUT + layer("Reshape", "data", "data", "reshape_param { shape { dim: 12 } }"),
         ("Reshape Layer does not allow in-place computation",),
@@ -349,7 +350,6 @@ CUDNN = {
 }
 LATER = "the shape may be given before the net is run"
 OTHERS = {
-    "shape_over_int": (source("data", 65536, 65536), "torch counts in 64 bits"),
     "no_shape_shared": (NO_SHAPE + layer("Eltwise", "data data"), LATER),
     "no_shape_reshaped": (NO_SHAPE + layer("Reshape", more="reshape_param { shape { dim: -1 } }"), LATER),
 }

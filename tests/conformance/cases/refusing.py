@@ -79,7 +79,8 @@ def said_on_purpose(error: Exception) -> bool:
     while frame.tb_next is not None:
         frame = frame.tb_next
     file = frame.tb_frame.f_code.co_filename
-    if file.startswith(os.path.dirname(caffe.__file__)):
+    engine = os.path.dirname(os.path.dirname(caffe.__file__))
+    if file.startswith(tuple(os.path.join(engine, package, "") for package in ("caffe", "atomic_writes"))):
         return linecache.getline(file, frame.tb_lineno).strip().startswith("raise ")
     return file.startswith(HERE) and isinstance(error, (ValueError, TypeError, Told))
 
