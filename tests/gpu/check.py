@@ -24,7 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GLOG_minloglevel", "2")
+if __name__ == "__main__":  # before caffe is imported, which reads it
+    os.environ.setdefault("GLOG_minloglevel", "2")
 sys.path.extend(
     os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", folder)
     for folder in ("gpu", "conformance", "bench/sides", "../python_layers")

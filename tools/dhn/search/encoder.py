@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -82,7 +83,6 @@ class Encoder:
             for name in ("model", "weights", "mean_file")
             if name in entry
         }
-        os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
         import caffe
 
         if gpu is None:
@@ -90,7 +90,8 @@ class Encoder:
         else:
             caffe.set_device(gpu)
             caffe.set_mode_gpu()
-        self.net = load_net(str(paths["model"]), str(paths["weights"]))
+        with _warnings_alone():
+            self.net = load_net(str(paths["model"]), str(paths["weights"]))
         self.blob, prepared = entry["blob"], dict(entry["prepared"])
         if self.blob not in self.net.blobs:
             raise SearchError(f"{paths['model']}: expected the blob {self.blob}, found {', '.join(self.net.blobs)}")
@@ -113,6 +114,18 @@ class Encoder:
         source = EncodedPictures(data, names, self._gray, self._resize, self._size)
         batch = min(len(data), self._batch_size)
         return extract(self.net, self.blob, source, batch, self._mean, self._scale)[0]
+
+
+@contextlib.contextmanager
+def _warnings_alone() -> Iterator[None]:
+    """Caffe's log has warnings meanwhile, but not a line for every layer and blob."""
+    logger = logging.getLogger("caffe")
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _checked(folder: Path, entry: dict, name: str) -> Path:
