@@ -99,7 +99,8 @@ def installed(tmp_path_factory):
 
 def test_the_wheel_installs_packages_alone(installed):
     top = {name.split("/")[0] for name in installed.names}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"atomic_writes", "authors_forks", "caffe", "dhn"}
+    packages = {name for name in top if not name.endswith(".dist-info")}
+    assert packages == {"atomic_writes", "authors_forks", "caffe", "dhn"}
     assert not [name for name in installed.names if name.endswith((".pth", ".pyc"))]
     (metadata,) = installed.site.glob("*.dist-info")
     assert "\ndhn = dhn.__main__:main\n" in (metadata / "entry_points.txt").read_text()
