@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -118,14 +119,18 @@ class Encoder:
 
 @contextlib.contextmanager
 def _warnings_alone() -> Iterator[None]:
-    """Caffe's log has warnings meanwhile, but not a line for every layer and blob."""
+    """Of what this thread does meanwhile, Caffe's log has the warnings, but not a line for every layer and blob."""
+    thread = threading.get_ident()
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return record.thread != thread or record.levelno >= logging.WARNING
+
     logger = logging.getLogger("caffe")
-    level = logger.level
-    logger.setLevel(max(level, logging.WARNING))
+    logger.addFilter(is_shown)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(is_shown)
 
 
 def _checked(folder: Path, entry: dict, name: str) -> Path:
