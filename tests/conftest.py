@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 from collections import Counter
 
@@ -20,6 +21,8 @@ for _name in [name for name in os.environ if name.startswith("GLOG_")]:
     del os.environ[_name]
 os.environ["GLOG_log_dir"] = _LOGS.name  # noqa: SIM112
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts its background jobs: commands would ignore ^C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, which reads it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
