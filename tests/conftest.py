@@ -62,9 +62,19 @@ def pytest_runtest_makereport():
 LAST = ("last of its file", True)
 
 
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item, nextitem):
+    """Marks the last test of a file; and after each test the log is as before it, for a command that a test calls may
+    set GLOG_minloglevel, as it may in a process of its own."""
     if nextitem is None or nextitem.path != item.path:
         item.user_properties.append(LAST)  # travels with the reports
+    logger = logging.getLogger("caffe")
+    level, variables = logger.level, {name: os.environ[name] for name in os.environ if name.startswith("GLOG_")}
+    yield
+    logger.setLevel(level)
+    for name in [name for name in os.environ if name.startswith("GLOG_")]:
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 class FileLines:
