@@ -104,7 +104,7 @@ class Browser:
         self._call("Target.closeTarget", {"targetId": target})
 
     def _of(self, attached: str) -> list[dict]:
-        """The events of the page that this session is attached to."""
+        """The events of an attached page."""
         return [event for event in self._events if event.get("sessionId") == attached]
 
     def _send(self, method: str, parameters: dict, attached: str | None) -> int:

@@ -48,6 +48,7 @@ class Backend(Protocol):
         self, queries: np.ndarray, radius: int, label: str | None = None, unique: bool = False, ties: Ties = "product"
     ) -> list[list[Result]]:
         """All items within a Hamming distance of each query: search with top=None."""
+        return self.search(queries, None, radius, label, unique, ties)
 
     def delete(self, keys: Sequence[str]) -> int:
         """Remove the items of these keys, all or none; returns how many. Raises SearchError for an unknown key."""

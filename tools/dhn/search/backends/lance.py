@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dhn.search import build, kernels, ranking
+from dhn.search.backends import Backend
 from dhn.search.backends.lance_table import batches, real_codes, schema_of
 from dhn.search.index import check_options, check_queries, label_column
 from dhn.search.items import Items, Result, SearchError, Ties
@@ -51,7 +52,7 @@ class View:
     gaps: np.ndarray
 
 
-class Lance:
+class Lance(Backend):
     """The items of a LanceDB as a backend. It sees what another process wrote at its next call.
 
     about: what index.json says of an index besides its files: bits, label_names, net, ...
@@ -135,12 +136,6 @@ class Lance:
             wanted = view.count if top is None else min(top, view.count)
             for query in queries:
                 yield self._results(view, query, wanted, reach, where, unique, ties)
-
-    def range(
-        self, queries: np.ndarray, radius: int, label: str | None = None, unique: bool = False, ties: Ties = "product"
-    ) -> list[list[Result]]:
-        """See Backend."""
-        return self.search(queries, None, radius, label, unique, ties)
 
     def delete(self, keys: Sequence[str]) -> int:
         """See Backend."""

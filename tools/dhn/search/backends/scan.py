@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from dhn.search import build
+from dhn.search.backends import Backend
 from dhn.search.generation import read_facts
 from dhn.search.index import Index, open_index
 from dhn.search.items import Items, Result, Ties
 
 
-class Scan:
+class Scan(Backend):
     """An index folder as a backend. It sees what another process wrote to the folder at its next call."""
 
     def __init__(self, folder: str | os.PathLike, bits: int) -> None:
@@ -50,12 +51,6 @@ class Scan:
     ) -> list[list[Result]]:
         """See Backend."""
         return self.index().search(queries, top, radius, label, unique, ties)
-
-    def range(
-        self, queries: np.ndarray, radius: int, label: str | None = None, unique: bool = False, ties: Ties = "product"
-    ) -> list[list[Result]]:
-        """See Backend."""
-        return self.search(queries, None, radius, label, unique, ties)
 
     def delete(self, keys: Sequence[str]) -> int:
         """See Backend."""
