@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import shutil
 import signal
 import threading
+import weakref
 
 import forked
 import numpy as np
@@ -329,3 +331,16 @@ def test_a_damaged_index_json_is_named(tmp_path, change, message):
     (tmp_path / "index.json").write_text(change(facts))
     with pytest.raises(SearchError, match=message):
         open_index(tmp_path)
+
+
+def test_an_index_goes_with_its_last_name(tmp_path):
+    build.build(tmp_path / "index", some_items(40, 12))
+    opened = open_index(tmp_path / "index")
+    opened.search(np.ones((1, 12), np.float32))
+    gone = weakref.ref(opened)
+    gc.disable()  # a server that opens an index again and again must not wait for it
+    try:
+        del opened
+        assert gone() is None
+    finally:
+        gc.enable()
