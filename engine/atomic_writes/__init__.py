@@ -7,6 +7,9 @@ The engine and the tools write all their results through this package. It needs 
 - Each write has a temporary file of its own, `.NAME.PID.N.part` in the target's folder. A writer that was killed leaves
   it there; the next process that writes into that folder removes it.
 - An OSError is one sentence that names the file. Its errno stays.
+
+folders.py does the same for folders, locks.py lets one process at a time write an output, and ending.py is about
+commands and children that are told to end.
 """
 
 from __future__ import annotations
@@ -130,6 +133,15 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(path: StrPath) -> None:
+    """Ensure that there is a folder `path`, and those above it; new ones are on the disk with it."""
+    folder = Path(path).absolute()
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in new:
+        sync(each.parent)
 
 
 def clear_killed(folder: Path) -> None:

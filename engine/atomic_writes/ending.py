@@ -1,8 +1,10 @@
 """Commands that are told to end. ^C, SIGTERM and SIGHUP unwind them as an exception does, so that they leave no
-temporary file and no child behind."""
+temporary file and no child behind. A child ends with its parent, also where that is killed."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import sys
 import threading
@@ -10,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
+
+_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before a fork
+_SET_PARENT_DEATH_SIGNAL = 1  # of prctl
 
 
 class Ended(KeyboardInterrupt):
@@ -24,6 +29,17 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)  # what cleans up is not interrupted
     raise Ended(number)
+
+
+def end_with(parent: int) -> None:
+    """Have the system end this process by SIGKILL when its parent, the process `parent`, ends, however that ends.
+
+    Of a subprocess: preexec_fn=functools.partial(end_with, os.getpid()). A no-op where the system is not Linux.
+    """
+    if _LIBRARY is not None:
+        _LIBRARY.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(128 + signal.SIGKILL)
 
 
 def run(main: Callable[[], int], program: str | None = None) -> int:

@@ -13,7 +13,7 @@ import atomic_writes
 import caffe
 import numpy as np
 import pytest
-from atomic_writes import write_atomic
+from atomic_writes import locks, write_atomic
 from atomic_writes.folders import replacing_folder
 from caffe.atomic_files import write_atomic_hdf5
 
@@ -157,24 +157,81 @@ def test_a_folder_is_replaced_in_one_step(tmp_path, monkeypatch):
     assert names(out) == ["second"] and names(tmp_path) == ["out"]
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "left").touch()
+    (tmp_path / ".out.lock").write_text("process 1 on another machine")
     with replacing_folder(out) as partial:
         assert names(partial) == []
 
 
 def test_two_writers_of_a_folder(tmp_path):
     with replacing_folder(tmp_path / "out"):
-        with (
-            pytest.raises(BlockingIOError, match=rf"cannot write .*out: another process \({os.getpid()}\) is writing"),
-            replacing_folder(tmp_path / "out"),
-        ):
+        who = f"process {os.getpid()} on .* is writing it; wait for it"
+        with pytest.raises(locks.HeldError, match=f"^cannot write .*out: {who}"), replacing_folder(tmp_path / "out"):
             pass
-        assert names(tmp_path) == ["out.partial"]
+        assert names(tmp_path) == [".out.lock", "out.partial"]
+    assert names(tmp_path) == ["out"]
     (tmp_path / "file").touch()
     with (
         pytest.raises(NotADirectoryError, match="file: expected a folder, or nothing"),
         replacing_folder(tmp_path / "file"),
     ):
         pass
+    assert names(tmp_path) == ["file", "out"]
+
+
+def test_a_folder_that_is_moved_in_two_steps_comes_back_when_killed_between_them(tmp_path):
+    (tmp_path / "out.old").mkdir()
+    (tmp_path / "out.old" / "content").touch()
+    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "out"):
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["content"]
+
+
+HOLDER = """
+import os, signal, sys
+from atomic_writes import locks
+sys.argv = ["tools/create_lmdb.py", "my list.txt", "out"]
+with locks.hold("out"):
+    print("held", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_lock_says_who_holds_it_and_a_dead_process_holds_none(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", HOLDER]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        since = r"\(create_lmdb.py 'my list.txt' out\), since \d{4}-\d\d-\d\d [\d:]{8}, is writing it; wait for it or stop it"
+        said = rf"^cannot write .*out: process {holder.pid} on \S+ {since}$"
+        with pytest.raises(locks.HeldError, match=said), locks.hold(tmp_path / "out"):
+            pass
+        holder.kill()
+    assert names(tmp_path) == [".out.lock"]
+    with locks.hold(tmp_path / "out"):
+        assert names(tmp_path) == [".out.lock"]
+    assert names(tmp_path) == []
+
+
+def test_nothing_is_locked_for_a_device_and_a_missing_folder_is_named(tmp_path):
+    with locks.hold("/dev/null") as handle:
+        assert handle == -1
+    missing = r"^cannot write .*file: there is no folder .*none; make it first"
+    with pytest.raises(FileNotFoundError, match=missing), locks.hold(tmp_path / "none" / "file"):
+        pass
+
+
+def test_a_child_ends_with_its_parent(tmp_path):
+    """The parent is killed; its child, which would sleep for an hour, ends, and its end of the pipe closes."""
+    source = (
+        "import functools, os, signal, subprocess, sys; from atomic_writes import ending\n"
+        "subprocess.Popen(['sleep', '3600'], preexec_fn=functools.partial(ending.end_with, os.getpid()))\n"
+        "print('started', flush=True); signal.pause()"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", source], env=environment, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"started\n"
+        parent.kill()
+        assert parent.stdout.read() == b""
 
 
 FULL = """
@@ -182,7 +239,7 @@ mount -t tmpfs -o size=100k none {folder} && cd {folder} || exit 9
 exec {python} -c '
 import os
 import numpy as np
-from atomic_writes import write_atomic
+from atomic_writes import locks, write_atomic
 from caffe.atomic_files import write_atomic_hdf5
 fill = lambda file: file.create_dataset("x", data=np.ones(50000))
 for write, path, content in ((write_atomic, "model", lambda stream: stream.write(bytes(200000))),

@@ -1,0 +1,92 @@
+"""One writer of an output at a time.
+
+The lock of `OUT` is a file `.OUT.lock` next to it, which says who holds it and is removed in the end. The system
+releases it when the process that holds it ends, however that ends: what a killed process left blocks nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from atomic_writes import StrPath, error_of, is_written_straight, naming
+
+_NAME_BYTES = 240  # of the output's name in the lock's: a name has 255 at most
+_SHOWN = 200  # characters of a command
+
+
+class HeldError(BlockingIOError):
+    """Another process holds the lock of an output: `holder`, in words."""
+
+    holder = "another process"
+
+
+@contextlib.contextmanager
+def hold(path: StrPath) -> Iterator[int]:
+    """Hold the lock of the output `path`, a file or a folder, there or not yet.
+
+    Yields a descriptor that a child process may inherit, to hold it in its turn; -1 where there is none to hold: for a
+    FIFO or a device, and on a file system without locks.
+
+    Raises:
+        HeldError: another process holds it. The sentence says which, its command, and since when.
+        OSError: there is no folder for it.
+    """
+    if not os.path.isdir(path) and is_written_straight(path):
+        yield -1
+        return
+    target = Path(os.path.realpath(path))
+    lock = target.with_name(f".{os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])}.lock")
+    with naming(path, lock):
+        handle = _lock(lock, path)
+    try:
+        yield handle
+    finally:
+        if handle >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(lock)  # as long as it is held: who opens it meanwhile sees that it is another one
+            os.close(handle)
+
+
+def _lock(lock: Path, path: StrPath) -> int:
+    """The descriptor of the lock file, held; -1 on a file system without locks."""
+    while True:
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except PermissionError:  # another user's, whose process was killed: it can be held, if not written
+            handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                with contextlib.suppress(OSError):
+                    os.truncate(handle, 0)
+                    os.pwrite(handle, os.fsencode(_self()), 0)
+                return handle
+            os.close(handle)
+        except BlockingIOError:
+            holder = os.fsdecode(os.pread(handle, 1000, 0)) or HeldError.holder
+            os.close(handle)
+            named = error_of(HeldError(f"{holder} is writing it; wait for it or stop it"), path)
+            named.holder = holder  # type: ignore[attr-defined]
+            raise named from None
+        except FileNotFoundError:  # its holder has removed it
+            os.close(handle)
+        except OSError:
+            os.close(handle)
+            with contextlib.suppress(OSError):
+                os.unlink(lock)
+            return -1
+
+
+def _self() -> str:
+    """This process, as the next one is told who holds a lock."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
+    command = command if len(command) <= _SHOWN else command[: _SHOWN - 3] + "..."
+    return f"process {os.getpid()} on {socket.gethostname()} ({command}), since {time.strftime('%Y-%m-%d %H:%M:%S')},"
