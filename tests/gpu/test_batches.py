@@ -11,11 +11,12 @@ from caffe.data import upload
 from caffe.proto import caffe_pb2, text
 
 TRANSFORMS = {
-    "plain": ("", torch.uint8),
-    "crop and mirror": ("crop_size: 7 mirror: true", torch.uint8),
-    "a mean and a scale": ("mean_value: 104.7 scale: 0.00392156862 mirror: true", torch.uint8),
-    "a mean a channel": ("mean_value: 104.1 mean_value: 116.7 mean_value: 122.7 crop_size: 8", torch.uint8),
-    "a mean image": ('mean_file: "mean.binaryproto" crop_size: 6 mirror: true scale: 0.1', torch.float32),
+    "plain": "",
+    "crop and mirror": "crop_size: 7 mirror: true",
+    "a mean and a scale": "mean_value: 104.7 scale: 0.00392156862 mirror: true",
+    "a mean a channel": "mean_value: 104.1 mean_value: 116.7 mean_value: 122.7 crop_size: 8",
+    "a mean image": 'mean_file: "mean.binaryproto" scale: 0.1',
+    "a mean image, crop and mirror": 'mean_file: "mean.binaryproto" crop_size: 6 mirror: true scale: 0.1',
 }
 SOURCES = {
     "raw": 'type: "Data" data_param { source: "lmdb" batch_size: 5 backend: LMDB }',
@@ -35,11 +36,11 @@ def folder(tmp_path_factory):
     return path
 
 
-def batches(source: str, transform: str) -> list[np.ndarray]:
+def batches(source: str, transform: str, phase: int = caffe.TRAIN) -> list[np.ndarray]:
     """Three batches of a data layer where nets compute now."""
     layer = f'layer {{ name: "d" top: "data" top: "label" {source} transform_param {{ {transform} }} }}'
     caffe.set_random_seed(3)
-    net = caffe.Net(text.parse(layer, caffe_pb2.NetParameter()), caffe.TRAIN)
+    net = caffe.Net(text.parse(layer, caffe_pb2.NetParameter()), phase)
     return [net.forward()["data"].copy() for _ in range(3)]
 
 
@@ -52,18 +53,31 @@ def sent(monkeypatch) -> set[torch.dtype]:
     return types
 
 
+@pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_batches_are_equal_to_the_bit(simulated_gpu, folder, monkeypatch, sent, source, transform):
+def test_batches_are_equal_to_the_bit(simulated_gpu, folder, monkeypatch, sent, source, transform, phase):
     monkeypatch.chdir(folder)
-    fields, dtype = TRANSFORMS[transform]
-    found = batches(SOURCES[source], fields)
-    assert sent == {dtype} and set(simulated_gpu.ahead) <= {"to device"}
+    found = batches(SOURCES[source], TRANSFORMS[transform], phase)
+    assert sent == {torch.uint8} and set(simulated_gpu.ahead) <= {"to device"}
     caffe.set_mode_cpu()
-    expected = batches(SOURCES[source], fields)
-    assert sent == {dtype, torch.float32}
+    expected = batches(SOURCES[source], TRANSFORMS[transform], phase)
+    assert sent == {torch.uint8, torch.float32}
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_mean_image_is_sent_once(simulated_gpu, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    caffe.set_random_seed(3)
+    layer = (
+        f'layer {{ name: "d" top: "x" top: "y" {SOURCES["raw"]} transform_param {{ mean_file: "mean.binaryproto" }} }}'
+    )
+    source = caffe.Net(text.parse(layer, caffe_pb2.NetParameter()), caffe.TRAIN).layers[0]._batches
+    upload.send(source.make(), source.finish)
+    simulated_gpu.clear()
+    upload.send(source.make(), source.finish)
+    assert simulated_gpu.counts == {"to device": 3}, "pictures, labels, and which part of the mean each picture takes"
 
 
 def test_floats_among_bytes_stay_floats(simulated_gpu, folder, monkeypatch, sent):

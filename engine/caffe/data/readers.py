@@ -192,11 +192,11 @@ def read_image(path: str, color: bool = True, resize: tuple[int, int] | None = N
 class BatchSource(Protocol):
     """What a PrefetchingLayer's thread makes batches with."""
 
-    def make(self) -> tuple[torch.Tensor, ...]:
-        """The next batch on the host: data (N, ...), float32 or for `finish`, and labels, float32."""
+    def make(self) -> Sequence[torch.Tensor]:
+        """The next batch on the host: data (N, ...), labels and what else `finish` needs."""
 
-    def finish(self, data: torch.Tensor) -> torch.Tensor:
-        """The data of a batch, copied to where nets compute, as float32."""
+    def finish(self, data: torch.Tensor, labels: torch.Tensor, *more: torch.Tensor) -> list[torch.Tensor]:
+        """[data, labels], float32, of a `make` that was copied to where nets compute."""
 
     def state(self) -> caffe_pb2.SourceState:
         """Where the next batch begins."""
@@ -214,15 +214,15 @@ class Batches:
     def __init__(self, reader: Reader, count: int, threads: bool):
         self.reader, self.count, self.threads = reader, count, threads
 
-    def make(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next data (N, C, H, W), as `DataTransformer.batch`'s, and labels (N,) or (N, L), float32; on the host."""
+    def make(self) -> list[torch.Tensor]:
+        """The next data (N, C, H, W), labels (N,) or (N, L), float32, and what else `DataTransformer.batch` gives."""
         sources, labels = zip(*(self.reader.take() for _ in range(self.count)), strict=True)
-        data = self.reader.transformer.batch(sources, self.threads)
-        return data, torch.tensor(labels, dtype=torch.float32)
+        data, *more = self.reader.transformer.batch(sources, self.threads)
+        return [data, torch.tensor(labels, dtype=torch.float32), *more]
 
-    def finish(self, data: torch.Tensor) -> torch.Tensor:
-        """The data of a batch, copied to where nets compute, as float32."""
-        return self.reader.transformer.finish(data)
+    def finish(self, data: torch.Tensor, labels: torch.Tensor, *more: torch.Tensor) -> list[torch.Tensor]:
+        """[data, labels], float32, of a `make` that was copied to where nets compute."""
+        return [self.reader.transformer.finish(data, *more), labels]
 
     def state(self) -> caffe_pb2.SourceState:
         """Where the next batch begins."""

@@ -135,6 +135,7 @@ class DataTransformer:
             self.mean = _mean_image(param.mean_file)
             if self.mirror:
                 self._mirrored_mean = np.ascontiguousarray(self.mean[:, :, ::-1])
+            self._sent_mean: torch.Tensor | None = None  # the mean image where nets compute
         self.random = np.random.RandomState(device.random_seed())
         self._memory = upload.HostMemory()
 
@@ -155,12 +156,12 @@ class DataTransformer:
         """(C, H, W) of the batch whose first image is `first`. Errors name it."""
         return self._named(first[0], lambda: self.shape(first[1]().shape))
 
-    def batch(self, sources: Sequence[Source], threads: bool) -> torch.Tensor:
-        """Load and transform `sources`: a tensor (N, C, H, W) on the host, float32, or uint8 for `finish` to finish.
+    def batch(self, sources: Sequence[Source], threads: bool) -> list[torch.Tensor]:
+        """Load and transform `sources`: a tensor (N, C, H, W) on the host, float32, or what `finish` finishes.
 
         The first image gives the batch its shape. Random choices are the same however many `threads` load. For a GPU
-        images of bytes stay bytes, cropped and mirrored, unless there is a mean image: a quarter of what floats are to
-        copy, and the GPU has time for the rest.
+        images of bytes stay bytes, cropped and mirrored: a quarter of what floats are to copy, and the GPU has time for
+        the rest. Where there is a mean image, a tensor (N, 3) follows that says which part of it each image takes.
 
         Raises:
             ValueError: an image that does not load or does not fit; the message names it.
@@ -168,23 +169,55 @@ class DataTransformer:
         first = self._load(sources[0])
         shape = self._named(sources[0][0], self.shape, first.shape)
         draws = self.random.random_sample((len(sources), 3))
-        if device.current().type == "cuda" and first.dtype == np.uint8 and self.mean is None:
+        if device.current().type == "cuda" and first.dtype == np.uint8:
             try:
-                return self._filled(sources, threads, first, shape, draws, torch.uint8)
+                bytes_ = self._filled(sources, threads, first, shape, draws, torch.uint8)
+                return [bytes_] if self.mean is None else [bytes_, self._mean_parts(draws, shape)]
             except _NotBytesError:  # a later Datum has float_data: all are made as floats
                 pass
-        return self._filled(sources, threads, first, shape, draws, torch.float32)
+        return [self._filled(sources, threads, first, shape, draws, torch.float32)]
 
-    def finish(self, images: torch.Tensor) -> torch.Tensor:
+    def finish(self, images: torch.Tensor, mean_parts: torch.Tensor | None = None) -> torch.Tensor:
         """A batch of `batch`, where nets compute, as float32: what was left of it to do. The same to the bit as on the
         host, as each step is one rounding."""
         if images.dtype != torch.uint8:
             return images
         values = images.float()
+        if mean_parts is not None:
+            values -= self._means(mean_parts, *images.shape[2:])
         if self.mean_values.size:
             mean = torch.from_numpy(self.mean_values.reshape(-1, 1, 1))
             values -= mean.pin_memory().to(values.device, non_blocking=True) if values.is_cuda else mean
         return values.mul_(float(self.scale)) if self.scale != 1 else values
+
+    def _mean_parts(self, draws: np.ndarray, shape: Shape) -> torch.Tensor:
+        """Which part of the mean image each image takes, (N, 3): its first row, its first column, and 1, or -1 where
+        the columns are in reverse order. draws: (N, 3) in 0 to 1; shape: of a transformed image."""
+        assert self.mean is not None
+        parts = upload.empty((len(draws), 3), torch.int64)
+        for part, draw in zip(parts.numpy(), draws, strict=True):
+            top, left, mirror = self._window(self.mean.shape, shape, draw)
+            part[:] = (top, left + shape[2] - 1, -1) if mirror else (top, left, 1)
+        return parts
+
+    def _means(self, parts: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """The parts of the mean image that `_mean_parts` says, (N, C, height, width), where `parts` is."""
+        assert self.mean is not None
+        if self._sent_mean is None or self._sent_mean.device != parts.device:
+            mean = torch.from_numpy(self.mean)
+            self._sent_mean = mean.pin_memory().to(parts.device, non_blocking=True) if parts.is_cuda else mean
+        top, left, step = parts[:, :, None].unbind(1)  # (N, 1) each
+        rows = top + torch.arange(height, device=parts.device)  # (N, height)
+        columns = left + step * torch.arange(width, device=parts.device)  # (N, width)
+        return self._sent_mean[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
+
+    def _window(self, image: Shape, shape: Shape, draw: np.ndarray) -> tuple[int, int, bool]:
+        """(first row, first column, whether mirrored) of the crop of `shape` from an image, by three draws in 0 to
+        1."""
+        spare = image[1] - shape[1], image[2] - shape[2]
+        top, left = (int(draw[1] * (spare[0] + 1)), int(draw[2] * (spare[1] + 1))) if self.train else (
+            spare[0] // 2, spare[1] // 2)  # fmt: skip
+        return top, left, bool(self.mirror and draw[0] < 0.5)
 
     def _filled(
         self,
@@ -216,17 +249,14 @@ class DataTransformer:
         return whole
 
     def _place(self, image: np.ndarray, draw: np.ndarray, out: np.ndarray) -> None:
-        """The cropped and mirrored image, less the mean image, into `out`. Bytes are cropped, split into channels and
-        mirrored as bytes, a quarter of what floats would be."""
+        """The cropped and mirrored image into `out`, less the mean image unless `out` is of bytes. Bytes are cropped,
+        split into channels and mirrored as bytes, a quarter of what floats would be."""
         _, height, width = out.shape
-        spare = (image.shape[1] - height, image.shape[2] - width)
-        top, left = (int(draw[1] * (spare[0] + 1)), int(draw[2] * (spare[1] + 1))) if self.train else (
-            spare[0] // 2, spare[1] // 2)  # fmt: skip
+        top, left, mirror = self._window(image.shape, out.shape, draw)
         part = _planes(image[:, top : top + height, left : left + width])
-        mirror = self.mirror and draw[0] < 0.5
         out[...] = _mirrored(part) if mirror else part
-        if self.mean is not None:
-            mean, left = (self._mirrored_mean, spare[1] - left) if mirror else (self.mean, left)
+        if self.mean is not None and out.dtype != np.uint8:
+            mean, left = (self._mirrored_mean, image.shape[2] - width - left) if mirror else (self.mean, left)
             out -= mean[:, top : top + height, left : left + width]
 
     def _scale(self, images: np.ndarray) -> None:

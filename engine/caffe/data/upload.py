@@ -59,18 +59,16 @@ class Sent:
         return [tensor.to(where, non_blocking=True) for tensor in self.tensors]
 
 
-def send(tensors: Sequence[torch.Tensor], finish: Callable[[torch.Tensor], torch.Tensor] | None = None) -> Sent:
+def send(tensors: Sequence[torch.Tensor], finish: Callable[..., list[torch.Tensor]] | None = None) -> Sent:
     """Start the copies of host tensors to the GPU that nets compute on, in a stream of their own. On a CPU: nothing.
 
-    finish: what is done with the first one where it has arrived, in that stream too.
+    finish: finish(*tensors) gives what is wanted, computed where they have arrived, in that stream too.
     """
     where = device.current()
     if where.type != "cuda":
-        return Sent([finish(tensors[0]), *tensors[1:]] if finish else list(tensors), None)
+        return Sent(finish(*tensors) if finish else list(tensors), None)
     device.activate()
     stream = device.copy_stream(where)
     with torch.cuda.stream(stream):
         there = [tensor.pin_memory().to(where, non_blocking=True) for tensor in tensors]
-        if finish:
-            there[0] = finish(there[0])
-        return Sent(there, stream.record_event())
+        return Sent(finish(*there) if finish else there, stream.record_event())

@@ -197,9 +197,9 @@ class Sampler:
         list(workers().map(self._place, chosen, mirrors, data.numpy()))
         return data, torch.tensor([window.label for window in chosen], dtype=torch.float32)
 
-    def finish(self, data: torch.Tensor) -> torch.Tensor:
+    def finish(self, data: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """Nothing is left to do."""
-        return data
+        return [data, labels]
 
     def state(self) -> caffe_pb2.SourceState:
         """What the next batch is drawn with."""

@@ -15,7 +15,7 @@ def transformer(prototxt, phase=caffe.TRAIN):
 
 def test_value_is_pixel_minus_mean_times_scale_in_float32():
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
-    [value] = transformer("mean_value: [0.1, 0.2, 0.3] scale: 0.3").batch([("x", lambda: pixels)], threads=False)
+    [[value]] = transformer("mean_value: [0.1, 0.2, 0.3] scale: 0.3").batch([("x", lambda: pixels)], threads=False)
     mean = np.array([0.1, 0.2, 0.3], np.float32)[:, None, None]
     assert (value.numpy() == (pixels.astype(np.float32) - mean) * np.float32(0.3)).all()
 
@@ -23,7 +23,7 @@ def test_value_is_pixel_minus_mean_times_scale_in_float32():
 def test_threads_change_nothing():
     images = [np.random.RandomState(i).randint(0, 256, (3, 20, 21)).astype(np.uint8) for i in range(50)]
     sources = [(str(index), lambda image=image: image) for index, image in enumerate(images)]
-    one, two = (
+    [one], [two] = (
         transformer("crop_size: 9 mirror: true mean_value: 7").batch(sources, threads) for threads in (True, False)
     )
     assert one.shape == (50, 3, 9, 9)

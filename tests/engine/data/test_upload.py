@@ -114,7 +114,7 @@ def test_host_memory_is_used_again_when_nobody_holds_the_batch():
 
 
 def test_the_last_step_is_done_in_the_stream_of_the_copies(gpu):
-    finish = lambda data: (gpu.note("finishes", gpu.stream), data + 1)[1]  # noqa: E731
+    finish = lambda data, labels: (gpu.note("finishes", gpu.stream), [data + 1, labels])[1]  # noqa: E731
     sent = upload.send([torch.zeros(2, dtype=torch.uint8), torch.ones(2)], finish)
     assert [what for what, *_ in gpu.log] == ["copies", "copies", "finishes", "event"]
     assert gpu.log[2][1] == "copies to cuda:1" and sent.tensors[0].tolist() == [1, 1]
