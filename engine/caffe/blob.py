@@ -343,6 +343,13 @@ class Blob:
         memory.move(device.current())
         return memory.to_device()[: self.count].view(self._shape)
 
+    def data_on_host(self) -> torch.Tensor:
+        """The values in host memory, for reading alone. Waits for a GPU only where they are not on the host already."""
+        memory = self.data_memory
+        if memory.shared or memory.host is None or memory.head == "device":
+            return self.data_tensor.cpu()
+        return torch.from_numpy(memory.host)[: self.count].view(self._shape)
+
     def set_data(self, values: torch.Tensor, keep: bool = True) -> None:
         """Put `values` (of the blob's count) into data. With `keep` the blob may take the tensor itself as its
         buffer, without a copy: the caller does not use it otherwise."""

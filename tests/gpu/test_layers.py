@@ -71,6 +71,33 @@ def test_an_index_of_no_items_names_none_that_is_wrong(device):
     assert it.top[0].shape == (0, 2)
 
 
+ROIS = [[0, 0, 0, 5, 4], [1, 2, 1, 3, 3], [1, 9, 9, 9, 9]]
+ROI_POOLING = 'type: "ROIPooling" roi_pooling_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.9 }'
+
+
+def test_roi_pooling_is_the_same_on_each_device(device):
+    features = np.random.RandomState(0).standard_normal((2, 3, 5, 6)).astype(np.float32)
+    it = OneLayer(ROI_POOLING, features, ROIS)
+    found, diff = it.top[0].data.copy(), it.backward(np.ones(it.top[0].shape))
+    caffe.set_mode_cpu()
+    expected = OneLayer(ROI_POOLING, features, ROIS)
+    np.testing.assert_array_equal(found, expected.top[0].data)
+    np.testing.assert_array_equal(diff, expected.backward(np.ones(it.top[0].shape)))
+
+
+def test_roi_pooling_waits_for_no_regions_that_the_host_has(simulated_gpu):
+    it = OneLayer(ROI_POOLING, np.ones((2, 3, 5, 6)), ROIS)
+    it.bottom[1].data[...] = ROIS  # as a Python layer writes them
+    it.bottom[1].data_tensor  # noqa: B018  # sent
+    simulated_gpu.clear()
+    it.forward()
+    assert simulated_gpu.counts == {"to device": 4}, "items, rows and columns of bins, which bins are empty"
+    it.bottom[1].set_data(torch.tensor(ROIS, dtype=torch.float32, device="cuda"))
+    simulated_gpu.clear()
+    it.forward()
+    assert simulated_gpu.counts == {"to device": 4, "to host, blocking": 1}, "what a GPU computed is read once"
+
+
 WINDOWS = {
     "overlapping": ((7, 6), (3, 3), (2, 2), (0, 0), True),
     "separate": ((6, 6), (2, 2), (2, 2), (0, 0), True),

@@ -186,8 +186,7 @@ class DataTransformer:
         if mean_parts is not None:
             values -= self._means(mean_parts, *images.shape[2:])
         if self.mean_values.size:
-            mean = torch.from_numpy(self.mean_values.reshape(-1, 1, 1))
-            values -= mean.pin_memory().to(values.device, non_blocking=True) if values.is_cuda else mean
+            values -= upload.copy(torch.from_numpy(self.mean_values.reshape(-1, 1, 1)), values.device)
         return values.mul_(float(self.scale)) if self.scale != 1 else values
 
     def _mean_parts(self, draws: np.ndarray, shape: Shape) -> torch.Tensor:
@@ -204,8 +203,7 @@ class DataTransformer:
         """The parts of the mean image that `_mean_parts` says, (N, C, height, width), where `parts` is."""
         assert self.mean is not None
         if self._sent_mean is None or self._sent_mean.device != parts.device:
-            mean = torch.from_numpy(self.mean)
-            self._sent_mean = mean.pin_memory().to(parts.device, non_blocking=True) if parts.is_cuda else mean
+            self._sent_mean = upload.copy(torch.from_numpy(self.mean), parts.device)
         top, left, step = parts[:, :, None].unbind(1)  # (N, 1) each
         rows = top + torch.arange(height, device=parts.device)  # (N, height)
         columns = left + step * torch.arange(width, device=parts.device)  # (N, width)

@@ -41,6 +41,12 @@ class HostMemory:
         return torch.from_numpy(values)
 
 
+def copy(tensor: torch.Tensor, where: torch.device) -> torch.Tensor:
+    """A host tensor on `where`, for the work that the current stream gets from now on; the host does not wait for the
+    copy to a GPU."""
+    return tensor.pin_memory().to(where, non_blocking=True) if where.type == "cuda" else tensor
+
+
 @dataclass(frozen=True)
 class Sent:
     """Tensors where nets compute, or on their way there. ready: the event after the last copy; None: no copy runs."""
@@ -70,5 +76,5 @@ def send(tensors: Sequence[torch.Tensor], finish: Callable[..., list[torch.Tenso
     device.activate()
     stream = device.copy_stream(where)
     with torch.cuda.stream(stream):
-        there = [tensor.pin_memory().to(where, non_blocking=True) for tensor in tensors]
+        there = [copy(tensor, where) for tensor in tensors]
         return Sent(finish(*there) if finish else there, stream.record_event())

@@ -8,6 +8,7 @@ import torch
 
 from caffe import fillers
 from caffe.blob import Blob
+from caffe.data import upload
 from caffe.layer import Layer, LossLayer, register
 
 _AT_ONCE = 1 << 22  # values that ROIPooling looks at in one step
@@ -20,6 +21,8 @@ class ROIPooling(Layer):
     bottom[0]: features (N, C, H, W). bottom[1]: regions (R, 5): item, x1, y1, x2, y2, the corners included, in
     coordinates that spatial_scale maps to the features'. top: (R, C, pooled_h, pooled_w); an empty bin gives 0. The
     gradient goes to the maxima, the first of equal ones; regions receive 0.
+
+    How large the bins are is found on the host: regions that a GPU computed are waited for.
     """
 
     bottom_count = (2, 2)
@@ -39,8 +42,12 @@ class ROIPooling(Layer):
         )
         top[0].reshape(regions.shape[0], features.shape[1], param.pooled_h, param.pooled_w)
 
-    def compute(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-        regions = regions.detach().reshape(-1, 5)
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self._regions = bottom[1].data_on_host().reshape(-1, 5).clone()
+        super().forward(bottom, top)
+
+    def compute(self, features: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        regions, where = self._regions, features.device
         count, _, height, width = features.shape
         wrong = (regions[:, 0] < 0) | (regions[:, 0] >= count)
         if wrong.any():
@@ -51,19 +58,19 @@ class ROIPooling(Layer):
         shape = (len(regions), features.shape[1], param.pooled_h, param.pooled_w)
         if not len(regions):
             return features.new_zeros(shape)
-        rows = _bins(regions[:, (2, 4)] * param.spatial_scale, param.pooled_h, height)
-        columns = _bins(regions[:, (1, 3)] * param.spatial_scale, param.pooled_w, width)
-        items = regions[:, 0].long()
-        each = features.shape[1] * rows[0][0].numel() * columns[0][0].numel()
+        y, no_rows = _bins(regions[:, (2, 4)] * param.spatial_scale, param.pooled_h, height)
+        x, no_columns = _bins(regions[:, (1, 3)] * param.spatial_scale, param.pooled_w, width)
+        empty = (no_rows[:, :, None] | no_columns[:, None, :])[:, None]  # (R, 1, pooled_h, pooled_w)
+        items, y, x, empty = (upload.copy(each, where) for each in (regions[:, 0].long(), y, x, empty))
+        each = features.shape[1] * y[0].numel() * x[0].numel()
         step = max(1, _AT_ONCE // each)
         with torch.no_grad():
             pixels = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])  # (N * H * W, C)
             places = torch.cat([
                 _maxima(pixels, items[at : at + step], height * width, width,
-                        rows[0][at : at + step], columns[0][at : at + step])
+                        y[at : at + step], x[at : at + step])
                 for at in range(0, len(regions), step)
             ])  # fmt: skip
-        empty = (rows[1][:, :, None] | columns[1][:, None, :])[:, None]  # (R, 1, pooled_h, pooled_w)
         return features.reshape(-1).gather(0, places.view(-1)).view(shape).masked_fill(empty, 0)
 
 
