@@ -42,6 +42,23 @@ def test_the_training_batch_is_divided_and_nothing_else(run):
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ("", "but n (BatchNorm) subtracts the mean and divides by the standard deviation of each process's own images"),
+        ("batch_norm_param { use_global_stats: true }", None),
+        ("include { phase: TEST }", None),
+    ],
+)
+def test_statistics_of_the_batch_are_named(run, fields, sentence):
+    data = 'layer { name: "x" type: "Data" top: "x" data_param { batch_size: 6 source: "a" } }'
+    norm = f'layer {{ name: "n" type: "BatchNorm" bottom: "x" top: "n" {fields} }}'
+    (run.folder / "train_val.prototxt").write_text(data + norm)
+    found = several_gpus.write_solver(run, 2)
+    assert (sentence or "so the objective is the recipe's") in found
+    assert ("so the objective is the recipe's" in found) == (sentence is None)
+
+
 def test_a_data_layer_of_caffe_is_divided_too(run):
     path = run.folder / "train_val.prototxt"
     path.write_text(

@@ -36,15 +36,35 @@ def write_solver(run: Run, count: int) -> str:
     text = f"# Written by: make train GPUS=, from solver.prototxt and its net, for {count} processes\n"
     write_text(run.folder / solver_name(count), text + to_text(solver))
     each = ", ".join(dict.fromkeys(f"{size // count} of the recipe's {size}" for size in sizes))
-    return f"{run.name}: {count} processes with {each} images a batch each, so the objective is the recipe's"
+    return f"{run.name}: {count} processes with {each} images a batch each, {_difference(solver.net_param)}"
+
+
+def _difference(net: caffe_pb2.NetParameter) -> str:
+    """What dividing the batch changes: nothing but where a layer computes with statistics of the batch."""
+    names = [
+        layer.name
+        for layer in _training_layers(net)
+        if layer.type == "BatchNorm" and not layer.batch_norm_param.use_global_stats
+    ]
+    if not names:
+        return "so the objective is the recipe's"
+    return (
+        f"and the loss over the pairs of all; but {', '.join(names)} (BatchNorm) subtracts the mean and divides by the "
+        "standard deviation of each process's own images, where the recipe takes those of the whole batch, and the "
+        "weights' file has the running ones of the first process: the numbers differ from one GPU's"
+    )
+
+
+def _training_layers(net: caffe_pb2.NetParameter) -> Iterator[caffe_pb2.LayerParameter]:
+    for layer in net.layer:
+        phases = [rule.phase for rule in layer.include if rule.HasField("phase")]
+        if not phases or caffe_pb2.TRAIN in phases:
+            yield layer
 
 
 def _batches(net: caffe_pb2.NetParameter) -> Iterator[Any]:
     """The messages of the training net's layers that have a batch_size; of Python layers the python_param."""
-    for layer in net.layer:
-        phases = [rule.phase for rule in layer.include if rule.HasField("phase")]
-        if phases and caffe_pb2.TRAIN not in phases:
-            continue
+    for layer in _training_layers(net):
         if '"batch_size"' in layer.python_param.param_str:
             yield layer.python_param
         for field, value in layer.ListFields():
