@@ -12,7 +12,10 @@ export GLOG_logtostderr
 
 BIN   := .venv/bin
 READY := .venv/.installed
-RUN    = '$(DATASET)' --variant $(VARIANT) --bits $(BITS) --seed $(SEED) $(call option,net,NET) $(call option,gpu,GPU)
+# what a lock names and nothing else, files of its hashes alone, and no code of a package's set-up runs
+INSTALL = $(BIN)/pip install --require-hashes --no-deps --only-binary :all: --requirement
+SCORED = '$(DATASET)' --variant $(VARIANT) --bits $(BITS) --seed $(SEED) $(call option,net,NET)
+RUN    = $(SCORED) $(call option,gpu,GPU)
 SEARCH = $(call option,image,IMAGE) $(call option,key,KEY) $(call option,top,TOP) $(call option,html,HTML)
 SPLITS = '$(DATASET)' $(call option,split,SPLIT) $(call option,seed,SPLIT_SEED) $(call option,from,FROM) \
          $(call option,allow-missing,MISSING) $(call option,skip-bad,SKIP_BAD) $(call switch,allow-overlap,ALLOW_OVERLAP)
@@ -37,7 +40,7 @@ reads-weights   := NET MIRROR
 reads-train     := $(run-reads) GPUS WEIGHTS $(settings-reads) $(split-reads)
 reads-resume    := $(run-reads) GPUS $(split-reads)
 reads-score     := $(run-reads)
-reads-report    := $(run-reads)
+reads-report    := $(filter-out GPU,$(run-reads))
 reads-index     := $(run-reads)
 reads-search    := $(run-reads) IMAGE KEY TOP HTML
 reads-serve     := $(run-reads) PORT
@@ -61,7 +64,7 @@ unread := $(filter-out $(read) $(reads-always),$(typed))
 $(if $(unread),$(error make $(goals) does not read $(unread). It reads: $(or $(read),no variables)))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data weights train resume score report index search serve baselines ablation tune compare test test-slow coverage lint docs reference conformance gpu-check bench fuzz soak proto clean distclean
+.PHONY: help demo data weights train resume score report index search serve baselines ablation tune compare test test-slow coverage lint lock docs reference conformance gpu-check bench fuzz soak proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
@@ -91,7 +94,7 @@ score: $(READY)  ## codes of the query and database images, MAP under every prot
 	@$(BIN)/python tools/score_run.py $(RUN)
 
 report: $(READY)  ## write a scored run's report.html again
-	@$(BIN)/python tools/report.py $(RUN)
+	@$(BIN)/python tools/report.py $(SCORED)
 
 index: $(READY)  ## index the codes of a scored run, to search it
 	@$(BIN)/python tools/build_index.py $(RUN)
@@ -127,11 +130,15 @@ coverage: $(READY)  ## the tests, and which lines they do not run: a summary, an
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term:skip-covered \
 	  --cov-report html:build/coverage $(ARGS)
 
-lint: $(READY)  ## ruff over the tree, its format, the types, and who may import whom
+lint: $(READY)  ## ruff over the tree, its format, the types, who may import whom, known vulnerabilities of packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=engine:python_layers:tools:prototxt $(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/python locks/audit.py
+
+lock: $(READY)  ## write locks/, what `make` installs, again from requirements.txt
+	$(BIN)/python locks/lock.py
 
 # -W: pdoc looks for the types of a NamedTuple's fields in the wrong module, and warns that they are not there
 docs: $(READY)  ## the docstrings as pages: build/docs/index.html
@@ -173,14 +180,17 @@ distclean: clean  ## also remove the runs, what was downloaded and drawn, .venv 
 	rm -f $(foreach name,query.txt train.txt database.txt missing.txt bad_images.txt split.json,data/*/$(name))
 	rm -rf runs weights .venv .reference engine/caffe/cpu/kernels-*
 
-$(READY): requirements.txt pyproject.toml hatch_build.py engine/caffe/cpu/kernels.c
+$(READY): locks/packages.txt locks/torch_cpu.txt locks/torch_cuda.txt pyproject.toml hatch_build.py engine/caffe/cpu/kernels.c
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "expected Python 3.10 to 3.13, found $$($(PYTHON) --version 2>&1 || echo none) ($(PYTHON));" \
 	    "name another: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(BIN)/pip || { rm -rf .venv && $(PYTHON) -m venv .venv; } || { rm -rf .venv; \
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian install python3-venv" >&2; exit 1; }
-	$(BIN)/pip install --requirement requirements.txt
+	$(INSTALL) locks/packages.txt
+	@echo "torch: without CUDA where PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL has such a build, else PyPI's"
+	$(INSTALL) locks/torch_cpu.txt || $(INSTALL) locks/torch_cuda.txt
 	$(BIN)/pip install --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip check
 	@$(BIN)/python -c 'import sys; from caffe.cpu import kernels; sys.exit(kernels.LIBRARY is None)' || \
 	  echo "kernels.c was not compiled (pip install -v says why): nets will train more slowly on a CPU" >&2
 	@touch $@

@@ -22,7 +22,7 @@ from dhn.runs.folder import RunError
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     try:
-        _, run = run_named(parser_of_scored_runs("Write the report of a scored run."), arguments)
+        _, run = run_named(parser_of_scored_runs("Write the report of a scored run.", gpu=False), arguments)
         out = report.write(run)
     except (RunError, ValueError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)

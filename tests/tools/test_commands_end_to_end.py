@@ -54,9 +54,9 @@ def weights(tmp_path_factory):
 
 def copy_project(folder: Path) -> None:
     """A copy of what the commands need, with this repository's .venv."""
-    for name in ("tools", "prototxt", "python_layers"):
+    for name in ("tools", "prototxt", "python_layers", "locks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml"):
         shutil.copy2(ROOT / name, folder)
     (folder / ".venv").symlink_to(ROOT / ".venv")
 

@@ -37,6 +37,7 @@ def make(*words: str) -> subprocess.CompletedProcess:
         (["train", "SEEDS=1 2 3"], "SEEDS"),  # known, but not read by this target
         (["data", "score", "WEIGHTS=w.caffemodel"], "WEIGHTS"),
         (["test", "BITS=12"], "BITS"),
+        (["report", "GPU=0"], "GPU"),
         (["ITERATIONS=20"], "ITERATIONS"),  # make alone is make help
     ],
 )

@@ -67,9 +67,9 @@ def run_of(options: argparse.Namespace) -> Run:
     return Run(dataset, options.variant, bits, net=other, seed=options.seed)
 
 
-def parser_of_scored_runs(description: str) -> argparse.ArgumentParser:
+def parser_of_scored_runs(description: str, gpu: bool = True) -> argparse.ArgumentParser:
     """A command line that names a run by data set, variant, bits, net and seed, or by its folder."""
-    parser = run_parser(description, nargs="?")
+    parser = run_parser(description, nargs="?", gpu=gpu)
     parser.add_argument("--run", metavar="FOLDER", type=Path, help="the run in this folder, made by hand or not")
     return parser
 
