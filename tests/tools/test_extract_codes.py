@@ -134,8 +134,18 @@ def test_settings_of_stock_data_layers(tmp_path):
     for kind in ("color", "gray"):
         net.write_text(layer % ("Data", f"force_{kind}: true", ""))
         assert extraction.settings_of(net) == {"gray": kind == "gray"}
-    net.write_text('layer { name: "d" type: "DummyData" top: "data" }')
-    with pytest.raises(ValueError, match=r"net.prototxt: expected a test data layer .* found none"):
+    layers = ("train", "exclude { phase: TEST }"), ("test", "include { phase: TEST }")
+    text = 'layers { name: "%s" type: DATA top: "data" data_param { source: "x" %s } %s }'  # the V1 form
+    net.write_text(
+        " ".join(text % (name, f'scale: {i + 1} mean_file: "{name}"', rule) for i, (name, rule) in enumerate(layers))
+    )
+    assert extraction.settings_of(net) == {"upright": False, "mean_file": "test", "scale": 2}
+    for layer in ('layer { name: "d" type: "DummyData" top: "data" }', text % ("t", "", "include { phase: TRAIN }")):
+        net.write_text(layer)
+        with pytest.raises(ValueError, match=r"net.prototxt: expected a test data layer .* found none"):
+            extraction.settings_of(net)
+    net.write_text("layer { nome")
+    with pytest.raises(ValueError, match=r"net.prototxt:1:9: not a valid NetParameter"):
         extraction.settings_of(net)
 
 

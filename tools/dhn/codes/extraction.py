@@ -28,21 +28,16 @@ def settings_of(model: str | os.PathLike) -> dict:
     """How the test data layer of a train_val.prototxt prepares images: those of PREPARED that it sets.
 
     Knows Data and ImageData layers and Python layers with the keys of multilabel_data.MultiLabelDataLayer.
-    Raises ValueError for a net without such a layer.
+    Raises OSError for a file that cannot be read, ValueError for one that is no net, or a net without such a layer.
     """
     import caffe
-    from caffe.proto import caffe_pb2
-    from google.protobuf import text_format
+    from caffe.net_param import filter_net
+    from caffe.proto.text import read_net
 
-    net = caffe_pb2.NetParameter()
-    with open(model, encoding="utf-8", errors="replace") as stream:  # comments may be in any encoding
-        try:
-            text_format.Merge(stream.read(), net)
-        except text_format.ParseError as error:
-            raise ValueError(f"{model}: is not a net ({error})") from None
-    for layer in net.layer:
-        phases = [rule.phase for rule in layer.include if rule.HasField("phase")]
-        if layer.bottom or (phases and caffe.TEST not in phases):
+    net = read_net(model)  # of the old form (layers { }) too
+    net.state.phase = caffe.TEST
+    for layer in filter_net(net).layer:
+        if layer.bottom:
             continue
         if layer.type == "Python" and layer.python_param.module == "multilabel_data":
             param = json.loads(layer.python_param.param_str)

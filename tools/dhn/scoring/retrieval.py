@@ -236,9 +236,9 @@ def within_radius(balls: np.ndarray, aps: np.ndarray) -> dict:
 
     balls (Q, bits + 1, 2): items and relevant items at each distance; aps (Q,): AP of each ball, ties in database
     order. The recall of a query is the share of its relevant items that are in the ball. Its AP ranks the items in the
-    ball by Hamming distance and divides by the relevant ones among them. An empty ball counts 0 in both, as Deep
-    Cauchy Hashing (Cao et al., CVPR 2018) reports "MAP@H<=2", and so does a ball without a relevant item, which its
-    released script leaves out of the mean; that script also ranks again by real values inside the ball.
+    ball by Hamming distance and divides by the relevant ones among them. An empty ball counts 0 in both, as in the
+    script of Deep Cauchy Hashing (github.com/thulab/DeepHash, get_precision_recall_by_Hamming_Radius). So does a ball
+    without a relevant item; that script leaves it out of its MAP, and ranks the ball again by real values.
 
     Returns recall_radius_2, map_radius_2, and of the latter map_radius_2_expected, _low, _high over all tie orders;
     None where no query has a relevant item.
