@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -22,7 +23,9 @@ import torch.distributed as dist
 
 from caffe import device
 
-JOIN = timedelta(minutes=5)  # that the first process waits for the last one, which may still load its data
+_FIND = timedelta(seconds=45)  # until the first process of a training answers where it was said to be
+_SILENCE = 45  # seconds without a sign of life after which a process that has not joined is taken to be gone
+_SIGN = 5  # seconds between the signs of life that `sign_of_life` gives
 _EXCHANGE = timedelta(days=1)  # the others wait while the root tests; a process that is gone closes its connections
 _DEVICE = timedelta(minutes=10)  # of an exchange between GPUs, which begins when all have computed
 _CLAIM = 3  # seconds that whoever lost a connection leaves to the process that knows why
@@ -69,18 +72,38 @@ def open_store(uid: bytes | str | None) -> dist.PrefixStore:
     _check_available()
     try:
         if uid is None:
-            store = next(iter(dist.rendezvous("env://", timeout=JOIN)))[0]
+            store = next(iter(dist.rendezvous("env://", timeout=_FIND)))[0]
         else:
             text = os.fsdecode(uid)
             host, colon, port = text.rpartition(":")
             if not colon or not port.isdigit():
                 raise ValueError(f"NCCL: expected a uid that caffe.NCCL.new_uid() gave, found {text!r}")
             socket.create_connection((host, int(port))).close()  # TCPStore would try again for a minute
-            minute = timedelta(minutes=1)
-            store = dist.TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=minute)
+            store = dist.TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=_FIND)
     except (RuntimeError, OSError) as error:
         raise LostError(f"NCCL: the training's first process cannot be reached: {_first_line(error)}") from None
     return dist.PrefixStore("caffe", store)
+
+
+@contextlib.contextmanager
+def sign_of_life(store: dist.PrefixStore, rank: int) -> Iterator[None]:
+    """While entered, a thread tells the others again and again that this process lives: they wait for it to join,
+    however long it loads its data."""
+    over = threading.Event()
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the store is gone with its process
+            store.add(f"signs/{rank}", 1)
+            while not over.wait(_SIGN):
+                store.add(f"signs/{rank}", 1)
+
+    thread = threading.Thread(target=tell, name="caffe-sign-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_SIGN)
 
 
 def claim(store: dist.PrefixStore, rank: int, sentence: str, wait: bool = False) -> bool:
@@ -130,13 +153,21 @@ class Group:
     def _wait_for_all(self) -> None:
         with self._exchange():
             self.store.set(f"joined/{self.rank}", "")
-            until = time.monotonic() + JOIN.total_seconds()
-            missing = list(range(self.count))
-            while missing := [other for other in missing if not self.store.check([f"joined/{other}"])]:
-                if time.monotonic() > until:
+            signs: dict[int, int] = {}  # of life, of each process that has not joined
+            last = dict.fromkeys(range(self.count), time.monotonic())  # when the number of them grew
+            while missing := [rank for rank in last if not self.store.check([f"joined/{rank}"])]:
+                if self.store.check(["failure"]):
+                    raise LostError(f"solver {self.rank} of {self.count}: another one failed before it had joined")
+                for rank in missing:
+                    number = self.store.add(f"signs/{rank}", 0)
+                    if number != signs.get(rank, 0):
+                        signs[rank], last[rank] = number, time.monotonic()
+                gone = [str(rank) for rank in missing if time.monotonic() - last[rank] > _SILENCE]
+                if gone:
                     raise LostError(
-                        f"solver {self.rank} of {self.count} waited {JOIN.total_seconds():g} s for solver "
-                        f"{', '.join(map(str, missing))}: start {self.count} processes, each with a rank of its own"
+                        f"solver {self.rank} of {self.count} waited {_SILENCE} s for a sign of solver "
+                        f"{', '.join(gone)}, which ended or never began: start {self.count} processes, each with a "
+                        "rank of its own"
                     )
                 time.sleep(0.02)
 

@@ -38,7 +38,8 @@ class NCCL:
     """The exchange between the solvers of one training, of which `caffe.set_solver_count` and `set_solver_rank` say how
     many they are and which is this process's.
 
-    Making one waits for the others, 5 minutes at most. `bcast` then gives all of them the root's parameters, history
+    Making one waits for the others: 45 seconds for one that gives no sign of life, which `caffe train` gives from its
+    begin, and a script when it makes its own. `bcast` then gives all of them the root's parameters, history
     and iteration; `solver.add_callback(nccl)` lets the solver's `step` exchange. A process ends only when all have
     ended their steps.
 

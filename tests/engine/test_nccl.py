@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
+import time
 from collections.abc import Callable
 
 import caffe
@@ -12,6 +14,7 @@ import lmdb
 import numpy as np
 import pytest
 import side_by_side
+from caffe import group
 from caffe.proto import caffe_pb2
 
 NET = """
@@ -182,6 +185,52 @@ def test_a_dead_solver_ends_the_other(failing, solver):
         f"LostError: solver {1 - failing} of 2 lost another one, whose process ended or cannot be reached"
         in ended[1 - failing].text
     )
+
+
+def join_late(rank: int, uid: bytes, path: str, work: Callable[[object], object]) -> None:
+    """Train; the solver 1 does work(store) first."""
+    if rank == 1:
+        work(group.open_store(uid))
+    made = caffe.get_solver(path)
+    exchange = caffe.NCCL(made, uid)
+    made.add_callback(exchange)
+    made.step(1)
+
+
+def test_a_solver_that_gives_no_sign_of_life_is_not_waited_for(solver, monkeypatch):
+    monkeypatch.setattr(group, "_SILENCE", 1)
+    path = solver(4)
+    ended = side_by_side.run(2, lambda rank, uid: join_late(rank, uid, path, lambda store: sys.exit(9)))
+    assert [child.status for child in ended] == [1, 9]
+    assert (
+        "LostError: solver 0 of 2 waited 1 s for a sign of solver 1, which ended or never began: start 2 processes, "
+        "each with a rank of its own" in ended[0].text
+    )
+
+
+def test_a_solver_that_lives_is_waited_for(solver, monkeypatch):
+    monkeypatch.setattr(group, "_SILENCE", 2)
+    monkeypatch.setattr(group, "_SIGN", 0.2)
+    path = solver(4)
+
+    def load(store: object) -> None:
+        with group.sign_of_life(store, 1):
+            time.sleep(5)
+
+    check_ended(side_by_side.run(2, lambda rank, uid: join_late(rank, uid, path, load)))
+
+
+def test_a_failure_before_all_have_joined_ends_those_that_wait(solver):
+    path = solver(4)
+
+    def claim(store: object) -> None:
+        assert group.claim(store, 1, "no such file")
+        sys.exit(1)
+
+    begin = time.monotonic()
+    ended = side_by_side.run(2, lambda rank, uid: join_late(rank, uid, path, claim))
+    assert "LostError: solver 0 of 2: another one failed before it had joined" in ended[0].text
+    assert time.monotonic() - begin < group._SILENCE
 
 
 def test_a_failing_solver_ends_the_other(solver):

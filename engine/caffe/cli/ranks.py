@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from caffe import glog, group, parallel
+from caffe import glog, parallel
 from caffe.errors import ours
 
 _UID = "CAFFE_UID"  # where the processes that `launch` starts find each other
@@ -49,6 +49,8 @@ def joined(here: Place) -> Iterator[None]:
 
     Raises what was raised where this process is the one to say it, and SystemExit where another one says it.
     """
+    from caffe import group  # here: it imports torch, which a command's help needs not
+
     global _joined
     _joined = True
     _end_with_parent(here)
@@ -57,13 +59,40 @@ def joined(here: Place) -> Iterator[None]:
     parallel.set_multiprocess(True)
     store = group.open_store(here.uid)
     try:
-        yield
+        with _signals_are_failures(), group.sign_of_life(store, here.rank):
+            yield
     except Exception as error:
         if not group.claim(store, here.rank, str(error), wait=isinstance(error, group.LostError)):
             raise SystemExit(1) from None
         if here.rank and ours(error):
             raise ValueError(f"process {here.rank} of {here.count}: {error}") from None
         raise
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+
+
+@contextmanager
+def _signals_are_failures() -> Iterator[None]:
+    """While entered, a signal ends this process as an error does; torchrun sends SIGTERM to all when one has ended.
+    Afterwards it is ignored: the process is ending. (SIGINT and SIGHUP are a solver's own while it trains.)"""
+    from caffe import group  # here: it imports torch, which a command's help needs not
+
+    def ignore() -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def fail(number: int, frame: FrameType | None) -> NoReturn:
+        ignore()
+        cause = ", as all processes are when one fails" if number == signal.SIGTERM else ""
+        raise group.LostError(f"ended by {signal.Signals(number).name}{cause}. {_RESUME}")
+
+    for number in _SIGNALS:
+        signal.signal(number, fail)
+    try:
+        yield
+    finally:
+        ignore()
 
 
 def _end_with_parent(here: Place) -> None:
@@ -101,6 +130,8 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     SIGINT and SIGHUP go on to the root, which tells the others what is to be done. When a process fails, the others are
     ended too.
     """
+    from caffe import group  # here: it imports torch, which a command's help needs not
+
     uid = group.new_uid().decode()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     common = {"OMP_NUM_THREADS": str(max(cores // count, 1)), **os.environ, _UID: uid, "WORLD_SIZE": str(count)}
@@ -111,7 +142,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in _SIGNALS}
     try:
         for rank in range(count):
             environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -126,6 +157,8 @@ def launch(count: int, arguments: Sequence[str]) -> int:
 
 def _watch(processes: Sequence[subprocess.Popen], came: list[int], uid: str) -> int:
     """Wait for the processes; returns 0 where all did what they were to do. Says why not, where none of them did."""
+    from caffe import group  # here: it imports torch, which a command's help needs not
+
     store = group.open_store(uid)
     while True:
         statuses = [process.poll() for process in processes]
