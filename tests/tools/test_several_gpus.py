@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
+import caffe
+import miniatures
 import net
 import pytest
 import train
 from caffe.proto import caffe_pb2, text
+from dhn.experiments import scored_run
 from dhn.runs import several_gpus, training
 from dhn.runs.folder import Run, RunError
 
@@ -90,3 +94,42 @@ def test_the_command_names_solver_and_gpus(run):
 def test_gpu_and_gpus_exclude_each_other(capsys):
     assert train.main(["fashion_mnist", "--gpu", "0", "--gpus", "0,1"]) == 1
     assert "--gpus names all GPUs; leave --gpu out" in capsys.readouterr().err
+
+
+@pytest.fixture
+def on_cpus(monkeypatch):
+    """`caffe train` has a process on the CPU where a GPU is named."""
+    command = training.command
+
+    def make(run: Run, snapshot: str | None, weights: str | None = None, gpu: training.Gpus = None) -> list[str]:
+        *words, flag, numbers = command(run, snapshot, weights, gpu)
+        assert isinstance(gpu, Sequence) and flag == "-gpu"
+        return [*words, "-processes", str(len(numbers.split(",")))]
+
+    monkeypatch.setattr(training, "command", make)
+
+
+@pytest.mark.slow
+def test_a_run_in_two_processes_is_trained_resumed_and_scored(tmp_path, on_cpus, capsys):
+    """What make train, resume and score do, with processes on CPUs for the GPUs."""
+    data, weights = tmp_path / "data" / "fashion_mnist", str(tmp_path / "w.caffemodel")
+    data.mkdir(parents=True)
+    miniatures.fashion_mnist(data)
+    net.write("fashion_mnist", "dhn", 12, str(tmp_path / "nets"))
+    caffe.set_random_seed(1)
+    caffe.Net(str(tmp_path / "nets" / "deploy.prototxt"), caffe.TEST).save(weights)
+    run = Run("fashion_mnist", "dhn", 12, root=tmp_path)
+    training.train(run, weights=weights, gpu=[0, 1], settings={"max_iter": 8, "snapshot": 4, "batch_size": 10})
+    assert "2 processes with 5 of the recipe's 10 images a batch each" in capsys.readouterr().out
+    log = run.log.read_text()
+    assert log.count("Starting Optimization") == 1 and run.record()["processes"] == 2
+    whole = run.weights().read_bytes()
+
+    run.weights().unlink()
+    run.weights().with_suffix(".solverstate").unlink()
+    training.train(run, resume=True, gpu=[0, 1])
+    assert run.weights().read_bytes() == whole, "it went on from iteration 4 to the same weights"
+    assert run.record()["resumed_at"] == [4]
+    scored_run.score(run)
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert (metrics["queries"], metrics["database"]) == (10, 20) and metrics["map_expected"] > 0

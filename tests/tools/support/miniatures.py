@@ -12,7 +12,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from dhn.datasets import recipes
+from dhn.datasets import labelled_images, lmdb_build, recipes
+from dhn.files import sha256
 
 ROOT = Path(__file__).resolve().parents[3]
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -57,6 +58,23 @@ def cifar10(folder: Path, per_class: int = 6) -> dict[str, np.ndarray]:
             add(f"data_batch_{number}.bin" if number < 6 else "test_batch.bin", raw)
         add("readme.html", b"<html></html>")
     return {"images": images, "labels": labels}
+
+
+def fashion_mnist(folder: Path) -> None:
+    """The prepared data set with 10 query images, 30 training images and 20 of the database: lists, LMDBs, split.json.
+    A picture's brightness tells its class."""
+    labels = np.arange(60) % 10
+    images = np.random.RandomState(0).randint(0, 80, (60, 28, 28)) + labels[:, None, None] * 17
+    np.save(folder / "images.npy", images.astype(np.uint8))
+    digests = {}
+    for name, rows in (("query", range(10)), ("train", range(10, 40)), ("database", range(40, 60))):
+        listed = folder / f"{name}.txt"
+        listed.write_text("".join(f"{row} {labels[row]}\n" for row in rows))
+        source = labelled_images.from_list(listed, images=folder / "images.npy", classes=10)
+        lmdb_build.build(source, folder / f"{name}_lmdb")
+        digests[listed.name] = sha256(listed)
+    record = {"split": "small", "seed": 0, "R": "all", "missing": 0, "sha256": digests}
+    (folder / "split.json").write_text(json.dumps(record))
 
 
 def cifar10_python(folder: Path, per_class: int = 6) -> dict[str, np.ndarray]:
