@@ -383,6 +383,24 @@ def test_torchvisions_alexnet_answers_alike_as_a_caffemodel(tmp_path, legacy):
     assert all(f"mean_value: {value:g}" in header for value in convert_weights.MEAN_VALUES)
 
 
+class Program:
+    """What a pickle can be besides data: a call, made when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_state_dict_that_is_a_program_does_not_run(tmp_path, capsys, legacy):
+    source, trace = tmp_path / "s.pth", tmp_path / "trace"
+    torch.save({"x": Program(trace)}, source, _use_new_zipfile_serialization=not legacy)
+    assert convert_weights.main(["torchvision", str(source), str(tmp_path / "o.caffemodel")]) == 1
+    assert str(source) in capsys.readouterr().err and not trace.exists()
+
+
 def test_another_state_dict_is_refused_by_what_is_wrong(tmp_path, capsys):
     good = {f"{theirs}.{part}": torch.zeros([dim or 5 for dim in shape[: 4 if part == "weight" else 1]])
             for theirs, (_, shape) in convert_weights.TORCHVISION.items() for part in ("weight", "bias")}  # fmt: skip
