@@ -1,7 +1,8 @@
 """LMDBs opened to be read: refused where the file was cut off, their errors in sentences.
 
-A record beyond the end of its file kills the process by SIGBUS, which no Python code can catch. So the file's size is
-compared with what its header says before a record is read.
+A record beyond the end of its file, or a damaged page, ends the process by a signal, which no Python code can catch. So
+the file's size is compared with what its header says before a record is read, and with the engine all of its pages are
+checked (stock BVLC Caffe has no such check).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ def open_lmdb(path: str, **options):
 
     options: lmdb.open's. Raises LmdbFileError where there is no LMDB, or one that is damaged or cut off.
     """
+    _check_pages(path)
     with naming(path):
         environment = _open(path, readonly=True, lock=False, create=False, **options)
         expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
@@ -32,6 +34,19 @@ def open_lmdb(path: str, **options):
             f"LMDB {path!r} cannot be read: data.mdb was cut off: expected {expected} bytes, found {found}; {_REMEDY}"
         )
     return environment
+
+
+def _check_pages(path: str) -> None:
+    try:
+        from caffe.data import lmdb_pages
+    except ImportError:  # stock BVLC Caffe
+        return
+    try:
+        lmdb_pages.check(path)
+    except lmdb_pages.PageError as error:
+        raise LmdbFileError(f"LMDB {path!r} cannot be read: {error}; {_REMEDY}") from None
+    except OSError:
+        pass  # no data.mdb: lmdb.open tells it
 
 
 def _open(path: str, **options):

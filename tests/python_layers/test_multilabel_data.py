@@ -261,7 +261,7 @@ def test_a_picture_is_the_same_from_a_list_and_from_an_lmdb(tmp_path):
             np.testing.assert_array_equal(listed.read(index)[0], expected)
 
 
-@pytest.mark.parametrize(("place", "content", "reason"), [(0, bytes(8192), "not an LMDB"), (8202, b"\x04", "MDB_CORR")])
+@pytest.mark.parametrize(("place", "content", "reason"), [(0, bytes(8192), "not an LMDB"), (8202, b"\x04", "page 2")])
 def test_a_damaged_lmdb_is_named(tmp_path, place, content, reason):
     folder = tmp_path / "damaged"
     with lmdb.open(str(folder)) as environment, environment.begin(write=True) as transaction:

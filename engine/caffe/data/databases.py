@@ -18,6 +18,7 @@ except ImportError:
     _envid = None  # type: ignore[assignment]  # no module before version 3
 
 from caffe import glog
+from caffe.data import lmdb_pages
 from caffe.proto import byte_strings, caffe_pb2
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
 class _Lmdb:
     """The records of an LMDB, one after the other. Raises ValueError, naming the folder, for one that is damaged.
 
-    One that was cut off is refused: a record beyond the end of the file would kill the process by SIGBUS.
+    liblmdb takes pages as they are, and a damaged one ends the process: they are checked first.
     """
 
     def __init__(self, folder: str):
@@ -57,22 +58,16 @@ class _Lmdb:
             )
         self.folder = folder
         self._last = ""  # the key that was read last, for messages
+        self._checked(lmdb_pages.check, folder)
         self._environment = self._checked(open_lmdb, folder)
-        self._checked(self._check_size)
         self._cursor = self._checked(lambda: self._environment.begin().cursor())
         glog.info("db_lmdb.cpp:35", f"Opened lmdb {folder}")
-
-    def _check_size(self) -> None:
-        expected = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
-        found = os.path.getsize(os.path.join(self.folder, "data.mdb"))
-        if found < expected:
-            raise lmdb.Error(f"data.mdb was cut off: its header speaks of {expected} bytes, it has {found}")
 
     def _checked(self, call: Callable[..., T], *arguments: Any) -> T:
         """call(*arguments), its errors naming the folder and the record before."""
         try:
             return call(*arguments)
-        except lmdb.Error as error:
+        except (lmdb.Error, lmdb_pages.PageError) as error:
             after = f" after key {self._last!r}" if self._last else ""
             raise ValueError(
                 f"Cannot read LMDB {self.folder}{after}: {error}. Expected the LMDB of a Data layer, complete: copy or "
