@@ -31,6 +31,7 @@ import dhn  # first: it says so where the project is not installed
 import matplotlib
 import net
 import run_settings
+from atomic_writes import locks, make_folder
 from dhn.experiments import baselines, scored_run
 from dhn.experiments.measure import LENGTHS, MEASURED, mean_and_spread, measure, quoted, ranks
 from dhn.files import read_json, write_atomic, write_csv, write_json, write_text
@@ -279,11 +280,12 @@ def main(arguments: list[str] | None = None) -> int:
         chosen = product(options.seeds, options.bits, options.variants)  # a whole table of one seed comes first
         runs = [Run(first.dataset, variant, bits, ROOT, first.net, seed) for seed, bits, variant in chosen]
         folder = ROOT / "runs" / (f"{first.dataset}-ablation" + (f"-{first.net}" if first.net else ""))
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = itq(first.dataset, options.bits, options.seeds, ROOT)
-        trained = list(cells(runs, options.weights, options.gpu, folder, command_line.settings_typed(options)))
-        caveat = split_caveat(read_json(ROOT / "data" / first.dataset / "split.json"))
-        write(first.dataset, [*trained, *rows], folder, len(options.seeds), caveat)
+        make_folder(folder)
+        with locks.hold(folder / "ablation.csv"):
+            rows = itq(first.dataset, options.bits, options.seeds, ROOT)
+            trained = list(cells(runs, options.weights, options.gpu, folder, command_line.settings_typed(options)))
+            caveat = split_caveat(read_json(ROOT / "data" / first.dataset / "split.json"))
+            write(first.dataset, [*trained, *rows], folder, len(options.seeds), caveat)
     except (RunError, ValueError, OSError) as error:
         print(f"ablation: {error}", file=sys.stderr)
         return 1

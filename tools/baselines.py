@@ -23,6 +23,7 @@ import dhn  # first: it says so where the project is not installed
 
 # isort: split
 import net
+from atomic_writes import locks, make_folder
 from dhn.experiments.baselines import PIXELS, baselines, load_features
 from dhn.experiments.classic_hashing import METHODS
 from dhn.experiments.measure import LENGTHS, quoted
@@ -85,9 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run = command_line.run_of(argparse.Namespace(**vars(options), variant="dhn"))
         features = load_features(run.dataset, options.features, options.model, options.weights, net=run.net)
-        rows = baselines(run.dataset, *features, options.methods, options.bits, options.seed)
         out = ROOT / "runs" / f"{run.dataset}-baselines-{options.features}.csv"
-        write_csv(out, rows)
+        make_folder(out.parent)
+        with locks.hold(out):
+            rows = baselines(run.dataset, *features, options.methods, options.bits, options.seed)
+            write_csv(out, rows)
     except (RunError, ValueError, OSError) as error:
         print(f"baselines: {error}", file=sys.stderr)
         return 1

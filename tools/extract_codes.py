@@ -34,6 +34,7 @@ import dhn  # first: it says so where the project is not installed
 
 # isort: split
 import numpy as np
+from atomic_writes import locks, make_folder
 from dhn.codes import classifier, parts, sources
 from dhn.codes import files as codes
 from dhn.codes.extraction import PREPARED, extract, load_net, mean_of, settings_of
@@ -221,9 +222,23 @@ def _save(
         }
         part = parts.Part(settings.out, settings.shard, len(source), batch_size, recipe)
         rows, out = part.rows, str(part.path)
-        if part.is_complete():
+    make_folder(Path(out).parent)
+    with locks.hold(out):
+        if part is not None and part.is_complete():
             console.print(f"{out}: complete, left as it is ({len(rows)} codes)")
             return
+        _write(settings, source, part, rows, out, run_extraction)
+
+
+def _write(
+    settings: Settings,
+    source: sources.ImageSource,
+    part: parts.Part | None,
+    rows: range,
+    out: str,
+    run_extraction: Extract,
+) -> None:
+    """Extract the codes of these rows and write them to `out`, the file of a part or of all."""
     began = time.monotonic()
     with counter() as bar:
         name = f"codes of {Path(settings.source[0]).name}" + ", ..." * (len(settings.source) > 1)

@@ -41,6 +41,8 @@ import lmdb
 import net
 import numpy as np
 import run_settings
+from atomic_writes import locks, make_folder
+from atomic_writes.folders import replacing_folder
 from caffe.proto import caffe_pb2
 from dhn.codes.of_run import extract
 from dhn.datasets import splits
@@ -152,15 +154,12 @@ def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) 
         names.append(name)
         labels.append([int(label) for label in datum.float_data] or [datum.label])
     write_text(listed, splits.list_text(names, labels))
-    out.mkdir(parents=True, exist_ok=True)
-    for old in ("source.json", "data.mdb", "lock.mdb"):
-        (out / old).unlink(missing_ok=True)
-    size = sum(len(key) + len(value) for key, value in records)
-    with lmdb.open(str(out), map_size=4 * size + (64 << 20)) as target, target.begin(write=True) as transaction:
-        for key, value in records:
-            transaction.put(key, value, append=True)
-    digest = sha256(listed)
-    write_json(out / "source.json", {"recipe": {"inputs": {"list": digest}}, "records": len(records)})
+    size, digest = sum(len(key) + len(value) for key, value in records), sha256(listed)
+    with replacing_folder(out) as folder:
+        with lmdb.open(str(folder), map_size=4 * size + (64 << 20)) as target, target.begin(write=True) as transaction:
+            for key, value in records:
+                transaction.put(key, value, append=True)
+        write_json(folder / "source.json", {"recipe": {"inputs": {"list": digest}}, "records": len(records)})
     return digest
 
 
@@ -361,8 +360,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.weights and not Path(options.weights).is_file():
             raise ValueError(f"{option('weights', options.weights)}: there is no such file")
         run = run_of(options)
-        rows, chosen = tune(run, options.grid, options.weights, options.gpu, settings_typed(options) or {})
-        write(run, rows, chosen, options.grid)
+        folder = run.root / "runs" / f"{run.name}-tune"
+        make_folder(folder)
+        with locks.hold(folder / "tune.json"):
+            rows, chosen = tune(run, options.grid, options.weights, options.gpu, settings_typed(options) or {})
+            write(run, rows, chosen, options.grid)
     except (RunError, LmdbError, ValueError, OSError) as error:
         print(f"tune: {error}", file=sys.stderr)
         return 1

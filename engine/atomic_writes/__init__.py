@@ -29,6 +29,7 @@ StrPath = str | os.PathLike[str]
 
 _NAME_BYTES = 200  # of the target's name in the temporary one: a name has 255 at most
 _PART = re.compile(rb"\..+\.([0-9]+)\.[0-9]+\.part", re.DOTALL)
+LOCK_TEXT = re.compile(rb"process (\d+) on (\S+) ")  # what a lock (locks.py) begins with
 _numbers = itertools.count()
 _cleared: set[Path] = set()  # folders in which this process has looked for what killed writers left
 
@@ -64,9 +65,7 @@ def replacing(path: StrPath) -> Iterator[Path]:
     with naming(path, partial):
         handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
-            if target.parent not in _cleared:
-                _cleared.add(target.parent)
-                clear_killed(target.parent)
+            clear_killed_once(target.parent)
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if target.exists():
@@ -145,20 +144,35 @@ def make_folder(path: StrPath) -> None:
 
 
 def clear_killed(folder: Path) -> None:
-    """Remove the temporary files that killed writers left in `folder`."""
+    """Remove the temporary files and locks that killed writers left in `folder`."""
     for entry in os.scandir(os.fsencode(folder)):
-        match = _PART.fullmatch(entry.name)
-        if match and entry.is_file(follow_symlinks=False) and not _runs(int(match[1])):
-            with contextlib.suppress(OSError):  # held on another machine, or not ours to remove
-                handle = os.open(entry.path, os.O_RDONLY)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(entry.path)
-                finally:
-                    os.close(handle)
+        if _PART.fullmatch(entry.name) or entry.name.endswith(b".lock"):
+            _clear_killed(entry)
 
 
-def _runs(pid: int) -> bool:
+def clear_killed_once(folder: Path) -> None:
+    """As clear_killed, the first time that this process asks for it."""
+    if folder not in _cleared:
+        _cleared.add(folder)
+        clear_killed(folder)
+
+
+def _clear_killed(entry: os.DirEntry[bytes]) -> None:
+    """Remove a temporary file or lock whose process runs no more."""
+    with contextlib.suppress(OSError):  # held on another machine, or not ours to remove
+        part = _PART.fullmatch(entry.name)
+        if not entry.is_file(follow_symlinks=False) or (part and runs(int(part[1]))):
+            return
+        handle = os.open(entry.path, os.O_RDONLY)
+        try:
+            if part or LOCK_TEXT.match(os.pread(handle, 100, 0)):  # another program's lock may be a file alone
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(entry.path)
+        finally:
+            os.close(handle)
+
+
+def runs(pid: int) -> bool:
     """Whether a process of this number runs on this machine."""
     try:
         os.kill(pid, 0)

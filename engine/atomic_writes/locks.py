@@ -16,10 +16,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from atomic_writes import StrPath, error_of, is_written_straight, naming
+from atomic_writes import LOCK_TEXT, StrPath, clear_killed_once, error_of, is_written_straight, naming, runs
 
 _NAME_BYTES = 240  # of the output's name in the lock's: a name has 255 at most
 _SHOWN = 200  # characters of a command
+_ENDING = 10  # seconds for the children of a process that has ended
 
 
 class HeldError(BlockingIOError):
@@ -46,6 +47,7 @@ def hold(path: StrPath) -> Iterator[int]:
     lock = target.with_name(f".{os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])}.lock")
     with naming(path, lock):
         handle = _lock(lock, path)
+        clear_killed_once(target.parent)
     try:
         yield handle
     finally:
@@ -57,6 +59,7 @@ def hold(path: StrPath) -> Iterator[int]:
 
 def _lock(lock: Path, path: StrPath) -> int:
     """The descriptor of the lock file, held; -1 on a file system without locks."""
+    until = time.monotonic() + _ENDING
     while True:
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -73,6 +76,9 @@ def _lock(lock: Path, path: StrPath) -> int:
         except BlockingIOError:
             holder = os.fsdecode(os.pread(handle, 1000, 0)) or HeldError.holder
             os.close(handle)
+            if _has_ended(holder) and time.monotonic() < until:  # a child that it has handed the lock to ends with it
+                time.sleep(0.02)
+                continue
             named = error_of(HeldError(f"{holder} is writing it; wait for it or stop it"), path)
             named.holder = holder  # type: ignore[attr-defined]
             raise named from None
@@ -83,6 +89,12 @@ def _lock(lock: Path, path: StrPath) -> int:
             with contextlib.suppress(OSError):
                 os.unlink(lock)
             return -1
+
+
+def _has_ended(holder: str) -> bool:
+    """Whether the process that wrote this into a lock, on this machine, does not run any more."""
+    words = LOCK_TEXT.match(os.fsencode(holder))
+    return words is not None and words[2] == os.fsencode(socket.gethostname()) and not runs(int(words[1]))
 
 
 def _self() -> str:

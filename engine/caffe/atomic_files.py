@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,14 @@ def check_folder(path: str | Path) -> None:
 def write_atomic(path: str | Path, data: bytes | memoryview) -> None:
     """Write a file atomically: a reader finds the old one or the complete new one, whatever happens meanwhile."""
     atomic_writes.write_atomic(byte_strings.path(path), lambda stream: stream.write(data))
+
+
+def remove(path: str | Path) -> None:
+    """Remove a file, where there is one, from the disk too."""
+    target = Path(os.path.realpath(byte_strings.path(path)))  # a link stays
+    if target.is_file():
+        target.unlink()
+        atomic_writes.sync(target.parent)
 
 
 def write_atomic_hdf5(path: str | Path, fill: Callable[[h5py.File], None]) -> None:

@@ -36,7 +36,7 @@ codes.save(options["--out"], np.tanh(np.repeat(labels * 2.0 - 1, 2, axis=1) + no
 PROCESS = subprocess.run
 
 
-def here(command: list[str], cwd, check: bool) -> subprocess.CompletedProcess:
+def here(command: list[str], cwd, check: bool, preexec_fn=None) -> subprocess.CompletedProcess:
     """Run a Python script in this process, which has imported numpy already, as PROCESS does it in its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import atomic_writes
+from atomic_writes import locks
 from rich.progress import Progress
 
 from dhn.files import CHUNK, digest_of
@@ -134,13 +135,20 @@ def download(urls: Sequence[str], target: str | os.PathLike, expected: Expected,
     `expected` is the SHA-256 or SHA-1 in hex, of the file or (with `gunzip`) of what it holds once decompressed, `git:`
     and the id that git has for the file, or a function that raises ValueError for other contents.
     Returns False if the file was already there and right, True if it was downloaded.
-    Raises DownloadError when no mirror gave it; what was received stays in `<target>.part` for the next time.
+    Raises DownloadError when no mirror gave it; what was received stays in `<target>.part` for the next time. Raises
+    locks.HeldError where another process downloads it.
     """
     target = Path(target)
     if is_complete(target, expected, gunzip):
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
+    atomic_writes.make_folder(target.parent)
     target = Path(os.path.realpath(target))  # a link stays
+    with locks.hold(target):
+        return _download(urls, target, expected, gunzip)
+
+
+def _download(urls: Sequence[str], target: Path, expected: Expected, gunzip: bool) -> bool:
+    """As `download`, of a file that is not there, with its folder there and its lock held."""
     part = target.with_name(target.name + ".part")
     problems = []
     with transfer() as progress:

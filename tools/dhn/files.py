@@ -23,7 +23,7 @@ def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -
     Raises OSError, which names the file; `path` is as it was then.
     """
     with atomic_writes.naming(path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        atomic_writes.make_folder(Path(path).parent)
     atomic_writes.write_atomic(path, write)
 
 

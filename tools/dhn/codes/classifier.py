@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+from atomic_writes import ending
 
 from dhn.codes import sources
 
@@ -77,6 +79,10 @@ def open_source(job: Job) -> sources.ImageSource:
 
 def _begin(job: Job) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches all processes: the first one ends the others
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        ending.end_with(parent.pid)
     os.environ.setdefault("GLOG_minloglevel", "1")
     import caffe
     import torch

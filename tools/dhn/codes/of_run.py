@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from atomic_writes import ending
 
 from dhn.codes import files as codes
 from dhn.codes.array_files import CodesError
@@ -18,6 +23,12 @@ from dhn.runs.folder import AnyRun, Run, RunError
 SIDES = ("query", "database")
 # the command, in a process of its own: it sets how much Caffe logs before it imports Caffe
 EXTRACT = [sys.executable, "-m", "dhn", "extract-codes"]
+
+
+def run_extraction(words: Sequence[str], root: Path) -> int:
+    """Run extract_codes in the folder `root`; returns its exit status. It ends with this process."""
+    bind = functools.partial(ending.end_with, os.getpid())
+    return subprocess.run([*EXTRACT, *words], cwd=root, check=False, preexec_fn=bind).returncode
 
 
 def is_fresh(out: Path, weights: Path, source: Path) -> bool:
@@ -55,7 +66,7 @@ def extract_side(
     paths |= {"like": like} if like is not None else {}
     options = [word for name, path in paths.items() for word in (f"--{name}", run.display_path(path))]
     options += ["--gpu", str(gpu)] if gpu is not None else []
-    if subprocess.run([*EXTRACT, *options], cwd=run.root, check=False).returncode:
+    if run_extraction(options, run.root):
         raise RunError(f"cannot extract the codes of {run.display_path(source)}; the reason stands above")
 
 

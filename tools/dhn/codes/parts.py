@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from atomic_writes import locks, make_folder
 
 from dhn.codes import files
 from dhn.codes.array_files import ArrayFile, CodesError, open_arrays
@@ -150,7 +151,9 @@ def merge(folder: str, out: str | os.PathLike) -> tuple[int, int]:
         row = part.rows.stop
     if row != first.about["items"]:
         raise CodesError(f"{parts[-1].path}: expected rows up to {first.about['items']}, found up to {row}")
-    write_atomic(out, lambda stream: _write(stream, parts))
+    make_folder(Path(out).parent)
+    with locks.hold(out):
+        write_atomic(out, lambda stream: _write(stream, parts))
     return row, first.file.shapes["codes"][1]
 
 

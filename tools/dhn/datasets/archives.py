@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from atomic_writes import make_folder
 from atomic_writes.folders import replacing_folder
 
 from dhn.progress import counter
@@ -141,7 +142,7 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike, keep: Callable
         targets = {member.name: target for member in members if (target := keep(member.name)) is not None}
         for target in targets.values():
             _check_name(Path(archive), target)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         with replacing_folder(folder) as partial, counter() as progress:
             task = progress.add_task(f"unpack {Path(archive).name}", total=len(targets))
             for member in members:

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import lmdb
 import numpy as np
+from atomic_writes import make_folder
 from atomic_writes.folders import replacing_folder
 from lmdb_files import open_lmdb
 from pictures import PictureError
@@ -154,7 +155,7 @@ def build(
     bad: list[tuple[str, str]] = []
     encoded_again = 0
     named = out.with_name(out.name + ".bad.txt")  # names the bad images of a build that was refused
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with replacing_folder(out) as partial, counter() as progress:
         task = progress.add_task(out.name, total=len(order))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pictures
+from atomic_writes import locks, make_folder
 
 from dhn.datasets import fashion_mnist, lmdb_build, recipes, sources
 from dhn.datasets.image_set import AbsentError, Images
@@ -379,16 +380,20 @@ def prepare_dataset(dataset: str, root: Path, seed: int | None = None, base: Pat
     """The lists and LMDBs of a data set, in its folder below `root`: Fashion-MNIST, or what a recipe names.
 
     base, others: as of `prepare`; None for an option that was not given. Raises DownloadError, lmdb_records.LmdbError,
-    OSError, ValueError.
+    OSError (locks.HeldError where another process prepares it), ValueError.
     """
     if dataset == "fashion_mnist":
         others["base"] = base
         if refused := [key for key, value in others.items() if value is not None]:
             option = {"base": "from"}.get(refused[0], refused[0]).replace("_", "-")
             raise ValueError(f"fashion_mnist has one split and nothing missing; --{option} does not go with it")
-        fashion_mnist.prepare_fashion_mnist(root / "fashion_mnist", seed)
+        make_folder(root / "fashion_mnist")
+        with locks.hold(root / "fashion_mnist" / "split.json"):
+            fashion_mnist.prepare_fashion_mnist(root / "fashion_mnist", seed)
         return
     if base is not None and not base.exists():
         raise ValueError(f"--from {base}: expected the data set's files or their folder, found none")
     recipe = recipes.find(dataset)
-    prepare(recipe, root / recipe.name, seed=seed, base=base, **others)
+    make_folder(root / recipe.name)
+    with locks.hold(root / recipe.name / "split.json"):
+        prepare(recipe, root / recipe.name, seed=seed, base=base, **others)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from dhn import files
 from dhn.codes import files as codes
-from dhn.codes.of_run import EXTRACT, is_fresh
+from dhn.codes.of_run import is_fresh, run_extraction
 from dhn.datasets import splits
 from dhn.experiments.classic_hashing import METHODS, TITLES, BitsError
 from dhn.experiments.measure import LENGTHS, MEASURED, measure, ranks
@@ -104,7 +103,7 @@ def blob_features(run: Run, blob: str, model: Path | None, weights: Path | None)
             words = ["--model", part, "--weights", weights, "--blob", blob, "--source", images, "--out", out]
             like = model.with_name("train_val.prototxt")
             words += ["--like", like] if like.exists() else []
-            if subprocess.run([*EXTRACT, *map(str, words)], cwd=run.root, check=False).returncode:
+            if run_extraction([*map(str, words)], run.root):
                 raise RunError(f"cannot extract {blob} of {run.display_path(images)}; the reason stands above")
         return codes.load(out)
 

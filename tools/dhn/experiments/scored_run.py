@@ -8,6 +8,7 @@ from pathlib import Path
 import net
 import numpy as np
 import run_settings
+from atomic_writes import locks
 from lmdb_files import open_lmdb
 from rich import box
 from rich.markup import escape
@@ -165,13 +166,13 @@ def score(
     made by hand are declared to be.
 
     Raises RunError where the run is not trained or a folder made by hand lacks something, splits.SplitError where a
-    query image is in the database, and array_files.CodesError or ValueError where its codes cannot be scored.
+    query image is in the database, array_files.CodesError or ValueError where its codes cannot be scored, and
+    locks.HeldError where another process scores it.
     """
     split = split_of(run)
     if isinstance(run, HandRun):
         if "baseline" in read_json(run.folder / "metrics.json"):
             raise RunError(f"{run.name} holds the codes of a baseline, which tools/baselines.py scores")
-        bring_codes(run, gpu)
     else:
         if released.install(run):
             console.print(
@@ -183,6 +184,17 @@ def score(
                 f"{folder} holds no finished training of this recipe; {run.make_command('train')}; or score what was "
                 f"trained there by hand: {tool_command('score_run')} --run {folder}"
             )
+    with locks.hold(run.folder / "metrics.json"):
+        return _score(run, split, gpu, codes_are, labels_are)
+
+
+def _score(
+    run: Run | HandRun, split: dict | None, gpu: int | None, codes_are: str | None, labels_are: str | None
+) -> dict:
+    """As `score`, of a run whose files are there and whose folder is held."""
+    if isinstance(run, HandRun):
+        bring_codes(run, gpu)
+    else:
         extract(run, gpu)
     out = run.folder / "metrics.json"
     metrics = saved_metrics(run, split) if codes_are is None and labels_are is None else None

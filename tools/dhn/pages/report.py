@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from atomic_writes import locks
 from markupsafe import Markup
 
 from dhn import files, published
@@ -92,9 +94,10 @@ def write(run: Run | HandRun) -> Path:
     Raises RunError where the run is not scored or its metrics.json is of other codes, CodesError where its codes
     cannot be read.
     """
-    page = environment().get_template(TEMPLATE).render(vars(page_of(run)))
     out = run.folder / "report.html"
-    files.write_atomic(out, lambda stream: stream.write(page.encode()))
+    with locks.hold(out) if run.folder.is_dir() else contextlib.nullcontext():  # page_of says that it is not there
+        page = environment().get_template(TEMPLATE).render(vars(page_of(run)))
+        files.write_atomic(out, lambda stream: stream.write(page.encode()))
     return out
 
 

@@ -7,7 +7,6 @@ runs/cifar10-dhn-48-caffenet-seed2/.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from atomic_writes import locks, make_folder
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_solver
 from google.protobuf.message import DecodeError
@@ -218,30 +218,39 @@ class Run(AnyRun):
         return state.iter == iteration and len(model.layer) > 0
 
     def archive_stale_files(self) -> Path | None:
-        """Move what another recipe left in the folder to `earlier-N/`. Returns that folder, None if none."""
+        """Move what another recipe left in the folder to `earlier-N/`. Returns that folder, None if none.
+
+        They are collected in `earlier.partial/`: where that is interrupted, the next time collects the rest.
+        """
         keep = (*RECIPE, "deploy.prototxt", WRITTEN)
-        old = [path for path in self.folder.iterdir() if path.name not in keep and not path.is_dir()]
-        if not old:
+        old = [
+            path
+            for path in self.folder.iterdir()
+            if path.name not in keep and not path.name.startswith(".") and not path.is_dir()
+        ]
+        partial = self.folder / "earlier.partial"
+        if not old and not partial.exists():
             return None
+        partial.mkdir(exist_ok=True)
+        for path in old:
+            os.rename(path, partial / path.name)
         number = 1
         while (target := self.folder / f"earlier-{number}").exists():
             number += 1
-        target.mkdir()
-        for path in old:
-            os.rename(path, target / path.name)
+        os.rename(partial, target)
         return target
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[int]:
-        """Hold the folder; yields a file descriptor that a child process may inherit, to hold it in its turn."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
+        """Hold the folder; yields a file descriptor that a child process may inherit, to hold it in its turn, or -1.
+
+        Raises RunError where another process trains the run.
+        """
+        make_folder(self.folder)
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                handle = held.enter_context(locks.hold(self.log))
+            except locks.HeldError as error:
                 where = self.display_path(self.folder)
-                raise RunError(f"{where} is being trained by another process; wait for it or stop it") from None
+                raise RunError(f"{where} is being trained by {error.holder} wait for it or stop it") from None
             yield handle
-        finally:
-            os.close(handle)

@@ -11,13 +11,17 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import net
+from atomic_writes import make_folder
+from atomic_writes.folders import replacing_folder
 
-from dhn.files import read_json, sha256, write_json
+from dhn.files import read_json, sha256, write_atomic, write_json
 from dhn.layout import PROTOTXT, target_command
 from dhn.runs.folder import RECIPE, WRITTEN, AnyRun, Run, RunError
 
@@ -66,14 +70,19 @@ def release(run: Run, maps: Mapping[str, float]) -> Path:
         )
     if edited := run.edited():
         raise RunError(f"{run.name}: {', '.join(edited)} was edited by hand; a release is what the tables say")
-    folder = folder_of(run)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for path in (*(run.folder / name for name in (*RECIPE, "deploy.prototxt", WRITTEN)), run.weights()):
-        shutil.copyfile(path, folder / path.name)
-    write_json(folder / "training.json", _names_only(run.record()))
-    write_json(folder / FACTS, {"images": digests_of_images(run.data), "map": dict(maps)})
+    folder, images = folder_of(run), digests_of_images(run.data)
+    make_folder(folder.parent)
+    with replacing_folder(folder) as partial:
+        for path in (*(run.folder / name for name in (*RECIPE, "deploy.prototxt", WRITTEN)), run.weights()):
+            shutil.copyfile(path, partial / path.name)
+        write_json(partial / "training.json", _names_only(run.record()))
+        write_json(partial / FACTS, {"images": images, "map": dict(maps)})
     return folder
+
+
+def _copy(path: Path, stream: BinaryIO) -> None:
+    with open(path, "rb") as source:
+        shutil.copyfileobj(source, stream)
 
 
 def install(run: Run) -> bool:
@@ -102,7 +111,7 @@ def install(run: Run) -> bool:
         )
     with run.lock():
         for path in (*prototxts, weights):
-            shutil.copyfile(path, run.folder / path.name)
+            write_atomic(run.folder / path.name, functools.partial(_copy, path))
         initial = record.get("initial_weights_sha256")
         own = {"recipe": run.recipe(initial), "released": {"folder": run.display_path(folder), "map": facts["map"]}}
         write_json(run.folder / "training.json", record | own)

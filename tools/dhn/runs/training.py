@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import atomic_writes
 import net
 import run_settings
+from atomic_writes import ending
 
 from dhn.datasets import splits
 from dhn.files import read_json, sha256, write_json
@@ -74,7 +76,8 @@ def launch(
 ) -> tuple[int, Divergence | None]:
     """Run `caffe train`, its output appended to train.log; shows its progress.
 
-    Returns its exit status, and where its loss was no longer finite: it is ended there without another snapshot.
+    Returns its exit status, and where its loss was no longer finite: it is ended there without another snapshot. Raises
+    KeyboardInterrupt where ^C stopped it.
     """
     paths = [str(PYTHON_LAYERS), *filter(None, [os.environ.get("PYTHONPATH")])]
     # its log goes into train.log, not into files of its own in /tmp too
@@ -89,9 +92,13 @@ def launch(
             stderr=log,
             cwd=run.root,
             env=environment,
-            pass_fds=(lock,),
+            pass_fds=(lock,) if lock >= 0 else (),
+            preexec_fn=functools.partial(ending.end_with, os.getpid()),
         )
-    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches the child: a snapshot, then it stops
+    came: list[int] = []  # ^C reaches the child too: a snapshot, then it stops
+    interrupted = signal.getsignal(signal.SIGINT)
+    if interrupted is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
         printed_at, pace = -math.inf, Pace(total)
         with training(run.name, total) as show, curves:
@@ -120,6 +127,9 @@ def launch(
         signal.signal(signal.SIGINT, interrupted)
     status = child.wait()
     atomic_writes.clear_killed(run.folder)  # of a snapshot that was being written
+    if came and not run.weights().exists():
+        console.print(f"the training was stopped before its end; {run.make_command('resume')}")
+        raise KeyboardInterrupt
     return status, watch.divergence
 
 
