@@ -58,12 +58,14 @@ def snapshot(solver: Solver, before: caffe_pb2.ResumeState | None = None, others
     stem = byte_strings.path(f"{solver.param.snapshot_prefix}_iter_{solver.iter}")
     if solver.param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
         model, state = Path(f"{stem}.caffemodel.h5"), Path(f"{stem}.solverstate.h5")
+        atomic_files.remove(state)  # an older one does not stand next to new weights
         glog.info("solver.cpp:474", f"Snapshotting to HDF5 file {model}")
         weight_files.save_hdf5(solver.net, model, solver.param.snapshot_diff)
         glog.info("sgd_solver.cpp:296", f"Snapshotting solver state to HDF5 file {state}")
         atomic_files.write_atomic_hdf5(state, lambda file: _fill_hdf5(solver, file, model, resume))
     else:
         model, state = Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate")
+        atomic_files.remove(state)
         glog.info("solver.cpp:464", f"Snapshotting to binary proto file {model}")
         weight_files.save(solver.net, model, solver.param.snapshot_diff)
         glog.info("sgd_solver.cpp:284", f"Snapshotting solver state to binary proto file {state}")
