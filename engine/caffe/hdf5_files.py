@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caffe.blob import MEMORY
+from caffe import memory_limit
 
 if TYPE_CHECKING:
     import h5py  # imported where it is used: it takes 0.1 s, and few trainings have to do with HDF5
@@ -45,6 +45,6 @@ def values(dataset: Any, name: str) -> np.ndarray:
 
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.shape is None:
         raise ValueError(f"expected numbers in {name}")
-    if 4 * dataset.size > MEMORY:
-        raise ValueError(f"{name} of shape {dataset.shape} is larger than the machine's memory")
+    if not memory_limit.fits(4 * dataset.size):
+        raise ValueError(f"{name} of shape {dataset.shape} takes more memory than there is")
     return np.asarray(dataset[...], np.float32)
