@@ -1,5 +1,6 @@
 """The names of BVLC's compiled module, for scripts that import from it. Its vectors are lists here."""
 
+from caffe import __version__  # noqa: F401
 from caffe.blob import Blob, BlobVec
 from caffe.device import set_deterministic, set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffe.glog import init_log, log
@@ -29,8 +30,6 @@ from caffe.solver import (
 from caffe.timer import Timer
 
 BoolVec = DtypeVec = IntVec = LayerVec = NetVec = RawBlobVec = StringVec = list
-
-__version__ = "1.0.0"
 
 __all__ = [
     "NCCL",

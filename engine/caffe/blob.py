@@ -7,7 +7,6 @@ On the CPU the two are the same memory. On a GPU the host copy is made when aske
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -15,14 +14,15 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
-from caffe import device
+from caffe import device, memory_limit
+from caffe.blob_proto import append_floats, floats, proto_shape, shape_string
+from caffe.errors import SizeError
 
 if TYPE_CHECKING:
     from caffe.proto import caffe_pb2
 
 MAX_AXES = 32
 INT_MAX = 2**31 - 1  # values of a blob, at most
-MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # of the machine, in bytes
 
 # References to a host array that are ours: Memory.host and the argument of getrefcount.
 _OWN_REFERENCES = 2
@@ -35,10 +35,6 @@ def shares_host_memory(where: torch.device) -> bool:
 
 class AxisError(ValueError):
     """An axis that a blob does not have."""
-
-
-class SizeError(ValueError):
-    """A shape that no blob can have."""
 
 
 class Memory:
@@ -277,12 +273,13 @@ class Blob:
         count = math.prod(dims)
         if count > INT_MAX:
             raise SizeError(f"blob size exceeds INT_MAX: expected at most {INT_MAX} values, found shape {dims}")
-        if 4 * count > MEMORY:
-            raise SizeError(f"a blob of shape {dims} takes {4 * count} bytes, more than the machine's {MEMORY}")
+        memories = [memory for memory in (self._data, self._diff) if memory is not None]
+        if all(memory.count < count for memory in memories) and not memory_limit.fits(4 * count):
+            limit = memory_limit.limit()
+            raise SizeError(f"a blob of shape {dims} takes {4 * count} bytes, more than the {limit} that there are")
         self._shape = dims
-        for memory in (self._data, self._diff):
-            if memory is not None:
-                memory.grow(self.count)
+        for memory in memories:
+            memory.grow(self.count)
 
     def reshape_like(self, other: Blob) -> None:
         """Take `other`'s shape."""
@@ -420,9 +417,9 @@ class Blob:
         """Write shape and data (and diff) into the BlobProto `proto`."""
         proto.Clear()
         proto.shape.dim.extend(self._shape)
-        _append_floats(proto, proto.DESCRIPTOR.fields_by_name["data"].number, self.data)
+        append_floats(proto, proto.DESCRIPTOR.fields_by_name["data"].number, self.data)
         if write_diff:
-            _append_floats(proto, proto.DESCRIPTOR.fields_by_name["diff"].number, self.diff)
+            append_floats(proto, proto.DESCRIPTOR.fields_by_name["diff"].number, self.diff)
 
     def from_proto(self, proto: caffe_pb2.BlobProto, reshape: bool = True) -> None:
         """Read the BlobProto `proto`; with `reshape` False its shape must fit (legacy 4-D shapes do, by BVLC's rule).
@@ -433,7 +430,7 @@ class Blob:
         if reshape:
             self.reshape(*proto_shape(proto))
         elif not self.shape_equals(proto):
-            raise ValueError(f"shape mismatch: expected {self.shape_string()}, found {_proto_shape_string(proto)}")
+            raise ValueError(f"shape mismatch: expected {self.shape_string()}, found {shape_string(proto)}")
         data, diff = floats(proto, "data"), floats(proto, "diff")
         if data.size != self.count:
             raise ValueError(
@@ -474,50 +471,3 @@ def _may_be_kept(values: torch.Tensor, memory: Memory) -> bool:
         and values._base is None
         and values.untyped_storage().nbytes() == 4 * values.numel()
     )
-
-
-def proto_shape(proto: caffe_pb2.BlobProto) -> tuple[int, ...]:
-    """The shape a BlobProto states, in its current or in its legacy 4-D form."""
-    if any(proto.HasField(name) for name in ("num", "channels", "height", "width")):
-        return (proto.num, proto.channels, proto.height, proto.width)
-    return tuple(proto.shape.dim)
-
-
-def _proto_shape_string(proto: caffe_pb2.BlobProto) -> str:
-    shape = proto_shape(proto)
-    return "".join(f"{dim} " for dim in shape) + f"({math.prod(shape)})"
-
-
-def floats(proto: caffe_pb2.BlobProto, field: str) -> np.ndarray:
-    """The values of a BlobProto's `data` or `diff` (or their double forms) as a float32 array."""
-    double = getattr(proto, f"double_{field}")
-    name = f"double_{field}" if len(double) else field
-    values = getattr(proto, name)
-    if not len(values):
-        return np.empty(0, np.float32)
-    if hasattr(values, "__array__"):  # recent protobufs: one copy
-        return np.asarray(values).astype(np.float32, copy=False)
-    return _from_wire(proto, name)
-
-
-def _from_wire(proto: caffe_pb2.BlobProto, name: str) -> np.ndarray:
-    """`floats` for older protobufs, which hand repeated numbers out one Python object each: their packed wire form is
-    the array itself."""
-    only = type(proto)()
-    getattr(only, name).MergeFrom(getattr(proto, name))
-    wire = only.SerializeToString()
-    start = 1
-    while wire[start] & 0x80:
-        start += 1
-    dtype = np.dtype("<f8" if name.startswith("double") else "<f4")
-    return np.frombuffer(wire, dtype, offset=start + 1).astype(np.float32, copy=False)
-
-
-def _append_floats(proto: caffe_pb2.BlobProto, number: int, values: np.ndarray) -> None:
-    raw = np.ascontiguousarray(values, "<f4").tobytes()
-    size, varint = len(raw), bytearray()
-    while size > 0x7F:
-        varint.append(size & 0x7F | 0x80)
-        size >>= 7
-    varint.append(size)
-    proto.MergeFromString(bytes([number << 3 | 2]) + bytes(varint) + raw)

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import atomic_writes
 
-from caffe.blob import SizeError
-
 if TYPE_CHECKING:
     from caffe.layer import Layer
 
@@ -34,6 +32,10 @@ _ALLOCATION = (
     "Storage size calculation overflowed",
     "multiplication overflow",
 )
+
+
+class SizeError(ValueError):
+    """A shape that no blob can have."""
 
 
 def is_memory_error(error: BaseException) -> bool:

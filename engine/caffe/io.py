@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from caffe import scikit_image
-from caffe.blob import floats, proto_shape
-from caffe.data.transformer import decode
+from caffe.blob_proto import floats, proto_shape
+from caffe.data.decoding import decode
 from caffe.proto import caffe_pb2
 from caffe.scikit_image import Source, img_as_float, resize, rgb2gray
 

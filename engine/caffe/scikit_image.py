@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from caffe.data import exif
-from caffe.data.transformer import decode
+from caffe.data.decoding import decode
 
 Source = str | os.PathLike | IO[bytes]  # an image: a path, an address, a file object
 _ADDRESSES = ("http://", "https://", "ftp://", "file://")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from caffe import glog, hdf5_files
 from caffe.atomic_files import check_folder, write_atomic, write_atomic_hdf5
-from caffe.blob import Blob, proto_shape
+from caffe.blob import Blob
+from caffe.blob_proto import proto_shape
 from caffe.proto import byte_strings, caffe_pb2, kinds, text
 from caffe.proto.upgrade import upgrade_net
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from caffe import blob as blob_module
+from caffe import blob_proto
 from caffe.blob import Blob, BlobVec
 from caffe.proto import caffe_pb2
 
@@ -167,7 +168,7 @@ def test_double_and_legacy_messages():
 def test_values_read_by_numpy_and_from_the_wire_agree(name):
     values = np.random.default_rng(0).normal(size=300)  # 300: a length of two bytes on the wire
     proto = caffe_pb2.BlobProto(**{name: values})
-    for found in (blob_module.floats(proto, name.removeprefix("double_")), blob_module._from_wire(proto, name)):
+    for found in (blob_proto.floats(proto, name.removeprefix("double_")), blob_proto._from_wire(proto, name)):
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, values.astype(np.float32))
 

@@ -5,7 +5,7 @@ import numpy as np
 import picture_kinds as table
 import pictures
 import pytest
-from caffe.data import transformer
+from caffe.data import decoding
 from pictures import PictureError
 
 PICTURES, BROKEN = table.pictures(), table.broken()
@@ -28,7 +28,7 @@ def test_each_kind_of_picture(name):
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_engines_decoder_sees_the_same_pictures(name):
     for gray, flags in ((True, cv2.IMREAD_GRAYSCALE), (False, cv2.IMREAD_COLOR), (None, cv2.IMREAD_ANYCOLOR)):
-        image = transformer.decode(PICTURES[name][0], flags)
+        image = decoding.decode(PICTURES[name][0], flags)
         expected = pictures.decode(PICTURES[name][0], gray, name)
         np.testing.assert_array_equal(image.reshape(expected.shape), expected)
 
@@ -37,7 +37,7 @@ def test_the_engines_decoder_sees_the_same_pictures(name):
 def test_the_engines_decoder_refuses_the_same_pictures(name):
     for flags in (cv2.IMREAD_GRAYSCALE, cv2.IMREAD_COLOR):
         with pytest.raises(ValueError, match="expected an image"):
-            transformer.decode(BROKEN[name], flags)
+            decoding.decode(BROKEN[name], flags)
 
 
 @pytest.mark.parametrize("gray", [True, False, None])

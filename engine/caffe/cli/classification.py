@@ -8,13 +8,11 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
-import torch
 
-from caffe import device
+import caffe
 from caffe.cli.flags import Flags, run
 from caffe.cli.images import read_mean
-from caffe.data.transformer import decode
-from caffe.net import Net
+from caffe.data.decoding import decode
 from caffe.proto import caffe_pb2
 
 FLAGS = Flags(
@@ -24,9 +22,9 @@ FLAGS = Flags(
 TOP = 5
 
 
-def load_net(model: str, weights: str) -> Net:
+def load_net(model: str, weights: str) -> caffe.Net:
     """The net with its weights. Raises ValueError for one without one image-shaped input and one output."""
-    net = Net(model, caffe_pb2.TEST)
+    net = caffe.Net(model, caffe_pb2.TEST)
     net.copy_from(weights)
     for kind, names in (("input", net.inputs), ("output", net.outputs)):
         if len(names) != 1:
@@ -37,7 +35,7 @@ def load_net(model: str, weights: str) -> Net:
     return net
 
 
-def predict(net: Net, mean: np.ndarray, image: np.ndarray) -> np.ndarray:
+def predict(net: caffe.Net, mean: np.ndarray, image: np.ndarray) -> np.ndarray:
     """The output for a picture, uint8 (H, W) or (H, W, 3), resized to the input. mean: (C,), subtracted."""
     blob = net.blobs[net.inputs[0]]
     channels, height, width = blob.data.shape[1:]
@@ -61,10 +59,12 @@ def classify(words: list[str], values: SimpleNamespace) -> int:
         print(FLAGS.usage, file=sys.stderr)
         return 1
     model, weights, mean_file, label_file, image_file = words
+    import torch  # here, as help needs it not
+
     if torch.cuda.is_available():
-        device.set_mode_gpu()
+        caffe.set_mode_gpu()
     else:
-        device.set_mode_cpu()
+        caffe.set_mode_cpu()
     net = load_net(model, weights)
     channels = net.blobs[net.inputs[0]].data.shape[1]
     mean = read_mean(mean_file)

@@ -12,7 +12,7 @@ from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
 from caffe.data.databases import Database
-from caffe.data.transformer import datum_image, parse_datum, size
+from caffe.data.decoding import datum_image, parse_datum, size
 from caffe.proto import caffe_pb2
 
 FLAGS = Flags(

@@ -19,8 +19,8 @@ from caffe.cli import database
 from caffe.cli.flags import Flags, run
 from caffe.data import exif
 from caffe.data.databases import read_list
+from caffe.data.decoding import DECODE_FLAGS, channels_first, decode
 from caffe.data.prefetch import workers
-from caffe.data.transformer import DECODE_FLAGS, channels_first, decode
 from caffe.proto import caffe_pb2
 
 FLAGS = Flags(

@@ -8,15 +8,16 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-import torch
-
-from caffe import device, glog
-from caffe.blob import Blob
+import caffe
+from caffe import glog
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
-from caffe.net import Net
 from caffe.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe.blob import Blob
 
 FLAGS = Flags(
     "extract_features",
@@ -45,7 +46,7 @@ def extract(words: list[str], values: SimpleNamespace) -> int:
         )
     if not batches.isdigit() or int(batches) < 1:
         raise ValueError(f"num_mini_batches: expected a whole number from 1 on, found {batches!r}")
-    net = Net(net_file, caffe_pb2.TEST)
+    net = caffe.Net(net_file, caffe_pb2.TEST)
     net.copy_from(weights)
     for name in names:
         if name not in net.blobs:
@@ -69,21 +70,23 @@ def _use(words: list[str]) -> None:
     """The device that the last words name."""
     if not words or words[0] != "GPU":
         glog.error("extract_features.cpp:62", "Using CPU")
-        device.set_mode_cpu()
+        caffe.set_mode_cpu()
         return
     glog.error("extract_features.cpp:52", "Using GPU")
     number = words[1].removeprefix("DEVICE_ID=") if len(words) > 1 else "0"
     if not number.isdigit():
         raise ValueError(f"DEVICE_ID: expected a whole number from 0 on, found {number!r}")
     glog.error("extract_features.cpp:58", f"Using Device_id={number}")
+    import torch  # here, as help needs it not
+
     found = torch.cuda.device_count()
     if int(number) >= found:
         raise ValueError(
             f"Cannot use GPU {number}: torch {torch.__version__} finds {found} CUDA devices; "
             "write CPU instead to compute on the CPU"
         )
-    device.set_device(int(number))
-    device.set_mode_gpu()
+    caffe.set_device(int(number))
+    caffe.set_mode_gpu()
 
 
 def _put(blob: Blob, name: str, writer: database.Writer) -> None:

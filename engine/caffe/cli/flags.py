@@ -36,6 +36,10 @@ _GFLAGS: Table = {
 }
 
 
+class UsageError(ValueError):
+    """Flags that do not go together, or one that is missing."""
+
+
 class FlagError(ValueError):
     """A flag that does not exist or has no value of its type."""
 

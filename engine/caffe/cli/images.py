@@ -9,7 +9,6 @@ import sys
 import numpy as np
 
 import caffe
-from caffe import device
 from caffe.cli.arguments import add_proto
 
 # BVLC's defaults, below Caffe's root folder: (path, where it comes from)
@@ -80,10 +79,10 @@ def steps(args: argparse.Namespace) -> dict:
 def use_device(gpu: bool) -> None:
     """Say and set the device, as BVLC's scripts."""
     if gpu:
-        device.set_mode_gpu()
+        caffe.set_mode_gpu()
         print("GPU mode")
     else:
-        device.set_mode_cpu()
+        caffe.set_mode_cpu()
         print("CPU mode")
 
 

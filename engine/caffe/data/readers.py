@@ -15,15 +15,8 @@ import torch
 from caffe import device, glog
 from caffe.data import exif
 from caffe.data.databases import Database, ListEntry, read_list
-from caffe.data.transformer import (
-    DECODE_FLAGS,
-    DataTransformer,
-    Source,
-    channels_first,
-    datum_image,
-    decode,
-    parse_datum,
-)
+from caffe.data.decoding import DECODE_FLAGS, channels_first, datum_image, decode, parse_datum
+from caffe.data.transformer import DataTransformer, Source
 from caffe.proto import byte_strings, caffe_pb2
 
 _turned: set[str] = set()  # databases of which a turned picture has been reported

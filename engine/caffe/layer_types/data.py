@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from caffe import fillers, glog, parallel
+from caffe import fillers, glog, memory_limit, parallel
 from caffe.blob import Blob
 from caffe.data import upload
 from caffe.data.databases import Database
+from caffe.data.decoding import size
 from caffe.data.prefetch import Prefetcher
 from caffe.data.readers import Batches, BatchSource, DatumReader, ListReader, Reader
-from caffe.data.transformer import DataTransformer, size
+from caffe.data.transformer import DataTransformer
 from caffe.layer import Layer, register
 from caffe.proto import caffe_pb2
 
@@ -98,6 +99,12 @@ class RecordLayer(PrefetchingLayer):
         self.check(batch_size > 0, f"Positive batch size required; found batch_size {batch_size}")
         shape = self._checked(reader.first_shape)
         top[0].reshape(batch_size, *shape)
+        batches = self.layer_param.data_param.prefetch + 2  # and that in the making, and that of the net
+        self.check(
+            memory_limit.fits(4 * batches * top[0].count),
+            f"{batches} batches of shape {top[0].shape} take {4 * batches * top[0].count} bytes, more than there are; "
+            "make batch_size or prefetch smaller",
+        )
         where = "data_layer.cpp:45" if self.type == "Data" else "image_data_layer.cpp:90"
         glog.info(where, "output data size: " + ",".join(map(str, top[0].shape)))
         if len(top) > 1:

@@ -15,8 +15,9 @@ import torch
 from caffe import device, glog
 from caffe.blob import Blob
 from caffe.data import upload
+from caffe.data.decoding import decode
 from caffe.data.prefetch import workers
-from caffe.data.transformer import DataTransformer, decode
+from caffe.data.transformer import DataTransformer
 from caffe.layer import register
 from caffe.layer_types.data import PrefetchingLayer
 from caffe.proto import byte_strings, caffe_pb2

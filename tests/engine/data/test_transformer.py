@@ -4,7 +4,8 @@ import caffe
 import cv2
 import numpy as np
 import pytest
-from caffe.data.transformer import DataTransformer, datum_image, decode
+from caffe.data.decoding import datum_image, decode
+from caffe.data.transformer import DataTransformer
 from caffe.proto import caffe_pb2, text
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import run_settings
-from caffe.blob import proto_shape
+from caffe.blob_proto import proto_shape
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_binary, read_net
 from caffe.proto.upgrade import upgrade_net

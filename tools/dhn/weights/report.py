@@ -18,7 +18,7 @@ from pathlib import Path
 import caffe
 import h5py
 from caffe import glog
-from caffe.blob import proto_shape
+from caffe.blob_proto import proto_shape
 from caffe.proto import caffe_pb2, text
 from caffe.proto.upgrade import upgrade_net
 
