@@ -5,6 +5,9 @@ layout, files, progress, published; download; datasets and weights; runs; codes;
 
 from __future__ import annotations
 
+import re
+import resource
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +16,39 @@ from dhn import layout
 
 
 def run(main: Callable[[], int]) -> int:
-    """The exit status of a command, main()'s; 130, 143 or 129, after one line, where ^C, SIGTERM or SIGHUP ended it."""
+    """The exit status of a command, main()'s; 130, 143 or 129, after one line, where ^C, SIGTERM or SIGHUP ended it.
+
+    Each command takes --max-memory SIZE, such as 4G: what needs more ends with a sentence. It is for files of others,
+    a small one of which may unpack to a large one. Without it the machine's memory, or `ulimit`, is the limit.
+    """
     from atomic_writes import ending  # not before it is known to be installed
 
-    return ending.run(main)
+    def command() -> int:
+        limit = _take_max_memory(sys.argv)
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        try:
+            return main()
+        except MemoryError as error:
+            reason = next(iter(str(error).splitlines()), "")
+            print(f"{Path(sys.argv[0]).stem}: not enough memory{reason and f': {reason}'}", file=sys.stderr)
+            return 1
+
+    return ending.run(command)
+
+
+def _take_max_memory(words: list[str]) -> int | None:
+    """Bytes of the option --max-memory of a command line, which is removed from it; None without the option."""
+    place = next((place for place, word in enumerate(words) if word.partition("=")[0] == "--max-memory"), None)
+    if place is None:
+        return None
+    _, equals, text = words.pop(place).partition("=")
+    if not equals:
+        text = words.pop(place) if place < len(words) else ""
+    size = re.fullmatch(r"([1-9][0-9]{0,11})([KMGT])", text, re.ASCII)
+    if size is None:
+        raise SystemExit(f"{Path(words[0]).stem}: --max-memory: expected a size such as 500M or 4G, found {text!r}")
+    return int(size[1]) << 10 * (" KMGT".index(size[2]))
 
 
 def _check_flat_modules() -> None:

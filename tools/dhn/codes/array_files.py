@@ -74,6 +74,14 @@ class ArrayFile:
                 "is the file damaged?"
             )
 
+    def word(self, name: str) -> str:
+        """The array of that name, a single text. Raises CodesError."""
+        with _reading(self.path, self.form):
+            kind = self.types[name]
+            if isinstance(kind, str) or kind.kind != "U" or self.shapes[name] != ():
+                raise CodesError(f"{self.path}: expected {name} to be one text, found {kind} {self.shapes[name]}")
+            return str(self.load(name))
+
     def read(self, name: str, what: str) -> np.ndarray:
         """The array of that name (N,) or (N, M), of numbers. Raises CodesError."""
         self.check(name, what)

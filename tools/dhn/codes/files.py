@@ -70,9 +70,27 @@ def read(
     if labels_are not in (None, *DECLARED):
         raise CodesError(f"labels are declared {' or '.join(DECLARED)}, found {labels_are!r}")
     file, name, label_file, label_name = _locate(path, labels_path)
+    try:
+        return _read(file, name, label_file, label_name, codes_are, threshold, labels_are)
+    except MemoryError:
+        paths = dict.fromkeys((file.path, label_file.path))
+        raise CodesError(f"{' and '.join(paths)}: does not fit in memory") from None
+
+
+def _read(
+    file: ArrayFile,
+    name: str,
+    label_file: ArrayFile,
+    label_name: str,
+    codes_are: str | None,
+    threshold: float,
+    labels_are: str | None,
+) -> Side:
     _check_shapes(file, name, label_file, label_name)
     if labels_are is None and label_file.form == "npz" and "labels_are" in label_file.shapes:
-        labels_are = str(label_file.load("labels_are"))
+        labels_are = label_file.word("labels_are")
+        if labels_are not in DECLARED:
+            raise CodesError(f"{label_file.path}: labels_are: expected {' or '.join(DECLARED)}, found {labels_are!r}")
     values, labels = label_file.read(label_name, "labels"), None
     if label_file.form == "text" and values.shape[1] == 1:
         values = values[:, 0]  # a number a line is a class number

@@ -1,0 +1,55 @@
+"""--max-memory, which every command takes: what needs more ends with one sentence."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+import dhn
+import forked
+import numpy as np
+import pytest
+import score_map
+
+
+def run(words: list[str], main) -> tuple[int, str]:
+    """(exit status, what is printed) of a command line, in a child: a limit stays."""
+
+    def child() -> int:
+        sys.argv = words
+        return dhn.run(main)
+
+    process, output = forked.begin(child)
+    text = output.read()
+    process.join()
+    return process.exitcode, text
+
+
+@pytest.mark.parametrize("words", [["--max-memory", "3G"], ["--max-memory=3G"]])
+def test_what_needs_more_is_told_so(words):
+    def main() -> int:
+        assert sys.argv == ["tools/cut.py", "--other", "1"], "main does not see the option"
+        assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 3 << 30
+        return len(np.ones(1 << 29)) * 0  # 4 GiB
+
+    status, text = run(["tools/cut.py", "--other", *words, "1"], main)
+    assert status == 1
+    assert text.startswith("cut: not enough memory: Unable to allocate 4.00 GiB for an array") and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("word", ["", "4", "G", "-1G", "1.5G", "4g"])
+def test_a_size_that_is_none_is_refused(word):
+    status, text = run(["tools/cut.py", "--max-memory", word], lambda: 0)
+    assert (status, text) == (1, f"cut: --max-memory: expected a size such as 500M or 4G, found {word!r}\n")
+
+
+def test_codes_that_unpack_to_more_are_named(tmp_path):
+    path = tmp_path / "small.npz"
+    np.savez_compressed(path, codes=np.zeros((1 << 23, 8), np.uint8), labels=np.zeros((1 << 23, 2), np.uint8))
+    assert path.stat().st_size < 1 << 20
+    used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    size = f"{(used >> 20) + 30}M"
+    files = ["--query", str(path), "--database", str(path)]
+    status, text = run(["score_map.py", "--max-memory", size, *files], score_map.main)
+    assert (status, text) == (2, f"score_map: {path}: does not fit in memory\n")
