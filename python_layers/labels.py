@@ -104,14 +104,14 @@ def batch_shape(shape: tuple, layer: str, declared: str | None = None) -> tuple:
     """
     axes = shape[:2] if len(shape) <= 2 else (shape[0], *[size for size in shape[1:] if size != 1])
     axes = axes if len(axes) > 1 or len(shape) == 1 else (*axes, 1)
-    found = f"found {_shape_text(shape)} in bottom[1]"
+    finding = f"found {_shape_text(shape)} in bottom[1]"
     if len(axes) > 2 or len(axes) == 0:
-        raise LabelError(f"{layer}: expected label vectors (B, C) in bottom[1], {found}")
+        raise LabelError(f"{layer}: expected label vectors (B, C) in bottom[1], {finding}")
     if declared == "classes":
         if len(axes) == 2 and axes[1] != 1:
             raise LabelError(
                 f'{layer}: expected class numbers (B,) or (B, 1), as "labels": "classes" says; '
-                f"{found}; remove the key for label vectors"
+                f"{finding}; remove the key for label vectors"
             )
     elif len(axes) == 1 or (axes[1] == 1 and declared is None):
         what = "class numbers (B,)" if len(axes) == 1 else "one value an image"
@@ -206,15 +206,15 @@ def _check_vectors(values: np.ndarray, kind: np.dtype, where) -> None:
     if not len(rows):
         return
     place, row = _place(where, int(rows[0])), values[rows[0]]
-    others = row[(row != 0) & (row != 1) & (row != -1)]
-    if not len(others):
+    invalid = row[(row != 0) & (row != 1) & (row != -1)]
+    if not len(invalid):
         raise LabelError(
             f"{place}: expected 0 and 1, or -1 throughout; found -1 among other labels. Write 0 where an "
             f"image does not carry a label, -1 throughout where its labels are unknown"
         )
-    wrapped = kind.kind == "u" and others.max() == np.iinfo(kind).max
+    wrapped = kind.kind == "u" and invalid.max() == np.iinfo(kind).max
     raise LabelError(
-        f"{place}: expected label vectors of 0 and 1, or -1 throughout; found {others[0]:g}"
+        f"{place}: expected label vectors of 0 and 1, or -1 throughout; found {invalid[0]:g}"
         + (f" (what -1 becomes in {kind}: store the labels in a signed type)" if wrapped else "")
     )
 

@@ -48,12 +48,12 @@ def read_param_str(text: str, layer: str, params: dict[str, Param]) -> dict[str,
     """
     example = "param_str: '{" + ", ".join(f'"{k}": ...' for k in list(params)[:2]) + "}'"
     try:
-        given = json.loads(text) if text.strip() else {}
+        values = json.loads(text) if text.strip() else {}
     except ValueError as error:
         raise ValueError(f"{layer}: param_str must be JSON, e.g. {example}; found {text!r} ({error})") from None
-    if not isinstance(given, dict):
+    if not isinstance(values, dict):
         raise ValueError(f"{layer}: param_str must be a JSON object, e.g. {example}; found {text!r}")
-    unknown = sorted(set(given) - set(params))
+    unknown = sorted(set(values) - set(params))
     if unknown:
         raise ValueError(
             f"{layer}: param_str has the unknown key {', '.join(map(repr, unknown))}; "
@@ -61,12 +61,12 @@ def read_param_str(text: str, layer: str, params: dict[str, Param]) -> dict[str,
         )
     settings = {}
     for key, param in params.items():
-        if key not in given:
+        if key not in values:
             if param.required:
                 raise ValueError(f"{layer}: param_str needs the key {key!r} ({param.kind}); found {text!r}")
             settings[key] = param.default
             continue
-        value = given[key]
+        value = values[key]
         if not _KINDS[param.kind](value):
             raise ValueError(f"{layer}: param_str key {key!r} must be {param.kind}; found {json.dumps(value)}")
         if param.choices and value not in param.choices:

@@ -55,7 +55,7 @@ class MultiLabelDataLayer(caffe.Layer):
                 f"found {len(bottom)} and {len(top)}"
             )
         size = "an integer of at least 1 or a pair [height, width] of them"
-        p = read_param_str(
+        params = read_param_str(
             self.param_str,
             "MultiLabelDataLayer",
             {
@@ -77,25 +77,32 @@ class MultiLabelDataLayer(caffe.Layer):
                 "threads": Param("an integer of at least 1"),
             },
         )
-        if os.path.isfile(p["source"]):
-            source = ListSource(p["source"], p["root"], p["labels"], p["gray"], _pair(p["resize"]), p["encoding"])
+        if os.path.isfile(params["source"]):
+            source = ListSource(
+                params["source"],
+                params["root"],
+                params["labels"],
+                params["gray"],
+                _pair(params["resize"]),
+                params["encoding"],
+            )
         else:
-            source = LmdbSource(p["source"], p["labels"], p["gray"], _pair(p["resize"]))
+            source = LmdbSource(params["source"], params["labels"], params["gray"], _pair(params["resize"]))
         train = self.phase == caffe.TRAIN
         self.batches = Batches(
             source,
-            p["batch_size"],
+            params["batch_size"],
             train,
-            crop=_pair(p["crop"]),
-            mirror=p["mirror"],
-            mean=_mean(p),
-            scale=p["scale"],
-            shuffle=p["shuffle"],
-            seed=p["seed"],
+            crop=_pair(params["crop"]),
+            mirror=params["mirror"],
+            mean=_mean(params),
+            scale=params["scale"],
+            shuffle=params["shuffle"],
+            seed=params["seed"],
             solvers=(caffe.solver_count(), caffe.solver_rank()) if train else (1, 0),
         )
-        self.shapes = self.batches.shape, (p["batch_size"], source.labels)
-        self.ahead = p["prefetch"], p["threads"] or os.cpu_count() or 1
+        self.shapes = self.batches.shape, (params["batch_size"], source.labels)
+        self.ahead = params["prefetch"], params["threads"] or os.cpu_count() or 1
         self._begin([])
 
     def _begin(self, done: list) -> None:
@@ -196,8 +203,8 @@ class Batches:
         """
         sizes = itertools.chain.from_iterable(itertools.repeat(size, number) for size, number in done)
         draws = self._draws(itertools.chain(sizes, itertools.repeat(self.whole_size)))
-        for whole in itertools.islice(draws, sum(number for _, number in done), None):
-            batch, places = (each[self.share] for each in whole)
+        for draw in itertools.islice(draws, sum(number for _, number in done), None):
+            batch, places = (each[self.share] for each in draw)
             yield list(zip(batch.tolist(), places[:, 0], places[:, 1], (places[:, 2] < 0.5) & self.mirror))
 
     def _draws(self, sizes):
@@ -213,9 +220,11 @@ class Batches:
 
     def build(self, plan: list, map_) -> tuple[np.ndarray, np.ndarray]:
         """The images (B, channels, height, width) and labels (B, C) of a plan, float32; map_ is a pool's map."""
-        kept = self.used.pop() if self.used else None
+        buffer = self.used.pop() if self.used else None
         images = (
-            kept if kept is not None and len(kept) == len(plan) else np.empty((len(plan), *self.shape[1:]), np.float32)
+            buffer
+            if buffer is not None and len(buffer) == len(plan)
+            else np.empty((len(plan), *self.shape[1:]), np.float32)
         )
 
         def place(start: int) -> list:
@@ -247,12 +256,12 @@ def _pair(size) -> tuple | None:
     return (size, size) if isinstance(size, int) else size and tuple(size)
 
 
-def _mean(p: dict):
-    if p["mean_value"] is not None and p["mean_file"] is not None:
+def _mean(params: dict):
+    if params["mean_value"] is not None and params["mean_file"] is not None:
         raise ValueError("MultiLabelDataLayer: param_str may have mean_value or mean_file; found both")
-    if p["mean_file"] is not None:
+    if params["mean_file"] is not None:
         blob = caffe.proto.caffe_pb2.BlobProto()
-        with open(p["mean_file"], "rb") as file:
+        with open(params["mean_file"], "rb") as file:
             data = file.read()
         try:
             blob.ParseFromString(data)
@@ -262,9 +271,9 @@ def _mean(p: dict):
             return mean.reshape(blob.shape.dim[-3:] if blob.shape.dim else (blob.channels, blob.height, blob.width))
         except Exception as error:  # protobuf's DecodeError lives elsewhere in each of its implementations
             raise ValueError(
-                f"MultiLabelDataLayer: mean_file {p['mean_file']!r}: expected a mean image (binaryproto), found "
+                f"MultiLabelDataLayer: mean_file {params['mean_file']!r}: expected a mean image (binaryproto), found "
                 f"{len(data)} bytes that are none ({error}); make it again with compute_image_mean"
             ) from None
-    if isinstance(p["mean_value"], list):
-        return np.reshape(p["mean_value"], (-1, 1, 1))
-    return p["mean_value"] or 0
+    if isinstance(params["mean_value"], list):
+        return np.reshape(params["mean_value"], (-1, 1, 1))
+    return params["mean_value"] or 0

@@ -40,9 +40,9 @@ def conv_params(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """
     params = fn.params.get("convolution_param", fn.params)
     legacy = [f"{what}_{side}" for what in ("pad", "kernel", "stride") for side in "hw"]
-    found = [name for name in legacy if name in fn.params or name in params]
-    if found:
-        raise AssertionError(f"cropping does not support legacy _h/_w params: found {', '.join(found)}")
+    fields = [name for name in legacy if name in fn.params or name in params]
+    if fields:
+        raise AssertionError(f"cropping does not support legacy _h/_w params: found {', '.join(fields)}")
     if "kernel_size" not in params:
         raise KeyError(f"kernel_size: the {fn.type_name} layer has none, and its coordinate map needs it")
     kernel, stride, pad, dilation = (

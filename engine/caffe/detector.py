@@ -44,18 +44,18 @@ class Detector(Net):
         images_windows: (file name, windows) of each image; a window is (ymin, xmin, ymax, xmax) in pixels.
         Returns a dict for each window: `window`, `prediction` (the net's first output, (C,)) and `filename`.
         """
-        found, crops = [], []
+        rows, crops = [], []
         for filename, windows in images_windows:
             image = io.load_image(filename)
             for window in windows:
-                found.append({"window": window, "filename": filename})
+                rows.append({"window": window, "filename": filename})
                 crops.append(self.crop(image, window))
         if not crops:
             return []
         name = self.inputs[0]
         batch: dict[str, Any] = {name: np.array([self.transformer.preprocess(name, crop) for crop in crops])}
         predictions = self.forward_all(**batch)[self.outputs[0]]
-        return [dict(one, prediction=prediction) for one, prediction in zip(found, predictions, strict=True)]
+        return [dict(one, prediction=prediction) for one, prediction in zip(rows, predictions, strict=True)]
 
     def detect_selective_search(self, image_fnames: Iterable[str]) -> list[dict]:
         """Classify the windows that selective search proposes; returns what `detect_windows` does.

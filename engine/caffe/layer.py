@@ -141,9 +141,9 @@ class Layer:
             with torch.no_grad():
                 outputs = self._tops(precision.computed(self, [blob.data_tensor for blob in bottom]))
         self._buffers.clear()
-        taken = {blob.data_memory.tensor.data_ptr() for blob in (*bottom, *self.blobs)}
+        addresses = {blob.data_memory.tensor.data_ptr() for blob in (*bottom, *self.blobs)}
         for blob, value in zip(top, outputs, strict=True):
-            blob.set_data(value, keep=value.untyped_storage().data_ptr() not in taken)
+            blob.set_data(value, keep=value.untyped_storage().data_ptr() not in addresses)
 
     def forget_forward(self) -> None:
         """Let go of what backward would need of the last forward."""
@@ -347,7 +347,7 @@ def create(layer_param: caffe_pb2.LayerParameter) -> Layer:
     Raises:
         ValueError: no such type.
     """
-    known = layer_type_list()
+    types = layer_type_list()
     name = layer_param.type
     if name not in _registry:
         for entry in importlib.metadata.entry_points(group="caffe.layer_types", name=name):
@@ -356,7 +356,7 @@ def create(layer_param: caffe_pb2.LayerParameter) -> Layer:
         fork = forks.of_type(name)
         origin = f" It comes from {fork}." if fork else ""
         raise ValueError(
-            f"Unknown layer type: {name} (known types: {', '.join(known)}); layer {layer_param.name!r} asks for it."
+            f"Unknown layer type: {name} (known types: {', '.join(types)}); layer {layer_param.name!r} asks for it."
             f"{origin} "
             "A plug-in can give it through the entry-point group caffe.layer_types"
         )

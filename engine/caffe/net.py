@@ -262,12 +262,12 @@ class Net:
         """
         first = 0 if start is None else self._layer_index(start)
         last = len(self._layers) - 1 if end is None else self._layer_index(end)
-        wanted = [*(self.outputs if end is None else self.top_names[end]), *(blobs or [])]
+        names = [*(self.outputs if end is None else self.top_names[end]), *(blobs or [])]
         self._fill(inputs, self.inputs, "data", "Input blob arguments do not match net inputs.", "Input")
         self._forward_loss(first, last)
         value_checks.raise_noted(self._layers)
         by_name = self.blobs
-        return {name: self._blob(by_name, name).data for name in wanted}
+        return {name: self._blob(by_name, name).data for name in names}
 
     def backward(
         self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **tops: np.ndarray
@@ -285,11 +285,11 @@ class Net:
         """
         first = len(self._layers) - 1 if start is None else self._layer_index(start)
         last = 0 if end is None else self._layer_index(end)
-        wanted = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or [])]
+        names = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or [])]
         self._fill(tops, self.outputs, "diff", "Top diff arguments do not match net outputs.", "Diff")
         self._backward(first, last)
         by_name = self.blobs
-        return {name: self._blob(by_name, name).diff for name in wanted}
+        return {name: self._blob(by_name, name).diff for name in names}
 
     def _layer_index(self, name: str) -> int:
         if name not in self._layer_names:
@@ -301,13 +301,13 @@ class Net:
             raise KeyError(f"net {self.name!r} has no blob {name!r}; its blobs: {', '.join(by_name)}")
         return by_name[name]
 
-    def _fill(self, given: dict, expected: list[str], side: str, mismatch: str, what: str) -> None:
-        if not given:
+    def _fill(self, arrays: dict, expected: list[str], side: str, mismatch: str, what: str) -> None:
+        if not arrays:
             return
-        if set(given) != set(expected):
-            raise ValueError(f"{mismatch} Expected {sorted(expected)}, found {sorted(given)}")
+        if set(arrays) != set(expected):
+            raise ValueError(f"{mismatch} Expected {sorted(expected)}, found {sorted(arrays)}")
         by_name = self.blobs
-        for name, values in given.items():
+        for name, values in arrays.items():
             blob = by_name[name]
             values = np.asarray(values)
             if not values.shape or values.shape[0] != blob.shape[0]:
@@ -330,11 +330,11 @@ class Net:
         return self._unpadded(results, inputs)
 
     def forward_backward_all(
-        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **given: np.ndarray
+        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **arrays: np.ndarray
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Run inputs and top diffs through the net in batches; returns (outputs, input diffs), stacked."""
-        inputs = {name: values for name, values in given.items() if name in self.inputs}
-        tops = {name: values for name, values in given.items() if name in self.outputs}
+        inputs = {name: values for name, values in arrays.items() if name in self.inputs}
+        tops = {name: values for name, values in arrays.items() if name in self.outputs}
         outputs: dict[str, list] = {}
         gradients: dict[str, list] = {}
         nothing: dict[str, Any] = {}
@@ -350,14 +350,14 @@ class Net:
         count = len(next(iter(inputs.values()))) if inputs else None
         return {name: np.asarray(values)[:count] for name, values in results.items()}
 
-    def _batch(self, given: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    def _batch(self, arrays: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         """Cut arrays into batches of the net's size; the last one is filled up with zeros."""
-        if not given:
+        if not arrays:
             return
-        count = len(next(iter(given.values())))
+        count = len(next(iter(arrays.values())))
         size = next(iter(self.blobs.values())).shape[0]
         for begin in range(0, count, size):
-            batch = {name: np.asarray(values[begin : begin + size]) for name, values in given.items()}
+            batch = {name: np.asarray(values[begin : begin + size]) for name, values in arrays.items()}
             for name, values in batch.items():
                 padding = np.zeros((size - len(values), *values.shape[1:]), values.dtype)
                 batch[name] = np.concatenate([values, padding])

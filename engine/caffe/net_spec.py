@@ -44,17 +44,17 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
     """
     field = proto.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
-        known = ", ".join(each.name for each in proto.DESCRIPTOR.fields)
-        raise AttributeError(f"{proto.DESCRIPTOR.name} has no field {name!r}; its fields: {known}")
-    held = getattr(proto, name)
-    repeated = hasattr(held, "extend")
+        fields = ", ".join(each.name for each in proto.DESCRIPTOR.fields)
+        raise AttributeError(f"{proto.DESCRIPTOR.name} has no field {name!r}; its fields: {fields}")
+    target = getattr(proto, name)
+    repeated = hasattr(target, "extend")
     for value in val if repeated and isinstance(val, (list, tuple)) else [val]:
         if isinstance(value, dict) and field.message_type is not None:
-            _assign_all(held.add() if repeated else held, value)
+            _assign_all(target.add() if repeated else target, value)
             continue
         try:
             if repeated:
-                held.extend([value])
+                target.extend([value])
             else:
                 setattr(proto, name, value)
         except (TypeError, ValueError, AttributeError) as error:
@@ -186,8 +186,8 @@ class NetSpec:
     def __getattr__(self, name: str) -> Any:
         """The Top of that name; the Function of a layer without tops."""
         if name == "tops" or name not in self.tops:  # without `tops` there is no instance yet: copy, pickle
-            held = "" if name == "tops" else f"; its tops: {', '.join(self.tops) or 'none'}"
-            raise _NoTop(f"the net has no top {name!r}{held}")
+            tops = "" if name == "tops" else f"; its tops: {', '.join(self.tops) or 'none'}"
+            raise _NoTop(f"the net has no top {name!r}{tops}")
         return self.tops[name]
 
     def __setitem__(self, name: str, value: Top | Function) -> None:

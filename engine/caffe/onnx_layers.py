@@ -33,17 +33,17 @@ class Graph:
 
     def unique(self, name: str) -> str:
         """`name`, or with a number behind it where the graph has that name."""
-        found, number = name, 1
-        while found in self.names:
+        candidate, number = name, 1
+        while candidate in self.names:
             number += 1
-            found = f"{name}/{number}"
-        self.names.add(found)
-        return found
+            candidate = f"{name}/{number}"
+        self.names.add(candidate)
+        return candidate
 
-    def add(self, place: str, op: str, xs: Sequence[str], count: int = 1, **attributes: Any) -> list[str]:
+    def add(self, place: str, op: str, inputs: Sequence[str], count: int = 1, **attributes: Any) -> list[str]:
         """Add a node of `count` outputs, called after `place` and the operation; returns the outputs' names."""
         outputs = [self.unique(f"{place}/{op}") for _ in range(count)]
-        self.nodes.append(helper.make_node(op, list(xs), outputs, name=outputs[0], **attributes))
+        self.nodes.append(helper.make_node(op, list(inputs), outputs, name=outputs[0], **attributes))
         return outputs
 
     def constant(self, name: str, value: Any, dtype: type = np.float32) -> str:
@@ -84,13 +84,13 @@ class LayerGraph:
         """The first bottom's value."""
         return self.inputs[0]
 
-    def add(self, op: str, *xs: str, **attributes: Any) -> str:
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Add a node of one output; returns the output's name."""
-        return self.add_many(op, xs, 1, **attributes)[0]
+        return self.add_many(op, inputs, 1, **attributes)[0]
 
-    def add_many(self, op: str, xs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+    def add_many(self, op: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
         """Add a node of `count` outputs; returns their names."""
-        return self.whole.add(self.name, op, xs, count, **attributes)
+        return self.whole.add(self.name, op, inputs, count, **attributes)
 
     def constant(self, value: Any, dtype: type = np.float32) -> str:
         """Add a constant; returns its name."""
@@ -231,8 +231,8 @@ def _pooling(graph: LayerGraph, layer: Pooling) -> list[str]:
     lengths = [np.minimum(start + kernel, size + pad) - start for start, kernel, size, pad in
                zip(starts, layer.kernel, sizes, layer.pad, strict=True)]  # fmt: skip
     counts = lengths[0][:, None] * lengths[1]
-    whole = math.prod(layer.kernel)
-    return [y if (counts == whole).all() else graph.add("Mul", y, graph.constant(whole / counts))]
+    values = math.prod(layer.kernel)
+    return [y if (counts == values).all() else graph.add("Mul", y, graph.constant(values / counts))]
 
 
 @exports("LRN")

@@ -68,8 +68,8 @@ class Solver:
         self._displayed = 0
         self.net = self._train_net()
         self.test_nets = self._make_test_nets()
-        kept = SOLVER_TYPES[self.type].histories
-        self.history = [Blob(blob.shape) for _ in range(kept) for blob in self.net.learnable_params]
+        count = SOLVER_TYPES[self.type].histories
+        self.history = [Blob(blob.shape) for _ in range(count) for blob in self.net.learnable_params]
         glog.info("solver.cpp:57", "Solver scaffolding done.")
 
     def _check(self) -> None:
@@ -247,7 +247,7 @@ class Solver:
         with torch.no_grad():
             self._clip()
             for (its_rate, decay), indices in self._by_rate_and_decay(rate).items():
-                histories = [[self.history[kept + i] for i in indices] for kept in range(0, len(self.history), count)]
+                histories = [[self.history[start + i] for i in indices] for start in range(0, len(self.history), count)]
                 update([params[i] for i in indices], histories, its_rate, decay, self.param, self.iter)
 
     def _by_rate_and_decay(self, rate: float) -> dict[tuple[float, float], list[int]]:
@@ -335,9 +335,9 @@ class Solver:
     @staticmethod
     def _log_outputs(where: str, which: str, net: Net, values: list) -> None:
         index = 0
-        for name, found in zip(net.outputs, values, strict=True):
+        for name, numbers in zip(net.outputs, values, strict=True):
             weight = net.blob_loss_weights[name]
-            for value in found:
+            for value in numbers:
                 loss = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
                 glog.info(where, f"    {which} net output #{index}: {name} = {value:g}{loss}")
                 index += 1

@@ -97,9 +97,9 @@ def _read_resume(path: Path) -> caffe_pb2.ResumeState | None:
             if field.wire == wire.BYTES and field.number in (_RESUME, _OLD_RESUME):
                 file.seek(field.start)
                 content = file.read(field.size)
-                found = _unmark(content) if field.number == _RESUME else _old_resume(content)
-                if found is not None:
-                    return found
+                state = _unmark(content) if field.number == _RESUME else _old_resume(content)
+                if state is not None:
+                    return state
     return None
 
 
@@ -108,9 +108,9 @@ def _read_hdf5_resume(file: h5py.File) -> caffe_pb2.ResumeState | None:
     for name, read in ((_DATASET, _unmark), (_OLD_DATASET, _old_resume)):
         values = file.get(name)
         if getattr(values, "dtype", None) == np.uint8:
-            found = read(values[...].tobytes())
-            if found is not None:
-                return found
+            state = read(values[...].tobytes())
+            if state is not None:
+                return state
     return None
 
 
@@ -121,12 +121,12 @@ def _unmark(content: bytes) -> caffe_pb2.ResumeState | None:
 def _old_resume(content: bytes) -> caffe_pb2.ResumeState | None:
     """The state in `content` as earlier versions wrote it, without a mark: it names the generators' devices."""
     try:
-        found = caffe_pb2.ResumeState.FromString(content)
+        state = caffe_pb2.ResumeState.FromString(content)
     except DecodeError:
         return None
-    found.DiscardUnknownFields()
-    devices = {each.device for each in found.generator}
-    return found if devices and devices <= {"cpu", "cuda"} and found.ByteSize() == len(content) else None
+    state.DiscardUnknownFields()
+    devices = {each.device for each in state.generator}
+    return state if devices and devices <= {"cpu", "cuda"} and state.ByteSize() == len(content) else None
 
 
 def capture(solver: Solver) -> caffe_pb2.ResumeState:
@@ -194,8 +194,8 @@ def _resume_data_layers(solver: Solver, captured: caffe_pb2.ResumeState, path: s
                 ) from None
         elif layer.snapshot_state() is not None:
             glog.warning("sgd_solver.cpp:318", f"{path} does not know {_place(*key)}: its data start again")
-    for key, left in states.items():
-        if left:
+    for key, content in states.items():
+        if content:
             glog.warning("sgd_solver.cpp:318", f"{path} knows {_place(*key)}, which is not there any more")
     try:
         device.set_generator_states({each.device: each.state for each in captured.generator})

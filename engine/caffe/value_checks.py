@@ -32,20 +32,20 @@ def check(layer: Layer, wrong: torch.Tensor, values: torch.Tensor, message: Mess
         if wrong.any():
             _raise(layer, _first(wrong, values), message)
         return
-    found = _first(wrong, values)
+    note = _first(wrong, values)
     if layer in _noted:
         before, _ = _noted[layer]
-        found = torch.where(before[:1] > 0, before, found)
-    _noted[layer] = found, message
+        note = torch.where(before[:1] > 0, before, note)
+    _noted[layer] = note, message
 
 
 def raise_noted(layers: Iterable[Layer]) -> None:
     """Raise what was noted of one of `layers`, and forget what was noted of any."""
     noted = [(layer, *_noted.pop(layer)) for layer in layers if layer in _noted]
     if noted:
-        for (layer, _, message), found in zip(noted, torch.stack([one[1] for one in noted]).cpu(), strict=True):
-            if found[0]:
-                _raise(layer, found, message)
+        for (layer, _, message), note in zip(noted, torch.stack([one[1] for one in noted]).cpu(), strict=True):
+            if note[0]:
+                _raise(layer, note, message)
 
 
 def _first(wrong: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -53,6 +53,6 @@ def _first(wrong: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return torch.stack([wrong.take(place).double(), place.double(), values.take(place).double()])
 
 
-def _raise(layer: Layer, found: torch.Tensor, message: Message) -> None:
-    _, place, value = found.tolist()
+def _raise(layer: Layer, note: torch.Tensor, message: Message) -> None:
+    _, place, value = note.tolist()
     layer.check(False, message(int(place), value))

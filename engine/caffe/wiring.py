@@ -148,8 +148,8 @@ class Wiring:
         glog.info("net.cpp:408", f"{layer_param.name} <- {name}")
         del self._available[name]
         entry.bottoms.append(number)
-        asked = layer_param.propagate_down
-        entry.bottom_need_backward.append(asked[j] if asked else self.blobs[number].need_backward)
+        flags = layer_param.propagate_down
+        entry.bottom_need_backward.append(flags[j] if flags else self.blobs[number].need_backward)
 
     def _append_top(self, entry: LayerEntry, layer_param: caffe_pb2.LayerParameter, j: int) -> None:
         name = layer_param.top[j]
@@ -252,10 +252,15 @@ class Wiring:
             )
 
     def _share_multiplier(
-        self, known: list[float | None], what: str, entry: ParamEntry, spec: caffe_pb2.ParamSpec, value: float | None
+        self,
+        multipliers: list[float | None],
+        what: str,
+        entry: ParamEntry,
+        spec: caffe_pb2.ParamSpec,
+        value: float | None,
     ) -> None:
         """Note a shared parameter's lr_mult or decay_mult: the layers that share it may not contradict each other."""
-        before = known[entry.learnable]
+        before = multipliers[entry.learnable]
         if value is None:
             return
         if before is not None and before != value:
@@ -264,7 +269,7 @@ class Wiring:
                 f"{before:g} in layer '{self.layers[self._owner(entry).layer].name}', "
                 f"{value:g} in layer '{self.layers[entry.layer].name}'"
             )
-        known[entry.learnable] = value
+        multipliers[entry.learnable] = value
 
     def _owner(self, entry: ParamEntry) -> ParamEntry:
         return entry if entry.owner is None else self.params[entry.owner]

@@ -75,11 +75,11 @@ class PairwiseLoss(LossLayer):
             else [("dhn-caffe", self._dhn_caffe, DHN_CAFFE), ("hash-caffe", self._hash_caffe, HASH_CAFFE)]
         )
         fitting = [form for name, form, fields in forms if set(written) <= set(fields)]
-        meant = " or ".join(f"{name}: {', '.join(fields)}" for name, _, fields in forms)
+        expected = " or ".join(f"{name}: {', '.join(fields)}" for name, _, fields in forms)
         self.check(
             len(fitting) > 0,
             f"pairwise_param holds fields of different forks or for another number of "
-            f"bottoms; expected those of {meant}; found {', '.join(written)}",
+            f"bottoms; expected those of {expected}; found {', '.join(written)}",
         )
         self.check(
             len(fitting) == 1,
@@ -149,33 +149,33 @@ class PairwiseLoss(LossLayer):
             )
 
     def _dhn_caffe(self, codes, labels):
-        p = self.param
+        param = self.param
         pairwise, quantization, gradient = losses.dhn_caffe(
-            codes, labels, p.l_threshold, p.q_threshold, p.l_lambda, p.q_gamma
+            codes, labels, param.l_threshold, param.q_threshold, param.l_lambda, param.q_gamma
         )
         glog.info("pairwise_loss_layer.cu:89", f"L loss:{pairwise:g}")
         glog.info("pairwise_loss_layer.cu:100", f"Q loss:{quantization:g}")
-        return pairwise * (p.l_lambda > 0) + quantization * (p.q_gamma > 0), [gradient]
+        return pairwise * (param.l_lambda > 0) + quantization * (param.q_gamma > 0), [gradient]
 
     def _hash_caffe(self, codes, labels):
         loss, gradient = losses.hash_caffe_pairwise(codes, labels, self.param.threshold)
         return loss, [_loss_weight(self) * gradient]
 
     def _hashnet(self, codes, labels, second, second_labels):
-        p = self.param
+        param = self.param
         loss, *gradients = losses.hashnet(
             codes,
             labels,
             second,
             second_labels,
-            p.class_num,
-            p.l_threshold,
-            p.l_lambda,
-            p.sigmoid_param,
-            p.continous_similarity,
+            param.class_num,
+            param.l_threshold,
+            param.l_lambda,
+            param.sigmoid_param,
+            param.continous_similarity,
         )
         glog.info("pairwise_loss_layer.cu:121", f"L loss:{loss:g}")
-        return loss * (p.l_lambda > 0), gradients
+        return loss * (param.l_lambda > 0), gradients
 
 
 class QuantizationLoss(LossLayer):

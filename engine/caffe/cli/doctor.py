@@ -62,19 +62,19 @@ def describe(origin: Path) -> str:
 
 def candidates(path: list[str]) -> Iterator[Path]:
     """The packages and modules named `caffe` on `path`, in the order in which Python looks."""
-    seen, spaces = set(), []
+    visited, spaces = set(), []
     for entry in path:
         folder = entry or os.getcwd()
         spec = PathFinder.find_spec("caffe", [folder])
         if spec is None:
             continue
-        whole = spec.origin is not None
+        complete = spec.origin is not None
         locations = list(spec.submodule_search_locations or [])
         origin = Path(locations[0] if locations else spec.origin or folder)
-        if origin.resolve() in seen:
+        if origin.resolve() in visited:
             continue
-        seen.add(origin.resolve())
-        if whole:
+        visited.add(origin.resolve())
+        if complete:
             yield origin
         else:
             spaces.append(origin)  # a folder without __init__.py counts only where nothing else is found
@@ -111,13 +111,13 @@ def _present(module: str) -> bool:
 
 def _packages(table: dict[str, tuple[str, str]]) -> tuple[list[str], bool]:
     """(a line for each package, whether all are there)."""
-    lines, whole = [], True
+    lines, complete = [], True
     for module, (name, purpose) in table.items():
-        there = _present(module)
-        whole &= there
-        found = _version(name) or "installed" if there else f"missing: pip install {name}"
-        lines.append(f"  {name:24} {found:32} {purpose}")
-    return lines, whole
+        present = _present(module)
+        complete &= present
+        state = _version(name) or "installed" if present else f"missing: pip install {name}"
+        lines.append(f"  {name:24} {state:32} {purpose}")
+    return lines, complete
 
 
 def _torch() -> list[str]:
@@ -147,19 +147,19 @@ def _threads() -> str:
 
 def _imports() -> tuple[list[str], bool]:
     """(what `import caffe` finds, whether that is this engine)."""
-    found = list(candidates(_search_path()))
+    packages = list(candidates(_search_path()))
     lines = [f"`import caffe` in {os.getcwd()} finds"]
-    for number, origin in enumerate(found):
+    for number, origin in enumerate(packages):
         lines.append(f"  {'->' if number == 0 else '  '} {origin}: {describe(origin)}")
-    if not found:
+    if not packages:
         lines.append("  nothing: this engine is not on Python's path")
-    right = bool(found) and (found[0].resolve() == PACKAGE.resolve() or shim.is_shim(found[0]))
+    right = bool(packages) and (packages[0].resolve() == PACKAGE.resolve() or shim.is_shim(packages[0]))
     if _is_placeholder():
         lines.append(
             f"  The package `caffe` {_version('caffe')} of PyPI, what `pip install caffe` gives, is installed too: "
             "an empty placeholder without a module; pip uninstall caffe"
         )
-    if found and not right:
+    if packages and not right:
         lines.append(f"  The engine, {PACKAGE}, comes later or not at all: take the first away from Python's path")
     return lines, right
 
@@ -171,9 +171,9 @@ def report() -> int:
     print(f"Python {platform.python_version()} at {sys.executable}, {platform.platform()}")
     lines, right = _imports()
     print("\n".join(lines))
-    needed, whole = _packages(NEEDED)
+    needed, complete = _packages(NEEDED)
     print("\n".join(["Needed", *needed, *([_kernels(), _threads(), *_torch()] if _present("torch") else [])]))
     print("\n".join(["Extras", *_packages(EXTRAS)[0]]))
     for program, (name, purpose) in PROGRAMS.items():
         print(f"  {program:24} {shutil.which(program) or f'missing: install {name}':32} {purpose}")
-    return 0 if right and whole else 1
+    return 0 if right and complete else 1

@@ -44,23 +44,23 @@ class Log:
         self.rates: dict[float, float] = {}
         iteration, rate = -1.0, math.nan
         for seconds, line in timed_lines(path):
-            found = _ITERATION.search(line)
-            if found:
-                iteration = float(found[1])
+            match = _ITERATION.search(line)
+            if match:
+                iteration = float(match[1])
             if iteration < 0 or seconds is None:
                 continue
-            found = _RATE.search(line)
-            if found:
-                rate = self.rates[iteration] = float(found[1])
+            match = _RATE.search(line)
+            if match:
+                rate = self.rates[iteration] = float(match[1])
             for pattern, rows, name in ((_LOSS, self.losses, LOSS), (_TESTING, self.tests, None)):
-                found = pattern.search(line)
-                if found:
-                    value = {name: float(found[1])} if name else {}
+                match = pattern.search(line)
+                if match:
+                    value = {name: float(match[1])} if name else {}
                     rows.append({"NumIters": iteration, "Seconds": seconds, **value})
             for pattern, rows in ((_TRAIN, self.train), (_TEST, self.test)):
-                found = pattern.search(line)
-                if found:
-                    _add(rows, iteration, seconds, rate, found[2], float(found[3]))
+                match = pattern.search(line)
+                if match:
+                    _add(rows, iteration, seconds, rate, match[2], float(match[3]))
         for rows in (self.train, self.test):
             _complete_rate(rows)
 
@@ -74,8 +74,8 @@ def timed_lines(path: str | Path) -> Iterator[tuple[float | None, str]]:
     """
     lines = _lines(path)
     year = datetime.fromtimestamp(os.path.getmtime(path)).year
-    solving = ((n, _stamp(line, year)) for n, line in enumerate(lines) if "Solving" in line)
-    first, start = next(((n, when) for n, when in solving if when is not None), (0, None))
+    solving = ((number, _stamp(line, year)) for number, line in enumerate(lines) if "Solving" in line)
+    first, start = next(((number, when) for number, when in solving if when is not None), (0, None))
     if start is None:
         raise ValueError(f"{path}: expected the log of a training, found no line with `Solving` and its time")
     yield from ((None, line) for line in lines[:first])
@@ -100,10 +100,10 @@ def _lines(path: str | Path) -> list[str]:
 
 
 def _stamp(line: str, year: int) -> datetime | None:
-    found = _STAMP.match(line)
-    if not found:
+    match = _STAMP.match(line)
+    if not match:
         return None
-    month, day, hour, minute, second, micros = found.groups()
+    month, day, hour, minute, second, micros = match.groups()
     try:
         return datetime(year, int(month), int(day), int(hour), int(minute), int(second), int(micros.ljust(6, "0")))
     except ValueError:

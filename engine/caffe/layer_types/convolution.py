@@ -60,12 +60,12 @@ def deconvolve(
 ) -> torch.Tensor:
     """torch's conv_transposeNd over any number of axes, as a loop over the taps of the filter."""
     kernel, sizes = weight.shape[2:], x.shape[2:]
-    whole = [s * (n - 1) + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)]
-    y = x.new_zeros(len(x), group, weight.shape[1], *whole)
+    extents = [s * (n - 1) + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)]
+    y = x.new_zeros(len(x), group, weight.shape[1], *extents)
     x, weight = x.unflatten(1, (group, -1)), weight.unflatten(0, (group, -1))
     for tap, values in _taps(kernel, sizes, stride, dilation):
         y[values] += torch.einsum("ngc...,gco->ngo...", x, weight[tap])
-    unpadded: tuple[Any, ...] = (..., *(slice(p, n - p) for p, n in zip(pad, whole, strict=True)))
+    unpadded: tuple[Any, ...] = (..., *(slice(p, n - p) for p, n in zip(pad, extents, strict=True)))
     y = y.flatten(1, 2)[unpadded]
     return y if bias is None else y + bias.view(-1, *(1,) * len(kernel))
 
@@ -287,8 +287,8 @@ class Im2col(Layer):
         if axes == 2:
             maps = x.reshape(-1, *x.shape[self.axis :])
             window = (tuple(each) for each in (self.kernel, self.dilation, self.pad, self.stride))
-            seen = F.unfold(maps, *window)
-            return seen.view(*x.shape[: self.axis], seen.shape[1], *self.sizes)
+            columns = F.unfold(maps, *window)
+            return columns.view(*x.shape[: self.axis], columns.shape[1], *self.sizes)
         windows = F.pad(x, [side for pad in reversed(self.pad) for side in (pad, pad)])
         for axis, (extent, stride, dilation) in enumerate(zip(self.extent, self.stride, self.dilation, strict=True)):
             windows = windows.unfold(first + axis, extent, stride)[..., ::dilation]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe import device, glog, hdf5_files, parallel
+from caffe import device, glog, hdf5_files, memory_limit, parallel
 from caffe.atomic_files import write_atomic_hdf5
-from caffe.blob import MEMORY, Blob
+from caffe.blob import Blob
 from caffe.data import upload
 from caffe.layer import Layer, register
 from caffe.layer_types.data import SourceLayer
@@ -44,29 +44,29 @@ def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
     arrays: list[np.ndarray] = []
     with hdf5_files.reading(path, "an HDF5 file") as file:
         for name in names:
-            found = file.get(name)
-            if not isinstance(found, h5py.Dataset):
+            dataset = file.get(name)
+            if not isinstance(dataset, h5py.Dataset):
                 raise ValueError(
                     f"Failed to find HDF5 dataset {name} in {path}: a top reads the dataset of its name; "
                     f"the file has {', '.join(sorted(file)) or 'none'}"
                 )
-            kind = found.id.get_type().get_class()
+            kind = dataset.id.get_type().get_class()
             if kind not in numbers:
-                others = {getattr(h5py.h5t, each): f"H5T_{each}" for each in _OTHER_CLASSES}
+                classes = {getattr(h5py.h5t, each): f"H5T_{each}" for each in _OTHER_CLASSES}
                 raise ValueError(
-                    f"Unsupported datatype class of {name} in {path}: expected numbers, found {others.get(kind, kind)}"
+                    f"Unsupported datatype class of {name} in {path}: expected numbers, found {classes.get(kind, kind)}"
                 )
-            if not found.ndim:
+            if not dataset.ndim:
                 raise ValueError(f"{path}: Input must have at least 1 axis; dataset {name} is one value")
-            if len(found) != len(arrays[0] if arrays else found):
+            if len(dataset) != len(arrays[0] if arrays else dataset):
                 raise ValueError(
                     f"{path}: expected datasets of as many rows as {names[0]}, {len(arrays[0])}; "
-                    f"{name} has {len(found)}"
+                    f"{name} has {len(dataset)}"
                 )
-            if 4 * found.size > MEMORY:
-                raise ValueError(f"{path}: dataset {name} of shape {found.shape} is larger than the machine's memory")
+            if not memory_limit.fits(4 * dataset.size):
+                raise ValueError(f"{path}: dataset {name} of shape {dataset.shape} takes more memory than there is")
             try:
-                arrays.append(np.asarray(found, np.float32))
+                arrays.append(np.asarray(dataset, np.float32))
             except OSError as error:
                 raise ValueError(f"Failed to read float dataset {name} of {path}: {error}") from None
     if not len(arrays[0]):

@@ -141,8 +141,8 @@ class BatchNorm(Layer):
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.layer_param.batch_norm_param
-        given = param.HasField("use_global_stats")
-        self.use_global_stats = param.use_global_stats if given else self.phase == caffe_pb2.TEST
+        has_flag = param.HasField("use_global_stats")
+        self.use_global_stats = param.use_global_stats if has_flag else self.phase == caffe_pb2.TEST
         self.channels = bottom[0].shape[bottom[0].axis(1)]
         if self.blobs:
             glog.info("batch_norm_layer.cpp:23", "Skipping parameter initialization")
@@ -163,8 +163,8 @@ class BatchNorm(Layer):
             )
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        found = bottom[0].shape[bottom[0].axis(1)]
-        self.check(found == self.channels, f"expected {self.channels} channels, found {bottom[0].shape_string()}")
+        count = bottom[0].shape[bottom[0].axis(1)]
+        self.check(count == self.channels, f"expected {self.channels} channels, found {bottom[0].shape_string()}")
         super().reshape(bottom, top)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -39,8 +39,8 @@ class _MaxPool(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         def pool(values: torch.Tensor, index: torch.Tensor, x: torch.Tensor) -> None:
             x = x.contiguous(memory_format=torch.channels_last)
-            found, where = F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil, return_indices=True)
-            values.copy_(found)
+            maxima, where = F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil, return_indices=True)
+            values.copy_(maxima)
             index.copy_(where.int())
 
         shape = (*x.shape[:2], *pooled)
@@ -100,10 +100,10 @@ def _add_by_offset(
     y, x = (torch.arange(count, device=dx.device) * step - before
             for count, step, before in zip(dy.shape[2:], stride, pad, strict=True))  # fmt: skip
     for i, j in itertools.product(*map(range, kernel)):
-        here = (rows == (y + i)[:, None]) & (columns == x + j)
+        source = (rows == (y + i)[:, None]) & (columns == x + j)
         windows[
             :, :, i : i + lengths[0] - kernel[0] + 1 : stride[0], j : j + lengths[1] - kernel[1] + 1 : stride[1]
-        ] += dy.where(here, 0)
+        ] += dy.where(source, 0)
     covered = windows[:, :, pad[0] : pad[0] + height, pad[1] : pad[1] + width]
     dx.zero_()
     dx[:, :, : covered.shape[2], : covered.shape[3]] = covered
@@ -136,11 +136,11 @@ class Pooling(Layer):
                 "With Global_pooling: true Filter size cannot specified",
             )
         else:
-            given = ", ".join(name for name in ("kernel_size", "kernel_h", "kernel_w") if has(name)) or "none"
+            fields = ", ".join(name for name in ("kernel_size", "kernel_h", "kernel_w") if has(name)) or "none"
             self.check(
                 has("kernel_size") != sides,
                 "Filter size is kernel_size OR kernel_h and kernel_w; not both. "
-                f"For non-square filters both kernel_h and kernel_w are required; found {given}.",
+                f"For non-square filters both kernel_h and kernel_w are required; found {fields}.",
             )
         for name in ("pad", "stride"):
             one, either = has(name), has(f"{name}_h") or has(f"{name}_w")

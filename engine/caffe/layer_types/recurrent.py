@@ -48,14 +48,14 @@ class LSTMUnit(Layer):
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         cell, gates, cont = bottom
-        found = ", ".join(blob.shape_string() for blob in bottom)
+        shapes = ", ".join(blob.shape_string() for blob in bottom)
         self.check(
             cell.num_axes == gates.num_axes == 3
             and cont.num_axes == 2
             and cell.shape[0] == gates.shape[0] == cont.shape[0] == 1
             and cell.shape[1] == gates.shape[1] == cont.shape[1]
             and gates.shape[2] == 4 * cell.shape[2],
-            f"expected bottoms of shapes (1, N, D), (1, N, 4 D) and (1, N); found {found}",
+            f"expected bottoms of shapes (1, N, D), (1, N, 4 D) and (1, N); found {shapes}",
         )
         for blob in top:
             blob.reshape_like(cell)

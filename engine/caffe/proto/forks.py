@@ -105,14 +105,14 @@ def explain_field(message: Descriptor, field: str) -> str:
             "-proto FORK.proto (in Python caffe.proto.forks.add), or take the field out."
         )
     near = difflib.get_close_matches(field, message.fields_by_name, 1)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{meant} If it is a fork's field, add the fork's messages with -proto FORK.proto, or take it out."
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{hint} If it is a fork's field, add the fork's messages with -proto FORK.proto, or take it out."
 
 
 def explain_value(enum: EnumDescriptor) -> str:
     """More about a value that `enum` has not: those that it has."""
-    known = ", ".join(enum.values_by_name)
-    return f" BVLC Caffe 1.0 knows {known}; a fork's own values come with -proto FORK.proto."
+    values = ", ".join(enum.values_by_name)
+    return f" BVLC Caffe 1.0 knows {values}; a fork's own values come with -proto FORK.proto."
 
 
 def of_type(layer_type: str) -> str | None:
@@ -132,18 +132,18 @@ def add(path: str | Path) -> None:
         ModuleNotFoundError: grpcio-tools, which has the compiler, is not installed.
         ValueError: the compiler refuses the file, or what it adds clashes with ours.
     """
-    ours = descriptor_pb2.FileDescriptorProto()
-    ours.CopyFrom(caffe_pb2.FILE)
+    base = descriptor_pb2.FileDescriptorProto()
+    base.CopyFrom(caffe_pb2.FILE)
     own = {
-        field.type_name.rpartition(".")[2] for each in ours.message_type for field in each.field
+        field.type_name.rpartition(".")[2] for each in base.message_type for field in each.field
         if field.number >= _FIRST_OWN and field.type_name
     }  # fmt: skip
-    for theirs in compile_proto(path):
-        _rename_package(theirs, ours.package)
-        _merge_all(theirs.message_type, ours.message_type, functools.partial(_merge_message, own=own))
-        _merge_all(theirs.enum_type, ours.enum_type, _merge_enum)
+    for fork in compile_proto(path):
+        _rename_package(fork, base.package)
+        _merge_all(fork.message_type, base.message_type, functools.partial(_merge_message, own=own))
+        _merge_all(fork.enum_type, base.enum_type, _merge_enum)
     try:
-        caffe_pb2.define(ours)
+        caffe_pb2.define(base)
     except TypeError as error:
         raise ValueError(f"{path}: its messages conflict with BVLC Caffe's: {error}") from None
 
@@ -201,54 +201,54 @@ def _rename_package(file: descriptor_pb2.FileDescriptorProto, package: str) -> N
         visit(message)
 
 
-def _merge_all(theirs: Iterable[Message], ours: Any, merge: Callable[[Any, Any], None]) -> None:
-    """Merge or add each of the messages `theirs` to the repeated field `ours`, by name."""
-    known = {each.name: each for each in ours}
-    for each in theirs:
-        if each.name in known:
-            merge(each, known[each.name])
+def _merge_all(fork: Iterable[Message], base: Any, merge: Callable[[Any, Any], None]) -> None:
+    """Merge or add each of the messages `fork` to the repeated field `base`, by name."""
+    by_name = {each.name: each for each in base}
+    for each in fork:
+        if each.name in by_name:
+            merge(each, by_name[each.name])
         else:
-            ours.add().CopyFrom(each)
+            base.add().CopyFrom(each)
 
 
-def _merge_message(theirs: descriptor_pb2.DescriptorProto, ours: descriptor_pb2.DescriptorProto, own: set[str]) -> None:
-    """Add the fields of `theirs`. own: the messages that are no part of BVLC Caffe, and so have no fixed numbers."""
-    declared = {field.name: field for field in theirs.field}
-    known = {field.name: field for field in ours.field}
-    movable = {name for name, field in known.items() if ours.name in own or field.number >= _FIRST_OWN}
-    same = {name for name in movable if name in declared and _alike(known[name], declared[name])}
-    taken = {field.number for name, field in known.items() if name not in movable}
-    for reserved in ours.reserved_range:
-        taken.update(range(reserved.start, reserved.end))
+def _merge_message(fork: descriptor_pb2.DescriptorProto, base: descriptor_pb2.DescriptorProto, own: set[str]) -> None:
+    """Add the fields of `fork`. own: the messages that are no part of BVLC Caffe, and so have no fixed numbers."""
+    declared = {field.name: field for field in fork.field}
+    fields = {field.name: field for field in base.field}
+    movable = {name for name, field in fields.items() if base.name in own or field.number >= _FIRST_OWN}
+    same = {name for name in movable if name in declared and _alike(fields[name], declared[name])}
+    used = {field.number for name, field in fields.items() if name not in movable}
+    for reserved in base.reserved_range:
+        used.update(range(reserved.start, reserved.end))
     for name in same:
-        known[name].number = _free(declared[name].number, taken)
+        fields[name].number = _free(declared[name].number, used)
     for name, field in declared.items():
-        if name not in known:
-            new = ours.field.add()
+        if name not in fields:
+            new = base.field.add()
             new.CopyFrom(field)
             new.ClearField("oneof_index")
-            new.number = _free(field.number, taken)
+            new.number = _free(field.number, used)
     for name in movable - same:
-        known[name].number = _free(known[name].number, taken)
-    _merge_all(theirs.nested_type, ours.nested_type, functools.partial(_merge_message, own=own))
-    _merge_all(theirs.enum_type, ours.enum_type, _merge_enum)
+        fields[name].number = _free(fields[name].number, used)
+    _merge_all(fork.nested_type, base.nested_type, functools.partial(_merge_message, own=own))
+    _merge_all(fork.enum_type, base.enum_type, _merge_enum)
 
 
 def _alike(one: descriptor_pb2.FieldDescriptorProto, other: descriptor_pb2.FieldDescriptorProto) -> bool:
     return (one.type, one.label, one.type_name) == (other.type, other.label, other.type_name)
 
 
-def _merge_enum(theirs: descriptor_pb2.EnumDescriptorProto, ours: descriptor_pb2.EnumDescriptorProto) -> None:
-    names = {value.name for value in ours.value}
-    taken = {value.number for value in ours.value}
-    for value in theirs.value:
+def _merge_enum(fork: descriptor_pb2.EnumDescriptorProto, base: descriptor_pb2.EnumDescriptorProto) -> None:
+    names = {value.name for value in base.value}
+    used = {value.number for value in base.value}
+    for value in fork.value:
         if value.name not in names:
-            ours.value.add(name=value.name, number=_free(value.number, taken))
+            base.value.add(name=value.name, number=_free(value.number, used))
 
 
-def _free(number: int, taken: set[int]) -> int:
+def _free(number: int, used: set[int]) -> int:
     """`number`, or where it is taken the next free one from _FIRST_FREE on; marks it taken."""
-    if number in taken:
-        number = next(n for n in range(_FIRST_FREE, _FIRST_FREE + len(taken) + 1) if n not in taken)
-    taken.add(number)
+    if number in used:
+        number = next(n for n in range(_FIRST_FREE, _FIRST_FREE + len(used) + 1) if n not in used)
+    used.add(number)
     return number

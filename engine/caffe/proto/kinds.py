@@ -98,8 +98,10 @@ def kind(path: str | Path, *wanted: str) -> str | None:
     """
     path = Path(byte_strings.path(path))
     if path.is_dir():
-        found = [name for name, file in (("an LMDB", "data.mdb"), ("a LevelDB", "CURRENT")) if (path / file).is_file()]
-        return found[0] if found else None
+        databases = [
+            name for name, file in (("an LMDB", "data.mdb"), ("a LevelDB", "CURRENT")) if (path / file).is_file()
+        ]
+        return databases[0] if databases else None
     try:
         with path.open("rb") as file:
             start = file.read(1 << 16)
@@ -116,15 +118,15 @@ def kind(path: str | Path, *wanted: str) -> str | None:
 
 def misplaced(path: str | Path, *wanted: str) -> str:
     """`found a caffemodel; give it with -weights ...`, where `path` holds a kind other than those wanted; else ``."""
-    found = kind(path, *wanted)
-    return "" if found is None or found in wanted else f"found {found}; {PLACES[found]}"
+    actual = kind(path, *wanted)
+    return "" if actual is None or actual in wanted else f"found {actual}; {PLACES[actual]}"
 
 
 def check(path: str | Path, *wanted: str) -> None:
     """Raise ValueError where `path` holds a kind of file other than `wanted`, naming what it is and where it goes."""
-    found = misplaced(path, *wanted)
-    if found:
-        raise ValueError(f"{path}: expected {wanted[0]}, {found}")
+    finding = misplaced(path, *wanted)
+    if finding:
+        raise ValueError(f"{path}: expected {wanted[0]}, {finding}")
 
 
 def is_hdf5(path: str | Path) -> bool:

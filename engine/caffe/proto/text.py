@@ -36,13 +36,13 @@ def parse(text: str | bytes, message: M, source: str = "<string>") -> M:
     try:
         text_parser.parse(data, message)
     except text_parser.ParseError as error:
-        where, shown = source, ""
+        where, excerpt = source, ""
         if error.offset is not None:
             line = data.count(b"\n", 0, error.offset) + 1
             begin = data.rfind(b"\n", 0, error.offset) + 1
             where = f"{source}:{line}:{error.offset - begin + 1}"
-            shown = f"\n    {data[begin:].splitlines()[0].decode(errors='replace').strip()}" if data[begin:] else ""
-        raise PrototxtError(f"{where}: not a valid {message.DESCRIPTOR.name}: {error.reason}{shown}") from None
+            excerpt = f"\n    {data[begin:].splitlines()[0].decode(errors='replace').strip()}" if data[begin:] else ""
+        raise PrototxtError(f"{where}: not a valid {message.DESCRIPTOR.name}: {error.reason}{excerpt}") from None
     return message
 
 
@@ -57,14 +57,14 @@ def read(path: str | Path, message: M) -> M:
     try:
         return parse(data, message, str(path))
     except PrototxtError:
-        wanted, binary = kinds.TEXTS.get(name, ""), data.find(0)
-        found = kinds.misplaced(path, wanted)
-        if not found and binary >= 0:
-            found = f"found binary data at byte {binary}; a caffemodel or solverstate goes to --weights or --snapshot"
-        if not found:
+        expected, binary = kinds.TEXTS.get(name, ""), data.find(0)
+        finding = kinds.misplaced(path, expected)
+        if not finding and binary >= 0:
+            finding = f"found binary data at byte {binary}; a caffemodel or solverstate goes to --weights or --snapshot"
+        if not finding:
             raise
-        form = wanted if wanted and binary < 0 else f"a {name} in text form"
-        raise PrototxtError(f"{path}: expected {form}, {found}") from None
+        form = expected if expected and binary < 0 else f"a {name} in text form"
+        raise PrototxtError(f"{path}: expected {form}, {finding}") from None
 
 
 def read_net(path: str | Path) -> caffe_pb2.NetParameter:
@@ -94,10 +94,13 @@ def read_binary(path: str | Path, message: M) -> M:
         except DecodeError:
             forks.parse_by_bvlc(message, data)
     except DecodeError:
-        found = kinds.misplaced(path, *_OWN_KINDS.get(name, ()))
+        finding = kinds.misplaced(path, *_OWN_KINDS.get(name, ()))
         raise ValueError(
             f"{path}: expected a binary {name}, "
-            + (found or f"found {len(data)} bytes that do not decode as one: the file is of another kind, or truncated")
+            + (
+                finding
+                or f"found {len(data)} bytes that do not decode as one: the file is of another kind, or truncated"
+            )
         ) from None
     return byte_strings.restore(message)
 
@@ -105,8 +108,8 @@ def read_binary(path: str | Path, message: M) -> M:
 def to_text(message: Message) -> str:
     """The prototxt of a message, its whole numbers and the bytes above 127 written as BVLC Caffe prints them."""
 
-    def whole(found: re.Match) -> str:
-        value = float(found[1])
+    def whole(match: re.Match) -> str:
+        value = float(match[1])
         short = f"{value:.6g}"
         return ": " + (short if float(short) == value else f"{value:.8g}")
 

@@ -73,11 +73,11 @@ def _tokens(data: bytes) -> Iterator[Token]:
     text = data.decode("latin-1")  # one character a byte
     offset, before = 0, ""
     while offset < len(text):
-        found = _TOKEN.match(text, offset)
-        if not found:
+        match = _TOKEN.match(text, offset)
+        if not match:
             raise ParseError(_unexpected(text, offset), offset)
-        kind, piece = found.lastgroup or "", found[0]
-        after = text[found.end() : found.end() + 1]
+        kind, piece = match.lastgroup or "", match[0]
+        after = text[match.end() : match.end() + 1]
         if kind == "number":
             if before == "name" and piece.startswith("."):
                 raise ParseError("Need space between identifier and decimal point.", offset)
@@ -85,7 +85,7 @@ def _tokens(data: bytes) -> Iterator[Token]:
         if kind != "space":
             yield Token(kind, piece, offset)
         before = kind
-        offset = found.end()
+        offset = match.end()
     while True:
         yield Token("end", "", offset)
 
@@ -266,17 +266,17 @@ class _Parser:
     def _enum(self, field: FieldDescriptor) -> int:
         token, values = self.token, field.enum_type
         if token.kind == "name":
-            found = values.values_by_name.get(token.text)
+            value_of_name = values.values_by_name.get(token.text)
             self._advance()
         elif token.kind == "integer" or token.text == "-":
             value = self._integer(31, signed=True)
-            token, found = token._replace(text=str(value)), values.values_by_number.get(value)
+            token, value_of_name = token._replace(text=str(value)), values.values_by_number.get(value)
         else:
             self._fail(f"Expected integer or identifier, got: {token.text}")
-        if found is None:
+        if value_of_name is None:
             hint = forks.explain_value(values)
             self._fail(f'Unknown enumeration value of "{token.text}" for field "{field.name}".{hint}', token)
-        return found.number
+        return value_of_name.number
 
     def _string(self) -> bytes:
         if self.token.kind != "string":
@@ -293,10 +293,10 @@ def _unescape(token: Token) -> bytes:
     if b"\\" not in body:
         return body
     pieces, end = [], 0
-    for found in _ESCAPE.finditer(body):
-        octal, hexadecimal, code, simple = found.groups()
-        pieces.append(body[end : found.start()])
-        end = found.end()
+    for match in _ESCAPE.finditer(body):
+        octal, hexadecimal, code, simple = match.groups()
+        pieces.append(body[end : match.start()])
+        end = match.end()
         if octal:
             pieces.append(bytes([int(octal, 8) & 0xFF]))
         elif hexadecimal:
@@ -306,7 +306,7 @@ def _unescape(token: Token) -> bytes:
         elif simple:
             pieces.append(bytes([_SIMPLE[simple[0]]]))
         else:
-            raise ParseError(_bad_escape(body[found.start() :].decode("latin-1")), token.offset + 1 + found.start())
+            raise ParseError(_bad_escape(body[match.start() :].decode("latin-1")), token.offset + 1 + match.start())
     return b"".join([*pieces, body[end:]])
 
 
