@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import caffe
 import lmdb
@@ -17,6 +19,8 @@ import side_by_side
 from caffe import group
 from caffe.proto import caffe_pb2
 
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN_PY = ROOT / ".reference/root/usr/share/doc/python3-caffe/examples/train.py"
 NET = """
 layer {{ name: "data" type: "Data" top: "x" top: "y" include {{ phase: TRAIN }}
         data_param {{ source: "{folder}/db" batch_size: {batch} backend: LMDB }}
@@ -309,3 +313,20 @@ def test_a_uid_that_is_none():
         caffe.NCCL(None, "x")
     with pytest.raises(ConnectionError, match="cannot be reached"):
         caffe.NCCL(None, "127.0.0.1:1")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TRAIN_PY.exists(), reason="needs make reference")
+def test_bvlcs_train_py_runs_as_it_stands(solver, tmp_path):
+    """Where there is no GPU, its processes compute on the CPU."""
+    path = solver(4, settings="max_iter: 6 display: 2 snapshot: 6")
+    alone = caffe.get_solver(solver(8))
+    alone.step(6)
+    words = [sys.executable, str(TRAIN_PY), "--solver", path, "--gpus", "0", "1", "--timing"]
+    environment = {**os.environ, "GLOG_logtostderr": "1"}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Using devices [0, 1]" in done.stderr and done.stderr.count("allreduce: ") == 3
+    found = parameters(tmp_path / "s_iter_6.caffemodel")
+    for blob, values in zip(alone.net.learnable_params, found, strict=True):
+        np.testing.assert_allclose(values, blob.data.ravel(), atol=1e-6)
