@@ -65,7 +65,9 @@ def replacing(path: StrPath) -> Iterator[Path]:
     with naming(path, partial):
         handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
-            clear_killed_once(target.parent)
+            if target.parent not in _cleared:
+                _cleared.add(target.parent)
+                clear_killed(target.parent)
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if target.exists():
@@ -148,13 +150,6 @@ def clear_killed(folder: Path) -> None:
     for entry in os.scandir(os.fsencode(folder)):
         if _PART.fullmatch(entry.name) or entry.name.endswith(b".lock"):
             _clear_killed(entry)
-
-
-def clear_killed_once(folder: Path) -> None:
-    """As clear_killed, the first time that this process asks for it."""
-    if folder not in _cleared:
-        _cleared.add(folder)
-        clear_killed(folder)
 
 
 def _clear_killed(entry: os.DirEntry[bytes]) -> None:

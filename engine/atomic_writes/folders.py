@@ -24,15 +24,11 @@ def replacing_folder(path: StrPath) -> Iterator[Path]:
         locks.HeldError: another process is writing the same folder.
         OSError: it cannot be written; `path` is as it was.
     """
-    target = Path(os.path.realpath(path))
-    partial, old = (target.with_name(target.name + suffix) for suffix in (".partial", ".old"))
+    target, partial, old = _places(path)
     with locks.hold(path), naming(path, partial):
         if target.exists() and not target.is_dir():
             raise error_of(NotADirectoryError("expected a folder, or nothing, found a file there"), path)
-        _remove(partial)
-        if not target.exists() and old.exists():  # killed between the two steps
-            os.rename(old, target)
-        _remove(old)
+        _recover(target, partial, old)
         partial.mkdir()
         try:
             yield partial
@@ -40,6 +36,27 @@ def replacing_folder(path: StrPath) -> Iterator[Path]:
             _publish(partial, target, old)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def recover(path: StrPath) -> None:
+    """Remove what a killed writer of the folder `path` left next to it. Raises as replacing_folder."""
+    target, partial, old = _places(path)
+    if any(map(os.path.lexists, (partial, old, locks.place(path)))):
+        with locks.hold(path), naming(path, partial):
+            _recover(target, partial, old)
+
+
+def _places(path: StrPath) -> tuple[Path, Path, Path]:
+    """The folder, and where its replacement and what it replaces stand for a moment."""
+    target = Path(os.path.realpath(path))
+    return target, target.with_name(target.name + ".partial"), target.with_name(target.name + ".old")
+
+
+def _recover(target: Path, partial: Path, old: Path) -> None:
+    _remove(partial)
+    if not target.exists() and old.exists():  # killed between the two steps
+        os.rename(old, target)
+    _remove(old)
 
 
 def sync_tree(folder: Path) -> None:

@@ -7,6 +7,7 @@ releases it when the process that holds it ends, however that ends: what a kille
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shlex
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from atomic_writes import LOCK_TEXT, StrPath, clear_killed_once, error_of, is_written_straight, naming, runs
+from atomic_writes import LOCK_TEXT, StrPath, clear_killed, error_of, is_written_straight, naming, runs
 
 _NAME_BYTES = 240  # of the output's name in the lock's: a name has 255 at most
 _SHOWN = 200  # characters of a command
@@ -34,7 +35,7 @@ def hold(path: StrPath) -> Iterator[int]:
     """Hold the lock of the output `path`, a file or a folder, there or not yet.
 
     Yields a descriptor that a child process may inherit, to hold it in its turn; -1 where there is none to hold: for a
-    FIFO or a device, and on a file system without locks.
+    FIFO or a device, on a file system without locks, and in a folder that cannot be written.
 
     Raises:
         HeldError: another process holds it. The sentence says which, its command, and since when.
@@ -43,11 +44,10 @@ def hold(path: StrPath) -> Iterator[int]:
     if not os.path.isdir(path) and is_written_straight(path):
         yield -1
         return
-    target = Path(os.path.realpath(path))
-    lock = target.with_name(f".{os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])}.lock")
+    lock = place(path)
     with naming(path, lock):
         handle = _lock(lock, path)
-        clear_killed_once(target.parent)
+        clear_killed(lock.parent)
     try:
         yield handle
     finally:
@@ -57,14 +57,25 @@ def hold(path: StrPath) -> Iterator[int]:
             os.close(handle)
 
 
+def place(path: StrPath) -> Path:
+    """Where the lock of an output is."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(f".{os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])}.lock")
+
+
 def _lock(lock: Path, path: StrPath) -> int:
     """The descriptor of the lock file, held; -1 on a file system without locks."""
     until = time.monotonic() + _ENDING
     while True:
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except PermissionError:  # another user's, whose process was killed: it can be held, if not written
-            handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            try:  # another user's, whose process was killed: it can be held, if not written
+                handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return -1  # nothing can be written here, and who tries to write says so
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(handle), os.stat(lock)):
@@ -101,4 +112,4 @@ def _self() -> str:
     """This process, as the next one is told who holds a lock."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
     command = command if len(command) <= _SHOWN else command[: _SHOWN - 3] + "..."
-    return f"process {os.getpid()} on {socket.gethostname()} ({command}), since {time.strftime('%Y-%m-%d %H:%M:%S')},"
+    return f"process {os.getpid()} on {socket.gethostname()} ({command}, since {time.strftime('%Y-%m-%d %H:%M:%S')})"

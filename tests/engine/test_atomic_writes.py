@@ -201,7 +201,7 @@ def test_a_lock_says_who_holds_it_and_a_dead_process_holds_none(tmp_path):
     command = [sys.executable, "-c", HOLDER]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
-        since = r"\(create_lmdb.py 'my list.txt' out\), since \d{4}-\d\d-\d\d [\d:]{8}, is writing it; wait for it"
+        since = r"\(create_lmdb.py 'my list.txt' out, since \d{4}-\d\d-\d\d [\d:]{8}\) is writing it; wait for it"
         said = rf"^cannot write .*out: process {holder.pid} on \S+ {since}"
         with pytest.raises(locks.HeldError, match=said), locks.hold(tmp_path / "out"):
             pass

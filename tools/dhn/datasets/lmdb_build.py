@@ -19,7 +19,7 @@ import cv2
 import lmdb
 import numpy as np
 from atomic_writes import make_folder
-from atomic_writes.folders import replacing_folder
+from atomic_writes.folders import recover, replacing_folder
 from lmdb_files import open_lmdb
 from pictures import PictureError
 
@@ -145,6 +145,7 @@ def build(
     }
     for sentence in (*source.notes, *source.left_out.sentences(source.where(None))):
         say(sentence)
+    recover(out)
     facts = _read_facts(out, recipe)
     if facts is not None and facts["skipped"] <= skip_bad:
         say(f"{out}: already there and complete ({facts['records']:,} records)")

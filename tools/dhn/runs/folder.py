@@ -252,5 +252,5 @@ class Run(AnyRun):
                 handle = held.enter_context(locks.hold(self.log))
             except locks.HeldError as error:
                 where = self.display_path(self.folder)
-                raise RunError(f"{where} is being trained by {error.holder} wait for it or stop it") from None
+                raise RunError(f"{where} is being trained by {error.holder}; wait for it or stop it") from None
             yield handle

@@ -1,0 +1,211 @@
+"""Commands in children forked from this process, and what they start in children of theirs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+COUNTED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_shared = mmap.mmap(-1, 16)  # of all children: events so far, and the one that kills
+_folder = ""
+
+
+def events() -> int:
+    """How many events the last command and its children have had."""
+    return struct.unpack_from("q", _shared, 0)[0]
+
+
+def start(main: Callable[[list[str]], int], words: Sequence[str], log: Path, event: int = 0) -> int:
+    """Start a command as a new Python would, in a process group of its own; returns its process id.
+
+    event: it is killed just before this one of its events, from 1; 0: it is not.
+    """
+    global _folder
+    _folder = str(Path.cwd())
+    struct.pack_into("qq", _shared, 0, 0, event)
+    return _fork(functools.partial(_command, main, list(words)), log=log, new_group=True)
+
+
+def wait(pid: int, until: float) -> int:
+    """The status of a command, negative of a signal, as subprocess has it. Kills it where it takes too long."""
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            os.killpg(pid, signal.SIGKILL)
+            until += 60
+        time.sleep(0.002)
+
+
+def children() -> list[int]:
+    """This process's children that have not ended; those that have are reaped."""
+    while True:
+        try:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                break
+        except ChildProcessError:
+            return []
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def _command(main: Callable[[list[str]], int], words: list[str]) -> int:
+    import dhn
+
+    sys.argv = [sys.modules[main.__module__].__file__ or main.__module__, *words]
+    if main.__module__.startswith("caffe."):
+        return main(words)
+    return dhn.run(lambda: main(words))
+
+
+def _fork(call: Callable[[], int], log: Path | None = None, new_group: bool = False, **how: Any) -> int:
+    """A child that calls `call` and ends with its status; `how` as of subprocess.Popen."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        if new_group:
+            os.setpgid(0, 0)
+        for number in COUNTED:  # as after an exec
+            if callable(signal.getsignal(number)) or new_group:
+                default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, default)
+        out = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND) if log else None
+        for target, stream in ((1, how.get("stdout")), (2, how.get("stderr"))):
+            source = out if out is not None else stream.fileno() if stream is not None else target
+            os.dup2(source, target)
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            if descriptor > 2 and descriptor not in how.get("pass_fds", ()):
+                with contextlib.suppress(OSError):  # the listing's own
+                    os.close(descriptor)
+        if how.get("cwd"):
+            os.chdir(how["cwd"])
+        if how.get("env") is not None:
+            os.environ.clear()
+            os.environ.update(how["env"])
+        if how.get("preexec_fn"):
+            how["preexec_fn"]()
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", errors="backslashreplace", closefd=False) for number in (1, 2))
+        _install()
+        status = call() or 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+
+
+_installed = False
+
+
+def _install() -> None:
+    """In a child: count the events, and start `python -m` by forking."""
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    sys.addaudithook(_event)
+    synchronize = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        _count()
+        synchronize(descriptor)
+
+    os.fsync = fsync
+    subprocess.Popen, subprocess.run = Forked, _run  # type: ignore[misc,assignment]
+
+
+def _event(name: str, arguments: tuple) -> None:
+    if name in EVENTS:
+        if name == "open":
+            path, _, flags = arguments
+            if not isinstance(flags, int) or not flags & (os.O_WRONLY | os.O_RDWR):
+                return
+        else:
+            path = arguments[0]
+        if isinstance(path, (str, bytes, os.PathLike)) and os.path.abspath(os.fsdecode(path)).startswith(_folder):
+            _count()
+
+
+def _count() -> None:
+    count, target = struct.unpack_from("qq", _shared, 0)
+    struct.pack_into("q", _shared, 0, count + 1)
+    if count + 1 == target:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Forked:
+    """What the commands use of subprocess.Popen, for `python -m caffe.cli.main ...` and `python -m dhn ...`."""
+
+    def __init__(self, words: Sequence[str], **how: Any) -> None:
+        assert words[:2] == [sys.executable, "-m"], words
+        how.setdefault("env", dict(os.environ))
+        self.pid = _fork(functools.partial(_module, words[2], list(words[3:])), **how)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self) -> int:
+        while self.poll() is None:
+            time.sleep(0.002)
+        assert self.returncode is not None
+        return self.returncode
+
+    def terminate(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def _run(words: Sequence[str], check: bool = False, **how: Any) -> SimpleNamespace:
+    child = Forked(words, **how)
+    try:
+        return SimpleNamespace(returncode=child.wait())
+    except BaseException:  # as subprocess.run: after a moment for its own ^C, the child is killed
+        time.sleep(0.25)
+        child.kill()
+        child.wait()
+        raise
+
+
+def _module(name: str, words: list[str]) -> int:
+    if name == "caffe.cli.main":
+        import caffe.cli.main
+
+        return _command(caffe.cli.main.main, words)
+    import extract_codes
+
+    assert (name, words[0]) == ("dhn", "extract-codes")
+    return _command(extract_codes.main, words[1:])
