@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
-from atomic_writes.folders import replacing_folder
+from atomic_writes.folders import recover, replacing_folder
 
 from caffe import glog
 from caffe.atomic_files import check_folder
@@ -101,6 +101,7 @@ def new(folder: str, kind: str) -> Iterator[Writer]:
     """
     backend(kind)
     path = Path(folder)
+    recover(path)
     if path.exists():
         raise FileExistsError(f"cannot build the {kind} {folder}: it exists already; remove it or take another name")
     check_folder(folder)

@@ -62,12 +62,17 @@ def extract(
     # A forked copy of a process that has used torch's threads hangs at its first parallel loop.
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, start, initializer=_begin, initargs=(job,)) as pool:
-        for chunk, (batch, labels) in zip(chunks, pool.map(_codes, chunks), strict=True):
-            if codes is None:
-                codes = np.empty((len(rows), batch.shape[1]), np.float32)
-            own = slice(chunk.start - rows.start, chunk.stop - rows.start)
-            codes[own], carried[own] = batch, labels
-            advance(len(chunk))
+        try:
+            for chunk, (batch, labels) in zip(chunks, pool.map(_codes, chunks), strict=True):
+                if codes is None:
+                    codes = np.empty((len(rows), batch.shape[1]), np.float32)
+                own = slice(chunk.start - rows.start, chunk.stop - rows.start)
+                codes[own], carried[own] = batch, labels
+                advance(len(chunk))
+        except BaseException:
+            for child in multiprocessing.active_children():  # the pool would wait for the chunks that they have
+                child.terminate()
+            raise
     assert codes is not None, "a source has images"
     return codes, sources.label_rows(carried, source, rows.start)
 
