@@ -46,7 +46,7 @@ def is_memory_error(error: BaseException) -> bool:
 
 
 def name_layer(error: Exception, layer: Layer) -> None:
-    """Raise `error` of a layer's work as a sentence that names the layer, where it is a library's or about sizes.
+    """Raise `error` of a layer's work as a sentence that names the layer, where it is a library's or ours.
 
     An error of a user's own layer is not changed, but `sentence` knows of which layer it is.
     """
@@ -63,6 +63,8 @@ def name_layer(error: Exception, layer: Layer) -> None:
         layer.check(False, str(error))
     elif library := _library(error):
         layer.check(False, f"{library}: {_first_line(error)}")
+    elif isinstance(error, ValueError) and ours(error) and "layer " not in str(error):  # a filler's, say
+        layer.check(False, str(error))
 
 
 def _user_layer(error: Exception, layer: Layer) -> str:

@@ -1,8 +1,10 @@
 """`make fuzz SECONDS=60 SEED=1`: commands read damaged files; a finding is anything but a right answer or one sentence.
 
 It runs in a mount namespace in which only a folder of its own can be written, and refuses to run where it cannot: a
-damaged prototxt may name any file as an output. Each input is read by a child with limits of time and memory. A finding
-is a traceback, a signal, more than SECONDS_EACH or MEMORY, or a sentence that names neither the file nor a layer.
+damaged prototxt may name any file as an output. It has no network. Each input is read by a child with limits of time
+and memory. A finding is a traceback, a signal, more than SECONDS_EACH of a processor or MEMORY, a sentence that names
+neither the file nor a layer, another answer the second time, or a file with a checksum that is read as other data.
+All kinds of input get the same time.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import hashlib
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -21,111 +25,148 @@ import tempfile
 import time
 from pathlib import Path
 
-SECONDS_EACH = 10
+import mutations
+
+SECONDS_EACH = 10  # of a processor: the machine may be busy with other things
+COMPILING = 300  # where an undamaged file is read first
 MEMORY = 1 << 30  # bytes beyond the parent's
+TWICE = 0.2  # the share of inputs with an answer that are read again
 INSIDE = "FUZZ_FOLDER"  # set where the namespace is ready
-_NUMBERS = [b"-1", b"2147483647", b"65536", b"1e30"]
-_PARTS = [b"\xff" * 8, bytes(8), b"\x7f", *_NUMBERS, b'"', b"{", b"}", b"\n", b"\0", b"../"]
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NUMBA_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2",
+    "GLOG_logtostderr": "1", "GLOG_log_prefix": "0", "COLUMNS": "2000", "NO_COLOR": "1",
+}  # fmt: skip
+_TIMES = re.compile(r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.]+ iter/s|[\d.]+s/\d+ iters|process \d+")
 
 
-def mutate(content: bytes, rng: random.Random) -> bytes:
-    """A damaged copy of a file: cut off, bytes changed, parts missing, doubled, or others in their place."""
-    data = bytearray(content)
-    if rng.random() < 0.2:
-        return bytes(data[: rng.randrange(len(data))])
-    for _ in range(rng.choice([1, 1, 2, 8])):
-        at = rng.randrange(max(1, min(len(data), rng.choice([len(data), len(data), 256, 4096]))))
-        size = rng.choice([1, 1, 4, 8, 64])
-        kind = rng.randrange(5)
-        if kind == 0:
-            data[at : at + 1] = bytes([rng.randrange(256)])
-        elif kind == 1:
-            del data[at : at + size]
-        elif kind == 2:
-            data[at:at] = data[at : at + size]
-        else:
-            part = rng.choice(_PARTS)
-            data[at : at + (len(part) if kind == 3 else 0)] = part
-    return bytes(data)
-
-
-def answer(command, file: str, log: Path, seconds: int = SECONDS_EACH) -> str:
-    """How a child that runs `command` ends: "right", "sentence", or what is wrong."""
+def answer(command, names: tuple[str, ...], log: Path, seconds: int) -> str:
+    """How a child that runs `command` ends: "right", "sentence", or what is wrong. seconds: of a processor."""
     child = os.fork()
     if child == 0:
-        out = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.alarm(seconds)
-        status = 99
-        try:
-            sys.stdout, sys.stderr = (os.fdopen(number, "w", errors="backslashreplace") for number in (1, 2))
-            status = command() or 0
-        except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else 1
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(status)
+        _run(command, log, seconds)
     _, ended = os.waitpid(child, 0)
     text = log.read_text(errors="replace")
     if os.WIFSIGNALED(ended):
         number = os.WTERMSIG(ended)
-        return f"over {seconds} s" if number == signal.SIGALRM else signal.Signals(number).name
-    if "Traceback (most recent call last)" in text and "(Python, " not in text.splitlines()[-1]:
+        slow = {signal.SIGALRM: f"over {6 * seconds} s", signal.SIGXCPU: f"over {seconds} s of a processor"}
+        return slow.get(signal.Signals(number), signal.Signals(number).name)
+    lines = [line for line in text.splitlines() if line.strip()] or [""]
+    if "Traceback (most recent call last)" in text and "(Python, " not in lines[-1]:
         return "traceback"
     if os.WEXITSTATUS(ended) == 0:
         return "right"
-    names = (file, Path(file).parent.name or file, "layer", "net ", "solver", "Cannot read ")
-    return "sentence" if any(name in text for name in names) else "sentence without a name"
+    last = " ".join(lines[-3:])  # an error of a parser shows the line below it
+    return "sentence" if any(name in last for name in names) else "sentence without a name"
 
 
-def fuzz(folder: Path, seconds: float, seed: int) -> int:
-    """Run in the namespace; prints a table, keeps the findings' files in `folder`/findings. Returns how many."""
-    os.environ.update(NUMBA_CACHE_DIR=str(folder), MPLCONFIGDIR=str(folder), HOME=str(folder))
-    os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", GLOG_minloglevel="1", GLOG_logtostderr="1")
-    import kinds  # which imports torch, once for all children
+def _run(command, log: Path, seconds: int) -> None:
+    """Run `command` in this child, which ends."""
+    out = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+    resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + 2 * seconds))
+    signal.alarm(6 * seconds)
+    status = 99
+    try:
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", errors="backslashreplace") for number in (1, 2))
+        status = command() or 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    except BaseException:
+        import traceback
 
-    good = folder / "good"
-    good.mkdir()
-    os.chdir(good)
-    kinds.make(good)
-    for name, kind in kinds.KINDS.items():
-        result = answer(kind.command, kind.file, folder / "log", 300)  # what numba compiles stays in its cache
-        if result != "right":
-            raise SystemExit(f"fuzz: {name}, undamaged: {result}: {(folder / 'log').read_text()[-500:]}")
-    counts: dict[str, collections.Counter] = {name: collections.Counter() for name in kinds.KINDS}
-    findings, number, until = 0, 0, time.monotonic() + seconds
-    while time.monotonic() < until:
-        name = list(kinds.KINDS)[number % len(kinds.KINDS)]
-        kind, rng = kinds.KINDS[name], random.Random(f"{seed}:{number}")
-        work = folder / "work"
-        shutil.copytree(good, work)
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+class Reader:
+    """Has the kinds' commands read files in copies of the folders of good ones, below `folder`."""
+
+    def __init__(self, folder: Path, kinds: dict):
+        self.folder, self.kinds = folder, kinds
+
+    def read(self, name: str, content: bytes | None) -> tuple[str, str]:
+        """What becomes of a kind's file with another content (None: undamaged); and a digest of the answer."""
+        kind = self.kinds[name]
+        part, _, file = kind.file.partition("/")
+        work, log = self.folder / "work" / part, self.folder / "log"
+        shutil.copytree(self.folder / "good" / part, work)
         os.chdir(work)
-        (work / kind.file).write_bytes(mutate((good / kind.file).read_bytes(), rng))
-        result = answer(kind.command, kind.file, folder / "log")
+        if content is not None:
+            status = (work / file).stat()
+            (work / file).write_bytes(content)
+            os.utime(work / file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        before = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+        parent = str(Path(file).parent)
+        names = (file, Path(file).name, *([parent] if parent != "." else []), *kind.names)
+        result = answer(kind.command, names, log, COMPILING if content is None else SECONDS_EACH)
+        digest = hashlib.sha256(_TIMES.sub("", log.read_text(errors="replace")).encode())
+        for path in sorted(work.rglob("*")):
+            if path.is_file() and before.get(path) != path.stat().st_mtime_ns and path.suffix not in (".html", ".h5"):
+                digest.update(path.name.encode() + path.read_bytes())
+        os.chdir(self.folder)
+        shutil.rmtree(work)
+        return result, digest.hexdigest()
+
+    def judge(self, name: str, content: bytes, expected: str, rng: random.Random) -> str:
+        """As `read`, and whether the answer is the same again, or, of a file with a checksum, the expected one."""
+        kind = self.kinds[name]
+        result, digest = self.read(name, content)
+        if result == "right" and kind.exact and digest != expected:
+            return "other data"
+        if result == "right" and kind.repeats and rng.random() < TWICE and self.read(name, content)[1] != digest:
+            return "another answer the second time"
+        return result
+
+
+def fuzz(folder: Path, seconds: float, seed: int, only: str = "") -> int:
+    """Run in the namespace; prints a table, keeps the findings' files in `folder`/findings. Returns how many."""
+    os.environ.update(ENVIRONMENT, NUMBA_CACHE_DIR=str(folder), MPLCONFIGDIR=str(folder), HOME=str(folder))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "support"))  # miniatures of data sets
+    import good_files  # which import torch, once for all children
+    import kinds
+
+    if not (folder / "good").exists():
+        (folder / "good").mkdir()
+        good_files.make(folder / "good")
+    chosen = {name: kind for name, kind in kinds.KINDS.items() if only in name}
+    reader = Reader(folder, chosen)
+    expected: dict[str, str] = {}  # the digest of the undamaged file's answer
+    contents = {name: (folder / "good" / kind.file).read_bytes() for name, kind in chosen.items()}
+    counts = {name: collections.Counter() for name in chosen}
+    spent = dict.fromkeys(chosen, 0.0)
+    findings, until = 0, time.monotonic() + seconds
+    while (start := time.monotonic()) < until:
+        name = min(chosen, key=lambda each: spent[each])
+        if name not in expected:
+            result, expected[name] = reader.read(name, None)
+            if result != "right":
+                raise SystemExit(f"fuzz: {name}, undamaged: {result}: {(folder / 'log').read_text()[-500:]}")
+        rng = random.Random(f"{seed}:{name}:{counts[name].total()}")
+        content = mutations.mutate(contents[name], rng, list(contents.values()))
+        result = reader.judge(name, content, expected[name], rng)
         counts[name][result] += 1
         if result not in ("right", "sentence"):
             findings += 1
-            kept = folder / "findings" / f"{number:06d}"
+            kept = folder / "findings" / f"{findings:04d}"
             kept.mkdir(parents=True)
-            shutil.copy(work / kind.file, kept)
-            shutil.copy(folder / "log", kept)
-            print(f"{name}, input {number}: {result}; {kept}", flush=True)
-        os.chdir(folder)
-        shutil.rmtree(work)
-        number += 1
+            (kept / Path(chosen[name].file).name).write_bytes(content)
+            shutil.copy(folder / "log", kept / "output")
+            print(f"{name}, input {counts[name].total() - 1}: {result}; {kept}", flush=True)
+        spent[name] += time.monotonic() - start
     for name, counter in counts.items():
-        print(f"{name:24} {', '.join(f'{result}: {count}' for result, count in sorted(counter.items()))}")
-    print(f"seed {seed}: {number} inputs, {findings} findings")
+        print(f"{name:28} {', '.join(f'{result}: {count}' for result, count in sorted(counter.items()))}")
+    print(f"seed {seed}: {sum(counter.total() for counter in counts.values())} inputs, {findings} findings")
     return findings
 
 
@@ -149,19 +190,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only kinds with this in their name")
     options = parser.parse_args(arguments)
     if INSIDE not in os.environ:
         folder = tempfile.mkdtemp(prefix="fuzz-")
         typed = sys.argv[1:] if arguments is None else arguments
-        command = ["unshare", "--mount", "--propagation", "private", sys.executable, __file__, *typed]
-        status = subprocess.run(command, env={**os.environ, INSIDE: folder, "TMPDIR": folder}, check=False).returncode
+        command = ["unshare", "--mount", "--net", "--propagation", "private", sys.executable, __file__, *typed]
+        environment = {**os.environ, **ENVIRONMENT, INSIDE: folder, "TMPDIR": folder}
+        status = subprocess.run(command, env=environment, check=False).returncode
         if status == 0:  # else the findings are in it
             shutil.rmtree(folder)
         return status
     folder = Path(os.environ[INSIDE])
     enclose(folder)
     os.chdir(folder)  # the bind mount, not what is beneath it
-    return min(fuzz(folder, options.seconds, options.seed), 1)
+    return min(fuzz(folder, options.seconds, options.seed, options.only), 1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,130 @@
+"""Damage to the content of a file: how bits, tokens, blocks and numbers of it change."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+
+_NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?")
+_WORD = re.compile(rb"[\w./-]+|[^\w\s]")
+_NUMBERS = [
+    b"0", b"-1", b"1", b"2", b"3", b"255", b"256", b"65536", b"1000000", b"2147483647", b"2147483648",
+    b"-2147483648", b"4294967295",
+    b"9223372036854775807", b"-9223372036854775808", b"18446744073709551616", b"1" * 400, b"0.5",
+    b"-0.0", b"1e30", b"1e-45", b"1e999", b"nan", b"inf", b"-inf", b"",
+]  # fmt: skip
+_PARTS = [
+    b"\xff" * 8, bytes(8), b"\x7f", b'"', b"'", b"{", b"}", b"[", b"]", b"\n", b"\r\n", b"\t", b" ", b"\0", b"../",
+    b"/", b"\xef\xbb\xbf", b"\xc3\xa4", b"\xed\xa0\x80", b"#", b":", b",", b"null", b"true", b"[" * 2000, b"%s", b"-",
+    b"\x1b[31m",
+]  # fmt: skip
+_LIMITS = [0, 1, -1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
+           1 << 40, (1 << 63) - 1, 1 << 63]  # fmt: skip
+Edit = Callable[[bytearray, random.Random, Sequence[bytes]], None]
+
+
+def _place(data: bytearray, rng: random.Random) -> int:
+    """A position, often among the first or the last bytes, where headers and directories are."""
+    size = max(len(data), 1)
+    near = min(size, rng.choice([size, size, 64, 512, 4096]))
+    return rng.randrange(near) if rng.random() < 0.8 else size - 1 - rng.randrange(near)
+
+
+def _bit(data: bytearray, rng: random.Random, others: Sequence[bytes]) -> None:
+    at = _place(data, rng)
+    data[at] ^= 1 << rng.randrange(8)
+
+
+def _byte(data: bytearray, rng: random.Random, others: Sequence[bytes]) -> None:
+    data[_place(data, rng)] = rng.randrange(256)
+
+
+def _part(data: bytearray, rng: random.Random, others: Sequence[bytes]) -> None:
+    at, part = _place(data, rng), rng.choice(_PARTS)
+    data[at : at + (len(part) if rng.random() < 0.5 else 0)] = part
+
+
+def _cut(data: bytearray, rng: random.Random, others: Sequence[bytes]) -> None:
+    del data[_place(data, rng) :]
+
+
+def _block(data: bytearray, rng: random.Random, others: Sequence[bytes]) -> None:
+    """A block is removed, repeated, set to one value, or copied to another place."""
+    at, size = _place(data, rng), rng.choice([1, 4, 8, 64, 512, 4096])
+    block = data[at : at + size]
+    kind = rng.randrange(4)
+    if kind == 0:
+        del data[at : at + size]
+    elif kind == 1:
+        data[at:at] = block
+    elif kind == 2:
+        data[at : at + len(block)] = bytes([rng.choice([0, 255, 65])]) * len(block)
+    else:
+        to = _place(data, rng)
+        data[to : to + len(block)] = block
+
+
+def _number(data: bytearray, rng: random.Random, others: Sequence[bytes]) -> None:
+    """A number of a text becomes one at a limit of its type, or next to what it was."""
+    found = list(_NUMBER.finditer(bytes(data[: 1 << 20])))
+    if not found:
+        return _limit(data, rng, others)
+    number = rng.choice(found)
+    new = rng.choice(_NUMBERS)
+    if b"." not in number[0] and b"e" not in number[0].lower() and len(number[0]) < 15 and rng.random() < 0.3:
+        new = b"%d" % (int(number[0]) + rng.choice([-1, 1, 10]))
+    data[number.start() : number.end()] = new
+
+
+def _limit(data: bytearray, rng: random.Random, others: Sequence[bytes]) -> None:
+    """Bytes become an integer at a limit of its type."""
+    size = rng.choice([1, 2, 4, 8])
+    value, order = rng.choice(_LIMITS) % (1 << 8 * size), rng.choice(["little", "big"])
+    at = _place(data, rng) // size * size
+    data[at : at + size] = value.to_bytes(size, order)
+
+
+def _token(data: bytearray, rng: random.Random, others: Sequence[bytes]) -> None:
+    """A word of a text is removed, repeated, replaced by another one of it, or exchanged with one."""
+    words = list(_WORD.finditer(bytes(data[: 1 << 16])))
+    if len(words) < 2:
+        return _block(data, rng, others)
+    one, two = sorted(rng.sample(words, 2), key=lambda word: word.start())
+    kind = rng.randrange(4)
+    if kind == 0:
+        del data[one.start() : one.end()]
+    elif kind == 1:
+        data[one.end() : one.end()] = b" " + one[0]
+    elif kind == 2:
+        data[one.start() : one.end()] = two[0]
+    else:
+        data[two.start() : two.end()] = one[0]
+        data[one.start() : one.end()] = two[0]
+    return None
+
+
+def _splice(data: bytearray, rng: random.Random, others: Sequence[bytes]) -> None:
+    """The end of another file, or of this one from elsewhere, behind a beginning of this one."""
+    other = rng.choice([bytes(data), *others])
+    at = _place(data, rng)
+    to = at if rng.random() < 0.5 else rng.randrange(len(other) + 1)
+    data[at:] = other[to:]
+
+
+EDITS: dict[str, Edit] = {
+    "bit": _bit, "byte": _byte, "part": _part, "cut": _cut, "block": _block, "number": _number, "limit": _limit,
+    "token": _token, "splice": _splice,
+}  # fmt: skip
+_BINARY = ("bit", "bit", "byte", "part", "cut", "block", "limit", "limit", "splice")
+_TEXT = ("bit", "part", "cut", "block", "number", "number", "number", "token", "token", "token", "splice")
+
+
+def mutate(content: bytes, rng: random.Random, others: Sequence[bytes] = ()) -> bytes:
+    """A damaged copy of a file, by one edit more often than by several. others: files whose parts may get into it."""
+    data = bytearray(content)
+    edits = _BINARY if b"\0" in content[:4096] else _TEXT
+    for _ in range(rng.choice([1, 1, 1, 1, 1, 2, 2, 3, 8])):
+        if data:
+            EDITS[rng.choice(edits)](data, rng, others)
+    return bytes(data)
