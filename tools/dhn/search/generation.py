@@ -2,7 +2,6 @@
 
     INDEX/
       index.json     the facts, and of each file of the generation its type, shape, size and SHA-256
-      writer.lock    held by the process that writes
       g-000003/      a generation: .npy files that open by memmap
         words.npy           (D, W) uint64    distinct binary codes: bit k is bit k % 64 of word k // 64
         offsets.npy         (D + 1,) int64   postings[offsets[d] : offsets[d + 1]] are the rows of the items of code d
@@ -23,26 +22,26 @@ for it when they are removed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
 import math
 import os
 import shutil
-import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import atomic_writes
 import numpy as np
+from atomic_writes import locks
+from atomic_writes.folders import replacing_folder
 
 from dhn.files import sha256, write_json
 from dhn.search.items import SearchError
 
 FORMAT = 1
 FACTS = "index.json"
-LOCK = "writer.lock"
+LOCK = ".index.json.lock"  # there while a process writes, and where one was killed
 ARRAYS: dict[str, tuple[type, ...]] = {  # and their types
     "words": (np.uint64,), "offsets": (np.int64,), "postings": (np.int64,), "codes": (np.float32,),
     "labels": (np.uint8, np.int8), "keys": (np.uint8,), "key_offsets": (np.int64,), "key_order": (np.int64,),
@@ -143,18 +142,17 @@ def verify(folder: Path, facts: dict) -> None:
             )
 
 
-class Writer:
-    """A generation that is being written next to the others of an index, under a name that nothing reads."""
+class _NotCommittedError(Exception):
+    """A generation that was not committed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        numbers = [int(path.name[2:8]) for path in folder.glob("g-[0-9][0-9][0-9][0-9][0-9][0-9]*")]
-        self.name = f"g-{max(numbers, default=0) + 1:06d}"
-        for stale in folder.glob("g-*.partial"):
-            shutil.rmtree(stale)
-        self.path = folder / f"{self.name}.partial"
-        self.path.mkdir()
+
+class Writer:
+    """A generation that is being written into the folder `path`, under a name that nothing reads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.files: dict[str, dict] = {}
+        self.facts: dict | None = None
 
     def write(self, name: str, shape: tuple[int, ...], chunks: Iterable[np.ndarray]) -> np.ndarray:
         """Write an array of ARRAYS, chunks of its rows one behind the other; returns it, opened by memmap."""
@@ -171,46 +169,48 @@ class Writer:
                 data = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data
                 digest.update(data)
                 stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
             size = stream.tell()
         entry = {"dtype": kind, "shape": list(shape), "offset": offset, "bytes": size, "sha256": digest.hexdigest()}
         self.files[path.name] = entry
         return _map(path, entry)
 
     def commit(self, facts: dict) -> None:
-        """Make this the generation that index.json names, with these facts; then remove the others."""
+        """The generation is complete, and these are its facts."""
         missing = {f"{name}.npy" for name in ARRAYS} - set(self.files)
         assert not missing, missing
-        os.rename(self.path, self.folder / self.name)
-        atomic_writes.sync(self.folder)
-        write_json(self.folder / FACTS, {**facts, "format": FORMAT, "generation": self.name, "files": self.files})
-        atomic_writes.sync(self.folder)
-        for other in self.folder.glob("g-*"):
-            if other.name != self.name:
-                shutil.rmtree(other)
+        self.facts = {**facts, "format": FORMAT, "files": self.files}
+
+
+@contextlib.contextmanager
+def holding(folder: Path, output: Path) -> Iterator[None]:
+    """Hold the lock of a part of an index. Raises SearchError, naming the holder, where another process does."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.hold(output))
+        except locks.HeldError as error:
+            raise SearchError(f"{folder}: is being written by {error.holder}; wait for it or stop it") from None
+        yield
 
 
 @contextlib.contextmanager
 def writer(folder: Path) -> Iterator[Writer]:
-    """Hold an index to write a generation of it. Raises SearchError, naming the holder, where another process does.
+    """Hold an index to write a generation of it; in the end index.json names it, and the others are removed.
 
-    The folder is created where there is none. A generation that was not committed is removed.
+    The folder is created where there is none. A generation that was not committed is removed. Raises SearchError,
+    naming the holder, where another process writes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 1000, 0).decode(errors="replace").strip() or "another process"
-            raise SearchError(f"{folder}: is being written by {holder}; wait for it or stop it") from None
-        os.truncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        generation = Writer(folder)
-        try:
+    atomic_writes.make_folder(folder)
+    with holding(folder, folder / FACTS):
+        numbers = [int(path.name[2:]) for path in folder.glob("g-*") if _is_generation(path.name)]
+        name = f"g-{max(numbers, default=0) + 1:06d}"
+        with contextlib.suppress(_NotCommittedError), replacing_folder(folder / name) as partial:
+            generation = Writer(partial)
             yield generation
-        finally:
-            shutil.rmtree(generation.path, ignore_errors=True)
-    finally:
-        os.close(handle)
+            if generation.facts is None:
+                raise _NotCommittedError
+        if generation.facts is None:
+            return
+        write_json(folder / FACTS, {**generation.facts, "generation": name})
+        for other in folder.glob("g-*"):
+            if other.name != name:
+                shutil.rmtree(other)

@@ -19,14 +19,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from atomic_writes import make_folder
 
-from dhn.search import build, kernels, ranking
+from dhn.search import build, generation, kernels, ranking
 from dhn.search.backends import Backend
 from dhn.search.backends.lance_table import batches, real_codes, schema_of
 from dhn.search.index import check_options, check_queries, label_column
@@ -88,7 +89,7 @@ class Lance(Backend):
         part = build.check_items(items)
         if part.codes.shape[1] != self.bits:
             raise SearchError(f"{self.uri}: expected codes of {self.bits} bits, found {part.codes.shape[1]}")
-        with _errors(self.uri):
+        with _writing(self.uri), _errors(self.uri):
             view = self._view()
             columns = part.labels.shape[1]
             if len({view.columns, columns} - {0}) > 1:
@@ -139,7 +140,7 @@ class Lance(Backend):
 
     def delete(self, keys: Sequence[str]) -> int:
         """See Backend."""
-        with _errors(self.uri):
+        with _writing(self.uri), _errors(self.uri):
             view = self._view()
             numbers = self._present(view, keys)
             if numbers:
@@ -245,7 +246,7 @@ def write(uri: str | os.PathLike, items: Items, about: dict) -> None:
     _check_twins(part)
     bits, columns = part.codes.shape[1], part.labels.shape[1]
     schema = schema_of(bits, columns, {**about, "bits": bits})
-    with _errors(os.fspath(uri)):
+    with _writing(os.fspath(uri)), _errors(os.fspath(uri)):
         _connect(os.fspath(uri)).create_table(TABLE, batches(part, 0, schema), schema=schema, mode="overwrite")
 
 
@@ -283,6 +284,16 @@ def _connect(uri: str) -> lancedb.DBConnection:
 
 def _tables(database: lancedb.DBConnection) -> list[str]:
     return database.list_tables().tables
+
+
+@contextmanager
+def _writing(uri: str) -> Iterator[None]:
+    """Hold a folder of items against another writer. An object store has no locks."""
+    with ExitStack() as held:
+        if "://" not in uri:
+            make_folder(Path(uri).absolute().parent)
+            held.enter_context(generation.holding(Path(uri), Path(uri)))
+        yield
 
 
 @contextmanager
