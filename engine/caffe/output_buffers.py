@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from caffe.blob import Memory
+from caffe.synced_memory import Memory
 
 
 class OutputBuffers:

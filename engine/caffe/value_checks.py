@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from caffe import blob
+from caffe import synced_memory
 
 if TYPE_CHECKING:
     from caffe.layer import Layer
@@ -28,7 +28,7 @@ def check(layer: Layer, wrong: torch.Tensor, values: torch.Tensor, message: Mess
     """Raise ValueError, naming `layer`, with message(place, value) of the first of `values` where the mask `wrong`
     holds. On a GPU `raise_noted` does, and the layer goes on: its results must not depend on wrong values' being right.
     """
-    if blob.shares_host_memory(values.device):
+    if synced_memory.shares_host_memory(values.device):
         if wrong.any():
             _raise(layer, _first(wrong, values), message)
         return

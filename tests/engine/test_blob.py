@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from caffe import blob as blob_module
-from caffe import blob_proto
+from caffe import blob_proto, synced_memory
 from caffe.blob import Blob, BlobVec
 from caffe.proto import caffe_pb2
 
@@ -14,7 +13,7 @@ from caffe.proto import caffe_pb2
 @pytest.fixture
 def separate_host(monkeypatch):
     """Host and device memory apart, as on a GPU."""
-    monkeypatch.setattr(blob_module, "shares_host_memory", lambda where: False)
+    monkeypatch.setattr(synced_memory, "shares_host_memory", lambda where: False)
 
 
 def test_shape_and_legacy_dimensions():
@@ -58,7 +57,7 @@ def test_views_are_live_both_ways(apart, request):
 
 def test_views_stay_live_when_the_device_changes(monkeypatch):
     apart = {"now": False}
-    monkeypatch.setattr(blob_module, "shares_host_memory", lambda where: not apart["now"])
+    monkeypatch.setattr(synced_memory, "shares_host_memory", lambda where: not apart["now"])
     there = torch.device("cpu", 0)  # another name of the CPU, here for a GPU
     blob = Blob((2,))
     held = blob.data

@@ -282,12 +282,12 @@ def test_training_does_not_depend_on_held_arrays():
 
 def test_training_is_the_same_where_host_and_device_memory_are_apart(monkeypatch, tmp_path):
     """As on a GPU: lazy copies between a host array and a device tensor; simulated, so that a CPU can test it."""
-    from caffe import blob
+    from caffe import synced_memory
 
     extra = f'momentum: 0.9 test_iter: 1 test_interval: 2 snapshot_prefix: "{tmp_path}/s"'
     shared = solver(extra)
     shared.step(4)
-    monkeypatch.setattr(blob, "shares_host_memory", lambda where: False)
+    monkeypatch.setattr(synced_memory, "shares_host_memory", lambda where: False)
     apart = solver(extra)
     held = apart.net.params["ip"][0].data
     apart.step(4)
@@ -302,14 +302,14 @@ def test_training_is_the_same_where_host_and_device_memory_are_apart(monkeypatch
 
 def test_an_iteration_copies_nothing_to_the_host(monkeypatch):
     """Where memories are apart, a training iteration without display brings no blob to the host."""
-    from caffe import blob
+    from caffe import synced_memory
 
-    monkeypatch.setattr(blob, "shares_host_memory", lambda where: False)
+    monkeypatch.setattr(synced_memory, "shares_host_memory", lambda where: False)
     made = solver("momentum: 0.9")
     made.step(1)
     copies = []
-    to_host = blob.Memory.to_host
-    monkeypatch.setattr(blob.Memory, "to_host", lambda self: copies.append(1) or to_host(self))
+    to_host = synced_memory.Memory.to_host
+    monkeypatch.setattr(synced_memory.Memory, "to_host", lambda self: copies.append(1) or to_host(self))
     made.step(3)
     assert not copies
     assert made.net.blobs["loss"].data.size and copies

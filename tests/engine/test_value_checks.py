@@ -5,7 +5,7 @@ from __future__ import annotations
 import caffe
 import pytest
 import torch
-from caffe import blob, layer, value_checks
+from caffe import layer, synced_memory, value_checks
 from caffe.proto import caffe_pb2, text
 
 NET = """
@@ -33,7 +33,7 @@ def net(monkeypatch):
 
 @pytest.fixture
 def apart(monkeypatch):
-    monkeypatch.setattr(blob, "shares_host_memory", lambda where: False)
+    monkeypatch.setattr(synced_memory, "shares_host_memory", lambda where: False)
 
 
 def given(made: caffe.Net, *values: float) -> caffe.Net:
