@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import mmap
 import os
 import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +19,8 @@ from types import SimpleNamespace
 from typing import Any
 
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
-COUNTED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+THREADED = ("lance", "pyarrow")  # packages that start threads when they are imported
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _shared = mmap.mmap(-1, 16)  # of all children: events so far, and the one that kills
 _folder = ""
 
@@ -36,6 +39,20 @@ def start(main: Callable[[list[str]], int], words: Sequence[str], log: Path, eve
     _folder = str(Path.cwd())
     struct.pack_into("qq", _shared, 0, 0, event)
     return _fork(functools.partial(_command, main, list(words)), log=log, new_group=True)
+
+
+def warm() -> None:
+    """Import what the commands that have run imported, so that the next ones need not; raises RuntimeError where that
+    starts a thread, which a fork would lose."""
+    path = Path("modules")
+    names = path.read_text().split("\n") if path.exists() else []
+    path.unlink(missing_ok=True)
+    for name in dict.fromkeys(names):
+        if name and name not in sys.modules and not name.startswith(("_", *THREADED)):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    if threading.active_count() > 1:
+        raise RuntimeError(f"expected one thread, found {threading.enumerate()}")
 
 
 def wait(pid: int, until: float) -> int:
@@ -65,9 +82,12 @@ def _command(main: Callable[[list[str]], int], words: list[str]) -> int:
     import dhn
 
     sys.argv = [sys.modules[main.__module__].__file__ or main.__module__, *words]
-    if main.__module__.startswith("caffe."):
-        return main(words)
-    return dhn.run(lambda: main(words))
+    status = main(words) if main.__module__.startswith("caffe.") else dhn.run(lambda: main(words))
+    for number in SIGNALS:  # the command is over; what follows is the test's
+        signal.signal(number, signal.SIG_IGN)
+    with open(os.path.join(_folder, "modules"), "a") as stream:
+        stream.write("".join(f"{name}\n" for name in sys.modules))
+    return status
 
 
 def _fork(call: Callable[[], int], log: Path | None = None, new_group: bool = False, **how: Any) -> int:
@@ -81,7 +101,7 @@ def _fork(call: Callable[[], int], log: Path | None = None, new_group: bool = Fa
     try:
         if new_group:
             os.setpgid(0, 0)
-        for number in COUNTED:  # as after an exec
+        for number in SIGNALS:  # as after an exec
             if callable(signal.getsignal(number)) or new_group:
                 default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
                 signal.signal(number, default)
