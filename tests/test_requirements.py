@@ -77,7 +77,7 @@ def test_the_citation_has_the_version():
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_locks_have_the_pins(python, machine):
-    versions = pins(lock.REQUIREMENTS, python)
+    versions = pins(lock.REQUIREMENTS, python, machine)
     torch = versions.pop("torch")
     assert versions.items() <= pins(lock.PACKAGES, python, machine).items(), "run `make lock`"
     assert pins(lock.CPU, python, machine) == {"torch": f"{torch}+cpu"}, "run `make lock`"
