@@ -88,7 +88,8 @@ def _signals_are_failures() -> Iterator[None]:
         raise group.LostError(f"ended by {signal.Signals(number).name}{cause}. {_RESUME}")
 
     for number in _SIGNALS:
-        signal.signal(number, fail)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has SIGHUP
+            signal.signal(number, fail)
     try:
         yield
     finally:
