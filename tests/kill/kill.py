@@ -65,7 +65,7 @@ class Tester:
         said = self.log.read_text(errors="replace")
         problems = self.left_processes()
         between = self.states.contents(self.log)
-        problems += self.states.halves(between, old, new)
+        problems += self.states.halves(between, old, new, status >= 0)
         if how != "SIGKILL":
             number = NAMES[signal.Signals[how]]
             if status == 128 - number and not self.states.differences(between, new):

@@ -20,6 +20,7 @@ ROOTS = ("work", "data", "runs", "prototxt/fashion_mnist/small_alexnet")
 TEMPORARY = re.compile(r"(^|/)\.[^/]+\.(part|lock)$|\.(partial|old|tmp|part|tempfile)(/|$)")
 TIMED = ("seconds_per_step", "resumed_at", "versions")  # keys of JSON files
 BY_TIME = (".log", ".html", "train.csv")  # files that tell how long something took
+TABLES = (".csv", ".md", ".png")
 BROKEN = "broken"
 Contents = dict[str, Any]  # of each file, by its path: a digest, or the values of a JSON file
 
@@ -58,11 +59,14 @@ def contents(log: Path) -> Contents:
     return found
 
 
-def halves(between: Contents, old: Contents, new: Contents) -> list[str]:
-    """What is there that is neither as before, nor as it is to be, nor a stage that is complete in itself."""
+def halves(between: Contents, old: Contents, new: Contents, lived: bool) -> list[str]:
+    """What is there that is neither as before, nor as it is to be, nor a stage that is complete in itself.
+
+    lived: it was a child that was killed. Then a table says that a cell has failed.
+    """
     problems = []
     for path, content in between.items():
-        stage = isinstance(content, dict) or _is_stage(path)
+        stage = isinstance(content, dict) or _is_stage(path) or (lived and path.endswith(TABLES))
         if content == BROKEN or (not stage and content not in (old.get(path), new.get(path))):
             problems.append(f"{path} is neither old nor new")
     problems += [f"{path} is not there any more" for path in old if path in new and path not in between

@@ -59,7 +59,7 @@ def record(command: Sequence[str], folder: Path, log: Path, environment: dict[st
     for line in log.read_text().split("\n"):
         pid = line.partition(" ")[0]
         if line.endswith("<unfinished ...>"):
-            begun[pid] = line.removesuffix("<unfinished ...>")
+            begun[pid] = line.removesuffix("<unfinished ...>").rstrip()
         elif " resumed>" in line:
             lines.append(begun.pop(pid) + line.split(" resumed>", 1)[1])
         else:
