@@ -37,7 +37,7 @@ from dhn.search.backends import lance
 from dhn.search.code_file import read_codes
 from dhn.search.command_line import add_index, find_index
 from dhn.search.index import Index, open_index
-from dhn.search.items import TIES, Result, SearchError
+from dhn.search.items import TIES, Options, Result, SearchError
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -69,9 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         index = _open(options)
         queries = _queries(index, options)
-        codes = np.stack([query.code for query in queries])
-        found = index.searches(codes, options.top, options.radius, options.label, options.unique, options.ties)
-        _show(index, options, queries, found)
+        how = Options(options.top, options.radius, options.label, options.unique, options.ties)
+        found = index.searches(np.stack([query.code for query in queries]), how)
+        _show(index, options, how, queries, found)
     except BrokenPipeError:  # who read what was printed has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, RuntimeError) as error:
@@ -119,8 +119,8 @@ def _queries(index: Index | lance.Lance, options: argparse.Namespace) -> list[Qu
             return [Query(*each) for each in zip(entries, index.codes_of(options.key), strict=True)]
         rows = [index.row_of(key) for key in options.key]
         return [
-            Query({"key": key}, index.codes[row], index.labels_of(row), row=row)
-            for key, row in zip(options.key, rows, strict=True)
+            Query({"key": key}, code, index.labels_of(row), row=row)
+            for key, code, row in zip(options.key, index.codes_of(rows), rows, strict=True)
         ]
     if options.codes is not None:
         codes, labels, _, notes = read_codes(options.codes, options.codes_are, None)
@@ -142,7 +142,11 @@ def _queries(index: Index | lance.Lance, options: argparse.Namespace) -> list[Qu
 
 
 def _show(
-    index: Index | lance.Lance, options: argparse.Namespace, queries: list[Query], found: Iterator[list[Result]]
+    index: Index | lance.Lance,
+    options: argparse.Namespace,
+    how: Options,
+    queries: list[Query],
+    found: Iterator[list[Result]],
 ) -> None:
     """Print the results, or write their page."""
     if options.html is not None:
@@ -154,11 +158,9 @@ def _show(
         answers.write_page(options.html, index, asked, ORDERS[options.ties])
         say(f"wrote {options.html}")
         return
-    settings = {name: getattr(options, name) for name in ("top", "radius", "label", "unique", "ties")}
-    settings = {name: value for name, value in settings.items() if value not in (None, False)}
     for place, (query, results) in enumerate(zip(queries, found, strict=True)):
         if options.json:
-            print(json.dumps(answers.answer({**query.entry, **settings}, results)))
+            print(json.dumps(answers.answer(query.entry, how, results)))
         elif options.csv:
             sys.stdout.write(answers.csv_text([(query.name, results)], head=place == 0))
         else:

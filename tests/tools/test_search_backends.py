@@ -15,7 +15,7 @@ import pytest
 from dhn.search import index, ranking
 from dhn.search.backends import faiss_file, lance
 from dhn.search.backends.scan import Scan
-from dhn.search.items import Items, Result, SearchError
+from dhn.search.items import DEFAULTS, Items, Options, Result, SearchError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,13 +44,13 @@ class FaissFile(Scan):
         opened = self.index()
         faiss_file.write(self.path, Items(opened.codes, None, opened.keys))
 
-    def search(self, queries, top=20, radius=None, label=None, unique=False, ties="product"):
+    def search(self, queries, options=DEFAULTS):
         import faiss
 
         opened, file = self.index(), faiss.read_index_binary(str(self.path))
         queries = index.check_queries(queries, self.bits)
-        reach = index.check_options(self.bits, top, radius, ties)
-        column = None if label is None else index.label_column(label, opened.label_names)
+        reach = options.reach(self.bits)
+        column = None if options.label is None else index.label_column(options.label, opened.label_names)
         if not len(queries):
             return []
         bits = np.packbits(queries >= 0, axis=1, bitorder="little")
@@ -62,15 +62,15 @@ class FaissFile(Scan):
             if column is not None:
                 carries = opened.labels[near, column] > 0
                 near, far = near[carries], far[carries]
-            products, keys = ranking.products(opened.codes[near], query), opened.keys_of(near)
-            order = np.array(ranking.order(far, products, keys, ties), np.int64)
-            if unique:
-                order = order[ranking.first_of_each(opened.codes[near[order]])]
+            products, keys = ranking.products(opened.codes_of(near), query), opened.keys_of(near)
+            order = np.array(ranking.order(far, products, keys, options.ties), np.int64)
+            if options.unique:
+                order = order[ranking.first_of_each(opened.codes_of(near[order]))]
             results.append(
                 [
                     Result(rank, int(near[i]), keys[i], int(far[i]), float(products[i]), opened.labels_of(int(near[i])),
                            opened.path_of(int(near[i])))
-                    for rank, i in enumerate(order[:top].tolist(), 1)
+                    for rank, i in enumerate(order[: options.top].tolist(), 1)
                 ]
             )  # fmt: skip
         return results
@@ -123,7 +123,9 @@ def by_brute_force(items, query, top=20, radius=None, label=None, unique=False, 
     """Results as tuples, each item compared with the query."""
     found, seen = [], set()
     distances = ((items.codes >= 0) != (query >= 0)).sum(1).tolist()
-    products = np.cumsum(items.codes.astype(np.float64) * query, axis=1)[:, -1].tolist()  # bit after bit
+    each = np.pad(items.codes.astype(np.float64) * query, ((0, 0), (0, -len(query) % 4)))
+    sums = np.cumsum(each.reshape(len(each), -1, 4), axis=1)[:, -1]  # bit after bit, of every fourth bit
+    products = ((sums[:, 0] + sums[:, 1]) + (sums[:, 2] + sums[:, 3])).tolist()
     for row, (code, key) in enumerate(zip(items.codes, items.keys, strict=True)):
         distance, product, vector = distances[row], products[row], items.labels[row]
         if (radius is None or distance <= radius) and (label is None or vector[int(label)] > 0):
@@ -139,7 +141,7 @@ def by_brute_force(items, query, top=20, radius=None, label=None, unique=False, 
 
 
 def search(backend, query, **options):
-    return [tuple(result) for result in backend.search(query[None], **options)[0]]
+    return [tuple(result) for result in backend.search(query[None], Options(**options))[0]]
 
 
 OPTIONS = [
@@ -165,9 +167,9 @@ def test_results_are_those_of_brute_force(place, bits):
     far = np.random.default_rng(9).standard_normal((2, bits)).astype(np.float32)
     queries = np.concatenate([items.codes[[0]], far, np.zeros((1, bits), np.float32)])
     for options in OPTIONS:
-        answers = [[tuple(result) for result in results] for results in backend.search(queries, **options)]
+        answers = [[tuple(result) for result in results] for results in backend.search(queries, Options(**options))]
         assert answers == [by_brute_force(items, query, **options) for query in queries], options
-    within = backend.range(queries[:2], 2, label="1", ties="key")
+    within = backend.range(queries[:2], 2, Options(label="1", ties="key"))
     assert [[tuple(each) for each in results] for results in within] == [
         by_brute_force(items, query, None, 2, "1", ties="key") for query in queries[:2]
     ]

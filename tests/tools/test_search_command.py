@@ -22,7 +22,7 @@ from dhn.codes import files as codes
 from dhn.runs.by_hand import open_run
 from dhn.search import collection, encoder
 from dhn.search.index import open_index
-from dhn.search.items import SearchError
+from dhn.search.items import Options, SearchError
 
 DEPLOY = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 dim: 6 dim: 5 } } }
@@ -158,7 +158,7 @@ def test_a_batch_of_queries_as_json_csv_and_text(made, index, capsys):
     lines = said(capsys, search, made / "run", "--codes", asked, "--top", 3, "--label", "tit", "--json").splitlines()
     answers = [json.loads(line) for line in lines]
     assert [answer["query"]["row"] for answer in answers] == list(range(7))
-    expected = index.search(codes.load(asked)[0], 3, label="tit")
+    expected = index.search(codes.load(asked)[0], Options(3, label="tit"))
     assert [[each["row"] for each in answer["results"]] for answer in answers] == [
         [each.row for each in results] for results in expected
     ]
@@ -177,7 +177,7 @@ def test_a_page_has_the_pictures_right_and_wrong(made, index, capsys, tmp_path, 
         assert seen["errors"] == [] and seen["asked"] == [] and seen["wide"] <= width
         assert len(seen["widths"]) == 14 and all(seen["widths"]), "each query and its results are decoded"
     text = page.read_text()
-    hits = sum("tit" in each.labels for each in index.search(index.codes[3:4], 6)[0][1:])
+    hits = sum("tit" in each.labels for each in index.search(index.codes[3:4], Options(6))[0][1:])
     assert f"precision {hits} of 5" in text, "the query itself, which the index holds, is not counted"
 
 

@@ -14,9 +14,9 @@ import weakref
 import forked
 import numpy as np
 import pytest
-from dhn.search import build, generation, index
+from dhn.search import bounds, build, generation, index
 from dhn.search.index import open_index
-from dhn.search.items import Items, SearchError
+from dhn.search.items import Items, Options, SearchError
 
 
 def some_codes(count: int, bits: int, random: np.random.Generator) -> np.ndarray:
@@ -39,14 +39,20 @@ def some_items(count: int, bits: int, seed: int = 0) -> Items:
     return Items(some_codes(count, bits, random), random.integers(0, 2, (count, 3), np.uint8), keys)
 
 
+def products(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Inner products of codes (n, K) and a query (K,); the order of the sum is part of the definition."""
+    sums = np.zeros((4, len(codes)))
+    for bit in range(len(query)):
+        sums[bit % 4] += codes[:, bit].astype(np.float64) * np.float64(query[bit])
+    return (sums[0] + sums[1]) + (sums[2] + sums[3])
+
+
 class Counted:
     """What a query finds, by distances to all items and a sort of all of them."""
 
     def __init__(self, items: Items, query: np.ndarray) -> None:
         self.items, self.distances = items, ((items.codes >= 0) != (query >= 0)).sum(1)
-        self.products = np.zeros(len(items.codes))
-        for bit in range(len(query)):  # the order of the sum is part of the definition
-            self.products += items.codes[:, bit].astype(np.float64) * np.float64(query[bit])
+        self.products = products(items.codes, query)
         self.keys = np.array([key.encode() for key in items.keys])
 
     def results(self, top, radius, column, unique, ties) -> list[tuple]:
@@ -65,7 +71,8 @@ class Counted:
 def found(opened: index.Index, queries: np.ndarray, *options) -> list[list[tuple]]:
     """The results of an index, as Counted has them."""
     return [
-        [(each.row, each.distance, each.similarity) for each in results] for results in opened.search(queries, *options)
+        [(each.row, each.distance, each.similarity) for each in results]
+        for results in opened.search(queries, Options(*options))
     ]
 
 
@@ -101,13 +108,9 @@ def test_a_thousand_queries_over_many_blocks(tmp_path, ties, monkeypatch):
     distances = ((48 - np.where(queries >= 0, 1, -1).astype(np.float32) @ signs.T) / 2).astype(int)
     for query, near, mine in zip(queries, distances, results, strict=True):
         rows = np.flatnonzero(near <= np.partition(near, 19)[19])  # the last distance whole
-        products = np.zeros(len(rows))
-        for bit in range(48):
-            products += codes[rows, bit].astype(np.float64) * np.float64(query[bit])
-        order = np.lexsort((keys[rows], -products * (ties == "product"), near[rows]))[:20]
-        assert mine == list(
-            zip(rows[order].tolist(), near[rows[order]].tolist(), products[order].tolist(), strict=True)
-        )
+        similar = products(codes[rows], query)
+        order = np.lexsort((keys[rows], -similar * (ties == "product"), near[rows]))[:20]
+        assert mine == list(zip(rows[order].tolist(), near[rows[order]].tolist(), similar[order].tolist(), strict=True))
 
 
 def test_what_a_result_says(tmp_path):
@@ -124,17 +127,17 @@ def test_what_a_result_says(tmp_path):
     ]
     assert opened.about["dataset"] == "mine" and len(opened) == 3 and opened.bits == 2
     assert [opened.row_of(key) for key in "abc"] == [2, 0, 1] and opened.keys_of([2, 0]) == ["a", "b"]
-    assert [each.key for each in opened.search(codes[:1], label="sea")[0]] == ["b"]
-    assert opened.search(codes[:1], label="1") == [[]]  # a number, where no label has that name
+    assert [each.key for each in opened.search(codes[:1], Options(label="sea"))[0]] == ["b"]
+    assert opened.search(codes[:1], Options(label="1")) == [[]]  # a number, where no label has that name
     with pytest.raises(SearchError, match=r"label 'cow': expected one of the index's labels \(cat, dog, sea\)"):
-        opened.search(codes[:1], label="cow")
+        opened.search(codes[:1], Options(label="cow"))
     for wrong, message in (
         ({"top": 0}, "top: expected at least 1, found 0"),
         ({"radius": -1}, "radius: expected a Hamming distance of at least 0, found -1"),
         ({"ties": "row"}, "ties: expected product or key, found 'row'"),
     ):
         with pytest.raises(SearchError, match=message):
-            opened.search(codes[:1], **wrong)
+            opened.search(codes[:1], Options(**wrong))
     with pytest.raises(SearchError, match=r"expected queries \(Q, 2\), codes of the index's bits, found \(1, 3\)"):
         opened.search(np.ones((1, 3), np.float32))
     with pytest.raises(SearchError, match=r"query 1: expected a code of finite values, found \[1.0, inf\]"):
@@ -146,12 +149,12 @@ def test_what_a_result_says(tmp_path):
 def test_an_empty_index(tmp_path):
     build.build(tmp_path / "index", Items(np.empty((0, 12), np.float32), None, []))
     opened = open_index(tmp_path / "index", verify=True)
-    assert opened.search(np.ones((2, 12), np.float32), None) == [[], []] and len(opened) == 0
+    assert opened.search(np.ones((2, 12), np.float32), Options(None)) == [[], []] and len(opened) == 0
     assert opened.search(np.empty((0, 12), np.float32)) == []
     build.append(tmp_path / "index", some_items(5, 12))
     assert len(open_index(tmp_path / "index", verify=True)) == 5
     assert build.delete(tmp_path / "index", list(some_items(5, 12).keys)) == 5
-    assert open_index(tmp_path / "index").search(np.ones((1, 12), np.float32), unique=True) == [[]]
+    assert open_index(tmp_path / "index").search(np.ones((1, 12), np.float32), Options(unique=True)) == [[]]
 
 
 def content(folder) -> dict[str, str]:
@@ -225,8 +228,8 @@ def test_a_second_writer_is_refused_and_told_who_writes(tmp_path):
     build.delete(tmp_path / "index", [some_items(3, 4).keys[0]])
 
 
-STEPS = 18  # an append: 12 files, a rename, what may stand next to it (2), index.json, the old generation removed
-NEW = 16  # from here on index.json names the new generation
+STEPS = 19  # an append: 13 files, a rename, what may stand next to it (2), index.json, the old generation removed
+NEW = 17  # from here on index.json names the new generation
 
 
 @pytest.mark.parametrize("step", range(STEPS))
@@ -302,8 +305,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
     path = tmp_path / "g-000001" / name
     size = path.stat().st_size
     flip(path)
-    open_index(tmp_path)  # milliseconds: contents are not looked at
-    with pytest.raises(SearchError, match=f"{name}: is damaged .*; build the index again"):
+    with pytest.raises(SearchError, match=f"{name}: is damaged.*; build the index again"):
         open_index(tmp_path, verify=True)
     cut(path)
     with pytest.raises(SearchError, match=f"{name}: expected {size:,} bytes, found {size - 1:,}"):
@@ -314,11 +316,39 @@ def test_a_damaged_file_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("name", "at", "value"),
+    [
+        ("postings", 0, 1 << 40), ("postings", 0, -1), ("postings", 0, 7), ("places", 3, 1 << 40), ("words", 1, 5),
+        ("offsets", 1, 1 << 40), ("offsets", 1, -5), ("offsets", -1, 3),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("ties", ["product", "key"])
+@pytest.mark.parametrize("checked", [0, 1 << 20])
+def test_damage_that_a_search_meets_is_an_error(tmp_path, name, at, value, ties, checked, monkeypatch):
+    """Also without verify, and in an index too large for bounds.check: no wrong result, no read beyond an array."""
+    monkeypatch.setattr(bounds, "CHECKED", checked)
+    items = some_items(20, 12)
+    build.build(tmp_path, items)
+    right = open_index(tmp_path).search(items.codes, Options(ties=ties))
+    path = tmp_path / "g-000001" / f"{name}.npy"
+    array = np.load(path, mmap_mode="r+", allow_pickle=False).reshape(-1)
+    kept, array[at] = array[at], value
+    array.flush()
+    with pytest.raises(SearchError, match=r"is damaged.*; build the index again"):
+        open_index(tmp_path).search(items.codes, Options(None, ties=ties))
+    with pytest.raises(SearchError, match=f"{name}.npy: is damaged"):
+        build.append(tmp_path, Items(items.codes[:1], items.labels[:1], ["new"]))
+    array[at] = kept
+    array.flush()
+    assert open_index(tmp_path).search(items.codes, Options(ties=ties)) == right
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda facts: "{", "cannot be read"),
-        (lambda facts: "[]", "expected an index of format 1, found None"),
-        (lambda facts: json.dumps({**facts, "format": 2}), "expected an index of format 1, found 2"),
+        (lambda facts: "[]", "expected an index of format 2, found None"),
+        (lambda facts: json.dumps({**facts, "format": 1}), "expected an index of format 2, found 1"),
         (lambda facts: json.dumps({**facts, "files": {}}), "does not name the files of an index"),
         (lambda facts: json.dumps({**facts, "generation": "../g-000001"}), "does not name the files of an index"),
         (lambda facts: json.dumps({**facts, "count": 21}), r"expected int64 \(21,\) as index.json says"),

@@ -52,7 +52,7 @@ def setup(folder: str, what: str, items: int, bits: int, distinct: int | None = 
     core: `seconds` are those of the processor. `open` opens the index with none of its files in memory; `build`
     builds it. ties: the index's rule; faiss ranks ties by row, which is the order of the keys here."""
     from dhn.search import build, index
-    from dhn.search.items import Items
+    from dhn.search.items import Items, Options
     from dhn.search.texts import Texts
 
     if what == "build":
@@ -78,7 +78,7 @@ def setup(folder: str, what: str, items: int, bits: int, distinct: int | None = 
     if what == "index":
 
         def search():
-            list(loaded.rankings(queries, TOP, ties=ties))
+            list(loaded.rankings(queries, Options(TOP, ties=ties)))
 
         search()  # compiles, and reads the codes
         return on_processor(search)
@@ -87,9 +87,9 @@ def setup(folder: str, what: str, items: int, bits: int, distinct: int | None = 
     faiss.omp_set_num_threads(1)
     flat = faiss.IndexBinaryFlat(8 * -(-bits // 8))  # as few bytes as the bits need
     for start in range(0, items, CHUNK):
-        flat.add(packed(loaded.codes[start : start + CHUNK]))
+        flat.add(packed(loaded.codes_of(np.arange(start, min(start + CHUNK, items)))))
     bytes_of_queries = packed(queries)
-    nearest = list(loaded.rankings(queries, TOP, ties="key"))
+    nearest = list(loaded.rankings(queries, Options(TOP, ties="key")))
     distances, rows = flat.search(bytes_of_queries, TOP)
     for place, found in enumerate(nearest):
         assert np.array_equal(distances[place], found.distances), "faiss finds other distances"

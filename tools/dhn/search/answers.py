@@ -13,19 +13,21 @@ from pictures import PictureError, decode
 
 from dhn.files import write_text
 from dhn.search.index import Index
-from dhn.search.items import Result, SearchError
+from dhn.search.items import Options, Result, SearchError
 
 COLUMNS = ("query", *Result._fields)
 ON_A_PAGE = 200  # queries: their pictures stand in the page itself
 
 
-def answer(query: Mapping[str, Any], results: Sequence[Result]) -> dict:
-    """One query's answer: {"query": query, "results": [{"rank", "row", "key", "distance", "similarity", "labels",
+def answer(query: Mapping[str, Any], options: Options, results: Sequence[Result]) -> dict:
+    """One query's answer: {"query": {...}, "results": [{"rank", "row", "key", "distance", "similarity", "labels",
     "path"}, ...]}.
 
-    query: what was asked, such as {"key": ...}, {"image": name} or {"codes": file, "row": number}, and the options.
+    query: what was asked, such as {"key": ...}, {"image": name} or {"codes": file, "row": number}; in the answer the
+    options that say something stand behind it.
     """
-    return {"query": query, "results": [result._asdict() for result in results]}
+    settings = {name: value for name, value in vars(options).items() if value not in (None, False)}
+    return {"query": {**query, **settings}, "results": [result._asdict() for result in results]}
 
 
 def csv_text(queries: Iterable[tuple[str, Sequence[Result]]], head: bool = True) -> str:

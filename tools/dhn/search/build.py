@@ -15,6 +15,7 @@ import numpy as np
 from dhn.search import generation, kernels
 from dhn.search.index import Index, open_index
 from dhn.search.items import Items, SearchError
+from dhn.search.ranking import pack
 from dhn.search.texts import Texts
 
 ROWS = 1 << 18  # rows that are written at a time
@@ -22,17 +23,25 @@ ROWS = 1 << 18  # rows that are written at a time
 
 @dataclass(frozen=True)
 class Part:
-    """Items that go into an index. rows: which of them, None for all. sources (N,): see generation.py."""
+    """Items that go into an index. words (N, W): their binary codes. places (N,): of their real-valued codes among
+    codes; None: as they stand. sources (N,): see generation.py. rows: which of the items, None for all."""
 
     codes: np.ndarray
+    words: np.ndarray
     labels: np.ndarray
     keys: Texts
     paths: Texts
     sources: np.ndarray
+    places: np.ndarray | None = None
     rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.codes) if self.rows is None else len(self.rows)
+
+    def codes_of(self, items: np.ndarray) -> np.ndarray:
+        """Real-valued codes of some of the items by their numbers."""
+        rows = items if self.rows is None else self.rows[items]
+        return self.codes[rows if self.places is None else self.places[rows]]
 
     def chunks(self, values: np.ndarray) -> Iterator[np.ndarray]:
         """The rows of one of its arrays, ROWS at a time."""
@@ -66,7 +75,7 @@ def append(folder: str | os.PathLike, items: Items, pictures: dict | None = None
     folder = Path(folder)
     generation.read_facts(folder)  # no lock where there is no index
     with generation.writer(folder) as writer:
-        index = open_index(folder)
+        index = open_index(folder, verify=True)  # else the copy of what is damaged would have a right digest
         known = list(index.about["pictures"])
         if pictures is not None and pictures not in known:
             known.append(pictures)
@@ -81,7 +90,7 @@ def delete(folder: str | os.PathLike, keys: Sequence[str]) -> int:
     folder = Path(folder)
     generation.read_facts(folder)
     with generation.writer(folder) as writer:
-        index = open_index(folder)
+        index = open_index(folder, verify=True)
         gone = np.unique(np.array([index.row_of(key) for key in keys], np.int64))
         keep = np.delete(np.arange(len(index)), gone)
         _write(writer, [_part_of(index, keep)], index.about)
@@ -112,19 +121,19 @@ def check_items(items: Items, source: int = -1) -> Part:
     if not kernels.all_finite(codes):
         row = int((~np.isfinite(codes)).any(1).argmax())
         raise SearchError(f"{keys[row]}: its code is not finite; did the training diverge?")
-    return Part(codes, labels, keys, paths, np.full(count, source, np.int64))
+    return Part(codes, pack(codes), labels, keys, paths, np.full(count, source, np.int64))
 
 
 def _part_of(index: Index, rows: np.ndarray | None = None) -> Part:
     """What an index holds, or these rows of it."""
-    return Part(index.codes, index.labels, index.keys, index.paths, index.sources, rows)
+    codes, words, places = index.grouped_codes()
+    return Part(codes, words, index.labels, index.keys, index.paths, index.sources, places, rows)
 
 
 def _write(writer: generation.Writer, parts: list[Part], about: dict) -> None:
     """Write a generation of all parts, one behind the other, and make it the index."""
     count, bits = sum(map(len, parts)), parts[0].codes.shape[1]
     labels, kind, columns = _labels(parts)
-    codes = writer.write("codes", (count, bits), _chunks([part.chunks(part.codes) for part in parts], np.float32))
     writer.write("labels", (count, columns), _chunks(labels, kind))
     writer.write("sources", (count,), _chunks([part.chunks(part.sources) for part in parts], np.int64))
 
@@ -143,21 +152,27 @@ def _write(writer: generation.Writer, parts: list[Part], about: dict) -> None:
     writer.write("paths", paths.data.shape, [paths.data])
     writer.write("path_offsets", (count + 1,), [paths.offsets])
 
-    words, offsets, postings = group(codes, order)
+    packed = [part.words if part.rows is None else part.words[part.rows] for part in parts]
+    words, offsets, postings = group(np.concatenate(packed), order)
+    places = np.empty(count, np.int64)
+    places[postings] = np.arange(count)
     writer.write("words", words.shape, [words])
     writer.write("offsets", offsets.shape, [offsets])
     writer.write("postings", postings.shape, [postings])
-    writer.commit({**about, "bits": bits, "count": count, "distinct": len(words)})
+    writer.write("places", places.shape, [places])
+    writer.write("codes", (count, bits), _chunks([_codes_of(parts, postings)], np.float32))
+    sums = {
+        name: int(kernels.checksum(array.reshape(-1).view(np.uint64)))
+        for name, array in (("words", words), ("offsets", offsets))
+    }
+    writer.commit({**about, "bits": bits, "count": count, "distinct": len(words), "sums": sums})
 
 
-def group(codes: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """words (D, W), offsets (D + 1,) and postings (N,) of codes (N, K), as generation.py has them.
+def group(packed: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """words (D, W), offsets (D + 1,) and postings (N,) of binary codes (N, W), as generation.py has them.
 
     order (N,): the rows in the order of their keys, in which each code's postings stand.
     """
-    packed = np.zeros((len(codes), -(-codes.shape[1] // 64)), np.uint64)
-    for begin in range(0, len(codes), ROWS):
-        kernels.pack(codes[begin : begin + ROWS], packed[begin : begin + ROWS])
     packed = packed[order]
     alone = packed.shape[1] == 1
     places = np.argsort(packed[:, 0], kind="stable") if alone else np.lexsort(packed.T[::-1])  # both stable
@@ -174,6 +189,18 @@ def _chunks(parts: Sequence[Iterator[np.ndarray]], kind: type) -> Iterator[np.nd
     for chunks in parts:
         for chunk in chunks:
             yield chunk.astype(kind, copy=False)
+
+
+def _codes_of(parts: list[Part], numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """The real-valued codes of the items of all parts by their numbers, ROWS at a time."""
+    for begin in range(0, len(numbers), ROWS):
+        chunk, first = numbers[begin : begin + ROWS], 0
+        codes = np.empty((len(chunk), parts[0].codes.shape[1]), np.float32)
+        for part in parts:
+            inside = (chunk >= first) & (chunk < first + len(part))
+            codes[inside] = part.codes_of(chunk[inside] - first)
+            first += len(part)
+        yield codes
 
 
 def _labels(parts: list[Part]) -> tuple[list[Iterator[np.ndarray]], type, int]:

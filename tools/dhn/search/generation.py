@@ -1,12 +1,15 @@
 """The files of an index: index.json, and the arrays of the generation that it names.
 
     INDEX/
-      index.json     the facts, and of each file of the generation its type, shape, size and SHA-256
+      index.json     the facts, and of each file of the generation its type, shape, size and SHA-256; `sums` are
+                     kernels.checksum of words and offsets, which the first search compares
       g-000003/      a generation: .npy files that open by memmap
         words.npy           (D, W) uint64    distinct binary codes: bit k is bit k % 64 of word k // 64
         offsets.npy         (D + 1,) int64   postings[offsets[d] : offsets[d + 1]] are the rows of the items of code d
         postings.npy        (N,) int64         in the order of their keys
-        codes.npy           (N, K) float32   real-valued codes
+        places.npy          (N,) int64         the place of each row among them
+        codes.npy           (N, K) float32   real-valued codes in the order of the postings: a search reads those that
+                                               tie one behind the other
         labels.npy          (N, C) uint8     0 and 1; int8 with rows of -1 where some are unknown
         keys.npy            (bytes,) uint8   names of the items in UTF-8, unique;
         key_offsets.npy     (N + 1,) int64     key i is keys[key_offsets[i] : key_offsets[i + 1]]
@@ -37,15 +40,17 @@ from atomic_writes import locks
 from atomic_writes.folders import replacing_folder
 
 from dhn.files import sha256, write_json
+from dhn.search import bounds
 from dhn.search.items import SearchError
 
-FORMAT = 1
+FORMAT = 2
 FACTS = "index.json"
 LOCK = ".index.json.lock"  # there while a process writes, and where one was killed
 ARRAYS: dict[str, tuple[type, ...]] = {  # and their types
-    "words": (np.uint64,), "offsets": (np.int64,), "postings": (np.int64,), "codes": (np.float32,),
-    "labels": (np.uint8, np.int8), "keys": (np.uint8,), "key_offsets": (np.int64,), "key_order": (np.int64,),
-    "key_ranks": (np.int64,), "paths": (np.uint8,), "path_offsets": (np.int64,), "sources": (np.int64,),
+    "words": (np.uint64,), "offsets": (np.int64,), "postings": (np.int64,), "places": (np.int64,),
+    "codes": (np.float32,), "labels": (np.uint8, np.int8), "keys": (np.uint8,), "key_offsets": (np.int64,),
+    "key_order": (np.int64,), "key_ranks": (np.int64,), "paths": (np.uint8,), "path_offsets": (np.int64,),
+    "sources": (np.int64,),
 }  # fmt: skip
 
 
@@ -85,9 +90,10 @@ def open_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:
     if min(count, distinct, bits) < 0:
         raise SearchError(f"{folder / FACTS}: expected count, distinct and bits; build the index again")
     expected = {
-        "words": (distinct, -(-bits // 64)), "offsets": (distinct + 1,), "postings": (count,), "codes": (count, bits),
-        "labels": (count, None), "keys": (None,), "key_offsets": (count + 1,), "key_order": (count,),
-        "key_ranks": (count,), "paths": (None,), "path_offsets": (count + 1,), "sources": (count,),
+        "words": (distinct, -(-bits // 64)), "offsets": (distinct + 1,), "postings": (count,), "places": (count,),
+        "codes": (count, bits), "labels": (count, None), "keys": (None,), "key_offsets": (count + 1,),
+        "key_order": (count,), "key_ranks": (count,), "paths": (None,), "path_offsets": (count + 1,),
+        "sources": (count,),
     }  # fmt: skip
     arrays = {}
     for name, kinds in ARRAYS.items():
@@ -102,6 +108,10 @@ def open_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:
                 f"{path}: expected {np.dtype(kinds[0])} {expected[name]} as index.json says, found "
                 f"{arrays[name].dtype} {shape}; build the index again"
             )
+    pictures = facts.get("pictures")
+    if not isinstance(pictures, list):
+        raise SearchError(f"{folder / FACTS}: does not say where the pictures are; build the index again")
+    bounds.check(folder / facts["generation"], arrays, len(pictures))
     return arrays
 
 
@@ -134,10 +144,10 @@ def verify(folder: Path, facts: dict) -> None:
     """Raise SearchError, naming the file, where one is not what was written; FileNotFoundError where one is missing."""
     for name, entry in facts["files"].items():
         path = folder / facts["generation"] / name
-        found = sha256(path)
-        if found != entry["sha256"]:
+        found, expected = sha256(path), str(entry.get("sha256"))
+        if found != expected:
             raise SearchError(
-                f"{path}: is damaged (its SHA-256 is {found[:12]}..., index.json says {entry['sha256'][:12]}...); "
+                f"{path}: is damaged (its SHA-256 is {found[:12]}..., index.json says {expected[:12]}...); "
                 "build the index again"
             )
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from dhn.search import generation, kernels, places, ranking
-from dhn.search.items import TIES, Result, SearchError, Ties
+from dhn.search.items import DEFAULTS, Options, Result, SearchError
 from dhn.search.texts import Texts
 
 TILE = 16  # queries that read a block of codes together, from the cache
@@ -33,14 +35,14 @@ class Ranking(NamedTuple):
 class Index:
     """An open index. It keeps the generation that it was opened with, whatever a writer does to the folder later.
 
-    folder: where it is. about: index.json as a dict. codes (N, K) float32, labels (N, C) uint8 or int8 with rows of -1,
-    sources (N,) as of generation.py: memmaps. keys, paths: sequences of N texts. label_names (C): the data set's, else
+    folder: where it is. about: index.json as a dict. labels (N, C) uint8 or int8 with rows of -1, sources (N,) as of
+    generation.py: memmaps. keys, paths: sequences of N texts. label_names (C): the data set's, else
     the column numbers as text. Safe to search from several threads.
     """
 
     def __init__(self, folder: Path, about: dict, arrays: dict[str, np.ndarray]) -> None:
         self.folder, self.about = folder, about
-        self.codes, self.labels, self.sources = arrays["codes"], arrays["labels"], arrays["sources"]
+        self._codes, self.labels, self.sources = arrays["codes"], arrays["labels"], arrays["sources"]
         self.keys = Texts(arrays["keys"], arrays["key_offsets"])
         self.paths = Texts(arrays["paths"], arrays["path_offsets"])
         names = about.get("label_names")
@@ -49,61 +51,37 @@ class Index:
             names = [str(column) for column in range(columns)]
         self.label_names: list[str] = names
         self._arrays = arrays
-        self._counts = lru_cache(FILTERS)(self._count_items)  # of this object: it goes when the index goes
+        # of a proxy: a cache of the object's method would hold the object, and its files stay open until gc.collect()
+        self._counts = lru_cache(FILTERS)(partial(Index._count_items, weakref.proxy(self)))
 
     def __len__(self) -> int:
         """N, how many items it holds."""
-        return len(self.codes)
+        return len(self._codes)
 
     @property
     def bits(self) -> int:
         """K, bits of a code."""
-        return self.codes.shape[1]
+        return self._codes.shape[1]
 
-    def search(
-        self,
-        queries: np.ndarray,
-        top: int | None = 20,
-        radius: int | None = None,
-        label: str | None = None,
-        unique: bool = False,
-        ties: Ties = "product",
-    ) -> list[list[Result]]:
+    def search(self, queries: np.ndarray, options: Options = DEFAULTS) -> list[list[Result]]:
         """The results of each query (Q, K) float32, as `dhn.search.backends.Backend.search` says."""
-        return list(self.searches(queries, top, radius, label, unique, ties))
+        return list(self.searches(queries, options))
 
-    def searches(
-        self,
-        queries: np.ndarray,
-        top: int | None = 20,
-        radius: int | None = None,
-        label: str | None = None,
-        unique: bool = False,
-        ties: Ties = "product",
-    ) -> Iterator[list[Result]]:
+    def searches(self, queries: np.ndarray, options: Options = DEFAULTS) -> Iterator[list[Result]]:
         """The results of `search`, query by query."""
-        return map(self._results, self.rankings(queries, top, radius, label, unique, ties))
+        return map(self._results, self.rankings(queries, options))
 
-    def rankings(
-        self,
-        queries: np.ndarray,
-        top: int | None = 20,
-        radius: int | None = None,
-        label: str | None = None,
-        unique: bool = False,
-        ties: Ties = "product",
-    ) -> Iterator[Ranking]:
+    def rankings(self, queries: np.ndarray, options: Options = DEFAULTS) -> Iterator[Ranking]:
         """What `search` finds, as arrays, query by query; several queries are computed in parallel."""
         queries = check_queries(queries, self.bits)
-        reach = check_options(self.bits, top, radius, ties)
-        column = None if label is None else label_column(label, self.label_names)
-        wanted = len(self) if top is None else min(top, len(self))
+        column = None if options.label is None else label_column(options.label, self.label_names)
+        wanted, reach, by_key = options.wanted(len(self)), options.reach(self.bits), options.ties == "key"
         tiles = [queries[begin : begin + TILE] for begin in range(0, len(queries), TILE)]
 
         def rank(tile: np.ndarray) -> list[Ranking]:
-            if unique:
-                return [self._rank_unique(query, wanted, reach, column, ties) for query in tile]
-            return self._rank(tile, wanted, reach, column, ties)
+            if options.unique:
+                return [self._rank_unique(query, wanted, reach, column, by_key) for query in tile]
+            return self._rank(tile, wanted, reach, column, by_key)
 
         if len(tiles) == 1:
             yield from rank(tiles[0])
@@ -111,6 +89,28 @@ class Index:
             with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
                 for rankings in pool.map(rank, tiles):
                     yield from rankings
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Real-valued codes (N, K) float32 of all rows, copied."""
+        return self.codes_of(np.arange(len(self)))
+
+    def codes_of(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Real-valued codes (n, K) float32 of rows."""
+        rows = np.asarray(rows, np.int64)
+        places = self._arrays["places"][rows]
+        if len(rows) and (places.min() < 0 or places.max() >= len(self)):
+            raise self._damaged("places")
+        if not np.array_equal(self._arrays["postings"][places], rows):
+            raise self._damaged("postings")
+        return self._codes[places]
+
+    def grouped_codes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Real-valued codes (N, K) as they lie in the file, binary codes (N, W) of the rows, and of each row the place
+        (N,) of its real-valued code."""
+        words = np.empty((len(self), self._arrays["words"].shape[1]), np.uint64)
+        words[self._arrays["postings"]] = np.repeat(self._arrays["words"], np.diff(self._arrays["offsets"]), axis=0)
+        return self._codes, words, self._arrays["places"]
 
     def row_of(self, key: str) -> int:
         """The row of a key. Raises SearchError where the index has no such key."""
@@ -143,47 +143,67 @@ class Index:
         Raises SearchError where the index has no pictures or this one is no longer there.
         """
         source = int(self.sources[row])
+        if source >= len(self.about["pictures"]):
+            raise self._damaged("sources")
         if source < 0:
             raise SearchError(f"{self.folder}: has no picture of {self.keys[row]}; build it with --images")
         return places.read(self.folder, self.about["pictures"][source], self.keys[row], self.paths[row])
 
-    def _count_items(self, column: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """counts (D,) of items that carry a label, or of all, and which items these are (N,) bool; empty: all."""
-        if column is None:
-            return np.diff(self._arrays["offsets"]), np.empty(0, np.bool_)
-        allowed = np.ascontiguousarray(self.labels[:, column] > 0)
-        return kernels.count_allowed(self._arrays["offsets"], self._arrays["postings"], allowed), allowed
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        """How many items each distinct code has (D,); with that, words and offsets are what was written."""
+        for name, expected in self.about["sums"].items():
+            if kernels.checksum(self._arrays[name].reshape(-1).view(np.uint64)) != expected:
+                raise self._damaged(name)
+        return np.diff(self._arrays["offsets"])
 
-    def _rank(self, queries: np.ndarray, wanted: int, reach: int, column: int | None, ties: Ties) -> list[Ranking]:
+    def _count_items(self, column: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """counts (D,) of items that carry a label, or of all, and which items these are (N,) bool in the order of the
+        postings; empty: all."""
+        sizes = self._sizes
+        if column is None:
+            return sizes, np.empty(0, np.bool_)
+        carried = np.ascontiguousarray(self.labels[:, column] > 0)
+        allowed, counts = kernels.allow(self._arrays["offsets"], self._arrays["postings"], carried)
+        return counts, allowed
+
+    def _damaged(self, name: str) -> SearchError:
+        path = self.folder / self.about["generation"] / f"{name}.npy"
+        return SearchError(f"{path}: is damaged, it is not what was written; build the index again")
+
+    def _rank(self, queries: np.ndarray, wanted: int, reach: int, column: int | None, by_key: bool) -> list[Ranking]:
         """The first `wanted` items of each query (Q, K) within the distance `reach`."""
         arrays, count = self._arrays, len(queries)
         words, (counts, allowed) = arrays["words"], self._counts(column)
-        packed = np.zeros((count, words.shape[1]), np.uint64)
-        kernels.pack(queries, packed)
+        packed = ranking.pack(queries)
         narrow = np.uint8 if words.shape[1] == 1 else np.uint16
         scratch = np.empty(kernels.BLOCK, narrow)
         minima = np.empty((count, -(-len(words) // kernels.BLOCK)), narrow)
         limits, within = np.empty(count, np.int64), np.empty(count, np.int64)
         kernels.find_limits(words, counts, packed, wanted, reach, scratch, minima, limits, within)
-        rankings = []
-        for place in range(count):
-            size = min(wanted, int(within[place]))
-            found = Ranking(np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size), int(within[place]))
-            if size:
-                kernels.collect(
-                    words, counts, arrays["offsets"], arrays["postings"], self.codes, arrays["key_ranks"], allowed,
-                    packed[place], queries[place], ties == "key", scratch, minima[place], limits[place],
-                    found.rows, found.distances, found.similarities,
-                )  # fmt: skip
-            rankings.append(found)
-        return rankings
+        starts = np.zeros(count + 1, np.int64)
+        np.cumsum(np.minimum(within, wanted), out=starts[1:])
+        rows, distances = np.empty(starts[-1], np.int64), np.empty(starts[-1], np.int64)
+        similarities = np.empty(starts[-1])
+        intact = kernels.collect(
+            words, counts, arrays["offsets"], arrays["postings"], self._codes, arrays["key_ranks"],
+            arrays["places"], allowed, packed, queries, by_key, scratch, minima, limits, within, starts, rows,
+            distances, similarities,
+        )  # fmt: skip
+        if not intact:
+            raise self._damaged("postings")
+        parts = (slice(*ends) for ends in itertools.pairwise(starts.tolist()))
+        return [
+            Ranking(rows[part], distances[part], similarities[part], items)
+            for part, items in zip(parts, within.tolist(), strict=True)
+        ]
 
-    def _rank_unique(self, query: np.ndarray, wanted: int, reach: int, column: int | None, ties: Ties) -> Ranking:
+    def _rank_unique(self, query: np.ndarray, wanted: int, reach: int, column: int | None, by_key: bool) -> Ranking:
         """The first `wanted` items of a query (K,) of which no two have equal real-valued codes."""
         size = wanted
         while True:
-            [found] = self._rank(query[None], size, reach, column, ties)
-            first = ranking.first_of_each(self.codes[found.rows])[:wanted]
+            [found] = self._rank(query[None], size, reach, column, by_key)
+            first = ranking.first_of_each(self.codes_of(found.rows))[:wanted]
             if len(first) == wanted or len(found.rows) < size or size >= len(self):
                 return Ranking(found.rows[first], found.distances[first], found.similarities[first], found.within)
             size = min(max(2 * size, found.within), len(self))
@@ -221,17 +241,6 @@ def check_queries(queries: np.ndarray, bits: int) -> np.ndarray:
         row = int((~np.isfinite(queries)).any(1).argmax())
         raise SearchError(f"query {row}: expected a code of finite values, found {queries[row].tolist()}")
     return queries
-
-
-def check_options(bits: int, top: int | None, radius: int | None, ties: str) -> int:
-    """The greatest distance that is looked at. Raises SearchError for options that mean nothing."""
-    if top is not None and top < 1:
-        raise SearchError(f"top: expected at least 1, found {top}")
-    if radius is not None and radius < 0:
-        raise SearchError(f"radius: expected a Hamming distance of at least 0, found {radius}")
-    if ties not in TIES:
-        raise SearchError(f"ties: expected {' or '.join(TIES)}, found {ties!r}")
-    return bits if radius is None else min(radius, bits)
 
 
 def open_index(folder: str | os.PathLike, verify: bool = False) -> Index:

@@ -21,9 +21,9 @@ class Result(NamedTuple):
 
     rank: from 1. row: position in the codes file that the index was built from, from 0; after an append the numbers go
     on, after a delete the later items move up. key: the item's name, unique in an index. distance: Hamming distance in
-    bits. similarity: inner product of the real-valued codes of query and item, summed in float64 from the first bit to
-    the last. labels: names of the labels that the item carries; None where they are unknown. path: the picture's path
-    as the data set lists it; None for an index without pictures.
+    bits. similarity: inner product of the real-valued codes of query and item in float64, summed as kernels._product
+    has it. labels: names of the labels that the item carries; None where they are unknown. path: the picture's path as
+    the data set lists it; None for an index without pictures.
     """
 
     rank: int
@@ -33,6 +33,43 @@ class Result(NamedTuple):
     similarity: float
     labels: tuple[str, ...] | None
     path: str | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a search goes.
+
+    top: how many results; None: all. radius: only items within that Hamming distance. label: only items that carry the
+    label of that name (or column number as text, where the name is none). unique: of items with equal real-valued codes
+    only the first. ties: the order of items of one distance, "product": the greater inner product first, then the
+    lesser key; "key": the lesser key first.
+    """
+
+    top: int | None = 20
+    radius: int | None = None
+    label: str | None = None
+    unique: bool = False
+    ties: Ties = "product"
+
+    def __post_init__(self) -> None:
+        """Raise SearchError for a value that means nothing."""
+        if self.top is not None and self.top < 1:
+            raise SearchError(f"top: expected at least 1, found {self.top}")
+        if self.radius is not None and self.radius < 0:
+            raise SearchError(f"radius: expected a Hamming distance of at least 0, found {self.radius}")
+        if self.ties not in TIES:
+            raise SearchError(f"ties: expected {' or '.join(TIES)}, found {self.ties!r}")
+
+    def reach(self, bits: int) -> int:
+        """The greatest distance of codes of so many bits that is looked at."""
+        return bits if self.radius is None else min(self.radius, bits)
+
+    def wanted(self, count: int) -> int:
+        """The most results of so many items."""
+        return count if self.top is None else min(self.top, count)
+
+
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ that callers may run them in threads of their own.
     words    (D, W) uint64   distinct binary codes: bit k of a code is bit k % 64 of word k // 64, zeros behind the last
     counts   (D,)   int64    how many items a search may find at each
     offsets  (D + 1,) int64  postings[offsets[d] : offsets[d + 1]] are the rows of the items of code d, by their keys
-    codes    (N, K) float32  the items' real-valued codes
-    ranks    (N,)   int64    an item's place among all keys in their order
+    codes    (N, K) float32  the items' real-valued codes in the order of the postings: those that tie are neighbours
+    ranks    (N,)   int64    of a row, its key's place among all keys in their order
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.cgutils import alloca_once_value, for_range
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 BLOCK = 512  # distinct codes that are looked at one by one only if the nearest of them is near enough
-LANES = 4  # inner products that are summed at the same time: a sum of its own waits for each addition
 
 
 @intrinsic
@@ -30,6 +31,45 @@ def _popcount(_context, word):
         return builder.trunc(builder.ctpop(args[0]), ir.IntType(8))
 
     return types.uint8(types.uint64), codegen
+
+
+@intrinsic
+def _product(_context, codes, item, vector):
+    """Inner product of an item's code, of codes (n, K) float32, and a vector (K,) float64, where products of float32
+    are exact.
+
+    Four sums, of the bits 0, 4, 8, ..., of 1, 5, 9, ..., of 2, ... and of 3, ..., each from the first to the last; then
+    (first + second) + (third + fourth): the same on all machines, and what vectors of four numbers can do.
+    """
+    number, index = ir.DoubleType(), ir.IntType(64)
+
+    def codegen(context, builder, signature, args):
+        codes, vector = (make_array(signature.args[at])(context, builder, args[at]) for at in (0, 2))
+        size = builder.extract_value(vector.shape, 0)
+        row, complete = builder.gep(codes.data, [builder.mul(args[1], size)]), builder.and_(size, index(~3))
+        sums = alloca_once_value(builder, ir.Constant(ir.VectorType(number, 4), [0.0] * 4))
+
+        def add(bit, total):
+            """The total, a number or a vector, and the products from a bit on."""
+            kind = total.type
+            single = ir.VectorType(ir.FloatType(), 4) if kind != number else ir.FloatType()
+            one, other = (
+                builder.load(builder.bitcast(builder.gep(data, [bit]), kind.as_pointer()), align=4)
+                for data, kind in ((row, single), (vector.data, kind))
+            )
+            product = builder.fmul(builder.fpext(one, kind), other, flags=("contract",))  # exact, fused or not
+            return builder.fadd(total, product, flags=("contract",))
+
+        with for_range(builder, builder.lshr(size, index(2))) as loop:
+            builder.store(add(builder.shl(loop.index, index(2)), builder.load(sums)), sums)
+        with for_range(builder, builder.and_(size, index(3))) as loop:  # the last ones, fewer than four
+            total = builder.load(sums)
+            lane = add(builder.add(complete, loop.index), builder.extract_element(total, loop.index))
+            builder.store(builder.insert_element(total, lane, loop.index), sums)
+        first, second, third, fourth = (builder.extract_element(builder.load(sums), index(lane)) for lane in range(4))
+        return builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth))
+
+    return types.float64(codes, types.intp, vector), codegen
 
 
 @njit(nogil=True, cache=True)
@@ -83,24 +123,39 @@ def find_twin(text, offsets, order):
 
 
 @njit(nogil=True, cache=True)
-def count_allowed(offsets, postings, allowed):
-    """counts (D,): how many items of each distinct code `allowed` (N,) bool lets through."""
+def checksum(words):
+    """A sum over uint64 words (n,), each with a weight of its own, that changes with any one of them."""
+    total = np.uint64(0)
+    for place in range(words.size):
+        total += words[place] * (np.uint64(2) * np.uint64(place) + np.uint64(1))
+    return total
+
+
+@njit(nogil=True, cache=True)
+def allow(offsets, postings, carried):
+    """Which items are searched: allowed (N,) bool in the order of the postings, and how many at each code (D,).
+
+    carried (N,) bool: the same by row. A row that is damaged is not among them.
+    """
+    allowed = np.zeros(postings.size, np.bool_)
     counts = np.zeros(offsets.size - 1, np.int64)
     for code in range(counts.size):
         for place in range(offsets[code], offsets[code + 1]):
-            counts[code] += allowed[postings[place]]
-    return counts
+            row = postings[place]
+            allowed[place] = 0 <= row < carried.size and carried[row]
+            counts[code] += allowed[place]
+    return allowed, counts
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _measure(words, query, begin, distances):
     """Fill distances (n,) with the Hamming distances of the codes from `begin` on to a query (W,); their minimum."""
     if words.shape[1] == 1:
+        column = words.reshape(-1)[begin : begin + distances.size]  # contiguous: this loop becomes one of vectors
         bits = query[0]
         smallest = distances.dtype.type(255)
-        for item in range(distances.size):
-            distance = _popcount(words[begin + item, 0] ^ bits)
-            distances[item] = distance
+        for item in range(column.size):
+            distances[item] = _popcount(column[item] ^ bits)
             smallest = min(smallest, distances[item])
         return np.int64(smallest)
     nearest = np.int64(64 * words.shape[1])
@@ -113,159 +168,214 @@ def _measure(words, query, begin, distances):
     return nearest
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _shared_bits(words, begin, end):
+    """Mask of the bits of word 0 in which all codes from `begin` to `end` agree, of its highest ones: codes ascend."""
+    other = words[begin, 0] ^ words[end - 1, 0]
+    for shift in (1, 2, 4, 8, 16, 32):
+        other |= other >> np.uint64(shift)
+    return ~other
+
+
+@njit(nogil=True, cache=True)
+def _home(words, query):
+    """The block that has, or would have, a query's own code (W,)."""
+    low, high = 0, words.shape[0]
+    while low < high:
+        middle = (low + high) >> 1
+        word = 0
+        while word < query.size - 1 and words[middle, word] == query[word]:
+            word += 1
+        if words[middle, word] < query[word]:
+            low = middle + 1
+        else:
+            high = middle
+    return min(low, words.shape[0] - 1) // BLOCK
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _count(distances, counts, begin, top, histogram, limit, total):
+    """Add the items of a block to the histogram (radius + 1,) of distances; the new limit, the items within it."""
+    for item in range(distances.size):
+        if distances[item] <= limit:
+            histogram[distances[item]] += counts[begin + item]
+            total += counts[begin + item]
+    while limit > 0 and total - histogram[limit] >= top:
+        total -= histogram[limit]
+        limit -= 1
+    return limit, total
+
+
 @njit(nogil=True, cache=True)
 def find_limits(words, counts, queries, top, radius, scratch, minima, limits, within):
     """How far the first `top` items of each query (Q, W) reach.
 
-    radius: no item beyond is looked at. scratch (BLOCK,): uint8, or uint16 for codes of more than 255 bits.
-    Fills minima (Q, blocks), the least distance in each block; limits (Q,), the least distance within which there are
-    `top` items, `radius` if there are fewer; within (Q,), how many items there are within it.
+    radius: no item beyond is looked at. scratch (BLOCK,): uint8, or uint16 for codes of more than 64 bits.
+    Fills minima (Q, blocks), at most the least distance in each block; limits (Q,), the least distance within which
+    there are `top` items, `radius` if there are fewer; within (Q,), how many items there are within it.
+
+    The block of a query's own code comes first: with a limit from there, most blocks of a net's codes, which are close
+    together, are left out by the bits that their codes share.
     """
+    blocks = minima.shape[1]
+    homes = np.empty(queries.shape[0], np.int64)
     histogram = np.zeros((queries.shape[0], radius + 1), np.int64)
-    limits[:] = radius
-    within[:] = 0
-    for block in range(minima.shape[1]):
+    for query in range(queries.shape[0]):
+        limits[query], within[query] = radius, 0
+        if blocks == 0:
+            continue
+        homes[query] = _home(words, queries[query])
+        begin = homes[query] * BLOCK
+        distances = scratch[: min(BLOCK, words.shape[0] - begin)]
+        minima[query, homes[query]] = _measure(words, queries[query], begin, distances)
+        limits[query], within[query] = _count(distances, counts, begin, top, histogram[query], radius, 0)
+    for block in range(blocks):
         begin = block * BLOCK
         distances = scratch[: min(BLOCK, words.shape[0] - begin)]
+        shared = _shared_bits(words, begin, begin + distances.size)
         for query in range(queries.shape[0]):
-            nearest = _measure(words, queries[query], begin, distances)
-            minima[query, block] = nearest
-            limit = limits[query]
-            if nearest > limit:
+            if block == homes[query]:
                 continue
-            total = within[query]
-            for item in range(distances.size):
-                if distances[item] <= limit:
-                    histogram[query, distances[item]] += counts[begin + item]
-                    total += counts[begin + item]
-            while limit > 0 and total - histogram[query, limit] >= top:
-                total -= histogram[query, limit]
-                limit -= 1
-            limits[query] = limit
-            within[query] = total
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _product(one, other):
-    """Inner product in float64, where products of float32 are exact, summed from the first bit to the last."""
-    total = 0.0
-    for bit in range(one.size):
-        total += np.float64(one[bit]) * np.float64(other[bit])
-    return total
+            nearest = np.int64(_popcount((words[begin, 0] ^ queries[query, 0]) & shared))
+            if nearest <= limits[query]:
+                nearest = _measure(words, queries[query], begin, distances)
+                if nearest <= limits[query]:
+                    limits[query], within[query] = _count(
+                        distances, counts, begin, top, histogram[query], limits[query], within[query]
+                    )
+            minima[query, block] = nearest
 
 
 @njit(nogil=True, cache=True)
 def products(codes, query):
     """Inner products (n,) float64 of codes (n, K) and a query (K,) float32."""
+    vector = query.astype(np.float64)
     found = np.empty(codes.shape[0], np.float64)
     for item in range(found.size):
-        found[item] = _product(codes[item], query)
+        found[item] = _product(codes, item, vector)
     return found
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _is_before(row, distance, product, other, rows, distances, similarities, ranks):
-    """True if an item stands before the one at the place `other`."""
-    if distance != distances[other]:
-        return distance < distances[other]
-    if product != similarities[other]:
-        return product > similarities[other]
-    return ranks[row] < ranks[rows[other]]  # read where nothing else decides: they lie anywhere in memory
+@njit(nogil=True, cache=True)
+def _is_before(distance, value, rank, other_distance, other_value, other_rank):
+    """True if an item stands before another."""
+    if distance != other_distance:
+        return distance < other_distance
+    return value < other_value if value != other_value else rank < other_rank
 
 
 @njit(nogil=True, cache=True)
-def _sink(rows, distances, similarities, ranks, place, size):
-    """Let the item at a place of a heap sink to where it belongs; at the top of a heap is the last of all."""
-    row, distance, product = rows[place], distances[place], similarities[place]
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size and _is_before(
-            rows[child], distances[child], similarities[child], child + 1, rows, distances, similarities, ranks
-        ):
-            child += 1
-        if not _is_before(row, distance, product, child, rows, distances, similarities, ranks):
-            break
-        rows[place], distances[place], similarities[place] = rows[child], distances[child], similarities[child]
-        place = child
-    rows[place], distances[place], similarities[place] = row, distance, product
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _products_of_lanes(codes, lanes, vector, sums):
-    """Inner products sums (LANES,) of a vector and the codes of the rows lanes (LANES,), each as _product has it."""
-    one, two, three, four = codes[lanes[0]], codes[lanes[1]], codes[lanes[2]], codes[lanes[3]]
-    first = second = third = fourth = 0.0
-    for bit in range(vector.size):
-        value = np.float64(vector[bit])
-        first += np.float64(one[bit]) * value
-        second += np.float64(two[bit]) * value
-        third += np.float64(three[bit]) * value
-        fourth += np.float64(four[bit]) * value
-    sums[0], sums[1], sums[2], sums[3] = first, second, third, fourth
+def _split(items, low, high):
+    """Swap rows (n, 4) from low to high, at least two of them, until none of the first ones stands behind one of the
+    last ones; the last row of the first ones, the first row of the last ones."""
+    pivot = (low + high) // 2
+    distance, value, rank = items[pivot, 0], items[pivot, 1], items[pivot, 2]
+    left, right = low, high
+    while left <= right:
+        while _is_before(items[left, 0], items[left, 1], items[left, 2], distance, value, rank):
+            left += 1
+        while _is_before(distance, value, rank, items[right, 0], items[right, 1], items[right, 2]):
+            right -= 1
+        if left <= right:
+            for column in range(4):
+                items[left, column], items[right, column] = items[right, column], items[left, column]
+            left, right = left + 1, right - 1
+    return right, left
 
 
 @njit(nogil=True, cache=True)
-def _offer(row, distance, product, size, rows, distances, similarities, ranks):
-    """Put an item among the first ones, which are a heap once they are as many as there is room for; their number."""
-    if size < rows.size:
-        rows[size], distances[size], similarities[size] = row, distance, product
-        size += 1
-        if size == rows.size:
-            for parent in range(size // 2 - 1, -1, -1):
-                _sink(rows, distances, similarities, ranks, parent, size)
-    elif _is_before(row, distance, product, 0, rows, distances, similarities, ranks):
-        rows[0], distances[0], similarities[0] = row, distance, product
-        _sink(rows, distances, similarities, ranks, 0, size)
-    return size
+def _select(items, size, wanted):
+    """Bring the first `wanted` of `size` rows to the front, the last of them to the place wanted - 1 (quickselect)."""
+    low, high, last = 0, size - 1, wanted - 1
+    while low < high:
+        right, left = _split(items, low, high)
+        if right < last < left:
+            return
+        if last <= right:
+            high = right
+        else:
+            low = left
+
+
+@njit(nogil=True, cache=True)
+def _sort(items, size):
+    """Sort the first `size` rows (quicksort, from left to right)."""
+    ends, pending = np.empty(size + 1, np.int64), 0  # last rows of the parts to come
+    low, high = 0, size - 1
+    while low < size:
+        while high - low > 8:
+            ends[pending] = high
+            pending += 1
+            high = _split(items, low, high)[0]
+        for row in range(low + 1, high + 1):  # few rows: insert one after the other
+            distance, value, rank, place = items[row, 0], items[row, 1], items[row, 2], items[row, 3]
+            while row > low and _is_before(
+                distance, value, rank, items[row - 1, 0], items[row - 1, 1], items[row - 1, 2]
+            ):
+                for column in range(4):
+                    items[row, column] = items[row - 1, column]
+                row -= 1
+            items[row, 0], items[row, 1], items[row, 2], items[row, 3] = distance, value, rank, place
+        low = high + 1
+        if pending:
+            pending -= 1
+            high = ends[pending]
 
 
 @njit(nogil=True, cache=True)
 def collect(
-    words, counts, offsets, postings, codes, ranks, allowed, query, vector, by_key, scratch, minima, limit,
-    rows, distances, similarities,
+    words, counts, offsets, postings, codes, ranks, row_places, allowed, queries, vectors, by_key, scratch, minima,
+    limits, within, starts, rows, distances, similarities,
 ):  # fmt: skip
-    """The first items of one query, in their order.
+    """The first items of each query, in their order. False if a posting of theirs is damaged.
 
-    query (W,), vector (K,): its binary and its real-valued code. allowed (N,) bool; of size 0: all items. by_key: ties
-    are broken by the key alone. minima (blocks,), limit: of find_limits. Fills rows, distances and similarities (n,),
-    where n is at most the number of items within the limit.
+    queries (Q, W), vectors (Q, K): binary and real-valued codes. row_places (N,): of each row among the postings.
+    allowed (N,) bool in the order of the postings; of size 0: all items. by_key: ties are broken by the key alone.
+    minima (Q, blocks), limits and within (Q,): of find_limits. Fills rows, distances and similarities from
+    starts[query] to starts[query + 1], at most as many as there are items within the limit.
     """
-    size = 0
-    lanes, sums = np.zeros(LANES, np.int64), np.zeros(LANES, np.float64)
-    for block in range(minima.size):
-        if minima[block] > limit:
-            continue
-        begin = block * BLOCK
-        near = scratch[: min(BLOCK, words.shape[0] - begin)]
-        _measure(words, query, begin, near)
-        for item in range(near.size):
-            distance = np.int64(near[item])
-            if distance > limit or counts[begin + item] == 0:
+    intact = True
+    for query in range(queries.shape[0]):
+        wanted, limit, vector = starts[query + 1] - starts[query], limits[query], vectors[query].astype(np.float64)
+        room = min(3 * wanted, within[query])
+        items = np.empty((room, 4))  # distance, -product or 0, rank, place: float64 has all of these numbers
+        size, farthest, last_value, last_rank = 0, np.float64(limit), np.inf, np.inf
+        for block in range(minima.shape[1] if wanted else 0):
+            if minima[query, block] > limit:
                 continue
-            if size == rows.size and distance > distances[0]:
+            begin = block * BLOCK
+            near = scratch[: min(BLOCK, words.shape[0] - begin)]
+            if _measure(words, queries[query], begin, near) > limit:
                 continue
-            filled = 0
-            end = offsets[begin + item + 1]
-            for place in range(offsets[begin + item], end):
-                row = np.int64(postings[place])
-                if allowed.size == 0 or allowed[row]:
-                    lanes[filled] = row
-                    filled += 1
-                if filled == LANES or (place == end - 1 and filled > 0):
-                    if not by_key:
-                        _products_of_lanes(codes, lanes, vector, sums)
-                    for lane in range(filled):
-                        size = _offer(lanes[lane], distance, sums[lane], size, rows, distances, similarities, ranks)
-                    filled = 0
-                    if by_key and size == rows.size and distance == distances[0] and ranks[row] > ranks[rows[0]]:
+            for code in range(near.size):
+                distance = np.float64(near[code])
+                if distance > farthest or counts[begin + code] == 0:
+                    continue
+                for place in range(offsets[begin + code], offsets[begin + code + 1]):
+                    if allowed.size and not allowed[place]:
+                        continue
+                    value = 0.0 if by_key else -_product(codes, place, vector)
+                    if distance == farthest and value > last_value:
+                        continue
+                    row = postings[place]
+                    rank = np.float64(ranks[row]) if 0 <= row < ranks.size else -1.0  # a damaged one comes first
+                    if by_key and distance == farthest and rank > last_rank:
                         break  # the others of this code have keys that come later still
-    for last in range(size - 1, 0, -1):  # the last of the heap to the end
-        row, distance, product = rows[last], distances[last], similarities[last]
-        rows[last], distances[last], similarities[last] = rows[0], distances[0], similarities[0]
-        rows[0], distances[0], similarities[0] = row, distance, product
-        _sink(rows, distances, similarities, ranks, 0, last)
-    if by_key:
-        for place in range(size):
-            similarities[place] = _product(codes[rows[place]], vector)
+                    if size == room:
+                        _select(items, size, wanted)
+                        size, farthest = wanted, items[wanted - 1, 0]
+                        last_value, last_rank = items[wanted - 1, 1], items[wanted - 1, 2]
+                    items[size, 0], items[size, 1], items[size, 2], items[size, 3] = distance, value, rank, place
+                    size += 1
+        if size < wanted:
+            return False
+        if size > wanted:
+            _select(items, size, wanted)
+        _sort(items, wanted)
+        for item in range(wanted):
+            place, at = np.int64(items[item, 3]), starts[query] + item
+            row = postings[place]
+            intact &= 0 <= row < postings.size and row_places[row] == place
+            rows[at], distances[at] = row, np.int64(items[item, 0])
+            similarities[at] = _product(codes, place, vector) if by_key else -items[item, 1]
+    return intact

@@ -19,8 +19,8 @@ def pack(codes: np.ndarray) -> np.ndarray:
 
 
 def products(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Inner products (n,) float64 of real-valued codes (n, K) and a query (K,), summed from the first bit to the
-    last: the same on every machine and in every backend."""
+    """Inner products (n,) float64 of real-valued codes (n, K) and a query (K,), summed as kernels._product has it:
+    the same on every machine and in every backend."""
     return kernels.products(np.ascontiguousarray(codes, np.float32), np.ascontiguousarray(query, np.float32))
 
 

@@ -7,11 +7,12 @@ or serve other programs, and answer as `scan` does, result by result.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
-from dhn.search.items import Items, Result, Ties
+from dhn.search.items import DEFAULTS, Items, Options, Result
 
 
 class Backend(Protocol):
@@ -29,26 +30,12 @@ class Backend(Protocol):
     def add(self, items: Items) -> None:
         """Add items, all or none. Raises SearchError for codes of other bits and for a key that is there already."""
 
-    def search(
-        self,
-        queries: np.ndarray,
-        top: int | None = 20,
-        radius: int | None = None,
-        label: str | None = None,
-        unique: bool = False,
-        ties: Ties = "product",
-    ) -> list[list[Result]]:
-        """The first `top` results of each query (Q, K) float32, real-valued codes; all with top=None.
+    def search(self, queries: np.ndarray, options: Options = DEFAULTS) -> list[list[Result]]:
+        """The results of each query (Q, K) float32, real-valued codes."""
 
-        radius: only items within that Hamming distance. label: only items that carry the label of that name (or column
-        number as text, where the name is none). unique: of items with equal real-valued codes only the first.
-        """
-
-    def range(
-        self, queries: np.ndarray, radius: int, label: str | None = None, unique: bool = False, ties: Ties = "product"
-    ) -> list[list[Result]]:
-        """All items within a Hamming distance of each query: search with top=None."""
-        return self.search(queries, None, radius, label, unique, ties)
+    def range(self, queries: np.ndarray, radius: int, options: Options = DEFAULTS) -> list[list[Result]]:
+        """All items within a Hamming distance of each query: search for all of them."""
+        return self.search(queries, replace(options, top=None, radius=radius))
 
     def delete(self, keys: Sequence[str]) -> int:
         """Remove the items of these keys, all or none; returns how many. Raises SearchError for an unknown key."""

@@ -30,8 +30,8 @@ from atomic_writes import make_folder
 from dhn.search import build, generation, kernels, ranking
 from dhn.search.backends import Backend
 from dhn.search.backends.lance_table import batches, real_codes, schema_of
-from dhn.search.index import check_options, check_queries, label_column
-from dhn.search.items import Items, Result, SearchError, Ties
+from dhn.search.index import check_queries, label_column
+from dhn.search.items import DEFAULTS, Items, Options, Result, SearchError
 
 if TYPE_CHECKING:
     import lancedb
@@ -107,36 +107,17 @@ class Lance(Backend):
             schema = schema_of(self.bits, max(columns, view.columns), self.about)
             view.table.add(batches(part, view.count + len(view.gaps), schema))
 
-    def search(
-        self,
-        queries: np.ndarray,
-        top: int | None = 20,
-        radius: int | None = None,
-        label: str | None = None,
-        unique: bool = False,
-        ties: Ties = "product",
-    ) -> list[list[Result]]:
+    def search(self, queries: np.ndarray, options: Options = DEFAULTS) -> list[list[Result]]:
         """See Backend."""
-        return list(self.searches(queries, top, radius, label, unique, ties))
+        return list(self.searches(queries, options))
 
-    def searches(
-        self,
-        queries: np.ndarray,
-        top: int | None = 20,
-        radius: int | None = None,
-        label: str | None = None,
-        unique: bool = False,
-        ties: Ties = "product",
-    ) -> Iterator[list[Result]]:
+    def searches(self, queries: np.ndarray, options: Options = DEFAULTS) -> Iterator[list[Result]]:
         """The results of `search`, query by query."""
         queries = check_queries(queries, self.bits)
-        reach = check_options(self.bits, top, radius, ties)
         with _errors(self.uri):
             view = self._view()
-            where = None if label is None else f"array_has(labels, {label_column(label, view.label_names)})"
-            wanted = view.count if top is None else min(top, view.count)
             for query in queries:
-                yield self._results(view, query, wanted, reach, where, unique, ties)
+                yield self._results(view, query, options)
 
     def delete(self, keys: Sequence[str]) -> int:
         """See Backend."""
@@ -216,10 +197,10 @@ class Lance(Backend):
             numbers.update(zip(texts, hits["number"].to_pylist(), strict=True))
         return numbers
 
-    def _results(
-        self, view: View, query: np.ndarray, wanted: int, reach: int, where: str | None, unique: bool, ties: Ties
-    ) -> list[Result]:
-        """The first `wanted` items of a query (K,) within the distance `reach`."""
+    def _results(self, view: View, query: np.ndarray, options: Options) -> list[Result]:
+        """The results of a query (K,)."""
+        label, reach, wanted = options.label, options.reach(self.bits), options.wanted(view.count)
+        where = None if label is None else f"array_has(labels, {label_column(label, view.label_names)})"
         bits = ranking.pack(query[None]).view(np.uint8)[0]
         size = wanted
         while size:
@@ -227,8 +208,8 @@ class Lance(Backend):
             codes = real_codes(found, self.bits)
             distances, similarities = found["_distance"].to_numpy(), ranking.products(codes, query)
             keys = [key.decode(errors="surrogateescape") for key in found["key"].to_pylist()]
-            places = np.array(ranking.order(distances, similarities, keys, ties), np.int64)
-            if unique:
+            places = np.array(ranking.order(distances, similarities, keys, options.ties), np.int64)
+            if options.unique:
                 places = places[ranking.first_of_each(codes[places])]
             if len(places) >= wanted or len(found) < size or size >= view.count:
                 found = found.take(places[:wanted])

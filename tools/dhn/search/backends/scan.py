@@ -12,7 +12,7 @@ from dhn.search import build
 from dhn.search.backends import Backend
 from dhn.search.generation import read_facts
 from dhn.search.index import Index, open_index
-from dhn.search.items import Items, Result, Ties
+from dhn.search.items import DEFAULTS, Items, Options, Result
 
 
 class Scan(Backend):
@@ -40,17 +40,9 @@ class Scan(Backend):
         """See Backend."""
         build.append(self.folder, items)
 
-    def search(
-        self,
-        queries: np.ndarray,
-        top: int | None = 20,
-        radius: int | None = None,
-        label: str | None = None,
-        unique: bool = False,
-        ties: Ties = "product",
-    ) -> list[list[Result]]:
+    def search(self, queries: np.ndarray, options: Options = DEFAULTS) -> list[list[Result]]:
         """See Backend."""
-        return self.index().search(queries, top, radius, label, unique, ties)
+        return self.index().search(queries, options)
 
     def delete(self, keys: Sequence[str]) -> int:
         """See Backend."""

@@ -54,7 +54,7 @@ class Api:
         if "key" in given:
             row = row_of(snapshot, given["key"])
             asked = {"key": given["key"], "labels": snapshot.index.labels_of(row)}
-            code = np.array(snapshot.index.codes[row : row + 1])
+            code = snapshot.index.codes_of([row])
         else:
             code = inputs.code(given["code"], snapshot.index.bits)
             asked = {"code": code[0].tolist()}
@@ -90,17 +90,16 @@ class Api:
 
         What was asked is as the command prints it, with the labels of the query or its code besides.
         """
-        options = vars(inputs.options(given, snapshot.index, self.limits))
-        if snapshot.is_small and options["top"] <= AT_ONCE and not options["unique"]:
-            (results,) = snapshot.index.search(code, **options)
+        options = inputs.options(given, snapshot.index, self.limits)
+        if snapshot.is_small and options.wanted(AT_ONCE + 1) <= AT_ONCE and not options.unique:
+            (results,) = snapshot.index.search(code, options)
         else:
             with self.served.searches.place():
-                (results,) = await self.served.searches.run(lambda: snapshot.index.search(code, **options))
+                (results,) = await self.served.searches.run(lambda: snapshot.index.search(code, options))
         if given.get("format", "json") == "csv":
             name = asked.get("key", "code")
             return Response(answers.csv_text([(name, results)]), media_type="text/csv")
-        settings = {name: value for name, value in options.items() if value not in (None, False)}
-        return JSONResponse(answers.answer(asked | settings | {"ties": "product"}, results))
+        return JSONResponse(answers.answer(asked, options, results))
 
     async def items(self, request: Request) -> Response:
         """GET /api/items: some images of the index, drawn at random by a seed."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from dhn.search.index import Index
+from dhn.search.items import Options
 from dhn.search.server.limits import Limits
 from dhn.search.server.middleware import RequestError
 from PIL import Image
@@ -19,16 +19,6 @@ from starlette.requests import Request
 FORMATS = ("JPEG", "PNG", "WEBP")  # as Pillow calls them
 OPTIONS = ("top", "radius", "label", "unique")
 SWITCH = {"1": True, "true": True, "0": False, "false": False}
-
-
-@dataclass(frozen=True)
-class Options:
-    """How many results, how far, of which label, and whether equal codes count once: the arguments of Index.search."""
-
-    top: int = 20
-    radius: int | None = None
-    label: str | None = None
-    unique: bool = False
 
 
 def options(given: Mapping[str, Any], index: Index, limits: Limits) -> Options:

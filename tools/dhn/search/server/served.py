@@ -92,7 +92,7 @@ class Served:
         """Open the folder; the old net is kept where the new index names the same one."""
         index = open_index(self.folder, verify)
         if len(index):
-            index.search(index.codes[:1])  # loads the compiled kernels: the first request need not wait for them
+            index.search(index.codes_of([0]))  # loads the compiled kernels: the first request need not wait for them
         net = index.about.get("net")
         if old is not None and old.index.about.get("net") == net:
             return Snapshot(index, old.encoder)
