@@ -53,11 +53,17 @@ def run(main: Callable[[], int], program: str | None = None) -> int:
             if signal.getsignal(each) is signal.SIG_DFL:
                 before[each] = signal.signal(each, _end)
     try:
-        return main()
+        try:
+            return main()
+        finally:
+            _restore(before)  # a signal that has just come is raised here
     except KeyboardInterrupt as error:
+        _restore(before)
         came = error.number if isinstance(error, Ended) else signal.SIGINT.value
         print(f"{program or Path(sys.argv[0]).stem}: ended by {signal.Signals(came).name}", file=sys.stderr)
         return 128 + came
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    for each, handler in handlers.items():
+        signal.signal(each, handler)

@@ -45,10 +45,11 @@ def hold(path: StrPath) -> Iterator[int]:
         yield -1
         return
     lock = place(path)
-    with naming(path, lock):
-        handle = _lock(lock, path)
-        clear_killed(lock.parent)
+    handle = -1
     try:
+        with naming(path, lock):
+            handle = _lock(lock, path)
+            clear_killed(lock.parent)
         yield handle
     finally:
         if handle >= 0:
@@ -76,8 +77,10 @@ def _lock(lock: Path, path: StrPath) -> int:
                 handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 return -1  # nothing can be written here, and who tries to write says so
+        held = False
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
             if os.path.samestat(os.fstat(handle), os.stat(lock)):
                 with contextlib.suppress(OSError):
                     os.truncate(handle, 0)
@@ -100,6 +103,11 @@ def _lock(lock: Path, path: StrPath) -> int:
             with contextlib.suppress(OSError):
                 os.unlink(lock)
             return -1
+        except BaseException:  # a signal
+            if held:
+                os.unlink(lock)
+            os.close(handle)
+            raise
 
 
 def _has_ended(holder: str) -> bool:

@@ -82,7 +82,12 @@ def _command(main: Callable[[list[str]], int], words: list[str]) -> int:
     import dhn
 
     sys.argv = [sys.modules[main.__module__].__file__ or main.__module__, *words]
-    status = main(words) if main.__module__.startswith("caffe.") else dhn.run(lambda: main(words))
+    try:
+        status = main(words) if main.__module__.startswith("caffe.") else dhn.run(lambda: main(words))
+    except KeyboardInterrupt:  # before the command has begun, or when it is over: Python ends so
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise
     for number in SIGNALS:  # the command is over; what follows is the test's
         signal.signal(number, signal.SIG_IGN)
     with open(os.path.join(_folder, "modules"), "a") as stream:

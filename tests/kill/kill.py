@@ -68,10 +68,11 @@ class Tester:
         problems += self.states.halves(between, old, new, status >= 0)
         if how != "SIGKILL":
             number = NAMES[signal.Signals[how]]
-            if status == 128 - number and not self.states.differences(between, new):
+            undone = self.states.differences(between, new)
+            if status == 128 - number and not undone:
                 status = 0  # all was done, and Python was about to exit
             if status != 0 and (status != number or not said.endswith(f": ended by {how}\n") or "Traceback" in said):
-                problems.append(f"status {status}, expected {number} and one line; it ends with {said[-500:]!r}")
+                problems.append(f"status {status}, expected {number} and one line; {undone}; ends with {said[-500:]!r}")
             problems += [f"left over: {path}" for path in self.states.temporary()]
         self.counts[name][how if status != 0 else "it had ended"] += 1
         status, _ = self.run(command.words, command.main)

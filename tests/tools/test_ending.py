@@ -12,6 +12,7 @@ import create_lmdb
 import numpy as np
 import pytest
 import train
+from atomic_writes import ending
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -28,6 +29,25 @@ def test_a_build_that_is_ended(tmp_path, number):
         _, log = process.communicate()
     assert (process.returncode, log) == (128 + number, f"create_lmdb: ended by {number.name}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_a_signal_that_comes_as_the_command_returns(monkeypatch, capsys):
+    """It is raised where the handlers are put back: one line, and they are as before."""
+
+    def main() -> int:
+        set_handler = signal.signal
+
+        def interrupted(number, handler):
+            monkeypatch.undo()
+            os.kill(os.getpid(), signal.SIGHUP)
+            return set_handler(number, handler)
+
+        monkeypatch.setattr(signal, "signal", interrupted)
+        return 0
+
+    assert ending.run(main, "command") == 129
+    assert capsys.readouterr().err == "command: ended by SIGHUP\n"
+    assert signal.getsignal(signal.SIGHUP) is signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(
