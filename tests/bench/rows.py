@@ -195,6 +195,15 @@ ROWS = {
         rounds=(1, 2),
         memory=9,
     ),
+    "search-http": Row(
+        "a query by key over HTTP, 8 clients at a time, 64,000 codes of 48 bits: the median and the slowest but 1 %",
+        {
+            "p50": Side("serving", {"items": 64_000, "bits": 48, "distinct": 4672, "quantile": 0.5}),
+            "p99": Side("serving", {"items": 64_000, "bits": 48, "distinct": 4672, "quantile": 0.99}),
+        },
+        (Goal(0.005, "p50"), Goal(0.025, "p99")),
+        15,
+    ),
     "load": Row(
         "a caffemodel of 233 MB in the form of 2013 (V1) into AlexNet",
         both("weights"),
