@@ -36,7 +36,11 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NUMBA_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2",
     "GLOG_logtostderr": "1", "GLOG_log_prefix": "0", "COLUMNS": "2000", "NO_COLOR": "1",
 }  # fmt: skip
-_TIMES = re.compile(r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.]+ iter/s|[\d.]+s/\d+ iters|process \d+")
+_UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numbers or unused bytes in them
+_TIMES = re.compile(
+    r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+"
+    r"|Restarting data prefetching.*\n"  # by a thread that reads ahead
+)
 
 
 def answer(command, names: tuple[str, ...], log: Path, seconds: int) -> str:
@@ -112,7 +116,7 @@ class Reader:
         result = answer(kind.command, names, log, COMPILING if content is None else SECONDS_EACH)
         digest = hashlib.sha256(_TIMES.sub("", log.read_text(errors="replace")).encode())
         for path in sorted(work.rglob("*")):
-            if path.is_file() and before.get(path) != path.stat().st_mtime_ns and path.suffix not in (".html", ".h5"):
+            if path.is_file() and before.get(path) != path.stat().st_mtime_ns and not _UNLIKE.search(path.name):
                 digest.update(path.name.encode() + path.read_bytes())
         os.chdir(self.folder)
         shutil.rmtree(work)

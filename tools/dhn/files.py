@@ -10,9 +10,10 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import atomic_writes
+import numpy as np
 
 CHUNK = 1 << 18  # bytes read at a time
 
@@ -27,6 +28,22 @@ def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -
     atomic_writes.write_atomic(path, write)
 
 
+def load_array(path: str | os.PathLike, **options: Any) -> Any:
+    """What numpy.load gives of an .npy or .npz file, without Python objects. options: numpy.load's.
+
+    Raises ValueError, which names the file, for one that is damaged or something else; OSError where there is none.
+    """
+    try:
+        return np.load(path, allow_pickle=False, **options)
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # of a damaged header numpy raises nearly everything: TokenError, SyntaxError, struct.error, ...
+        raise ValueError(
+            f"{path}: expected arrays of numbers as numpy saves them (.npy, .npz), found another file, one that is "
+            "cut short, or arrays of objects"
+        ) from None
+
+
 def write_json(path: Path, facts: dict) -> None:
     """Write a JSON file atomically."""
     write_atomic(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
@@ -36,7 +53,7 @@ def read_json(path: Path) -> dict:
     """The object in a JSON file; {} where there is none, or none that is complete."""
     try:
         facts = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
 

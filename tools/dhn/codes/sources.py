@@ -19,6 +19,7 @@ from image_records import ListSource, LmdbSource, _Source
 from labels import class_numbers, vectors
 
 from dhn.datasets.image_files import LeftOut, images_below, is_image
+from dhn.files import load_array
 from dhn.progress import console
 
 if TYPE_CHECKING:  # extract_codes.py sets how much Caffe logs before it imports Caffe
@@ -160,7 +161,7 @@ def read_mean(path: str) -> np.ndarray:
 
 
 def _mean_array(path: str) -> np.ndarray:
-    mean = np.load(path, allow_pickle=False)
+    mean = load_array(path)
     if not isinstance(mean, np.ndarray) or mean.dtype.kind not in "fiu":
         raise ValueError("an .npz, or no numbers")
     return mean[0] if mean.ndim == 4 and len(mean) == 1 else mean

@@ -29,7 +29,7 @@ from dhn.datasets.image_files import LeftOut, SourceError, is_hidden
 from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import files_identity
 from dhn.download import download
-from dhn.files import sha256, write_atomic, write_json
+from dhn.files import load_array, sha256, write_atomic, write_json
 from dhn.layout import option
 from dhn.progress import say
 
@@ -143,7 +143,7 @@ def cifar10(declaration: dict, base: Path, out: Path) -> Images:
     record = _load_record(declaration, source, facts, arrays)
     if record is None:
         record = _make_arrays(declaration, source or _download(declaration, base), facts, arrays)
-    labels = np.load(arrays[1], allow_pickle=False)
+    labels = load_array(arrays[1])
     names = [str(row) for row in range(len(labels))]
     digests = {"archive_sha256": record["archive"], "images_sha256": record["sha256"]["images.npy"]}
     if source is None and base != out and base.exists():

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +23,7 @@ import pictures
 from numpy.typing import ArrayLike
 
 from dhn.datasets.image_files import LeftOut, SourceError, images_below, is_folder, is_hidden
-from dhn.files import sha256
+from dhn.files import load_array, sha256
 
 # folders of these names alone are parts of a data set, not classes
 Reader = Callable[[int, bool], tuple[np.ndarray, bytes | None]]  # (image, grey) -> pixels, and a file's bytes
@@ -189,12 +187,14 @@ def _array_reader(images: np.ndarray, rows: Sequence[int]) -> Reader:
 def _load_arrays(path: Path, **how: Any) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name, or that of an .npy file as "images". Raises SourceError, OSError."""
     try:
-        loaded = np.load(path, allow_pickle=False, **how)
+        loaded = load_array(path, **how)
         if isinstance(loaded, np.ndarray):
             return {"images": loaded}
         with loaded as arrays:
             return {name: arrays[name] for name in ("images", "labels") if name in arrays.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):  # numpy's message tells how to load it unsafely
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # also of a member, which is read here; numpy's message tells how to load it unsafely
         raise SourceError(f"{path}: expected arrays of numbers as numpy saves them (.npy, .npz), found another file, "
                           "one that is cut short, or arrays of objects") from None  # fmt: skip
 

@@ -14,11 +14,12 @@ import pictures
 from atomic_writes import locks, make_folder
 
 from dhn.datasets import fashion_mnist, lmdb_build, recipes, sources
+from dhn.datasets.image_files import SourceError
 from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import from_list
 from dhn.datasets.recipes import Recipe, RecipeError, Split
 from dhn.datasets.splits import LISTS, SplitError, check_disjoint, differences, draw, list_text, verify
-from dhn.files import write_atomic
+from dhn.files import load_array, write_atomic
 from dhn.layout import option
 from dhn.progress import say
 
@@ -77,7 +78,7 @@ def _encoding(images: Images) -> str:
 def _typical_size(images: Images, rows: np.ndarray) -> list[int] | None:
     """Height and width of the middle one, by its longer side, of 20 images at most; None where none can be read."""
     if images.array is not None:
-        return [*np.load(images.array, mmap_mode="r").shape[1:3]]
+        return [*load_array(images.array, mmap_mode="r").shape[1:3]]
     sizes = []
     for name in (images.names[row] for row in rows[:20]):
         try:
@@ -164,7 +165,10 @@ def _read_images(recipe: Recipe, split: Split, base: Path | None, folder: Path) 
     """The images of the split's source, with those of their labels that the split keeps."""
     images = sources.read(split.source, base or recipe.base(), folder)
     if split.labels is not None:
-        images.keep_labels(split.labels)
+        try:
+            images.keep_labels(split.labels)
+        except SourceError as error:
+            raise RecipeError(f"{recipe.path}, split {split.name!r}: {error}") from None
     if images.labels.ndim == 2 and images.labels.shape[1] == 1:
         raise RecipeError(f"{recipe.path}, split {split.name!r}: expected at least 2 labels, found one, "
                           f"{images.label_names[0]!r}: all that carry it would be relevant to each other")  # fmt: skip

@@ -22,7 +22,7 @@ from dhn.files import read_json, sha256
 from dhn.layout import tool_command
 from dhn.pages import report
 from dhn.progress import console
-from dhn.runs import released
+from dhn.runs import facts, released
 from dhn.runs.by_hand import HandRun
 from dhn.runs.folder import Run, RunError, caveats
 from dhn.runs.prototxts import settings_of
@@ -83,11 +83,12 @@ def saved_metrics(run: Run | HandRun, split: dict | None) -> dict | None:
     out = run.folder / "metrics.json"
     try:
         newest = max((run.folder / f"{side}.npz").stat().st_mtime_ns for side in SIDES)
-        facts = json.loads(out.read_text()) if out.stat().st_mtime_ns >= newest else {}
-        same = facts["weights_sha256"] == weights_digest(run) and facts["split"] == split
-        same = same and facts["read_as"]["codes"] == "sign" and "made_by_hand" in facts
-        same = same and (facts.get("edited") or []) == run.edited()
-        return facts if same and set(protocols(run.variant)) <= set(facts["protocols"]) else None
+        metrics = facts.read(out, facts.METRICS) if out.stat().st_mtime_ns >= newest else {}
+        same = metrics["weights_sha256"] == weights_digest(run) and metrics["split"] == split
+        same = same and metrics["read_as"]["codes"] == "sign" and "made_by_hand" in metrics
+        same = same and (metrics.get("edited") or []) == run.edited()
+        table(run, metrics)  # raises KeyError where a number is missing
+        return metrics if same and set(protocols(run.variant)) <= set(metrics["protocols"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -147,14 +148,14 @@ def net_name(dataset: str, name: str | None) -> str:
 def about(run: Run | HandRun, split: dict | None) -> dict:
     """What metrics.json says of a run besides its scores; None for what is not known."""
     record = run.record()
-    facts = {key: record.get(key) for key in ("iterations", "resumed_at", "seconds_per_step", "initial_weights_sha256")}
-    facts |= {"dataset": run.dataset, "variant": run.variant, "split": split, "made_by_hand": isinstance(run, HandRun)}
-    facts |= {"settings": record.get("settings", settings_of(run)), "edited": run.edited()}
+    known = {key: record.get(key) for key in ("iterations", "resumed_at", "seconds_per_step", "initial_weights_sha256")}
+    known |= {"dataset": run.dataset, "variant": run.variant, "split": split, "made_by_hand": isinstance(run, HandRun)}
+    known |= {"settings": record.get("settings", settings_of(run)), "edited": run.edited()}
     if isinstance(run, HandRun):
-        facts |= {"seed": run.seed, "net": None}
-        return facts if run.dataset is None or run.variant is None else facts | {"net": net_name(run.dataset, run.net)}
+        known |= {"seed": run.seed, "net": None}
+        return known if run.dataset is None or run.variant is None else known | {"net": net_name(run.dataset, run.net)}
     seed = run.solver().random_seed
-    return facts | {"seed": seed if seed >= 0 else None, "net": net_name(run.dataset, run.net)}
+    return known | {"seed": seed if seed >= 0 else None, "net": net_name(run.dataset, run.net)}
 
 
 def score(

@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from dhn import files, published
 from dhn.codes import files as codes
-from dhn.files import read_json
 from dhn.layout import RECIPES, target_command
 from dhn.pages import gallery, plots
 from dhn.pages.comparison import Comparison, compare_with_published
@@ -27,7 +26,7 @@ from dhn.pages.run_summary import (
     net_summary,
     training_summary,
 )
-from dhn.runs import curves
+from dhn.runs import curves, facts
 from dhn.runs.by_hand import HandRun
 from dhn.runs.folder import AnyRun, Run, RunError, caveats
 from dhn.scoring import retrieval
@@ -103,9 +102,10 @@ def write(run: Run | HandRun) -> Path:
 
 def page_of(run: Run | HandRun) -> Page:
     """What the template shows of a run. Raises as `write`."""
-    metrics = read_json(run.folder / "metrics.json")
+    metrics = files.read_json(run.folder / "metrics.json")
     if not metrics.keys() >= {"protocol", "map", "protocols"}:
         raise RunError(f"{run.display_path(run.folder)} is not scored (no metrics.json); {run.make_command('score')}")
+    metrics = facts.read(run.folder / "metrics.json", facts.METRICS)
     sides = read_sides(run, metrics.get("read_as") or {})
     scores = retrieval.score(*sides["query"], *sides["database"], metrics["protocol"], at=RANKS)
     check_metrics(run, metrics, scores)

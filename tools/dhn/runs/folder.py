@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from dhn.files import read_json, sha256
 from dhn.layout import ROOT, target_command
+from dhn.runs import facts
 
 RECIPE = ("train_val.prototxt", "solver.prototxt")
 WRITTEN = "written.json"  # SHA-256 of the prototxt files as they were written, to tell whether somebody edited them
@@ -111,8 +112,11 @@ class AnyRun:
         raise NotImplementedError
 
     def record(self) -> dict:
-        """training.json: the recipe, and once the training is over, its weights and their SHA-256. {} if none."""
-        return read_json(self.folder / "training.json")
+        """training.json: the recipe, and once the training is over, its weights and their SHA-256. {} if none.
+
+        Raises facts.FactsError where it is damaged.
+        """
+        return facts.read(self.folder / "training.json", facts.RECORD)
 
     def edited(self) -> list[str]:
         """The prototxt files that are not as they were written: somebody edited them."""

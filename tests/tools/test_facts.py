@@ -1,0 +1,45 @@
+"""The JSON files of a run: what is of another type than expected is named, by file and key."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from dhn.runs import facts
+
+SCORES = {"R": "all", "map": 0.5, "map_expected": 0.5, "map_low": 0.5, "map_high": 1}
+METRICS = {**SCORES, "protocol": "standard", "bits": 48, "queries": 3, "database": 9, "protocols": {"standard": SCORES}}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "good", "key", "wrong"),
+    [
+        (facts.METRICS, METRICS, "map", "0.5"),
+        (facts.METRICS, METRICS, "map", 10**400),
+        (facts.METRICS, METRICS, "bits", True),
+        (facts.METRICS, METRICS, "bits", 1.5),
+        (facts.METRICS, METRICS, "protocols", ["standard"]),
+        (facts.METRICS, METRICS, "protocols", {"standard": {**SCORES, "map": []}}),
+        (facts.METRICS, METRICS, "protocols", {"standard": {}}),
+        (facts.METRICS, METRICS, "read_as", "sign"),
+        (facts.METRICS, METRICS, "codes", {"query": {"distinct": 3}}),
+        (facts.RECORD, {"iterations": 3}, "iterations", "3"),
+        (facts.RECORD, {"resumed_at": [1]}, "resumed_at", [None]),
+        (facts.RECORD, {"settings": None}, "settings", []),
+    ],
+)
+def test_a_fact_of_another_kind(tmp_path, kinds, good, key, wrong):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(good))
+    assert facts.read(path, kinds) == good
+    path.write_text(json.dumps({**good, key: wrong}))
+    with pytest.raises(facts.FactsError, match=rf"metrics\.json: is damaged: '{key}' cannot be "):
+        facts.read(path, kinds)
+
+
+def test_a_missing_fact_and_a_missing_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    assert facts.read(path, facts.METRICS) == {}
+    path.write_text(json.dumps({"map": 0.5}))
+    with pytest.raises(facts.FactsError, match="'protocol' cannot be nothing"):
+        facts.read(path, facts.METRICS)
