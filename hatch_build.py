@@ -1,7 +1,7 @@
-"""Build hook of a wheel: compile engine/caffe/cpu/kernels.c, and pack the tools into the package dhn.
+"""Build hook of a wheel: compile the files kernels.c, and pack the tools into the package dhn.
 
-Without a C compiler (CC, by default cc), or where it fails, the package is installed all the same and computes by torch
-alone, more slowly.
+Without a C compiler (CC, by default cc), or where it fails, the package is installed all the same: nets compute by
+torch alone, more slowly, and scoring by numba, whose first call takes half a minute.
 """
 
 from __future__ import annotations
@@ -15,8 +15,16 @@ from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+LIBRARY_FILE = Path(__file__).with_name("engine") / "caffe" / "cpu" / "library_file.py"
 # sqrt sets no errno and nobody reads the floating-point exceptions, or loops with it stay scalar
-FLAGS = ["-O3", "-std=c11", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
+FLAGS = ["-O3", "-std=c11", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+
+# The folders of the files kernels.c: further flags, and what happens where one is not compiled. Scoring has threads of
+# its own: it shall not load another OpenMP than torch's.
+KERNELS = {
+    "engine/caffe/cpu": (["-fopenmp"], "convolution, pooling and LRN will be computed by torch alone, more slowly"),
+    "tools/dhn/scoring": ([], "scoring will be compiled by numba at its first call, which takes half a minute"),
+}
 
 
 # What the command `dhn` of a user without a checkout runs and reads: the files, and the folder of the wheel that has
@@ -36,10 +44,11 @@ class CustomBuildHook(BuildHookInterface):
             return
         if version == "standard":  # not of an editable installation, which uses the checkout's files
             build_data["force_include"] |= parts(Path(self.root))
-        source = Path(self.root, "engine", "caffe", "cpu", "kernels.c")
-        library = compiled(source, self.app.display_warning)
-        if library is not None:
-            build_data["artifacts"].append(f"/engine/caffe/cpu/{library.name}")
+        for folder in KERNELS:
+            library = compiled(Path(self.root, folder, "kernels.c"), self.app.display_warning, *KERNELS[folder])
+            if library is None:
+                continue
+            build_data["artifacts"].append(f"/{folder}/{library.name}")
             build_data["pure_python"] = False
             build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
@@ -50,18 +59,23 @@ def parts(root: Path) -> dict[str, str]:
     return {str(path): f"{folder}/{path.relative_to(root / pattern.split('/')[0])}" for path, pattern, folder in files}
 
 
-def compiled(source: Path, warn) -> Path | None:
-    """Build `source` into the file that kernels.py looks for, and remove what older sources were built into."""
-    library = runpy.run_path(str(source.with_name("library_file.py")))["library_file"](source)
+def compiled(source: Path, warn, flags: list[str], consequence: str) -> Path | None:
+    """Build `source`, with FLAGS and `flags`, into the file that is looked for next to it, and remove older sources'.
+
+    Where that fails: None, after a warning with what follows from it.
+    """
+    library = runpy.run_path(str(LIBRARY_FILE))["library_file"](source)
     compiler = shlex.split(os.environ.get("CC") or "cc")
     partial = library.with_suffix(".partial")
     try:
-        subprocess.run([*compiler, *FLAGS, "-o", str(partial), str(source)], check=True, capture_output=True, text=True)
+        subprocess.run(
+            [*compiler, *FLAGS, *flags, "-o", str(partial), str(source)], check=True, capture_output=True, text=True
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         partial.unlink(missing_ok=True)
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         warn(f"{source.name} was not compiled by {compiler[0]!r} ({said[-1] if said else error}): "
-             "convolution, pooling and LRN on a CPU will be computed by torch alone, more slowly")  # fmt: skip
+             f"{consequence}")  # fmt: skip
         return None
     partial.replace(library)
     for old in source.parent.glob("kernels-*.so"):

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from dhn.scoring import kernels, packed_bits, retrieval
+from dhn.scoring import kernels, library, retrieval
 
 PUBLISHED = ["dhn-caffe", "hash-caffe", "hashnet", "deephash-pytorch"]
 
@@ -332,9 +332,9 @@ def test_code_statistics():
 def test_packed_bits_give_hamming_distances(bits):
     rng = np.random.default_rng(bits)
     a, b = rng.integers(0, 2, (2, 7, bits))
-    octets = (packed_bits.pack(each.astype(bool)) for each in (a, b))
+    octets = (kernels.pack(each.astype(bool)) for each in (a, b))
     assert np.array_equal(next(octets), np.packbits(a, axis=1).T)
-    packed, positive, sums = packed_bits.pack_signs(b.astype(np.float32) - 0.5)
+    packed, positive, sums = kernels.pack_signs(b.astype(np.float32) - 0.5)
     assert np.array_equal(packed, next(octets)) and np.array_equal(positive, b.sum(0)[None])
     assert sums.tolist() == [[pytest.approx(7 * bits / 2), 0, 0]]
     ones = np.ones((len(a), 1), np.uint8)
@@ -344,8 +344,6 @@ def test_packed_bits_give_hamming_distances(bits):
         ones,
         ones.T,
         bits,
-        np.empty((1, kernels.PAIR, kernels.STRETCH), np.uint16 if bits > 127 else np.uint8),
-        np.empty((1, kernels.TEAM, len(b) + 1), np.uint16 if bits > 127 else np.uint8),
         3,
         False,
         np.empty(0, np.int64),
@@ -354,6 +352,28 @@ def test_packed_bits_give_hamming_distances(bits):
     distances = (a[:, None] != b[None]).sum(2)
     assert np.array_equal(balls[:, :, 0], [np.bincount(row, minlength=bits + 1) for row in distances])
     assert np.array_equal(balls[:, :, 0], balls[:, :, 1])
+
+
+@pytest.mark.parametrize("bits", [5, 127, 200])
+def test_what_is_compiled_in_c_equals_what_numba_compiles(bits, monkeypatch):
+    """To the bit, of keys of one octet and of two; and without the library numba computes."""
+    if kernels.LIBRARY is None:
+        pytest.skip("kernels.c is not compiled: no C compiler")
+    rng = np.random.default_rng(bits)
+    few = rng.standard_normal((300, bits))[rng.integers(0, 300, 3000)]
+    database = np.where(rng.random(few.shape) < 0.1, 0, few)
+    query, labels = rng.standard_normal((9, bits)), rng.random((3009, 4)) < 0.3
+    given = query, labels[3000:], database, labels[:3000]
+    cases = [("standard", None), ("hashnet", 50), ("dhn-caffe", 700), ("deephash-pytorch", None)]
+    by_c = [retrieval.score(*given, *case) for case in cases]
+    monkeypatch.setattr(kernels, "LIBRARY", None)
+    assert [retrieval.score(*given, *case) for case in cases] == by_c
+
+
+def test_a_library_of_another_source_is_not_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(library, "SOURCE", tmp_path / "kernels.c")
+    library.SOURCE.write_text("int f(void) { return 1; }")
+    assert library.load() is None
 
 
 def in_ball(code, label, database, labels):

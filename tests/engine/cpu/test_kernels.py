@@ -115,13 +115,13 @@ def test_a_library_of_another_source_is_not_loaded(tmp_path):
 
 @pytest.fixture
 def hook():
-    return runpy.run_path(str(REPOSITORY / "hatch_build.py"))["compiled"]
+    compiled = runpy.run_path(str(REPOSITORY / "hatch_build.py"))["compiled"]
+    return lambda source, warn: compiled(source, warn, [], "nets train more slowly")
 
 
 def test_without_a_compiler_a_line_says_so(hook, tmp_path, monkeypatch):
     source, said = tmp_path / "kernels.c", []
     source.write_text("int f(void) { return 1; }")
-    shutil.copy(library_file.__file__, tmp_path)
     monkeypatch.setenv("CC", "no-such-compiler -m64")
     assert hook(source, said.append) is None
     assert "kernels.c was not compiled by 'no-such-compiler'" in said[0] and "more slowly" in said[0]
@@ -131,7 +131,6 @@ def test_without_a_compiler_a_line_says_so(hook, tmp_path, monkeypatch):
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: cc")
 def test_a_build_replaces_an_older_one(hook, tmp_path, monkeypatch):
     source, said = tmp_path / "kernels.c", []
-    shutil.copy(library_file.__file__, tmp_path)
     monkeypatch.delenv("CC", raising=False)
     source.write_text("int f(void) { return 1; }")
     first = hook(source, said.append)

@@ -18,11 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dhn.scoring import kernels, packed_bits
+from dhn.scoring import kernels
 
 RADIUS = kernels.RADIUS
 MOST_BITS = 16_383  # a ranking key is twice a distance of up to 2 * bits, plus 1, in 16 bits
@@ -125,7 +124,7 @@ def score(
     relevant = balls[:, :, 1].sum(1)
     if rules.real:
         query, database = (_by_bits(codes) for codes in (query_codes, database_codes))
-        statistics, precisions = kernels.rank_by_dot(_by_item(query), database, *labels, *tail)
+        statistics, precisions = kernels.rank_by_dot(_by_item(query), database, labels[0], labels[1], *tail)
     elif not rules.zero_is_positive and query_statistics["zeros"] + database_statistics["zeros"]:
         query = np.stack([query_signs, _packed(query_codes)])
         database = np.stack([database_signs, _packed(database_codes)])
@@ -302,7 +301,7 @@ def _checked(side: str, codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray
 
 def _signs(side: str, codes: np.ndarray) -> tuple[np.ndarray, dict]:
     """Codes (N, K) as packed signs (ceil(K / 8), N) and their code_statistics."""
-    packed, positive, sums = packed_bits.pack_signs(codes)
+    packed, positive, sums = kernels.pack_signs(codes)
     total, zeros, bad = sums.sum(0)
     if bad:
         first = (~np.isfinite(codes).all(1)).argmax()
@@ -314,13 +313,26 @@ def _signs(side: str, codes: np.ndarray) -> tuple[np.ndarray, dict]:
         "positive_most": float(share.max()),
         "mean_abs": float(total / codes.size),
         "zeros": int(zeros),
-        "distinct": packed_bits.count_distinct(packed),
+        "distinct": _count_distinct(packed),
     }
 
 
 def _packed(values: np.ndarray) -> np.ndarray:
     """Values (N, B), nonzero or not, as packed bits (ceil(B / 8), N)."""
-    return packed_bits.pack(np.ascontiguousarray(values).astype(bool, copy=False))
+    return kernels.pack(np.ascontiguousarray(values).astype(bool, copy=False))
+
+
+def _count_distinct(packed: np.ndarray) -> int:
+    """Number of different items in packed bits (B, N), as of kernels.pack."""
+    octets = np.zeros((-(-len(packed) // 8), packed.shape[1], 8), np.uint8)
+    for byte, row in enumerate(packed):
+        octets[byte >> 3, :, byte & 7] = row
+    words = octets.view(np.uint64)[:, :, 0]  # (words, N)
+    if len(words) == 1:
+        words.sort(axis=1)
+    else:
+        words = words[:, np.lexsort(words)]
+    return 1 + int(np.count_nonzero((words[:, 1:] != words[:, :-1]).any(0)))
 
 
 def _count_labels(packed: np.ndarray) -> int:
@@ -335,13 +347,8 @@ def _by_item(rows: np.ndarray) -> np.ndarray:
 
 def _rank_by_signs(query: np.ndarray, database: np.ndarray, labels: tuple, bits: int, tail: tuple) -> tuple:
     """kernels.rank_by_signs of query (M, B, Q) and database (M, B, N)."""
-    kind = np.uint8 if 2 * bits * len(query) + 1 < 256 else np.uint16
-    threads = numba.get_num_threads()
-    keys = np.empty((threads, kernels.PAIR, kernels.STRETCH), kind)
-    nears = np.empty((threads, kernels.TEAM, database.shape[2] + 1), kind)
     query = np.ascontiguousarray(query.transpose(2, 0, 1))
-    # numba types the compiled function as one without arguments
-    return kernels.rank_by_signs(query, database, *labels, bits, keys, nears, *tail)  # type: ignore[call-arg]
+    return kernels.rank_by_signs(query, database, labels[0], labels[1], bits, *tail)
 
 
 def _by_bits(codes: np.ndarray) -> np.ndarray:
