@@ -51,6 +51,7 @@ reads-compare   := DATASET
 reads-bench     := ROWS
 reads-fuzz      := SECONDS SEED
 reads-soak      := SECONDS
+reads-kill-test := SEED
 reads-test      := ARGS
 reads-coverage  := ARGS
 reads-reference := MIRROR
@@ -64,13 +65,13 @@ unread := $(filter-out $(read) $(reads-always),$(typed))
 $(if $(unread),$(error make $(goals) does not read $(unread). It reads: $(or $(read),no variables)))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo data weights train resume score report index search serve baselines ablation tune compare test test-slow coverage lint lock docs reference conformance gpu-check bench fuzz soak proto clean distclean
+.PHONY: help demo data weights train resume score report index search serve baselines ablation tune compare test test-slow coverage lint lock docs reference conformance gpu-check bench fuzz soak kill-test proto clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
 	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
-	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), SECONDS= (fuzz, soak) SEED= (fuzz), ARGS= (test, coverage)"
+	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), SECONDS= (fuzz, soak) SEED= (fuzz, kill-test), ARGS= (test, coverage)"
 	@echo "ITERATIONS= LR= BATCH= LAMBDA= SIMILAR_WEIGHT= CROP= RESIZE= SNAPSHOT= SET=\"momentum=0.95 ...\" (train, tune, ablation)"
 	@echo "IMAGE= KEY= TOP= HTML= (search), PORT= (serve)"
 	@echo "NET= WEIGHTS= GPU= GPUS=0,1 (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
@@ -165,6 +166,9 @@ fuzz: $(READY)  ## commands read damaged files for SECONDS=60, drawn by SEED=, i
 
 soak: $(READY)  ## a training and a search server for SECONDS=3600: memory, threads and open files stay as they are
 	@$(BIN)/python tests/soak/soak.py $(call option,seconds,SECONDS)
+
+kill-test: $(READY)  ## every command that writes is killed at 40 instants and typed again, in a mount namespace (root); SEED=
+	@$(BIN)/python tests/kill/kill.py $(call option,seed,SEED)
 
 proto: $(READY)  ## regenerate caffe.desc after an edit of caffe.proto
 	$(BIN)/python -m caffe.proto.generate

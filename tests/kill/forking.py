@@ -38,6 +38,7 @@ def start(main: Callable[[list[str]], int], words: Sequence[str], log: Path, eve
     global _folder
     _folder = str(Path.cwd())
     struct.pack_into("qq", _shared, 0, 0, event)
+    log.write_bytes(b"")
     return _fork(functools.partial(_command, main, list(words)), log=log, new_group=True)
 
 

@@ -69,12 +69,12 @@ class Tester:
         if how != "SIGKILL":
             number = NAMES[signal.Signals[how]]
             undone = self.states.differences(between, new)
-            if status == 128 - number and not undone:
-                status = 0  # all was done, and Python was about to exit
+            if status == 128 - number and not (undone and self.states.differences(between, old)):
+                status = 0  # Python was starting or about to exit: nothing was done yet, or all
             if status != 0 and (status != number or not said.endswith(f": ended by {how}\n") or "Traceback" in said):
                 problems.append(f"status {status}, expected {number} and one line; {undone}; ends with {said[-500:]!r}")
             problems += [f"left over: {path}" for path in self.states.temporary()]
-        self.counts[name][how if status != 0 else "it had ended"] += 1
+        self.counts[name][how if status != 0 else "outside"] += 1
         status, _ = self.run(command.words, command.main)
         said = self.log.read_text(errors="replace")
         done = not self.states.differences(between, new)
