@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import caffe
+import devices
 import numpy as np
 import pytest
 import torch
-from caffe import layer
+from caffe import device, layer, value_checks
 from caffe.blob import Blob
 from caffe.proto import caffe_pb2, text
 
@@ -46,6 +47,7 @@ class OneLayer:
             self.layer.param_propagate_down = [True] * len(self.blobs)
         self.layer.reshape(self.bottom, self.top)
         self.layer.forward(self.bottom, self.top)
+        value_checks.raise_noted([self.layer])  # on a GPU, where a net does when its outputs are read
         found = [blob.data.copy() for blob in self.top]
         return found[0] if len(found) == 1 else found
 
@@ -70,7 +72,8 @@ class OneLayer:
         for blob in self.blobs:
             blob.diff[...] = 10
         diffs = self.backward(*weights)
-        values = [torch.tensor(array, dtype=torch.float64) for array in self.arrays]
+        where = device.current()
+        values = [torch.tensor(array, dtype=torch.float64).to(where) for array in self.arrays]
         params = [blob.data_tensor.double().clone() for blob in self.blobs]
 
         def objective() -> list[torch.Tensor]:
@@ -80,7 +83,7 @@ class OneLayer:
                 tops = self.layer._tops(self.layer.compute(*values))
             finally:
                 self.layer._leaves = None
-            return [torch.as_tensor(w) * top for w, top in zip(weights, tops, strict=True) if w.any()]
+            return [torch.as_tensor(w).to(where) * top for w, top in zip(weights, tops, strict=True) if w.any()]
 
         checked = [(values[i], diffs[i], f"bottom {i}") for i, want in enumerate(self.layer.propagate_down) if want]
         checked += [(p, b.diff - 10, f"blob {i}") for i, (p, b) in enumerate(zip(params, self.blobs, strict=True))]
@@ -114,10 +117,13 @@ def differences(objective, value: torch.Tensor) -> np.ndarray:
     return result.reshape(tuple(value.shape))
 
 
-@pytest.fixture
-def one():
-    """Make a OneLayer: one('type: "ReLU"', array)."""
-    return OneLayer
+@pytest.fixture(
+    params=[pytest.param(name, marks=[] if name == "cpu" else pytest.mark.slow) for name in devices.DEVICES]
+)
+def one(request):
+    """Make a OneLayer, on each device in turn: one('type: "ReLU"', array)."""
+    with devices.computing_on(request.param):
+        yield OneLayer
 
 
 @pytest.fixture
