@@ -51,18 +51,24 @@ class Side:
 class Goal:
     """What a row is to reach.
 
-    of, to: names of sides. The value is `of`'s figure over `to`'s, over `per`; with `faster`, `to`'s over `of`'s: how
-    many times as fast `of` is. to None: `of`'s figure itself. It is to be at most `bound`; with `faster`, at least.
+    of, to: names of sides; of several in `to` the one that is better in a round. The value is `of`'s figure over
+    `to`'s, over `per`; with `faster`, `to`'s over `of`'s: how many times as fast `of` is. to None: `of`'s figure
+    itself. It is to be at most `bound`; with `faster`, at least.
     figure: of a sample: `seconds`, or `peak` or `grown` (bytes). rate: what `seconds` are for one of; shown by second.
     """
 
     bound: float
     of: str = "engine"
-    to: str | None = None
+    to: str | tuple[str, ...] | None = None
     figure: str = "seconds"
     faster: bool = False
     per: float = 1
     rate: str = ""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The sides that `of` is compared with."""
+        return (self.to,) if isinstance(self.to, str) else self.to or ()
 
     def values(self, rounds: Sequence[Mapping[str, Mapping[str, float]]]) -> list[float]:
         """The value in each round; a round: {side: {figure: value}}."""
@@ -72,7 +78,7 @@ class Goal:
             if self.to is None:
                 found.append(mine / self.per)
             else:
-                other = each[self.to][self.figure]
+                other = min(each[side][self.figure] for side in self.others)
                 found.append((other / mine if self.faster else mine / other) / self.per)
         return found
 
@@ -81,14 +87,12 @@ class Goal:
         values = self.values(rounds)
         middle = statistics.median(values)
         medians = {
-            side: statistics.median(each[side][self.figure] for each in rounds)
-            for side in (self.of, self.to)
-            if side is not None
+            side: statistics.median(each[side][self.figure] for each in rounds) for side in (self.of, *self.others)
         }
         return {
             "figure": self.figure,
             "of": self.of,
-            "to": self.to,
+            "to": " or ".join(self.others) or None,
             "faster": self.faster,
             "per": self.per,
             "rate": self.rate,

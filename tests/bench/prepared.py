@@ -3,6 +3,8 @@
 photos/*.jpg, photos.txt (`path label`), photos_multilabel.txt (`path l1 ... l21`)   500x375, about 100 KB each
 photos_lmdb/       the same at 256x256, JPEG-encoded, by tools/create_lmdb.py
 mean.binaryproto   a mean image, 3x256x256
+demo_lmdb/         1,000 pictures of 28x28, gray, JPEG-encoded, ten classes
+NAME_data.prototxt, NAME.caffemodel   of FEATURES: a deploy net behind a Data layer on one of these LMDBs, drawn weights
 weights.caffemodel AlexNet's weights in BVLC's form of 2013 (V1 layers), 233 MB
 """
 
@@ -14,12 +16,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import caffe
 import cv2
 import numpy as np
-from caffe.proto import caffe_pb2
+from caffe.proto import caffe_pb2, text
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOS, DISTINCT = 2000, 100  # each drawn picture is written to several files: decoding does not get faster by that
+FEATURES = {"alexnet": "fc7", "squeezenet": "fc10", "demo": "hash_layer"}  # the blobs that are extracted
+EXTRACTED, BATCH = 200, 50  # images of a run of extract_features
 LABELS = 21  # as NUS-WIDE's
 
 
@@ -61,6 +66,39 @@ def photos_lmdb(folder: Path) -> None:
     mean = caffe_pb2.BlobProto(num=1, channels=3, height=256, width=256)
     mean.data.extend(np.random.RandomState(1).uniform(90, 130, 3 * 256 * 256).tolist())
     (folder / "mean.binaryproto").write_bytes(mean.SerializeToString())
+
+
+def demo_lmdb(folder: Path) -> None:
+    """Pictures of the demo's size as an LMDB of JPEGs."""
+    if (folder / "demo_lmdb").exists():
+        return
+    random = np.random.RandomState(2)
+    images = np.stack([cv2.resize(photo(random, 112, 112), (28, 28))[:, :, 0] for _ in range(1000)])
+    np.savez(folder / "demo.npz", images=images, labels=np.arange(1000) % 10)
+    tool = [sys.executable, str(ROOT / "tools" / "create_lmdb.py"), "demo.npz", "demo_lmdb", "--encode", "jpg"]
+    subprocess.run(tool, cwd=folder, check=True, capture_output=True)
+
+
+def extraction(folder: Path) -> None:
+    """Nets of FEATURES that read an LMDB of JPEGs, with weights."""
+    if (folder / "demo.caffemodel").exists():
+        return
+    sys.path.insert(0, str(ROOT / "tests" / "bench" / "sides"))
+    import batch_nets
+
+    photos_lmdb(folder)
+    demo_lmdb(folder)
+    for name in FEATURES:
+        if name == "demo":
+            net, source, crop = text.read_net(ROOT / "prototxt" / "fashion_mnist" / "deploy.prototxt"), "demo_lmdb", ""
+        else:
+            net, source, crop = batch_nets.message(name, BATCH, deploy=True), "photos_lmdb", "crop_size: 227"
+        data = f'''layer {{ name: "data" type: "Data" top: "data" transform_param {{ {crop} mean_value: 100 }}
+            data_param {{ source: "{folder}/{source}" backend: LMDB batch_size: {BATCH} }} }}'''
+        rest = caffe_pb2.NetParameter(name=name, layer=[each for each in net.layer if each.type != "Input"])
+        path = folder / f"{name}_data.prototxt"
+        path.write_text(f"{data}\n{rest}")
+        caffe.Net(str(path), caffe.TEST).save(str(folder / f"{name}.caffemodel"))
 
 
 def weights(folder: Path) -> None:

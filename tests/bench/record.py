@@ -44,11 +44,16 @@ def _git(*words: str) -> str | None:
 
 
 def entry(row: Row, rounds: list, about: dict) -> dict:
-    """What the file holds of a row. rounds: as harness.measure gives them. `others`: the median sample's."""
+    """What the file holds of a row. rounds: as harness.measure gives them. `others`: the median sample's. `limit`: the
+    least time that the arithmetic alone takes, seconds; None where a row has no such side."""
     peaks = {side: max(each[side]["peak"] for each in rounds) for side in row.sides}
     others = statistics.median(figures["others"] for each in rounds for figures in each.values())
     goals = [goal.result(rounds) for goal in row.goals]
-    return {"says": row.says, **about, "others": others, "goals": goals, "peaks": peaks, "rounds": rounds}
+    limits = [each["limit"]["seconds"] for each in rounds if "limit" in each]
+    limit = statistics.median(limits) if limits else None
+    return {
+        "says": row.says, **about, "others": others, "goals": goals, "peaks": peaks, "limit": limit, "rounds": rounds,
+    }  # fmt: skip
 
 
 def add(path: Path, name: str, measured: Mapping) -> None:
@@ -63,7 +68,7 @@ def add(path: Path, name: str, measured: Mapping) -> None:
 
 def goal_text(goal: Goal) -> str:
     """A goal in words."""
-    return _goal(goal.bound, goal.figure, goal.of, goal.to, goal.faster, goal.per)
+    return _goal(goal.bound, goal.figure, goal.of, " or ".join(goal.others) or None, goal.faster, goal.per)
 
 
 def _goal(bound: float, figure: str, of: str, to: str | None, faster: bool, per: float) -> str:
@@ -89,9 +94,7 @@ def cells(measured: Mapping) -> list[list[str]]:
     found = []
     for goal in measured["goals"]:
         of, to, figure = goal["of"], goal["to"], goal["figure"]
-        sides = [
-            f"{side} {amount(goal['medians'][side], figure, goal['rate'])}" for side in (of, to) if side is not None
-        ]
+        sides = [f"{side} {amount(median, figure, goal['rate'])}" for side, median in goal["medians"].items()]
         if to is None:
             values = [amount(goal[key], figure) for key in ("value", "low", "high")]
         else:
@@ -110,15 +113,17 @@ def lines(name: str, measured: Mapping) -> list[str]:
 def table(rows: Mapping[str, Mapping]) -> Table:
     """The rows for a person to read, a line a goal; the peak memory is that of the side the goal is about.
 
-    others: the share of the cores that other programs had while a sample was taken.
+    limit: what the products alone would take at the rate of a large matrix product. others: the share of the cores that
+    other programs had while a sample was taken.
     """
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
-    for column in ("row", "medians", "ratio (least..greatest)", "goal", "", "peak memory", "rounds", "others"):
+    for column in ("row", "medians", "ratio (least..greatest)", "goal", "", "limit", "peak memory", "rounds", "others"):
         made.add_column(column, overflow="fold")
     for name, measured in rows.items():
         for goal, each in zip(measured["goals"], cells(measured), strict=True):
             peak, rounds = amount(measured["peaks"][goal["of"]], "peak"), str(len(measured["rounds"]))
-            made.add_row(name, *each, peak, rounds, f"{measured['others']:.0%}")
+            limit = amount(measured["limit"], "seconds") if measured["limit"] else ""
+            made.add_row(name, *each, limit, peak, rounds, f"{measured['others']:.0%}")
     last = next(reversed(rows.values()))
     machine = last["machine"]
     made.caption = (

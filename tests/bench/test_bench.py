@@ -12,12 +12,14 @@ import bench
 import caffe
 import data_layers
 import harness
+import limit
 import numpy as np
 import prepared
 import pytest
 import record
 import scoring
 import torch
+import torch_nets
 import torch_training
 from caffe.proto import caffe_pb2
 from harness import Goal, Process, Row, RowError, Side
@@ -139,14 +141,14 @@ def test_the_list_the_readme_and_the_makefile_know_the_rows(capsys):
     assert "tests/bench/bench.py $(call given,,ROWS)" in makefile
 
 
-def test_the_rows_are_sound_and_end_within_a_quarter_of_an_hour():
+def test_the_rows_are_sound_and_end_within_half_an_hour():
     for name, row in ROWS.items():
         assert row.goals, name
         for goal in row.goals:
-            assert {goal.of, goal.to or goal.of} <= set(row.sides), name
+            assert {goal.of, *goal.others} <= set(row.sides), name
         for side in row.sides.values():
             assert (harness.HERE / "sides" / f"{side.task}.py").is_file(), name
-    assert sum(row.seconds for row in ROWS.values()) <= 800  # what is left is for last rounds
+    assert sum(row.seconds for row in ROWS.values()) <= 1500  # what is left is for last rounds
 
 
 # -- the sides compute the same
@@ -175,6 +177,34 @@ def test_plain_pytorch_computes_what_the_net_does(name, kernels):
         decay = net.params_decay[index]
         assert group["lr"] == (1.0 if net.params_lr[index] is None else net.params_lr[index])
         assert group["weight_decay"] == torch_training.DECAY * (1.0 if decay is None else decay)
+
+
+def test_a_prototxt_as_plain_modules_computes_what_the_net_does():
+    message = batch_nets.message("googlenet", 1)
+    net = caffe.Net(message, caffe.TEST)
+    batch_nets.fill(net)
+    plain = torch_nets.Net(message).eval()
+    with torch.no_grad():
+        images, labels = torch.tensor(net.blobs["data"].data), torch.tensor(net.blobs["label"].data).long()
+        plain(images, labels)  # sizes of its inner products
+        for layer, blobs in net.params.items():
+            for blob, kind in zip(blobs, ("weight", "bias"), strict=True):
+                blob.data[...] = drawn_values(blob.data.shape)
+                getattr(plain.parts[layer], kind).copy_(torch.tensor(blob.data))
+        net.forward()
+        weights = {layer.top[0]: (list(layer.loss_weight) or [1])[0] for layer in message.layer if "Loss" in layer.type}
+        expected = sum(weight * float(net.blobs[top].data) for top, weight in weights.items())
+        assert len(weights) == 3 and plain(images, labels).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_limit_counts_the_products_of_an_iteration():
+    message = batch_nets.message("lenet", 2)
+    forward = {"conv1": 20 * 25 * 24 * 24, "conv2": 50 * 20 * 25 * 8 * 8, "ip1": 800 * 500, "ip2": 500 * 10}
+    expected = 2 * (3 * sum(forward.values()) - forward["conv1"])  # the picture needs no gradient
+    assert limit.multiplications(message) == expected
+    goal = Goal(1.0, to=("BVLC", "other"))
+    rounds = [{**each, "other": {"seconds": 4.0}} for each in ROUNDS]
+    assert goal.values(rounds) == [0.5, 0.75, 2.5] and goal.result(rounds)["to"] == "BVLC or other"
 
 
 def drawn_values(shape: tuple[int, ...]) -> np.ndarray:

@@ -9,7 +9,18 @@ import caffe
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "conformance"))
+import large_nets
+import squeezenet
 import whole_nets
+
+
+def _squeezenet(n):
+    """The project's SqueezeNet up to fc10, with ImageNet's classifier on top."""
+    large_nets.inputs(n, [1, 3, 227, 227], [1])
+    large_nets._classify(n, squeezenet.squeezenet(n))
+
+
+NETS = {**{name: each[0] for name, each in whole_nets.NETS.items()}, "squeezenet": _squeezenet}
 
 # The rate is so small that the net stays as it was drawn: no time depends on how much was learned.
 SOLVER = (
@@ -19,9 +30,9 @@ SOLVER = (
 
 
 def message(name: str, batch: int, deploy: bool = False):
-    """The NetParameter of a net of whole_nets.py. deploy: without labels and losses. Weights: He et al.'s filler."""
+    """The NetParameter of a net of NETS. deploy: without labels and losses. Weights: He et al.'s filler."""
     spec = caffe.NetSpec()
-    whole_nets.NETS[name][0](spec)
+    NETS[name](spec)
     net = spec.to_proto()
     net.name = name
     kept = [each for each in net.layer if not (deploy and ("label" in each.top or "Loss" in each.type))]

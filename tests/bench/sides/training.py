@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -11,8 +15,23 @@ import numpy as np
 import batch_nets
 
 
-def setup(folder: str, net: str, batch: int, iterations: int):
-    """`seconds` is the time of one iteration. The first two, which allocate, are not measured."""
+@contextlib.contextmanager
+def busy_cores(wanted: bool):
+    """While entered, other processes keep all cores busy, if that is wanted."""
+    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() * wanted)]
+    try:
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+
+
+def setup(folder: str, net: str, batch: int, iterations: int, neighbour: bool = False):
+    """`seconds` is the time of one iteration. The first two, which allocate, are not measured.
+
+    neighbour: other processes keep all cores busy meanwhile.
+    """
     caffe.set_mode_cpu()
     caffe.set_random_seed(1)
     with tempfile.TemporaryDirectory(dir=folder) as own:  # each side writes its own: they start side by side
@@ -21,9 +40,10 @@ def setup(folder: str, net: str, batch: int, iterations: int):
     solver.step(2)
 
     def sample():
-        start = time.perf_counter()
-        solver.step(iterations)
-        seconds = (time.perf_counter() - start) / iterations
+        with busy_cores(neighbour):
+            start = time.perf_counter()
+            solver.step(iterations)
+            seconds = (time.perf_counter() - start) / iterations
         losses = [float(solver.net.blobs[name].data.sum()) for name in solver.net.outputs]
         if not np.isfinite(losses).all():
             raise ValueError("%s: expected finite losses, found %s: nothing is measured by them" % (net, losses))

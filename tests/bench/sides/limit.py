@@ -1,0 +1,67 @@
+"""A sample: the time that an iteration's products alone would take at the rate of a large matrix product, measured now.
+
+Products: of convolutions and inner products, forward, of the gradients of weights that learn, and of bottoms that need
+one. Where the engine computes a convolution by Winograd's F(2x2, 3x3), its 16 products for 36 are counted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import caffe
+import torch
+
+import batch_nets
+
+SIZE = 2048
+
+
+def multiplications(message) -> float:
+    """Multiply-adds of a training iteration of a NetParameter."""
+    from caffe.cpu import winograd
+
+    net = caffe.Net(message, caffe.TRAIN)
+    needing, total = set(), 0.0
+    for layer in message.layer:
+        learns = needs = any(bottom in needing for bottom in layer.bottom)
+        if layer.type in ("Convolution", "InnerProduct"):
+            weight, top = net.params[layer.name][0].shape, net.blobs[layer.top[0]].shape
+            products = math.prod(top) * math.prod(weight[1:])
+            if layer.type == "Convolution":
+                bottom = torch.empty(tuple(net.blobs[layer.bottom[0]].shape), device="cpu")
+                if winograd.is_applicable(geometry(layer, top), bottom, torch.empty(tuple(weight))):
+                    products *= 16 / 36
+            learns = not layer.param or layer.param[0].lr_mult > 0
+            total += products * (1 + learns + needs)
+        if needs or learns:
+            needing.update(layer.top)
+    return total
+
+
+def geometry(layer, top):
+    """The convolution's Geometry; top: its shape."""
+    from caffe.cpu.geometry import Geometry
+
+    p = layer.convolution_param
+    kernel, stride, pad, dilation = ((list(each) or [default])[0] for each, default in
+                                     ((p.kernel_size, 1), (p.stride, 1), (p.pad, 0), (p.dilation, 1)))  # fmt: skip
+    return Geometry(kernel=(kernel,) * 2, stride=(stride,) * 2, pad=(pad,) * 2, dilation=(dilation,) * 2,
+                    group=p.group, sizes=list(top[2:]))  # fmt: skip
+
+
+def setup(folder: str, net: str, batch: int, iterations: int = 1):
+    """`seconds` is the limit of one iteration of a net of batch_nets."""
+    products = multiplications(batch_nets.message(net, batch))
+    one, other = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
+    torch.mm(one, other)
+
+    def sample():
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            torch.mm(one, other)
+            seconds.append(time.perf_counter() - start)
+        return {"seconds": products * min(seconds) / SIZE**3}
+
+    return sample
