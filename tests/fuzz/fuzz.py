@@ -39,7 +39,7 @@ ENVIRONMENT = {
 _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numbers or unused bytes in them
 _TIMES = re.compile(
     r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+"
-    r"|Restarting data prefetching.*\n"  # by a thread that reads ahead
+    r"|(Restarting data prefetching|Corrupt JPEG data).*\n"  # by threads that read ahead
 )
 
 

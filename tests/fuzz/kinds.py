@@ -269,7 +269,9 @@ KINDS: dict[str, Kind] = {
     # data sets
     "recipe: folder": Kind("data_sets/folder.json", words(get_data.main, "folder.json --root new"), ("photos",)),
     "recipe: list": Kind("data_sets/list.json", words(get_data.main, "list.json --root new"), ("list.txt", "photos")),
-    "list of a recipe": Kind("data_sets/list.txt", words(get_data.main, "list.json --root new"), ("list.json",)),
+    "list of a recipe": Kind(
+        "data_sets/list.txt", words(get_data.main, "list.json --root new"), ("list.json", "photos")
+    ),
     "picture of a recipe": Kind("data_sets/photos/crow/1.jpg", words(get_data.main, "folder.json --root new")),
     "split.json": Kind("data_sets/built/folder/split.json", words(get_data.main, "folder.json --root built")),
     "tar": Kind("data_sets/a.tar", unpack("a.tar")),

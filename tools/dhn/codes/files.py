@@ -227,8 +227,9 @@ def _check_shapes(file: ArrayFile, name: str, label_file: ArrayFile, label_name:
         hint = "; are the codes transposed? A row is an item"
     elif label_shape[-1] == shape[0]:
         hint = "; are the labels transposed? A row is an item"
+    place = label_file.path if label_file.path == file.path else f"{label_file.path}, labels of {file.path}"
     raise CodesError(
-        f"{label_file.path}: expected as many labels as codes, found {shape[0]} codes, {label_shape[0]} labels "
+        f"{place}: expected as many labels as codes, found {shape[0]} codes, {label_shape[0]} labels "
         f"(codes {shape}, labels {label_shape}){hint}"
     )
 
