@@ -24,7 +24,8 @@ from caffe.proto import caffe_pb2, text
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOS, DISTINCT = 2000, 100  # each drawn picture is written to several files: decoding does not get faster by that
 FEATURES = {"alexnet": "fc7", "squeezenet": "fc10", "demo": "hash_layer"}  # the blobs that are extracted
-EXTRACTED, BATCH = 200, 50  # images of a run of extract_features
+EXTRACTED = {"alexnet": 400, "squeezenet": 400, "demo": 10_000}  # images of a run of extract_features
+BATCH = 50
 LABELS = 21  # as NUS-WIDE's
 
 
@@ -86,6 +87,7 @@ def extraction(folder: Path) -> None:
     sys.path.insert(0, str(ROOT / "tests" / "bench" / "sides"))
     import batch_nets
 
+    caffe.init_log(2)  # the bench prints its table alone
     photos_lmdb(folder)
     demo_lmdb(folder)
     for name in FEATURES:

@@ -57,8 +57,8 @@ def layers(engine: str, bvlc: str) -> dict[str, Side]:
 def extracted(name: str) -> dict[str, Side]:
     """The command extract_features on files of prepared.extraction."""
     words = (f"{name}.caffemodel", f"{name}_data.prototxt", prepared.FEATURES[name], "features",
-             str(prepared.EXTRACTED // prepared.BATCH), "lmdb", "CPU")  # fmt: skip
-    options = {"makes": "features", "count": prepared.EXTRACTED}
+             str(prepared.EXTRACTED[name] // prepared.BATCH), "lmdb", "CPU")  # fmt: skip
+    options = {"makes": "features", "count": prepared.EXTRACTED[name]}
     return {
         "engine": Side("commands", {"command": ("PYTHON", "-m", "caffe.cli.extract_features", *words), **options}),
         "BVLC": Side("commands", {"command": ("extract_features", *words), **options}, inside=True),
@@ -103,7 +103,7 @@ ROWS = {
     ),
     **{
         f"extract-{name}": Row(
-            f"extract_features, features of {name} from an LMDB of JPEGs, {prepared.EXTRACTED} images, end to end",
+            f"extract_features, features of {name} from an LMDB of {prepared.EXTRACTED[name]} JPEGs, end to end",
             extracted(name),
             (Goal(0.40, to="BVLC"),),
             45,
