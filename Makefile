@@ -174,7 +174,7 @@ proto: $(READY)  ## regenerate caffe.desc after an edit of caffe.proto
 	$(BIN)/python -m caffe.proto.generate
 
 clean:  ## remove what is quickly made again: the LMDBs and the caches
-	rm -rf data/*/*_lmdb data/*/*_lmdb.partial data/*/*_lmdb.old .pytest_cache .ruff_cache .mypy_cache .coverage build
+	rm -rf data/*/*_lmdb data/*/*_lmdb.partial data/*/.*_lmdb.old .pytest_cache .ruff_cache .mypy_cache .coverage build
 	find . \( -path ./.venv -o -path ./.reference -o -path ./.git \) -prune -o \
 	  \( -name __pycache__ -o -name '*.egg-info' \) -type d -exec rm -rf {} +
 

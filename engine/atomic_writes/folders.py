@@ -47,9 +47,9 @@ def recover(path: StrPath) -> None:
 
 
 def _places(path: StrPath) -> tuple[Path, Path, Path]:
-    """The folder, and where its replacement and what it replaces stand for a moment."""
+    """The folder, and where its replacement and what it replaces stand for a moment. A `NAME.old` is the user's."""
     target = Path(os.path.realpath(path))
-    return target, target.with_name(target.name + ".partial"), target.with_name(target.name + ".old")
+    return target, target.with_name(target.name + ".partial"), target.with_name(f".{target.name}.old")
 
 
 def _recover(target: Path, partial: Path, old: Path) -> None:
@@ -76,7 +76,7 @@ def _publish(partial: Path, target: Path, old: Path) -> None:
     """Put the folder `partial` at `target`; the folder that is there is then at `partial`, or removed."""
     if not target.exists():
         os.rename(partial, target)
-    elif not _exchange(partial, target):  # two steps: killed between them, it leaves the old folder at `target`.old
+    elif not _exchange(partial, target):  # two steps: killed between them, it leaves the old folder at `old`
         os.rename(target, old)
         os.rename(partial, target)
     sync(target.parent)

@@ -179,8 +179,8 @@ def test_two_writers_of_a_folder(tmp_path):
 
 
 def test_a_folder_that_is_moved_in_two_steps_comes_back_when_killed_between_them(tmp_path):
-    (tmp_path / "out.old").mkdir()
-    (tmp_path / "out.old" / "content").touch()
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.old" / "content").touch()
     with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "out"):
         raise KeyboardInterrupt
     assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["content"]
@@ -268,3 +268,12 @@ def test_a_full_disk(tmp_path):
     assert ended.stdout.splitlines() == [f"cannot write {name}: {reason}" for name in ("model", "model.h5")], (
         ended.stderr
     )
+
+
+def test_a_folder_that_somebody_keeps_as_old_stays(tmp_path):
+    for name in ("out", "out.old"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "out.old" / "kept").touch()
+    with replacing_folder(tmp_path / "out") as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "out.old" / "kept").exists() and (tmp_path / "out" / "new").exists()
