@@ -63,13 +63,15 @@ def _spell_out_skip_bad(arguments: Sequence[str]) -> list[str]:
     return spelled
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A type for argparse: a whole number of at least `least`."""
+def at_least(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """A type for argparse: a whole number from `least` to `most`."""
 
     def number(text: str) -> int:
         value = int(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"expected at least {least}, found {text}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"expected at most {most}, found {text}")
         return value
 
     return number
@@ -91,7 +93,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--classes", type=at_least(1), help="number of classes (default: the highest class number + 1)")
     parser.add_argument("--first-class", type=at_least(0), metavar="N", help="number of the first class (default: 0)")
     parser.add_argument("--labels", choices=("classes", "vectors"), help="what an array of labels (N, 1) holds")
-    parser.add_argument("--resize", type=at_least(1), nargs=2, metavar=("H", "W"), help="resize every image to H x W")
+    parser.add_argument(
+        "--resize", type=at_least(1, 65535), nargs=2, metavar=("H", "W"), help="resize every image to H x W"
+    )
     parser.add_argument("--gray", action="store_true", help="store one grey channel")
     parser.add_argument("--encode", choices=("jpg", "png", "raw"), default="raw", help="default: raw pixels")
     parser.add_argument("--shuffle", action="store_true", help="shuffle the order of the list")

@@ -295,7 +295,7 @@ KINDS: dict[str, Kind] = {
     "runs compared": Kind(f"{RUN}/metrics.json", compare, ("runs/mine",)),
     # command lines
     **{
-        f"command line: {name}": Kind(f"{part}/{name}.words", words_of(main, f"{name}.words"), ("error: ", "--"))
+        f"command line: {name}": Kind(f"{part}/{name}.words", words_of(main, f"{name}.words"), ("",))
         for name, (part, main) in COMMANDS.items()
     },
 }

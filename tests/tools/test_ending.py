@@ -59,3 +59,9 @@ def test_a_seed_that_is_none_is_a_usage_error(command, arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         command.main(arguments.split())
     assert caught.value.code == 2 and "argument --seed" in capsys.readouterr().err
+
+
+def test_a_size_that_no_image_has_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as caught:
+        create_lmdb.main(["a.npz", "lmdb", "--resize", "6", "4294967295"])
+    assert caught.value.code == 2 and "--resize: expected at most 65535, found 4294967295" in capsys.readouterr().err
