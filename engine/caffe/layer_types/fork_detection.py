@@ -48,24 +48,24 @@ class ROIPooling(Layer):
 
     def compute(self, features: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         regions, where = self._regions, features.device
-        count, _, height, width = features.shape
+        count, channels, height, width = features.shape
         wrong = (regions[:, 0] < 0) | (regions[:, 0] >= count)
         if wrong.any():
             place = int(wrong.nonzero()[0])
             item = regions[place, 0].item()
             self.check(False, f"region {place} is of item {item:g}, expected an item of the batch, 0 to {count - 1}")
         param = self.layer_param.roi_pooling_param
-        shape = (len(regions), features.shape[1], param.pooled_h, param.pooled_w)
+        shape = (len(regions), channels, param.pooled_h, param.pooled_w)
         if not len(regions):
             return features.new_zeros(shape)
         y, no_rows = _bins(regions[:, (2, 4)] * param.spatial_scale, param.pooled_h, height)
         x, no_columns = _bins(regions[:, (1, 3)] * param.spatial_scale, param.pooled_w, width)
         empty = (no_rows[:, :, None] | no_columns[:, None, :])[:, None]  # (R, 1, pooled_h, pooled_w)
         items, y, x, empty = (upload.copy(each, where) for each in (regions[:, 0].long(), y, x, empty))
-        each = features.shape[1] * y[0].numel() * x[0].numel()
+        each = channels * y[0].numel() * x[0].numel()
         step = max(1, _AT_ONCE // each)
         with torch.no_grad():
-            pixels = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])  # (N * H * W, C)
+            pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (N * H * W, C)
             places = torch.cat([
                 _maxima(pixels, items[at : at + step], height * width, width,
                         y[at : at + step], x[at : at + step])

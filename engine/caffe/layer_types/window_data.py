@@ -198,7 +198,7 @@ class Sampler:
         list(workers().map(self._place, chosen, mirrors, data.numpy()))
         return data, torch.tensor([window.label for window in chosen], dtype=torch.float32)
 
-    def finish(self, data: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+    def finish(self, data: torch.Tensor, labels: torch.Tensor, *_: torch.Tensor) -> list[torch.Tensor]:
         """Nothing is left to do."""
         return [data, labels]
 

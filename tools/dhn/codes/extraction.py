@@ -34,7 +34,7 @@ def settings_of(model: str | os.PathLike) -> dict:
     from caffe.net_param import filter_net
     from caffe.proto.text import read_net
 
-    net = read_net(model)  # of the old form (layers { }) too
+    net = read_net(os.fspath(model))  # of the old form (layers { }) too
     net.state.phase = caffe.TEST
     for layer in filter_net(net).layer:
         if layer.bottom:
