@@ -122,7 +122,7 @@ ROWS = {
     "resnet50-torch": plain_torch("resnet50", 8, 0.90, 45),
     "demo": Row(
         "training iteration of the demo's net, batch 64: both losses, data layer on an LMDB",
-        both("demo", iterations=10),
+        both("demo_iterations", iterations=10),
         (Goal(0.45, to="BVLC"),),
         25,
         needs=(prepared.demo_lmdb,),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from pathlib import Path
 
 import caffe
@@ -114,8 +115,8 @@ def test_a_solver_alone_has_its_own_pairs(module, source, tmp_path):
 
 def test_on_bvlc_caffe_a_batch_is_the_solvers_own(monkeypatch):
     """There is no caffe.all_gather there, whatever set_solver_count said."""
-    monkeypatch.delattr(caffe, "all_gather")
-    monkeypatch.setattr(caffe, "solver_count", lambda: 2)
+    stock = types.SimpleNamespace(TRAIN=caffe.TRAIN, TEST=caffe.TEST, solver_count=lambda: 2)
+    monkeypatch.setattr(whole_batch, "caffe", stock)
     codes, labels = np.zeros((3, 4), np.float32), np.zeros((3, 2), np.float32)
     batch = whole_batch.gather(codes, labels, "all", caffe.TRAIN)
     assert batch.codes is codes and batch.labels is labels and batch.own == slice(0, 3) and batch.solvers == 1
