@@ -338,6 +338,7 @@ def register(name: str) -> Callable[[LayerFactory], LayerFactory]:
 
 def layer_type_list() -> list[str]:
     """The registered layer types, sorted."""
+    importlib.import_module("caffe.layer_types")  # Caffe's own, where nobody has asked for one yet
     return sorted(_registry)
 
 

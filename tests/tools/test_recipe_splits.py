@@ -10,7 +10,6 @@ import miniatures
 import pytest
 from dhn.datasets import prepare as recipe_data
 from dhn.datasets import recipes, splits
-from dhn.datasets.image_files import SourceError
 from dhn.datasets.prepare import Allowed
 
 
@@ -29,7 +28,10 @@ def test_labels_by_name(tmp_path):
     given["splits"]["mine"]["labels"] = ["animals", "cats"]
     recipe.path.write_text(json.dumps(given))
     recipe = recipes.read(recipe.path)
-    with pytest.raises(SourceError, match=r"labels: there is no 'cats'; the labels are animals, baby, bird"):
+    with pytest.raises(
+        recipes.RecipeError,
+        match=r"recipe.json, split 'mine': labels: there is no 'cats'; the labels are animals, baby, bird",
+    ):
         recipe_data.write_lists(recipe, recipe.split(None), 0, tmp_path / "data")
 
 

@@ -72,7 +72,7 @@ def folder(data, tmp_path, monkeypatch) -> Path:
     model.params["hash_layer"][0].data[...] *= 100  # codes that differ
     model.save(str(folder / "dhn_q_iter_500.caffemodel"))
 
-    def run(command, cwd, check):
+    def run(command, cwd, check, preexec_fn):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(cwd)
             patch.setenv("GLOG_minloglevel", "2")

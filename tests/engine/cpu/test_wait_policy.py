@@ -22,6 +22,7 @@ class Finder:
 
 sys.meta_path.insert(0, Finder())
 import caffe
+caffe.Net
 """
 
 

@@ -163,6 +163,7 @@ def write_lists(
 
 def _read_images(recipe: Recipe, split: Split, base: Path | None, folder: Path) -> Images:
     """The images of the split's source, with those of their labels that the split keeps."""
+    sources.check(split.source, f"{recipe.path}, source")
     images = sources.read(split.source, base or recipe.base(), folder)
     if split.labels is not None:
         try:
@@ -400,4 +401,9 @@ def prepare_dataset(dataset: str, root: Path, seed: int | None = None, base: Pat
     recipe = recipes.find(dataset)
     make_folder(root / recipe.name)
     with locks.hold(root / recipe.name / "split.json"):
-        prepare(recipe, root / recipe.name, seed=seed, base=base, **others)
+        try:
+            prepare(recipe, root / recipe.name, seed=seed, base=base, **others)
+        except (RecipeError, SplitError) as error:
+            if str(recipe.path) in str(error):
+                raise
+            raise type(error)(f"{recipe.path}: {error}") from None

@@ -39,7 +39,8 @@ def located(path: str | os.PathLike, folder: str | os.PathLike) -> dict:
 
 def find(folder: Path, entry: dict) -> Path:
     """Where something that index.json names is now: from the index's folder, else where it was."""
-    near = folder / entry["relative"]
+    # without "..", which needs the index's folder to be there: it may be replaced while its pictures are read
+    near = Path(os.path.normpath(os.path.join(os.path.realpath(folder), entry["relative"])))
     return near if near.exists() else Path(entry["path"])
 
 
