@@ -152,7 +152,7 @@ def module(folder: Path, source: str) -> ModuleType:
 
 
 def test_adding_a_layer(tmp_path, monkeypatch):
-    monkeypatch.setattr(layer, "_registry", dict(layer._registry))
+    monkeypatch.setattr(layer, "_registry", {name: layer._registry[name] for name in layer.layer_type_list()})
     module(tmp_path, block("Add a layer"))
     source = """force_backward: true
         layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
