@@ -325,7 +325,7 @@ _registry: dict[str, Callable[[caffe_pb2.LayerParameter], Layer]] = {}
 
 
 def register(name: str) -> Callable[[LayerFactory], LayerFactory]:
-    """Class decorator: make the class the layer type `name` of prototxt files. Raises ValueError for a type there is."""
+    """Class decorator: make the class the layer type `name` of prototxt files. Raises ValueError for one there is."""
     importlib.import_module("caffe.layer_types")  # Caffe's own come first; while they do, this does nothing
 
     def add(cls: LayerFactory) -> LayerFactory:

@@ -5,9 +5,12 @@ Caffe is imported when it is used: a command sets before how much it logs.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +39,9 @@ def settings_of(model: str | os.PathLike) -> dict:
 
     net = read_net(os.fspath(model))  # of the old form (layers { }) too
     net.state.phase = caffe.TEST
-    for layer in filter_net(net).layer:
+    with warnings_alone():
+        layers = filter_net(net).layer
+    for layer in layers:
         if layer.bottom:
             continue
         if layer.type == "Python" and layer.python_param.module == "multilabel_data":
@@ -162,3 +167,19 @@ def mean_of(settings: dict) -> ArrayLike:
         return sources.read_mean(settings["mean_file"])
     value = settings.get("mean_value", 0)
     return np.reshape(value, (-1, 1, 1)) if isinstance(value, list) and len(value) > 1 else np.ravel(value)[0]
+
+
+@contextlib.contextmanager
+def warnings_alone() -> Iterator[None]:
+    """Of what this thread does meanwhile, Caffe's log has the warnings, but not a line for every layer and blob."""
+    thread = threading.get_ident()
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return record.thread != thread or record.levelno >= logging.WARNING
+
+    logger = logging.getLogger("caffe")
+    logger.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_shown)

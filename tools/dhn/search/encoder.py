@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +11,7 @@ import numpy as np
 import pictures
 from image_records import _Source
 
-from dhn.codes.extraction import extract, load_net, mean_of
+from dhn.codes.extraction import extract, load_net, mean_of, warnings_alone
 from dhn.files import sha256
 from dhn.search import places
 from dhn.search.items import SearchError
@@ -91,7 +88,7 @@ class Encoder:
         else:
             caffe.set_device(gpu)
             caffe.set_mode_gpu()
-        with _warnings_alone():
+        with warnings_alone():
             self.net = load_net(str(paths["model"]), str(paths["weights"]))
         self.blob, prepared = entry["blob"], dict(entry["prepared"])
         if self.blob not in self.net.blobs:
@@ -115,22 +112,6 @@ class Encoder:
         source = EncodedPictures(data, names, self._gray, self._resize, self._size)
         batch = min(len(data), self._batch_size)
         return extract(self.net, self.blob, source, batch, self._mean, self._scale)[0]
-
-
-@contextlib.contextmanager
-def _warnings_alone() -> Iterator[None]:
-    """Of what this thread does meanwhile, Caffe's log has the warnings, but not a line for every layer and blob."""
-    thread = threading.get_ident()
-
-    def is_shown(record: logging.LogRecord) -> bool:
-        return record.thread != thread or record.levelno >= logging.WARNING
-
-    logger = logging.getLogger("caffe")
-    logger.addFilter(is_shown)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_shown)
 
 
 def _checked(folder: Path, entry: dict, name: str) -> Path:
