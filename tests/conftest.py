@@ -64,13 +64,15 @@ LAST = ("last of its file", True)
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item, nextitem):
-    """Marks the last test of a file; and after each test the log is as before it, for a command that a test calls may
-    set GLOG_minloglevel, as it may in a process of its own."""
+    """Marks the last test of a file; and after each test the log and what ^C does are as before it, for a command that
+    a test calls may set GLOG_minloglevel or ignore ^C, as it may in a process of its own."""
     if nextitem is None or nextitem.path != item.path:
         item.user_properties.append(LAST)  # travels with the reports
     logger = logging.getLogger("caffe")
     level, variables = logger.level, {name: os.environ[name] for name in os.environ if name.startswith("GLOG_")}
+    interrupt = signal.getsignal(signal.SIGINT)
     yield
+    signal.signal(signal.SIGINT, interrupt)
     logger.setLevel(level)
     for name in [name for name in os.environ if name.startswith("GLOG_")]:
         del os.environ[name]

@@ -141,7 +141,7 @@ def test_training_and_extraction_see_the_same_picture(folder, channels):
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=layer)
 
 
-def test_the_classifier_sees_the_same_picture(folder, monkeypatch):
+def test_the_classifier_sees_the_same_picture(folder):
     """At 256 x 256 it resizes nothing: its codes are those of the net fed with the decoded pictures' centres."""
     (folder / "deploy.prototxt").write_text((INPUT % 3).replace("dim: 14 dim: 11", "dim: 224 dim: 224") + HASH)
     caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST).save(str(folder / "w.caffemodel"))
@@ -153,7 +153,6 @@ def test_the_classifier_sees_the_same_picture(folder, monkeypatch):
     both, paths = ["turned.jpg", "deep.png"], [str(folder / name) for name in ("deploy.prototxt", "w.caffemodel")]
     sources = tuple(str(folder / name) for name in both)
     job = classifier_codes.Job(*paths, "hash_layer", sources, "", None, (104, 117, 123), "centre", None, 1)
-    monkeypatch.setattr(classifier_codes.signal, "signal", lambda *_: None)  # a worker ignores ^C: not this process
     classifier_codes._begin(job)  # in this process: a worker of its own takes seconds to start
     found, labels = classifier_codes._codes(range(2))
     expected = run(folder, "--mean-value", "104", "117", "123", source=both)[0]
