@@ -91,7 +91,9 @@ def read_windows(path: str, root: str, cache: bool) -> tuple[list[Window], int, 
 def _number(path: str, words: Iterator[tuple[str, int]], what: str) -> float:
     word, line = next(words, ("the end of the file", 0))
     try:
-        return float(word)
+        if math.isfinite(number := float(word)):
+            return number
+        raise ValueError
     except ValueError:
         raise ValueError(f"{path}{f':{line}' if line else ''}: expected {what}, found {word}") from None
 

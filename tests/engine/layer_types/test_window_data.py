@@ -122,6 +122,7 @@ def test_square(net, pictures):
         ("", "crop_size: 4 mean_value: 1 mean_value: 2", None, "Specify either 1 mean_value or as many as channels"),
         ("", "crop_size: 4", "", "Window file is empty"),
         ("", "crop_size: 4", "# 0\na.png\n3 x", "windows.txt:3: expected height, found x"),
+        ("", "crop_size: 4", "# 1e999", "windows.txt:1: expected the image's index, found 1e999"),
         ("", "crop_size: 4", "# 0\na.png 3 1 1 1\n1 0.5", "expected x1, found the end of the file"),
         ("", "crop_size: 4", "0 a.png", "windows.txt:1: expected `# index` of an image, found '0'"),
         ("", "crop_size: 4", "# 0\na.png 3 10 12 1\n1 0.9 0 0 3 3", "expected at least one background window"),
