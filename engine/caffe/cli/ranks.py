@@ -147,7 +147,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     try:
         for rank in range(count):
             environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            # in a session of its own: what is typed at the terminal comes here alone, and from here to the root
+            # apart from the terminal: what is typed there comes here alone, and from here to the root
             processes.append(subprocess.Popen(command, env=environment, start_new_session=True))
         return _watch(processes, came, uid)
     finally:
