@@ -31,13 +31,13 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
     raise Ended(number)
 
 
-def end_with(parent: int) -> None:
-    """Have the system end this process by SIGKILL when its parent, the process `parent`, ends, however that ends.
+def end_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the system send this process a signal when its parent, the process `parent`, ends, however that ends.
 
     Of a subprocess: preexec_fn=functools.partial(end_with, os.getpid()). A no-op where the system is not Linux.
     """
     if _LIBRARY is not None:
-        _LIBRARY.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        _LIBRARY.prctl(_SET_PARENT_DEATH_SIGNAL, number)
         if os.getppid() != parent:  # it has ended already
             os._exit(128 + signal.SIGKILL)
 

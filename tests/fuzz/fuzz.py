@@ -65,6 +65,8 @@ def answer(command, names: tuple[str, ...], log: Path, seconds: int) -> str:
 
 def _run(command, log: Path, seconds: int) -> None:
     """Run `command` in this child, which ends."""
+    import forked  # which fuzz() has imported
+
     out = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -74,23 +76,12 @@ def _run(command, log: Path, seconds: int) -> None:
     used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
     resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + 2 * seconds))
     signal.alarm(6 * seconds)
-    status = 99
-    try:
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", errors="backslashreplace") for number in (1, 2))
-        status = command() or 0
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-    except BaseException:
-        import traceback
 
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)
+    def call() -> int | None:
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", errors="backslashreplace") for number in (1, 2))
+        return command()
+
+    forked.finish(call, failed=99)
 
 
 class Reader:
@@ -136,7 +127,9 @@ class Reader:
 def fuzz(folder: Path, seconds: float, seed: int, only: str = "") -> int:
     """Run in the namespace; prints a table, keeps the findings' files in `folder`/findings. Returns how many."""
     os.environ.update(ENVIRONMENT, NUMBA_CACHE_DIR=str(folder), MPLCONFIGDIR=str(folder), HOME=str(folder))
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "support"))  # miniatures of data sets
+    tests = Path(__file__).parents[1]
+    sys.path[:0] = [str(tests / "support"), str(tests / "tools" / "support")]
+    import forked  # noqa: F401
     import good_files  # which import torch, once for all children
     import kinds
 

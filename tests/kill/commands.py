@@ -6,7 +6,6 @@ and `runs`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,6 @@ import train
 import tune
 from caffe.cli import compute_image_mean, convert_imageset, extract_features
 from caffe.cli import main as caffe_main
-from dhn.files import sha256
 
 NET = """layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param { shape { dim: 2 dim: 8 }
   shape { dim: 2 dim: 3000 } data_filler { type: "gaussian" } data_filler { type: "constant" } } }
@@ -126,18 +124,7 @@ def data_set() -> None:
     """A miniature of Fashion-MNIST in data/, with LMDBs, and weights to start from."""
     folder = Path("data/fashion_mnist")
     folder.mkdir(parents=True)
-    labels = np.arange(60) % 10
-    images = np.random.RandomState(0).randint(0, 80, (60, 28, 28)) + labels[:, None, None] * 17
-    np.save(folder / "images.npy", images.astype(np.uint8))
-    digests = {}
-    for name, rows in (("query", range(10)), ("train", range(10, 40)), ("database", range(40, 60))):
-        listed = folder / f"{name}.txt"
-        listed.write_text("".join(f"{row} {labels[row]}\n" for row in rows))
-        words = f"{listed} {folder}/{name}_lmdb --images {folder}/images.npy --classes 10"
-        _do(create_lmdb.main, words)
-        digests[listed.name] = sha256(listed)
-    record = {"split": "small", "seed": 0, "R": "all", "missing": 0, "sha256": digests}
-    (folder / "split.json").write_text(json.dumps(record))
+    miniatures.fashion_mnist(folder)
     nets.write("fashion_mnist", "dhn", 12, "work/nets")
     caffe.set_random_seed(1)
     caffe.Net("work/nets/deploy.prototxt", caffe.TEST).save("work/w.caffemodel")

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
+
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 THREADED = ("lance", "pyarrow")  # packages that start threads when they are imported
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -103,8 +105,8 @@ def _fork(call: Callable[[], int], log: Path | None = None, new_group: bool = Fa
     child = os.fork()
     if child:
         return child
-    status = 1
-    try:
+
+    def run() -> int:
         if new_group:
             os.setpgid(0, 0)
         for number in SIGNALS:  # as after an exec
@@ -128,21 +130,9 @@ def _fork(call: Callable[[], int], log: Path | None = None, new_group: bool = Fa
             how["preexec_fn"]()
         sys.stdout, sys.stderr = (os.fdopen(number, "w", errors="backslashreplace", closefd=False) for number in (1, 2))
         _install()
-        status = call() or 0
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-    except BaseException:
-        import traceback
+        return call()
 
-        traceback.print_exc()
-    finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(status)
+    forked.finish(run)
 
 
 _installed = False

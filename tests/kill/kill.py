@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these commands alone")
     options = parser.parse_args(arguments)
-    sys.path[:0] = [str(HERE), str(HERE.parent / "fuzz"), str(HERE.parent / "tools" / "support")]
+    sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("fuzz", "support", "tools/support"))]
     typed = sys.argv[1:] if arguments is None else arguments
     if INSIDE not in os.environ:
         with tempfile.TemporaryDirectory(prefix="kill-") as folder:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import smaller_numbers
+
 FOLDERS = ("engine", "python_layers", "tools", "prototxt")
 SMALLER = {  # of prototxt/dataset_table.py, for Fashion-MNIST
     '("test_iter", 10, "10 batches of 100': '("test_iter", 1, "1 batch of 8',
@@ -22,9 +24,4 @@ def make(folder: Path, project: Path) -> None:
     """Write it into a new folder."""
     for name in FOLDERS:
         shutil.copytree(project / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "released"))
-    table = folder / "prototxt" / "dataset_table.py"
-    text = table.read_text()
-    for real, smaller in SMALLER.items():
-        assert text.count(real) == 1, f"dataset_table.py has no {real} any more"
-        text = text.replace(real, smaller)
-    table.write_text(text)
+    smaller_numbers.write(folder, SMALLER)

@@ -21,6 +21,7 @@ import miniatures
 import numpy as np
 import pytest
 import reference
+import smaller_numbers
 from caffe.proto import caffe_pb2
 from dhn.experiments.measure import quoted
 from dhn.experiments.run_table import SCORES
@@ -66,12 +67,7 @@ def copy(tmp_path_factory):
     """A copy of the repository with smaller numbers in its recipes, and the data sets in small."""
     tmp_path = tmp_path_factory.mktemp("checkout")
     copy_project(tmp_path)
-    table = tmp_path / "prototxt" / "dataset_table.py"
-    source = table.read_text()
-    for real, smaller in SMALLER.items():
-        assert source.count(real) == 1, f"dataset_table.py has no {real} any more"
-        source = source.replace(real, smaller)
-    table.write_text(source)
+    smaller_numbers.write(tmp_path, SMALLER)
     for dataset in ("cifar10", "nus_wide", "flickr25k"):
         folder = tmp_path / "data" / dataset
         folder.mkdir(parents=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,13 +29,11 @@ def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -
     atomic_writes.write_atomic(path, write)
 
 
-def load_array(path: str | os.PathLike, **options: Any) -> Any:
-    """What numpy.load gives of an .npy or .npz file, without Python objects. options: numpy.load's.
-
-    Raises ValueError, which names the file, for one that is damaged or something else; OSError where there is none.
-    """
+@contextlib.contextmanager
+def reading_arrays(path: str | os.PathLike) -> Iterator[None]:
+    """Raise ValueError, which names the file, where numpy finds an .npy or .npz file damaged or something else."""
     try:
-        return np.load(path, allow_pickle=False, **options)
+        yield
     except (OSError, MemoryError):
         raise
     except Exception:  # of a damaged header numpy raises nearly everything: TokenError, SyntaxError, struct.error, ...
@@ -42,6 +41,16 @@ def load_array(path: str | os.PathLike, **options: Any) -> Any:
             f"{path}: expected arrays of numbers as numpy saves them (.npy, .npz), found another file, one that is "
             "cut short, or arrays of objects"
         ) from None
+
+
+def load_array(path: str | os.PathLike, **options: Any) -> Any:
+    """What numpy.load gives of an .npy or .npz file, without Python objects. options: numpy.load's.
+
+    Raises ValueError as reading_arrays; OSError where there is no file. The members of an .npz file are read later:
+    within reading_arrays.
+    """
+    with reading_arrays(path):
+        return np.load(path, allow_pickle=False, **options)
 
 
 def write_json(path: Path, facts: dict) -> None:

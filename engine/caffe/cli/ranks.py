@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
+
+from atomic_writes import ending
 
 from caffe import glog, parallel
 from caffe.errors import ours
@@ -98,9 +99,8 @@ def _signals_are_failures() -> Iterator[None]:
 
 def _end_with_parent(here: Place) -> None:
     """Have the system end this process when `launch`'s does, however that ends."""
-    if here.uid is not None and sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    if here.uid is not None:
+        ending.end_with(os.getppid(), signal.SIGTERM)
 
 
 def run(main: Callable[[], int]) -> int:

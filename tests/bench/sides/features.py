@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import time
 
 import caffe
 import numpy as np
 
 import batch_nets
+import repeating
 
 
 def setup(folder: str, net: str, batch: int, blob: str, iterations: int):
@@ -24,11 +24,4 @@ def setup(folder: str, net: str, batch: int, blob: str, iterations: int):
         return deploy.blobs[blob].data.copy()
 
     one()
-
-    def sample():
-        start = time.perf_counter()
-        for _ in range(iterations):
-            one()
-        return {"seconds": (time.perf_counter() - start) / iterations}
-
-    return sample
+    return repeating.sampler(one, iterations)

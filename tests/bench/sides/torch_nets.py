@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import batch_nets
-from torch_training import DECAY
+from torch_training import DECAY, iterating
 
 
 def module(layer, channels: int) -> nn.Module | None:
@@ -102,19 +100,4 @@ def setup(folder: str, net: str, batch: int, iterations: int, channels_last: boo
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     update = torch.optim.SGD(learned, lr=1e-6, momentum=0.9, weight_decay=DECAY)
 
-    def step():
-        update.zero_grad()
-        loss = model(pictures, labels)
-        loss.backward()
-        update.step()
-        return loss.item()
-
-    step(), step()
-
-    def sample():
-        start = time.perf_counter()
-        for _ in range(iterations):
-            step()
-        return {"seconds": (time.perf_counter() - start) / iterations}
-
-    return sample
+    return iterating(update, lambda: model(pictures, labels), iterations)

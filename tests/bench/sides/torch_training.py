@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+import repeating
 
 DECAY = 0.0005  # the solver's weight_decay
 
@@ -117,6 +117,20 @@ def optimizer(net: Net, rate: float = 1e-6) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=rate, momentum=0.9)
 
 
+def iterating(update: torch.optim.Optimizer, forward, iterations: int):
+    """A sampler of training iterations; forward() -> the loss. Two are done, which allocate."""
+
+    def step():
+        update.zero_grad()
+        loss = forward()
+        loss.backward()
+        update.step()
+        return loss.item()
+
+    step(), step()
+    return repeating.sampler(step, iterations)
+
+
 def setup(folder: str, net: str, batch: int, iterations: int, kernels: bool = False):
     """`seconds` is the time of one iteration. The first two, which allocate, are not measured."""
     torch.manual_seed(0)
@@ -124,19 +138,4 @@ def setup(folder: str, net: str, batch: int, iterations: int, kernels: bool = Fa
     update = optimizer(model)
     pictures, labels = torch.randn(batch, 3, 227, 227), torch.randint(1000, (batch,))
 
-    def step():
-        update.zero_grad()
-        loss = F.cross_entropy(model(pictures), labels)
-        loss.backward()
-        update.step()
-        return loss.item()
-
-    step(), step()
-
-    def sample():
-        start = time.perf_counter()
-        for _ in range(iterations):
-            step()
-        return {"seconds": (time.perf_counter() - start) / iterations}
-
-    return sample
+    return iterating(update, lambda: F.cross_entropy(model(pictures), labels), iterations)

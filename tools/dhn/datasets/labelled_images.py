@@ -23,7 +23,7 @@ import pictures
 from numpy.typing import ArrayLike
 
 from dhn.datasets.image_files import LeftOut, SourceError, images_below, is_folder, is_hidden
-from dhn.files import load_array, sha256
+from dhn.files import reading_arrays, sha256
 
 # folders of these names alone are parts of a data set, not classes
 Reader = Callable[[int, bool], tuple[np.ndarray, bytes | None]]  # (image, grey) -> pixels, and a file's bytes
@@ -187,16 +187,14 @@ def _array_reader(images: np.ndarray, rows: Sequence[int]) -> Reader:
 def _load_arrays(path: Path, **how: Any) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name, or that of an .npy file as "images". Raises SourceError, OSError."""
     try:
-        loaded = load_array(path, **how)
-        if isinstance(loaded, np.ndarray):
-            return {"images": loaded}
-        with loaded as arrays:
-            return {name: arrays[name] for name in ("images", "labels") if name in arrays.files}
-    except (OSError, MemoryError):
-        raise
-    except Exception:  # also of a member, which is read here; numpy's message tells how to load it unsafely
-        raise SourceError(f"{path}: expected arrays of numbers as numpy saves them (.npy, .npz), found another file, "
-                          "one that is cut short, or arrays of objects") from None  # fmt: skip
+        with reading_arrays(path):
+            loaded = np.load(path, allow_pickle=False, **how)
+            if isinstance(loaded, np.ndarray):
+                return {"images": loaded}
+            with loaded as arrays:
+                return {name: arrays[name] for name in ("images", "labels") if name in arrays.files}
+    except ValueError as error:
+        raise SourceError(str(error)) from None
 
 
 def _check_images(images: np.ndarray, path: Path) -> np.ndarray:

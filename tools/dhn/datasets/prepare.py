@@ -163,8 +163,7 @@ def write_lists(
 
 def _read_images(recipe: Recipe, split: Split, base: Path | None, folder: Path) -> Images:
     """The images of the split's source, with those of their labels that the split keeps."""
-    sources.check(split.source, f"{recipe.path}, source")
-    images = sources.read(split.source, base or recipe.base(), folder)
+    images = sources.read(split.source, base or recipe.base(), folder, f"{recipe.path}, source")
     if split.labels is not None:
         try:
             images.keep_labels(split.labels)

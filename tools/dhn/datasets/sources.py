@@ -188,9 +188,10 @@ def check(entry: object, where: str = "source") -> Kind:
     return rules
 
 
-def read(entry: dict, base: Path, out: Path) -> Images:
-    """The images that a declaration names. `base`: where its paths start; `out`: where unpacked files go."""
-    kind = check(entry)
+def read(entry: dict, base: Path, out: Path, where: str = "source") -> Images:
+    """The images that a declaration names. `base`: where its paths start; `out`: where unpacked files go; `where`: what
+    the declaration is called in errors."""
+    kind = check(entry, where)
     if base.is_file() and not kind.base_may_be_file:
         raise SourceError(f"{base}: expected the folder of the data set's files, found a file; name its folder")
     return kind.read(entry, base, out)
