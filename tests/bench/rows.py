@@ -263,6 +263,13 @@ ROWS = {
         (Goal(0.005, "p50"), Goal(0.025, "p99")),
         15,
     ),
+    "search-picture": Row(
+        "a query by a picture over HTTP, SqueezeNet at 131x131: beyond its net's forward",
+        {"beyond": Side("serving", {"items": 64_000, "bits": 48, "distinct": 4672})},
+        (Goal(0.010, "beyond"),),
+        20,
+        needs=(prepared.photos,),
+    ),
     "load": Row(
         "a caffemodel of 233 MB in the form of 2013 (V1) into AlexNet",
         both("weights"),

@@ -35,15 +35,27 @@ def draw(items: int, bits: int, distinct: int | None, seed: int = 0) -> np.ndarr
     return codes
 
 
-def index_of(folder: str, items: int, bits: int, distinct: int | None) -> str:
-    """The folder of an index of drawn codes, built in the run's folder by the first who asks."""
-    from dhn.search import build
+def index_of(folder: str, items: int, bits: int, distinct: int | None, net: str | None = None) -> str:
+    """The folder of an index of drawn codes, built in the run's folder by the first who asks.
+
+    net: the folder of a released net that is to turn pictures into codes, at 131x131.
+    """
+    from dhn.files import sha256
+    from dhn.search import build, places
     from dhn.search.items import Items
     from dhn.search.texts import Texts
 
-    path = os.path.join(folder, f"index-{items}-{bits}-{distinct}")
+    path = os.path.join(folder, f"index-{items}-{bits}-{distinct}" + ("-net" if net else ""))
     if not os.path.exists(os.path.join(path, "index.json")):
-        build.build(path, Items(draw(items, bits, distinct), None, Texts.numbers(0, items)))
+        about = None
+        if net:
+            files = {"model": "deploy.prototxt", "weights": "dhn_iter_800.caffemodel"}
+            entry = {"blob": "hash_layer", "prepared": {"mean_value": [104, 117, 123], "resize": 144}, "size": None}
+            for name, file in files.items():
+                file = os.path.join(net, file)
+                entry[name] = {**places.located(file, path), "sha256": sha256(file)}
+            about = {"net": entry}
+        build.build(path, Items(draw(items, bits, distinct), None, Texts.numbers(0, items)), about)
     return path
 
 
