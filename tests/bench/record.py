@@ -113,8 +113,8 @@ def lines(name: str, measured: Mapping) -> list[str]:
 def table(rows: Mapping[str, Mapping]) -> Table:
     """The rows for a person to read, a line a goal; the peak memory is that of the side the goal is about.
 
-    limit: what the products alone would take at the rate of a large matrix product. others: the share of the cores that
-    other programs had while a sample was taken.
+    limit: what the products alone would take at the rate of a large matrix product, or reading at the memory's. others:
+    the share of the cores that other programs had while a sample was taken.
     """
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
     for column in ("row", "medians", "ratio (least..greatest)", "goal", "", "limit", "peak memory", "rounds", "others"):

@@ -73,6 +73,11 @@ def scored(items: int, queries: int, **more: object) -> Side:
     return Side("scoring", {"items": items, "queries": queries, "bits": 48, "classes": 21, "top": 5000, **more})
 
 
+def reading(size: float, **options: object) -> dict[str, Side]:
+    """The limit of what only reads so many bytes of memory."""
+    return {"limit": Side("reading", {"size": size, **options})}
+
+
 def nearest(**options: object) -> dict[str, Side]:
     """The nearest items by an index, with either rule for ties, and by faiss."""
     index = {"what": "index", **options}
@@ -126,6 +131,13 @@ ROWS = {
         (Goal(0.45, to="BVLC"),),
         25,
         needs=(prepared.demo_lmdb,),
+    ),
+    "demo-command": Row(
+        "`make demo` after installation, from the images to the index",
+        {"demo": Side("demo_command")},
+        (Goal(75, "demo"),),
+        75,
+        rounds=(1, 1),
     ),
     "neighbour": Row(
         "training iteration of LeNet, batch 64, next to a program that keeps all cores busy, and without it",
@@ -215,7 +227,12 @@ ROWS = {
     ),
     "score-scale": Row(
         "the same with 10 and 100 times the database and 210 queries; memory beyond an empty process's",
-        {"1x": scored(NUS_WIDE, 210), "10x": scored(10 * NUS_WIDE, 210), "100x": scored(100 * NUS_WIDE, 210)},
+        {
+            "1x": scored(NUS_WIDE, 210),
+            "10x": scored(10 * NUS_WIDE, 210),
+            "100x": scored(100 * NUS_WIDE, 210),
+            **reading(100 * NUS_WIDE * (48 * 4 + 21)),  # its codes and labels as they are given
+        },
         (
             Goal(1.0, "10x", "1x", per=10),
             Goal(1.0, "100x", "10x", per=10),
@@ -228,7 +245,7 @@ ROWS = {
     ),
     "search": Row(
         "exact top 100 of 10,000,000 random codes of 64 bits, ten queries on one core; beside faiss IndexBinaryFlat",
-        nearest(**MANY),
+        nearest(**MANY) | reading(MANY["items"] * 8, cores=1),  # the binary codes, once for all queries
         (Goal(1.0, "index", "faiss"), Goal(1.0, "by product", "faiss")),
         60,
         memory=9,
@@ -272,7 +289,7 @@ ROWS = {
     ),
     "load": Row(
         "a caffemodel of 233 MB in the form of 2013 (V1) into AlexNet",
-        both("weights"),
+        both("weights") | reading(233e6),
         (Goal(1.0, to="BVLC"),),
         15,
         needs=(prepared.weights,),
