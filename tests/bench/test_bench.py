@@ -154,7 +154,9 @@ def test_the_rows_are_sound_and_end_within_half_an_hour():
 # -- the sides compute the same
 
 
-@pytest.mark.parametrize(("name", "kernels"), [("alexnet", False), ("caffenet", True)])
+@pytest.mark.parametrize(
+    ("name", "kernels"), [pytest.param("alexnet", False, marks=pytest.mark.slow), ("caffenet", True)]
+)
 def test_plain_pytorch_computes_what_the_net_does(name, kernels):
     net = caffe.Net(batch_nets.message(name, 1), caffe.TEST)
     batch_nets.fill(net)
@@ -254,6 +256,7 @@ def test_the_data_layers_give_batches(tmp_path, monkeypatch):
     assert starved >= 2 * float((tmp_path / "seconds_per_batch").read_text())
 
 
+@pytest.mark.slow
 def test_the_weights_file_is_whole(tmp_path, monkeypatch):
     prepared.weights(tmp_path)
     path = tmp_path / "weights.caffemodel"
