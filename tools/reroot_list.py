@@ -66,7 +66,7 @@ def reroot_all(sources: Sequence[Path], root: Path, out: Path, allow_missing: bo
                 + "".join(f"; {sentence}" for sentence in folder.notes())
             )
         gaps = target.with_name(f"{target.stem}.missing.txt")
-        texts |= {target: list_text(*rerooted), gaps: list_text(*missing)}
+        texts |= {target: list_text(*rerooted, source), gaps: list_text(*missing, source)}
         left_out = f"; {len(missing[0])} missing images left out, listed in {gaps}" if missing[0] else ""
         sentences.append(f"{target}: {len(rerooted[0])} of {count} images of {source}{left_out}")
     out.mkdir(parents=True, exist_ok=True)

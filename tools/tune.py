@@ -153,7 +153,7 @@ def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) 
             raise LmdbError(f"record {name}: expected a label vector in float_data or a class number, found neither")
         names.append(name)
         labels.append([int(label) for label in datum.float_data] or [datum.label])
-    write_text(listed, splits.list_text(names, labels))
+    write_text(listed, splits.list_text(names, labels, listed))
     size, digest = sum(len(key) + len(value) for key, value in records), sha256(listed)
     with replacing_folder(out) as folder:
         with lmdb.open(str(folder), map_size=4 * size + (64 << 20)) as target, target.begin(write=True) as transaction:

@@ -29,6 +29,7 @@ class Solver:
 
     Attributes:
         param: the SolverParameter.
+        place: the solver prototxt, for messages; "solver" where there is none.
         net, test_nets: the nets; test nets use the train net's parameters.
         iter: how many updates were made.
         lr: the learning rate of the next update.
@@ -42,9 +43,10 @@ class Solver:
 
     type = "SGD"
 
-    def __init__(self, solver_file: str | Path | caffe_pb2.SolverParameter):
+    def __init__(self, solver_file: str | Path | caffe_pb2.SolverParameter, place: str = "solver"):
         self.param = caffe_pb2.SolverParameter()
         is_message = isinstance(solver_file, caffe_pb2.SolverParameter)
+        self.place = place if is_message else str(solver_file)
         self.param.CopyFrom(solver_file if is_message else text.read_solver(solver_file))
         if self.param.type != self.type:
             self.param.type = self.type
@@ -76,22 +78,24 @@ class Solver:
         p = self.param
         for field, value in p.ListFields():
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"solver: {field.name} must be a finite number, found {value:g}")
+                raise ValueError(f"{self.place}: {field.name} must be a finite number, found {value:g}")
         if p.average_loss < 1:
-            raise ValueError(f"solver: average_loss should be non-negative and at least 1, found {p.average_loss}")
+            raise ValueError(
+                f"{self.place}: average_loss should be non-negative and at least 1, found {p.average_loss}"
+            )
         if p.iter_size < 1:
-            raise ValueError(f"solver: iter_size must be at least 1, found {p.iter_size}")
+            raise ValueError(f"{self.place}: iter_size must be at least 1, found {p.iter_size}")
         if not SOLVER_TYPES[self.type].momentum and p.momentum:
-            raise ValueError(f"Momentum cannot be used with {self.type}: found momentum: {p.momentum:g}")
+            raise ValueError(f"{self.place}: Momentum cannot be used with {self.type}: found momentum: {p.momentum:g}")
         if self.type == "RMSProp" and not 0 <= p.rms_decay < 1:
-            raise ValueError(f"rms_decay should lie between 0 and 1, found {p.rms_decay:g}")
+            raise ValueError(f"{self.place}: rms_decay should lie between 0 and 1, found {p.rms_decay:g}")
         if p.regularization_type not in ("L1", "L2"):
-            raise ValueError(f"Unknown regularization type: {p.regularization_type}; expected L1 or L2")
+            raise ValueError(f"{self.place}: Unknown regularization type: {p.regularization_type}; expected L1 or L2")
         if p.snapshot and not p.HasField("snapshot_prefix"):
-            raise ValueError("In solver params, snapshot is specified but snapshot_prefix is not")
+            raise ValueError(f"{self.place}: In solver params, snapshot is specified but snapshot_prefix is not")
         snapshots = p.snapshot or (p.snapshot_after_train and p.HasField("snapshot_prefix"))
         if snapshots and parallel.is_root():
-            solver_state.check_prefix(p.snapshot_prefix)
+            solver_state.check_prefix(p.snapshot_prefix, self.place)
 
     # -- nets
 
@@ -100,11 +104,13 @@ class Solver:
         named = [name for name in ("net", "net_param", "train_net", "train_net_param") if p.HasField(name)]
         fields = "net, net_param, train_net, train_net_param"
         if not named:
-            raise ValueError(f"SolverParameter must specify a train net using one of these fields: {fields}")
+            raise ValueError(
+                f"{self.place}: SolverParameter must specify a train net using one of these fields: {fields}"
+            )
         if len(named) > 1:
             raise ValueError(
-                f"SolverParameter must not contain more than one of these fields specifying a train_net: {fields}; "
-                f"found {', '.join(named)}"
+                f"{self.place}: SolverParameter must not contain more than one of these fields specifying a train_net: "
+                f"{fields}; found {', '.join(named)}"
             )
         value = getattr(p, named[0])
         if isinstance(value, str):
@@ -121,17 +127,17 @@ class Solver:
         has_generic = p.HasField("net_param") or p.HasField("net")
         if len(p.test_iter) < len(sources) or (not has_generic and len(p.test_iter) != len(sources)):
             raise ValueError(
-                "test_iter must be specified for each test network: "
+                f"{self.place}: test_iter must be specified for each test network: "
                 f"found {len(p.test_iter)} test_iter for {len(sources)} test nets"
             )
         sources += [generic] * (len(p.test_iter) - len(sources))
         if p.test_state and len(p.test_state) != len(sources):
             raise ValueError(
-                "test_state must be unspecified or specified once per test net: "
+                f"{self.place}: test_state must be unspecified or specified once per test net: "
                 f"expected {len(sources)}, found {len(p.test_state)}"
             )
         if sources and p.test_interval <= 0:
-            raise ValueError(f"solver: with test nets test_interval must be positive, found {p.test_interval}")
+            raise ValueError(f"{self.place}: with test nets test_interval must be positive, found {p.test_interval}")
         nets = []
         for i, (what, value) in enumerate(sources):
             glog.info("solver.cpp:190", f"Creating test net (#{i}) specified by {what}")
@@ -143,7 +149,7 @@ class Solver:
     def _net(self, value: str | caffe_pb2.NetParameter, phase: int, state: caffe_pb2.NetState) -> Net:
         """A net whose state is the phase, then what the net file says, then what the solver says."""
         param = caffe_pb2.NetParameter()
-        param.CopyFrom(text.read_net(value) if isinstance(value, str) else value)
+        param.CopyFrom(self._read_net(value) if isinstance(value, str) else value)
         merged = caffe_pb2.NetState(phase=phase)
         merged.MergeFrom(param.state)
         merged.MergeFrom(state)
@@ -156,6 +162,12 @@ class Solver:
                 glog.info("solver.cpp:72", f"Finetuning from {path.strip()}")
                 net.copy_from(path.strip())
         return net
+
+    def _read_net(self, path: str) -> caffe_pb2.NetParameter:
+        try:
+            return text.read_net(path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self.place}: {error}") from None
 
     # -- training
 
@@ -280,17 +292,17 @@ class Solver:
         p = self.param
         if p.lr_policy not in LR_POLICIES:
             raise ValueError(
-                f"Unknown learning rate policy: {p.lr_policy!r}; expected lr_policy of the solver to be one of "
+                f"{self.place}: Unknown learning rate policy: {p.lr_policy!r}; expected lr_policy to be one of "
                 f"{', '.join(LR_POLICIES)}"
             )
         rate, needs = LR_POLICIES[p.lr_policy]
         for name in needs:
             if not (len(p.stepvalue) if name == "stepvalue" else p.HasField(name)):
-                raise ValueError(f"solver: lr_policy {p.lr_policy!r} needs {name}")
+                raise ValueError(f"{self.place}: lr_policy {p.lr_policy!r} needs {name}")
         if "stepsize" in needs and p.stepsize <= 0:
-            raise ValueError(f"solver: stepsize must be positive, found {p.stepsize}")
+            raise ValueError(f"{self.place}: stepsize must be positive, found {p.stepsize}")
         if "gamma" in needs and p.gamma < 0 and p.lr_policy != "sigmoid":  # whose rate falls with a negative one only
-            raise ValueError(f"solver: gamma must not be negative, found {p.gamma:g}")
+            raise ValueError(f"{self.place}: gamma must not be negative, found {p.gamma:g}")
         if p.lr_policy == "step":
             self.current_step = self.iter // p.stepsize
         elif (
@@ -474,9 +486,15 @@ _CLASSES = {
 }
 
 
-def get_solver(solver: str | Path | caffe_pb2.SolverParameter) -> Solver:
-    """The solver of a solver prototxt, of the type it names. Raises ValueError for an unknown type."""
-    param = solver if isinstance(solver, caffe_pb2.SolverParameter) else text.read_solver(solver)
+def get_solver(solver: str | Path | caffe_pb2.SolverParameter, place: str = "solver") -> Solver:
+    """The solver of a solver prototxt, of the type it names. place: the file that a message was read from.
+
+    Raises ValueError for an unknown type.
+    """
+    if isinstance(solver, caffe_pb2.SolverParameter):
+        param = solver
+    else:
+        param, place = text.read_solver(solver), str(solver)
     if param.type not in _CLASSES:
-        raise ValueError(f"Unknown solver type: {param.type} (known types: {', '.join(_CLASSES)})")
-    return _CLASSES[param.type](param)
+        raise ValueError(f"{place}: Unknown solver type: {param.type} (known types: {', '.join(_CLASSES)})")
+    return _CLASSES[param.type](param, place)

@@ -31,16 +31,17 @@ _RESUME, _DATASET = 418360000, "resume state"  # the field of a binary solversta
 _OLD_RESUME, _OLD_DATASET = 10000, "resume"  # where earlier versions put it, without the mark
 
 
-def check_prefix(prefix: str) -> None:
-    """Raise PermissionError now, not at the first snapshot, where snapshots could not be written."""
+def check_prefix(prefix: str, place: str) -> None:
+    """Raise PermissionError now, not at the first snapshot, where snapshots could not be written. place: of the prefix,
+    for the message."""
     probe = Path(byte_strings.path(f"{prefix}.tempfile"))
     try:
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise PermissionError(
-            f"Cannot write to snapshot prefix '{prefix}'.  Make sure that the directory exists and is writable: "
-            f"{error.strerror}"
+            f"{place}: Cannot write to snapshot prefix '{prefix}'.  Make sure that the directory exists and is "
+            f"writable: {error.strerror}"
         ) from None
 
 

@@ -77,7 +77,7 @@ def test_mnists_records_are_bvlcs(folder, capfd):
 MNIST_REFUSED = {
     "three-images three-labels taken": "taken: it exists already",
     "--backend=foo three-images three-labels x": "Unknown database backend 'foo'",
-    "three-images two-labels x": "expected a label for each image, found 3 images and 2 labels",
+    "three-images two-labels x": "two-labels: expected a label for each image of three-images, found 3 ",
     "three-labels three-labels x": "three-labels: Incorrect image file magic: expected 2051 in the first four bytes",
     "three-images packed x": "in the first four bytes, found 529205256; it is a gzip file: gunzip it first",
     "empty three-labels x": "empty: Incorrect image file magic",

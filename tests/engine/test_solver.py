@@ -99,6 +99,18 @@ def test_a_solver_without_a_net():
         caffe.SGDSolver(caffe_pb2.SolverParameter())
 
 
+def test_refusals_name_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line, words in (
+        ('net: "no.prototxt" regularization_type: "L3"', "Unknown regularization type: L3"),
+        ('net: "no.prototxt" type: "Fancy"', "Unknown solver type: Fancy"),
+        ('net: "no.prototxt"', "Cannot read no.prototxt"),
+    ):
+        (tmp_path / "s.prototxt").write_text(line)
+        with pytest.raises((ValueError, FileNotFoundError), match=f"^s.prototxt: {words}"):
+            caffe.get_solver("s.prototxt")
+
+
 def test_snapshot_prefix_is_checked_before_training(tmp_path):
     with pytest.raises(PermissionError, match="Cannot write to snapshot prefix"):
         solver(f'snapshot: 5 snapshot_prefix: "{tmp_path}/missing/x"')

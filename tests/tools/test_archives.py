@@ -61,6 +61,15 @@ def test_paths_outside_are_refused(tmp_path, make, name):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_directory_that_names_a_place_before_the_archive(tmp_path):
+    raw = bytearray(make_zip(tmp_path / "archive").read_bytes())
+    end = raw.rindex(b"PK\5\6")  # its bytes 16 to 19: where the directory begins
+    raw[end + 16 : end + 20] = (int.from_bytes(raw[end + 16 : end + 20], "little") + 1).to_bytes(4, "little")
+    (tmp_path / "archive").write_bytes(raw)
+    with pytest.raises(archives.ArchiveError, match=r"archive: is not a complete zip or tar archive"):
+        archives.unpack(tmp_path / "archive", tmp_path / "out", everything, 2000)
+
+
 def test_targets_outside_are_refused(tmp_path):
     with pytest.raises(archives.ArchiveError, match="not a path inside"):
         archives.unpack(make_zip(tmp_path / "archive"), tmp_path / "out", lambda name: "../" + name, 2000)

@@ -387,6 +387,5 @@ def test_the_released_pictures(monkeypatch):
             "train/airplane/0000.jpg", "train/airplane/4999.jpg", "train/automobile/0000.jpg",
             "test/airplane/0000.jpg", "test/truck/0999.jpg"]  # fmt: skip
         for row in rows[::500]:
-            with row.open() as stream:
-                pixels, kind = cifar10_pictures.decode(stream.read(), row.name)
+            pixels, kind = cifar10_pictures.decode(row.read(), row.name)
             assert kind == "JPEG" and pixels.shape == (32, 32, 3) and pixels.std() > 5

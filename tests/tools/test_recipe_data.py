@@ -86,7 +86,8 @@ def test_cifar10_archive_is_checked(tmp_path):
     with pytest.raises(SourceError, match="expected a file of SHA-256"):
         recipe_data.prepare(recipe, folder)
     (folder / "cifar-10-binary.tar.gz").unlink()
-    with pytest.raises(SourceError, match=r"expected CIFAR-10 \(cifar-10-binary.tar.gz, .*\), found none of them"):
+    sentence = r"recipe.json, source: .*: expected CIFAR-10 \(cifar-10-binary.tar.gz, ..*\), found none of them"
+    with pytest.raises(recipes.RecipeError, match=sentence):
         recipe_data.prepare(recipe, folder)
     assert not (folder / "split.json").exists()
 
@@ -142,10 +143,10 @@ def test_nus_wide_released_lists(tmp_path):
 @pytest.mark.parametrize("split", ["paper", "released"])
 def test_missing_images_are_counted_listed_and_may_be_allowed(tmp_path, split, capsys):
     recipe, folder, _ = folder_of(tmp_path, "nus_wide", missing=5)
-    sentence = r"^(\d+) of \d+ images are not under .* go on without them: MISSING=\1$"
+    sentence = r"recipe.json: (\d+) of \d+ images are not under .* go on without them: MISSING=\1$"
     with pytest.raises(recipes.RecipeError, match=sentence) as caught:
         recipe_data.prepare(recipe, folder, split)
-    count = int(str(caught.value).split()[0])
+    count = int(str(caught.value).split(": ")[1].split()[0])
     gone = (folder / "missing.txt").read_text().splitlines()
     assert len(gone) == count > 0 and not (folder / "split.json").exists()
     facts = recipe_data.prepare(recipe, folder, split, allow_missing=count)
@@ -200,7 +201,7 @@ def test_flickr25k_is_downloaded_and_checked(tmp_path, monkeypatch):
     with pytest.raises(SourceError, match="expected 38 annotation files, found 1"):
         recipe_data.prepare(recipe, folder)
     del source["urls"]
-    with pytest.raises(SourceError, match=r"v080\.zip: expected .* found neither; put it there"):
+    with pytest.raises(recipes.RecipeError, match=r"v080\.zip: expected .* found neither; put it there"):
         recipe_data.prepare(recipe, folder, seed=1)
 
 
@@ -220,14 +221,14 @@ def test_what_was_made_is_enough(tmp_path, capsys):
     assert "found none; put it there or name another. The lists and LMDBs made from it are complete" in (
         capsys.readouterr().out
     )
-    with pytest.raises(SourceError, match="expected the folder of the images, found none"):
+    with pytest.raises(recipes.RecipeError, match="expected the folder of the images, found none"):
         recipe_data.prepare(recipe, folder, "paper")
     recipe.split("released").source["root"] = "photos"  # what is there was made from other images
-    with pytest.raises(SourceError, match="expected the folder of the images, found none"):
+    with pytest.raises(recipes.RecipeError, match="expected the folder of the images, found none"):
         recipe_data.prepare(recipe, folder)
     recipe.split("released").source["root"] = "images"
     shutil.rmtree(folder / "train_lmdb")
-    with pytest.raises(SourceError, match="expected the folder of the images, found none"):
+    with pytest.raises(recipes.RecipeError, match="expected the folder of the images, found none"):
         recipe_data.prepare(recipe, folder)
 
 

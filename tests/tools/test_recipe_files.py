@@ -41,7 +41,9 @@ def test_a_folder_says_what_it_leaves_out(tmp_path, capsys):
 def test_a_name_that_no_list_can_hold_is_refused(tmp_path, name):
     first = miniatures.photos(tmp_path / "photos")[0]
     (tmp_path / "photos" / first).rename(tmp_path / "photos" / "crow" / name)
-    with pytest.raises(recipes.RecipeError, match=r"'crow/photo.*a line of a list cannot hold the name of this image"):
+    with pytest.raises(
+        image_lists.ListError, match=r"birds.json: 'crow/photo.*a line of a list cannot hold the name of this image"
+    ):
         recipe_data.prepare(miniatures.own(tmp_path, {"kind": "folder", "path": "photos"}), tmp_path / "out")
 
 
@@ -209,7 +211,9 @@ def test_cifar10_as_an_unpacked_folder(tmp_path, capsys):
     elsewhere = recipe_data.prepare(recipe, tmp_path / "other", base=folder)  # FROM= names the folder itself
     assert elsewhere["sha256"] == facts["sha256"]
     (folder / "data_batch_3.bin").unlink()
-    with pytest.raises(SourceError, match=r"cifar-10-batches-bin: expected it to hold data_batch_3.bin, found none"):
+    with pytest.raises(
+        recipes.RecipeError, match=r"cifar-10-batches-bin: expected it to hold data_batch_3.bin, found none"
+    ):
         recipe_data.prepare(recipe, tmp_path / "third", base=tmp_path / "data")
 
 
@@ -242,7 +246,10 @@ def test_patterns_of_no_list(tmp_path, pattern):
     for part in splits.LISTS:
         (tmp_path / "lists" / f"{part}.txt").write_text(f"{names[0]} 0\n")
     source = {**miniatures.LISTS, "root": "photos", "query": pattern}
-    with pytest.raises(SourceError, match=r"expected an image list, found none|expected a path or a pattern"):
+    with pytest.raises(
+        recipes.RecipeError,
+        match=r"birds.json, source: .*: (expected an image list, found none|expected a path or a pattern)",
+    ):
         recipe_data.prepare(miniatures.own(tmp_path, source, **miniatures.LISTED), tmp_path / "out")
 
 
@@ -263,6 +270,27 @@ def test_lists_of_a_recipe_that_are_refused(tmp_path, capsys, line, message):
         recipe_data.prepare(recipe, tmp_path / "out")
     assert get_data.main([str(recipe.path), "--root", str(tmp_path)]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_list_or_folder_that_is_missing_is_named_with_its_recipe(tmp_path):
+    recipe = numbered(tmp_path, 0)
+    (tmp_path / "all.txt").unlink()
+    with pytest.raises(
+        recipes.RecipeError, match=r"^\S+/birds.json, source: \S+/all.txt: expected an image list, found"
+    ):
+        recipe_data.prepare(recipe, tmp_path / "out")
+    recipe = miniatures.own(tmp_path, {"kind": "folder", "path": "phot0s"})
+    with pytest.raises(recipes.RecipeError, match=r"^\S+/birds.json, source: \S+/phot0s: expected a folder with a"):
+        recipe_data.prepare(recipe, tmp_path / "out")
+
+
+def test_a_set_that_is_left_empty_is_named_with_its_recipe(tmp_path):
+    miniatures.photos(tmp_path / "photos", count=3)
+    recipe = miniatures.own(tmp_path, {"kind": "folder", "path": "photos"})
+    with pytest.raises(
+        recipes.RecipeError, match=r"^\S+/birds.json, splits, mine: database: expected images, found none"
+    ):
+        recipe_data.prepare(recipe, tmp_path / "out")
 
 
 def test_label_vectors_of_minus_one_and_one_are_refused_with_the_remedy(tmp_path):

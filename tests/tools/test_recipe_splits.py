@@ -30,7 +30,7 @@ def test_labels_by_name(tmp_path):
     recipe = recipes.read(recipe.path)
     with pytest.raises(
         recipes.RecipeError,
-        match=r"recipe.json, split 'mine': labels: there is no 'cats'; the labels are animals, baby, bird",
+        match=r"recipe.json, splits, mine: labels: there is no 'cats'; the labels are animals, baby, bird",
     ):
         recipe_data.write_lists(recipe, recipe.split(None), 0, tmp_path / "data")
 
@@ -39,7 +39,7 @@ def test_labels_of_a_list_by_name(tmp_path):
     names = miniatures.photos(tmp_path / "photos")
     rows = [[int("tit" in name), int("crow" in name), index % 2] for index, name in enumerate(names)]
     rows[4] = [-1, -1, -1]  # unknown
-    (tmp_path / "all.txt").write_text(splits.list_text(names, rows))
+    (tmp_path / "all.txt").write_text(splits.list_text(names, rows, tmp_path))
     source = {"kind": "list", "path": "all.txt", "root": "photos", "labels": ["tit", "crow", "odd"]}
     recipe = miniatures.own(tmp_path, source, labels=["crow", "tit"], keep_unlabelled=True)
     facts = recipe_data.prepare(recipe, tmp_path / "out")
@@ -127,5 +127,5 @@ def test_a_published_split_that_leaks_runs_knowingly_and_marked(tmp_path, capsys
 def test_a_split_of_one_label_is_refused(tmp_path, labels):
     """Its list would read as class numbers, and all images would be relevant to all."""
     recipe = flickr_lists(tmp_path, labels=labels)
-    with pytest.raises(recipes.RecipeError, match=r"birds.json, split 'mine': expected at least 2 labels, found one"):
+    with pytest.raises(recipes.RecipeError, match=r"birds.json, splits, mine: expected at least 2 labels, found one"):
         recipe_data.write_lists(recipe, recipe.split(None), 0, tmp_path / "out")

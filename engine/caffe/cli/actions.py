@@ -112,7 +112,7 @@ def _train(
         param.weights.append(byte_strings.from_path(args.weights))
     if not parallel.is_root():
         del param.weights[:]  # the root sends what it has read
-    solver = get_solver(param)
+    solver = get_solver(param, args.solver)
     solver.requested_action = actions
     with actions:
         if args.snapshot and parallel.is_root():

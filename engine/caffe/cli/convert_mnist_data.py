@@ -78,7 +78,10 @@ def read(image_file: str, label_file: str) -> tuple[np.ndarray, np.ndarray]:
     """
     images, labels = _read_idx(image_file, _IMAGES), _read_idx(label_file, _LABELS).view(np.int8)
     if len(images) != len(labels):
-        raise ValueError(f"expected a label for each image, found {len(images)} images and {len(labels)} labels")
+        raise ValueError(
+            f"{label_file}: expected a label for each image of {image_file}, found {len(images)} images and "
+            f"{len(labels)} labels"
+        )
     return images, labels
 
 

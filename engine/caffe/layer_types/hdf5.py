@@ -97,9 +97,11 @@ class HDF5Data(SourceLayer):
         glog.info("hdf5_data_layer.cpp:81", f"Loading list of HDF5 filenames from: {param.source}")
         try:
             listed = Path(byte_strings.path(param.source)).read_text(encoding="utf-8", errors="surrogateescape")
-            self.files = listed.split()
+            entries = [(name, line) for line, text in enumerate(listed.split("\n"), 1) for name in text.split()]
         except OSError as error:
             self.check(False, f"Failed to open source file: {param.source}: {_reason(error)}")
+        self.files = [name for name, _ in entries]
+        self.places = [f"{param.source}:{line}" for _, line in entries]
         glog.info("hdf5_data_layer.cpp:95", f"Number of HDF5 files: {len(self.files)}")
         self.check(len(self.files) > 0, f"Must have at least 1 HDF5 filename listed in {param.source}")
         self.random = np.random.RandomState(device.random_seed())
@@ -123,7 +125,7 @@ class HDF5Data(SourceLayer):
             try:
                 self.arrays = read_datasets(path, list(self.layer_param.top))
             except ValueError as error:
-                self.check(False, str(error))
+                self.check(False, f"{self.places[self.file_order[self.file]]}: {error}")
             found = [array.shape[1:] for array in self.arrays]
             self.check(not before or found == before, f"{path}: expected rows of the shapes {before}, as in the files "
                                                       f"before, found {found}")  # fmt: skip

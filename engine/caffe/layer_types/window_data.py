@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,30 +23,32 @@ from caffe.layer import register
 from caffe.layer_types.data import PrefetchingLayer
 from caffe.proto import byte_strings, caffe_pb2
 
+CHANNELS = 3  # of an image as it is read
 FIELDS = ("class", "overlap", "x1", "y1", "x2", "y2")  # of a window
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image of a window file. `encoded`: the file's bytes, where images are cached."""
+    """An image of a window file. place: the line that names it. encoded: the file's bytes, where images are cached."""
 
     path: str
+    place: str
     encoded: bytes | None = None
 
     def read(self) -> np.ndarray:
         """The pixels, uint8 (H, W, 3) in BGR order, upright. Raises ValueError where there are none."""
-        encoded = _contents(self.path) if self.encoded is None else self.encoded
+        encoded = _contents(self.path, self.place) if self.encoded is None else self.encoded
         try:
             return decode(encoded, cv2.IMREAD_COLOR)
         except ValueError as error:
-            raise ValueError(f"Could not open or find file {self.path}: {error}") from None
+            raise ValueError(f"{self.place}: Could not open or find file {self.path}: {error}") from None
 
 
-@dataclass(frozen=True)
-class Window:
-    """A window of an image, its corners included. label: 0 for background."""
+class Window(NamedTuple):
+    """A window of an image, its corners included. place: its line. label: 0 for background."""
 
     image: Image
+    place: str
     label: int
     overlap: float
     corners: tuple[int, int, int, int]  # x1 y1 x2 y2
@@ -68,41 +71,49 @@ def read_windows(path: str, root: str, cache: bool) -> tuple[list[Window], int, 
         ) from None
     words = ((word, number) for number, line in enumerate(text.split("\n"), 1) for word in line.split())
     windows: list[Window] = []
-    channels = last = -1
-    for word, number in words:
+    channels, last, place = -1, -1, path
+    for word, line in words:
         if word != "#":
-            raise ValueError(f"{path}:{number}: expected `# index` of an image, found {word!r}")
-        last = int(_number(path, words, "the image's index"))
-        name, _ = next(words, ("", 0))
-        channels, _, _, count = (
-            int(_number(path, words, what)) for what in ("channels", "height", "width", "the number of windows")
-        )
-        image = Image(root + name, _contents(root + name) if cache else None)
+            raise ValueError(f"{path}:{line}: expected `# index` of an image, found {word!r}")
+        (index,), _ = _numbers(path, words, "the image's index")
+        name, line = next(words, ("", line))
+        named = f"{path}:{line}"
+        sizes, place = _numbers(path, words, "channels", "height", "width", "the number of windows")
+        last, channels, count = int(index), int(sizes[0]), int(sizes[3])
+        image = Image(root + name, named, _contents(root + name, named) if cache else None)
         if last % 100 == 0:
             glog.info("window_data_layer.cpp:151", f"num: {last} {image.path} {channels} windows to process: {count}")
         for _ in range(count):
-            label, overlap, x1, y1, x2, y2 = (_number(path, words, what) for what in FIELDS)
-            windows.append(Window(image, int(label), overlap, (int(x1), int(y1), int(x2), int(y2))))
+            (label, overlap, x1, y1, x2, y2), window = _numbers(path, words, *FIELDS)
+            windows.append(Window(image, window, int(label), overlap, (int(x1), int(y1), int(x2), int(y2))))
     if last < 0:
         raise ValueError(f"{path}: Window file is empty: expected images with their windows")
+    if channels != CHANNELS:
+        raise ValueError(f"{place}: expected {CHANNELS} channels, as images are read in colour, found {channels}")
     return windows, channels, last + 1
 
 
-def _number(path: str, words: Iterator[tuple[str, int]], what: str) -> float:
-    word, line = next(words, ("the end of the file", 0))
-    try:
-        if math.isfinite(number := float(word)):
-            return number
-        raise ValueError
-    except ValueError:
-        raise ValueError(f"{path}{f':{line}' if line else ''}: expected {what}, found {word}") from None
+def _numbers(path: str, words: Iterator[tuple[str, int]], *names: str) -> tuple[list[float], str]:
+    """A number for each of the names, as large as an int of C at most, and the line of the first."""
+    numbers, places = [], []
+    for name in names:
+        word, line = next(words, ("the end of the file", 0))
+        places.append(f"{path}:{line}" if line else path)
+        try:
+            numbers.append(float(word))
+        except ValueError:
+            numbers.append(math.nan)
+        if not abs(numbers[-1]) < 1 << 31:
+            raise ValueError(f"{places[-1]}: expected {name}, found {word}")
+    return numbers, places[0]
 
 
-def _contents(path: str) -> bytes:
+def _contents(path: str, place: str) -> bytes:
     try:
         return Path(byte_strings.path(path)).read_bytes()
     except OSError as error:
-        raise ValueError(f"Could not open or find file {path}: {error.strerror} (seen from {os.getcwd()})") from None
+        reason = f"{error.strerror} (seen from {os.getcwd()})"
+        raise ValueError(f"{place}: Could not open or find file {path}: {reason}") from None
 
 
 def _round(value: float | np.floating) -> int:
@@ -138,8 +149,8 @@ class Warp:
             target_h = min(_round((y2 - y1 + 1) * scale_y), self.size - above)
         if not (0 <= x1 <= x2 < width and 0 <= y1 <= y2 < height and target_w > 0 and target_h > 0):
             raise ValueError(
-                f"window {window.corners} (x1 y1 x2 y2) of {window.image.path} lies outside the image of "
-                f"{width}x{height} (width x height)"
+                f"{window.place}: window {window.corners} (x1 y1 x2 y2) of {window.image.path} lies outside the image "
+                f"of {width}x{height} (width x height)"
             )
         warped = cv2.resize(pixels[y1 : y2 + 1, x1 : x2 + 1], (target_w, target_h), interpolation=cv2.INTER_LINEAR)
         return warped[:, ::-1] if mirror else warped, above, left
@@ -170,7 +181,7 @@ class Sampler:
         self.transformer, self.channels, self.scale = transformer, channels, np.float32(param.scale)
         foreground = [window for window in windows if window.overlap >= np.float32(param.fg_threshold)]
         background = [
-            Window(window.image, 0, 0.0, window.corners)
+            window._replace(label=0, overlap=0.0)
             for window in windows
             if window.overlap < min(np.float32(param.fg_threshold), np.float32(param.bg_threshold))
         ]
@@ -180,8 +191,11 @@ class Sampler:
                     f"{param.source}: expected at least one {name} window (overlap at least fg_threshold "
                     f"{param.fg_threshold:g} is foreground, below bg_threshold {param.bg_threshold:g} background)"
                 )
-        if any(window.label <= 0 for window in foreground):
-            raise ValueError(f"{param.source}: expected classes above 0 for foreground windows, found 0 or less")
+        for window in foreground:
+            if window.label <= 0:
+                raise ValueError(
+                    f"{window.place}: expected classes above 0 for foreground windows, found {window.label}"
+                )
         counts = int(np.float32(param.batch_size) * np.float32(param.fg_fraction))
         self.shares = ((background, param.batch_size - counts), (foreground, counts))
         self.random = np.random.RandomState(device.random_seed())
@@ -214,8 +228,6 @@ class Sampler:
 
     def _place(self, window: Window, mirror: int, out: np.ndarray) -> None:
         pixels = window.image.read()
-        if pixels.shape[2] != self.channels:
-            raise ValueError(f"{window.image.path}: the window file says {self.channels} channels, found 3")
         warped, y, x = self.warp(pixels, window, bool(mirror))
         height, width = warped.shape[:2]
         values = warped.transpose(2, 0, 1).astype(np.float32)

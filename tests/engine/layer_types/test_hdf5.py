@@ -110,8 +110,8 @@ def test_refusals(net, files, tmp_path):
         net(data(files(rows(0, 2)), 1)[:-1] + "transform_param { scale: 2 } }")
     with pytest.raises(ValueError, match="batch_size must be positive; found 0"):
         net(data(files(rows(0, 2)), 0))
-    (tmp_path / "list.txt").write_text(f"{tmp_path}/gone.h5")
-    with pytest.raises(ValueError, match=r"Failed opening HDF5 file: .*gone.h5: No such file"):
+    (tmp_path / "list.txt").write_text(f"\n{tmp_path}/gone.h5")
+    with pytest.raises(ValueError, match=r"list.txt:2: Failed opening HDF5 file: .*gone.h5: No such file"):
         net(data(tmp_path / "list.txt", 1))
 
 

@@ -127,8 +127,25 @@ def test_square(net, pictures):
         ("", "crop_size: 4", "0 a.png", "windows.txt:1: expected `# index` of an image, found '0'"),
         ("", "crop_size: 4", "# 0\na.png 3 10 12 1\n1 0.9 0 0 3 3", "expected at least one background window"),
         ("", "crop_size: 4", "# 0\na.png 3 10 12 1\n1 0.1 0 0 3 3", "expected at least one foreground window"),
-        ("", "crop_size: 4", "# 0\na.png 3 10 12 2\n0 0.9 0 0 3 3\n0 0 0 0 3 3", "expected classes above 0"),
-        ("cache_images: true", "crop_size: 4", "# 0\nno.png 3 1 1 0", "Could not open or find file .*no.png"),
+        (
+            "",
+            "crop_size: 4",
+            "# 0\na.png 3 10 12 2\n0 0.9 0 0 3 3\n0 0 0 0 3 3",
+            "windows.txt:3: expected classes above 0",
+        ),
+        (
+            "cache_images: true",
+            "crop_size: 4",
+            "# 0\nno.png 3 1 1 0",
+            r"windows.txt:2: Could not open or find file .*no.png",
+        ),
+        ("", "crop_size: 4", "# 0\na.png\n1 9 9 1\n1 1 0 0 3 3", "windows.txt:3: expected 3 channels, .* found 1"),
+        (
+            "",
+            "crop_size: 4",
+            "# 0\na.png\n3 9 9 1\n1 1 0 0 3 2147483648",
+            "windows.txt:4: expected y2, found 2147483648",
+        ),
     ],
 )
 def test_refusals(net, fields, transform, windows, said):
@@ -139,12 +156,11 @@ def test_refusals(net, fields, transform, windows, said):
 @pytest.mark.parametrize(
     "windows, said",
     [
-        ("# 0\nno.png 3 9 9 2\n1 1 0 0 3 3\n0 0 0 0 3 3", "Could not open or find file .*no.png"),
+        ("# 0\nno.png 3 9 9 2\n1 1 0 0 3 3\n0 0 0 0 3 3", "windows.txt:2: Could not open or find file .*no.png"),
         (
             "# 0\na.png 3 9 9 2\n1 1 0 0 3 10\n0 0 0 0 3 10",
-            r"window \(0, 0, 3, 10\) .* lies outside the image of 12x10",
+            r"windows.txt:[34]: window \(0, 0, 3, 10\) .* lies outside the image of 12x10",
         ),
-        ("# 0\na.png 1 9 9 2\n1 1 0 0 3 3\n0 0 0 0 3 3", "the window file says 1 channels, found 3"),
     ],
 )
 def test_refused_when_read(net, windows, said):

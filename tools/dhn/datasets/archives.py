@@ -7,12 +7,11 @@ same file twice, or that announces more bytes than its caller expects, is refuse
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
-import gzip
 import lzma
 import os
 import re
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -28,21 +27,48 @@ from atomic_writes.folders import replacing_folder
 from dhn.progress import counter
 
 CHUNK = 1 << 20
-# what Python's readers of archives raise for bytes that they cannot read
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError)
+# What Python's readers of archives raise for bytes that they cannot read; ValueError: for a name; NotImplementedError:
+# for a compression that zipfile lacks.
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError)
+_ERRNO_OF_DAMAGE = (None, errno.EINVAL)  # of gzip's and bz2's own OSErrors; of a place before the archive's begin
 
 
 class ArchiveError(ValueError):
     """An archive that is damaged, unsafe, or not what was expected. Names archive and member."""
 
 
+@contextlib.contextmanager
+def _naming_damage(archive: Path) -> Iterator[None]:
+    """Raise ArchiveError, which names the archive, for bytes of it that Python's readers cannot read."""
+    try:
+        yield
+    except ArchiveError:
+        raise
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _ERRNO_OF_DAMAGE:
+            raise  # of the system
+        reason = str(error).split("\n")[0].removesuffix(":")
+        raise ArchiveError(f"{archive}: is not a complete zip or tar archive ({reason}); get it again") from None
+
+
 @dataclass(frozen=True)
 class Member:
-    """A regular file in an archive: its path there, its size in bytes, and how to open it."""
+    """A regular file in an archive or a folder: its path there, its size in bytes, and how to open it."""
 
+    archive: Path
     name: str
     size: int
     open: Callable[[], IO[bytes]]
+
+    def blocks(self) -> Iterator[bytes]:
+        """What it holds, a block at a time. Raises ArchiveError where it is damaged."""
+        with _naming_damage(self.archive), self.open() as stream:
+            while block := stream.read(CHUNK):
+                yield block
+
+    def read(self) -> bytes:
+        """What it holds. Raises ArchiveError where it is damaged."""
+        return b"".join(self.blocks())
 
 
 def _check_name(archive: Path, name: str) -> None:
@@ -61,7 +87,7 @@ def _zip_members(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
             raise ArchiveError(f"{archive}: {info.filename!r} is a link or a device; nothing was unpacked")
         if info.flag_bits & 1:
             raise ArchiveError(f"{archive}: {info.filename!r} is encrypted; nothing was unpacked")
-        yield Member(info.filename, info.file_size, functools.partial(file.open, info))
+        yield Member(archive, info.filename, info.file_size, functools.partial(file.open, info))
 
 
 def _content(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -77,7 +103,7 @@ def _tar_members(archive: Path, file: tarfile.TarFile) -> Iterator[Member]:
             continue
         if not info.isreg():
             raise ArchiveError(f"{archive}: {info.name!r} is a link or a device; nothing was unpacked")
-        yield Member(info.name, info.size, functools.partial(_content, file, info))
+        yield Member(archive, info.name, info.size, functools.partial(_content, file, info))
     while file.fileobj is not None and file.fileobj.read(CHUNK):
         pass  # the check sum of what is compressed comes last, and a tar has none of its own
 
@@ -89,8 +115,8 @@ def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
     `limit`: bytes that all of them may have together. Raises ArchiveError.
     """
     archive = Path(archive)
-    try:
-        with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        with _naming_damage(archive):
             if zipfile.is_zipfile(archive):
                 unpacked = _zip_members(archive, stack.enter_context(zipfile.ZipFile(archive)))
             else:
@@ -109,12 +135,7 @@ def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
                     )
                 names.add(member.name)
                 members.append(member)
-            yield members
-    except (*DAMAGED, NotImplementedError, OSError) as error:  # not implemented: a compression that zipfile lacks
-        if isinstance(error, OSError) and not isinstance(error, DAMAGED) and str(error) != "Invalid data stream":
-            raise  # not bz2's: of the system, about a file
-        reason = str(error).split("\n")[0].removesuffix(":")
-        raise ArchiveError(f"{archive}: is not a complete zip or tar archive ({reason}); get it again") from None
+        yield members
 
 
 def read(archive: str | os.PathLike, names: Iterable[str], limit: int) -> dict[str, bytes]:
@@ -124,8 +145,7 @@ def read(archive: str | os.PathLike, names: Iterable[str], limit: int) -> dict[s
         for member in members:
             name = member.name.rsplit("/", 1)[-1]
             if name in wanted:
-                with member.open() as stream:
-                    contents[name] = stream.read()
+                contents[name] = member.read()
     if missing := sorted(wanted - set(contents)):
         raise ArchiveError(f"{archive}: expected it to hold {', '.join(missing)}, found none of that name")
     return contents
@@ -150,7 +170,8 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike, keep: Callable
                     continue
                 path = partial / targets[member.name]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with member.open() as stream, open(path, "xb") as out:
-                    shutil.copyfileobj(stream, out, CHUNK)
+                with open(path, "xb") as out:
+                    for block in member.blocks():
+                        out.write(block)
                 progress.advance(task)
     return len(targets)

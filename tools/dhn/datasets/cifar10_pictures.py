@@ -75,7 +75,9 @@ def opened(path: Path) -> Iterator[list[Member]]:
             yield members
         return
     names = [name for name in walk(path) if os.path.isfile(path / name)]
-    yield [Member(name, os.path.getsize(path / name), functools.partial(io.FileIO, path / name)) for name in names]
+    yield [
+        Member(path, name, os.path.getsize(path / name), functools.partial(io.FileIO, path / name)) for name in names
+    ]
 
 
 def _by_class(where: Path, members: Sequence[Member], left_out: LeftOut) -> dict[tuple[str, str], list[Member]]:
@@ -177,8 +179,7 @@ def read(path: Path, left_out: LeftOut) -> tuple[np.ndarray, np.ndarray, str]:
                 if member.size > FILE_BYTES:
                     raise pictures.PictureError(f"{member.name}: expected a picture of {SIDE} x {SIDE} pixels, found "
                                                 f"{member.size:,} bytes")  # fmt: skip
-                with member.open() as stream:
-                    images[row], kind = decode(stream.read(), member.name)
+                images[row], kind = decode(member.read(), member.name)
                 kinds[kind] += 1
             except pictures.PictureError as error:
                 bad.append(str(error))

@@ -51,7 +51,7 @@ def _wanted(images: Images, split: Split) -> np.ndarray:
     return wanted
 
 
-def _report_missing(missing: list[str], images: Images, folder: Path, allowed: int) -> None:
+def _report_missing(recipe: Recipe, missing: list[str], images: Images, folder: Path, allowed: int) -> None:
     path = folder / "missing.txt"
     if not missing:
         path.unlink(missing_ok=True)
@@ -61,8 +61,9 @@ def _report_missing(missing: list[str], images: Images, folder: Path, allowed: i
     if len(missing) > allowed:
         unreadable = "".join(f"; {sentence}" for sentence in images.notes if "cannot be read" in sentence)
         raise RecipeError(
+            recipe.path,
             f"{count} of {total} images are not under {images.root}, the first of them {missing[0]} ({path} names them "
-            f"all{unreadable}); put them there, or go on without them: {option('allow-missing', len(missing))}"
+            f"all{unreadable}); put them there, or go on without them: {option('allow-missing', len(missing))}",
         )
     say(f"{folder}: {count} of {total} images are missing and left out; {path} names them")
 
@@ -142,9 +143,9 @@ def write_lists(
     """
     folder.mkdir(parents=True, exist_ok=True)
     images = _read_images(recipe, split, base, folder)
-    absent = _leave_out_absent(images, split, folder, allowed.missing, suspects)
+    absent = _leave_out_absent(recipe, images, split, folder, allowed.missing, suspects)
     rows = draw(images, split, seed)
-    lists = _encode_lists(images, rows)
+    lists = _encode_lists(recipe, images, rows)
     origin = {"seed": seed, "from": None if base is None else str(base.resolve()), **absent}
     facts = _facts(recipe, split, origin, images, rows, lists)
     for sentence in _describe(images, split, rows, facts["unlabelled"]):
@@ -168,33 +169,36 @@ def _read_images(recipe: Recipe, split: Split, base: Path | None, folder: Path) 
         try:
             images.keep_labels(split.labels)
         except SourceError as error:
-            raise RecipeError(f"{recipe.path}, split {split.name!r}: {error}") from None
+            raise RecipeError(split.place, str(error)) from None
     if images.labels.ndim == 2 and images.labels.shape[1] == 1:
-        raise RecipeError(f"{recipe.path}, split {split.name!r}: expected at least 2 labels, found one, "
-                          f"{images.label_names[0]!r}: all that carry it would be relevant to each other")  # fmt: skip
+        raise RecipeError(
+            split.place,
+            f"expected at least 2 labels, found one, {images.label_names[0]!r}: all that carry it would be relevant to "
+            "each other",
+        )
     return images
 
 
 def _leave_out_absent(
-    images: Images, split: Split, folder: Path, allowed_missing: int, suspects: Collection[str]
+    recipe: Recipe, images: Images, split: Split, folder: Path, allowed_missing: int, suspects: Collection[str]
 ) -> dict[str, int]:
     """Take suspects that cannot be read out of `images.present`. Returns how many images that the split could use are
     "missing", and how many "bad". Raises RecipeError where more are missing than allowed."""
     wanted = _wanted(images, split)
     missing = [images.names[row] for row in np.flatnonzero(wanted & ~images.present)]
-    _report_missing(missing, images, folder, allowed_missing)
+    _report_missing(recipe, missing, images, folder, allowed_missing)
     bad = _unreadable({*suspects} & {*images.names}, images.root)
     unreadable = np.array([name in bad for name in images.names], bool) & images.present
     images.present &= ~unreadable
     return {"missing": len(missing), "bad": int((unreadable & wanted).sum())}
 
 
-def _encode_lists(images: Images, rows: dict[str, np.ndarray]) -> dict[str, bytes]:
+def _encode_lists(recipe: Recipe, images: Images, rows: dict[str, np.ndarray]) -> dict[str, bytes]:
     """The three lists by their file names."""
     lists = {}
     for name in LISTS:
         names = [images.names[row] for row in rows[name]]
-        text = list_text(names, images.labels[rows[name]].reshape(len(names), -1).tolist())
+        text = list_text(names, images.labels[rows[name]].reshape(len(names), -1).tolist(), recipe.path)
         lists[f"{name}.txt"] = text.encode("utf-8", "surrogateescape")
     return lists
 
@@ -252,7 +256,7 @@ def _write_split(
         _write_bytes(folder / name, raw)
     _write(folder / "label_names.txt", "".join(f"{name}\n" for name in facts["label_names"]))
     paths = {name: folder / f"{name}.txt" for name in LISTS}
-    _, overlap = check_disjoint(paths, split.database != "rest", allowed)
+    _, overlap = check_disjoint(paths, split.database != "rest", allowed, split.place)
     facts = facts | ({"overlap": overlap} if overlap else {})
     _write(record, json.dumps(facts, indent=1) + "\n")
     return facts
@@ -317,7 +321,7 @@ def _read_names(path: Path) -> set[str]:
         return set()
 
 
-def _report_bad(bad: dict[str, str], total: int, folder: Path, allowed: int) -> None:
+def _report_bad(recipe: Recipe, bad: dict[str, str], total: int, folder: Path, allowed: int) -> None:
     """Write bad_images.txt. Raises RecipeError where more images cannot be read than are allowed."""
     path = folder / "bad_images.txt"
     if not bad:
@@ -326,7 +330,9 @@ def _report_bad(bad: dict[str, str], total: int, folder: Path, allowed: int) -> 
     _write(path, "".join(f"{name}\n" for name in bad))
     message = lmdb_build.describe_bad([*bad.items()], total, folder, path)
     if len(bad) > allowed:
-        raise RecipeError(f"{message}\nReplace them, or go on without them: {option('skip-bad', len(bad))}")
+        raise RecipeError(
+            recipe.path, f"{message}\nReplace them, or go on without them: {option('skip-bad', len(bad))}"
+        )
     say(f"{message}\nThey are left out; {path} names them")
 
 
@@ -366,13 +372,13 @@ def prepare(
             counts = facts["counts"]
             suspects |= more.keys()
             total = sum(counts.values()) - counts["train"] * (facts["database"] in ("rest and train", "train"))
-            _report_bad(bad, total + facts["bad"], folder, allowed.bad)
+            _report_bad(recipe, bad, total + facts["bad"], folder, allowed.bad)
             if not more:
                 return facts
     except AbsentError as error:
         same = all(before.get(key) == value for key, value in chosen.facts().items())
         if not same or not _is_complete(folder, chosen, seed):
-            raise
+            raise RecipeError(f"{recipe.path}, source", str(error)) from None
         say(f"{folder}: {error}. The lists and LMDBs made from it are complete and taken as they are")
         facts = {**before, "training": recipe.training} if recipe.training or "training" in before else before
         if facts != before:
@@ -400,9 +406,4 @@ def prepare_dataset(dataset: str, root: Path, seed: int | None = None, base: Pat
     recipe = recipes.find(dataset)
     make_folder(root / recipe.name)
     with locks.hold(root / recipe.name / "split.json"):
-        try:
-            prepare(recipe, root / recipe.name, seed=seed, base=base, **others)
-        except (RecipeError, SplitError) as error:
-            if str(recipe.path) in str(error):
-                raise
-            raise type(error)(f"{recipe.path}: {error}") from None
+        prepare(recipe, root / recipe.name, seed=seed, base=base, **others)

@@ -41,14 +41,18 @@ DATABASES = ("rest", "rest and train", "train", "listed")
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be read or carried out. Names the file and the key."""
+    """A recipe that cannot be read or carried out. place: its file and, where there is one, the key."""
+
+    def __init__(self, place: object, problem: str):
+        super().__init__(f"{place}: {problem}")
 
 
 @dataclass(frozen=True)
 class Split:
-    """How the images of a data set are cut; the keys are those of the module's docstring."""
+    """How the images of a data set are cut; the keys are those of the module's docstring. place: for messages."""
 
     name: str
+    place: str
     source: dict
     query: int | dict | str
     train: int | dict | str
@@ -91,20 +95,20 @@ class Recipe:
         if name is None:
             return next(iter(self.splits.values()))
         if name not in self.splits:
-            raise RecipeError(f"{self.path}: has no split {name!r}; its splits are {', '.join(self.splits)}")
+            raise RecipeError(self.path, f"has no split {name!r}; its splits are {', '.join(self.splits)}")
         return self.splits[name]
 
 
 def _keys(where: str, entry: object, required: tuple, optional: tuple = ()) -> dict:
     """`entry`, a JSON object with the required keys and no others but the optional ones."""
     if not isinstance(entry, dict):
-        raise RecipeError(f"{where}: expected an object, found {shown(entry)}")
+        raise RecipeError(where, f"expected an object, found {shown(entry)}")
     for key in required:
         if key not in entry:
-            raise RecipeError(f"{where}: the key {key!r} is missing")
+            raise RecipeError(where, f"the key {key!r} is missing")
     for key in entry:
         if key not in (*required, *optional):
-            raise RecipeError(f"{where}: unknown key {key!r}; known are {', '.join((*required, *optional))}")
+            raise RecipeError(where, f"unknown key {key!r}; known are {', '.join((*required, *optional))}")
     return entry
 
 
@@ -114,19 +118,19 @@ def _load(path: Path) -> object:
     def unique(pairs: list[tuple[str, object]]) -> dict:
         keys = [key for key, _ in pairs]
         if twice := [key for key in keys if keys.count(key) > 1]:
-            raise RecipeError(f"{path}: the key {twice[0]!r} stands twice in one object; remove one of them")
+            raise RecipeError(path, f"the key {twice[0]!r} stands twice in one object; remove one of them")
         return dict(pairs)
 
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except OSError as error:
-        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror})") from None
+        raise RecipeError(path, f"cannot read the recipe ({error.strerror})") from None
     except RecipeError:
         raise
     except RecursionError:
-        raise RecipeError(f"{path}: expected a recipe, found JSON that is nested too deeply to be one") from None
+        raise RecipeError(path, "expected a recipe, found JSON that is nested too deeply to be one") from None
     except ValueError as error:
-        raise RecipeError(f"{path}: expected JSON: {error}") from None
+        raise RecipeError(path, f"expected JSON: {error}") from None
 
 
 def shown(value: object) -> str:
@@ -144,7 +148,7 @@ def _is_count(value: object) -> bool:
 
 def _check(where: str, fits: bool, expected: str, value: object) -> None:
     if not fits:
-        raise RecipeError(f"{where}: expected {expected}, found {shown(value)}")
+        raise RecipeError(where, f"expected {expected}, found {shown(value)}")
 
 
 def _split(where: str, name: str, entry: object, sources: dict) -> Split:
@@ -158,7 +162,7 @@ def _split(where: str, name: str, entry: object, sources: dict) -> Split:
     _check(f"{where}, database", entry["database"] in DATABASES, f"one of {', '.join(DATABASES)}", entry["database"])
     listed = [entry[key] == "listed" for key in ("query", "train", "database")]
     if any(listed) != all(listed):
-        raise RecipeError(f'{where}: expected "listed" for all of query, train and database, or for none')
+        raise RecipeError(where, 'expected "listed" for all of query, train and database, or for none')
     top = entry["R"]
     _check(f"{where}, R", _is_count(top) or top in ("all", "not stated"), 'a number, "all" or "not stated"', top)
     labels = entry.get("labels")
@@ -171,7 +175,7 @@ def _split(where: str, name: str, entry: object, sources: dict) -> Split:
     _check(f"{where}, note", note is None or isinstance(note, str), "a sentence", note)
     source = entry.pop("source", next(iter(sources)) if len(sources) == 1 else None)
     _check(f"{where}, source", isinstance(source, str) and source in sources, f"one of {', '.join(sources)}", source)
-    return Split(name, sources[source], **entry)
+    return Split(name, where, sources[source], **entry)
 
 
 def read(path: str | os.PathLike) -> Recipe:
@@ -183,7 +187,7 @@ def read(path: str | os.PathLike) -> Recipe:
     fits = isinstance(name, str) and NAME.fullmatch(name) is not None
     _check(f"{path}, name", fits, "letters, digits, - and _", name)
     if ("source" in entry) == ("sources" in entry):
-        raise RecipeError(f"{path}: expected either the key 'source' or the key 'sources'")
+        raise RecipeError(path, "expected either the key 'source' or the key 'sources'")
     sources = entry.get("sources", {"source": entry.get("source")})
     _check(f"{path}, sources", isinstance(sources, dict) and bool(sources), "sources by name", sources)
     _check(f"{path}, splits", isinstance(entry["splits"], dict) and bool(entry["splits"]), "splits by name",
@@ -200,9 +204,9 @@ def _training(where: str, sections: dict) -> Mapping[str, Mapping[str, Any]]:
     import run_settings  # and Caffe, which takes two seconds: for those alone that have such sections
 
     try:
-        return run_settings.check(where, sections)
+        return run_settings.check(sections)
     except ValueError as error:
-        raise RecipeError(str(error)) from None
+        raise RecipeError(where, str(error)) from None
 
 
 def _made_before(folder: Path) -> Path | None:
@@ -231,11 +235,12 @@ def find(dataset: str, root: Path = ROOT) -> Recipe:
         path = _made_before(root / "data" / dataset) or path
     if not path.is_file():
         raise RecipeError(
-            f"there is no data set {dataset!r}: expected one of {', '.join(built_in)}, or the path of a recipe (a JSON "
-            "file that says where the images are; see tools/dhn/datasets/recipes.py)"
+            f"there is no data set {dataset!r}",
+            f"expected one of {', '.join(built_in)}, or the path of a recipe (a JSON file that says where the images "
+            "are; see tools/dhn/datasets/recipes.py)",
         )
     recipe = read(path)
     taken = built_in.get(recipe.name)
     if taken is not None and not taken.samefile(path):
-        raise RecipeError(f"{path}: the name {recipe.name!r} is that of {taken}; give the recipe another one")
+        raise RecipeError(path, f"the name {recipe.name!r} is that of {taken}; give the recipe another one")
     return recipe

@@ -103,7 +103,7 @@ def _matching(base: Path, pattern: str) -> list[Path]:
     try:
         paths = list(Path(start).glob(pattern[len(start) :]) if start else base.glob(pattern))
     except (ValueError, NotImplementedError, IndexError) as error:
-        raise SourceError(f"{pattern}: expected a path or a pattern of paths ({error})") from None
+        raise AbsentError(f"{pattern}: expected a path or a pattern of paths ({error})") from None
     # `**` at the end is for folders; from Python 3.13 on it finds files too
     paths = [path for path in paths if path.is_file() and not is_hidden(path.name) and Path(pattern).name != "**"]
     if not paths:

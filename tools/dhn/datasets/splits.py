@@ -34,12 +34,13 @@ def _draw(
     random: np.random.RandomState,
     what: str,
     names: list[str],
+    place: str,
 ) -> np.ndarray:
     """Rows drawn from those that are free: `amount` among all, or for each label, rarest label first."""
     if isinstance(amount, int):
         rows = np.flatnonzero(free)
         if len(rows) < amount:
-            raise RecipeError(f"the split needs {amount} {what} images, found {len(rows)} labelled ones left")
+            raise RecipeError(place, f"the split needs {amount} {what} images, found {len(rows)} labelled ones left")
         return random.permutation(rows)[:amount]
     assert isinstance(amount, dict)  # else the source lists the sets
     free = free.copy()
@@ -48,8 +49,9 @@ def _draw(
         rows = np.flatnonzero(carried[:, label] & free)
         if len(rows) < amount["per_label"]:
             raise RecipeError(
+                place,
                 f"label {names[label]!r}: the split needs {amount['per_label']} {what} images of it, found {len(rows)} "
-                "left"
+                "left",
             )
         drawn.append(random.permutation(rows)[: amount["per_label"]])
         free[drawn[-1]] = False
@@ -60,26 +62,34 @@ def draw(images: Images, split: Split, seed: int) -> dict[str, np.ndarray]:
     """The rows of query, train and database, each sorted, of the images that are there.
 
     Where a number is drawn for each label, the rarest label comes first, and an image is drawn once. Raises
-    RecipeError where there are too few images.
+    RecipeError where there are too few images for a set, or none.
     """
     carried = images.carries()
     labelled = images.labelled()
     there = images.present & (labelled | split.keep_unlabelled)
     if split.database == "listed":
         if images.parts is None:
-            raise RecipeError(f"split {split.name!r} takes the sets as listed, but its source does not list them")
-        return {name: rows[there[rows]] for name, rows in images.parts.items()}
+            raise RecipeError(split.place, "takes the sets as listed, but its source does not list them")
+        return _none_empty({name: rows[there[rows]] for name, rows in images.parts.items()}, split.place)
     random = np.random.RandomState(seed)  # its stream is the same in every numpy version
     free = there & labelled
-    query = _draw(carried, free, split.query, random, "query", images.label_names)
+    query = _draw(carried, free, split.query, random, "query", images.label_names, split.place)
     free[query] = False
-    train = _draw(carried, free, split.train, random, "training", images.label_names)
+    train = _draw(carried, free, split.train, random, "training", images.label_names, split.place)
     rest = there.copy()
     rest[query] = False
     if split.database != "rest and train":
         rest[train] = False
     database = train if split.database == "train" else np.flatnonzero(rest)
-    return {"query": np.sort(query), "train": np.sort(train), "database": np.sort(database)}
+    rows = {"query": np.sort(query), "train": np.sort(train), "database": np.sort(database)}
+    return _none_empty(rows, split.place)
+
+
+def _none_empty(rows: dict[str, np.ndarray], place: str) -> dict[str, np.ndarray]:
+    for name, chosen in rows.items():
+        if not len(chosen):
+            raise RecipeError(place, f"{name}: expected images, found none left")
+    return rows
 
 
 def differences(images: Images, split: Split, rows: Mapping[str, np.ndarray]) -> dict[str, dict]:
@@ -104,16 +114,16 @@ def differences(images: Images, split: Split, rows: Mapping[str, np.ndarray]) ->
     return counts
 
 
-def list_text(names: Sequence[str], labels: Sequence[Sequence[int]]) -> str:
-    """A list as create_lmdb.py reads it: `path label`, or `path l1 ... lC`, a line.
+def list_text(names: Sequence[str], labels: Sequence[Sequence[int]], place: object) -> str:
+    """A list as create_lmdb.py reads it: `path label`, or `path l1 ... lC`, a line. place: of the images, for messages.
 
-    Raises RecipeError for a name that would be read as another one.
+    Raises image_lists.ListError for a name that would be read as another one.
     """
     for name in names:
         if not image_lists.can_hold(name):
-            raise RecipeError(
-                f"{name!r}: a line of a list cannot hold the name of this image, which ends in a blank or in a number "
-                "after a blank, or has a line break; rename the file"
+            raise image_lists.ListError(
+                f"{place}: {name!r}: a line of a list cannot hold the name of this image, which ends in a blank or in "
+                "a number after a blank, or has a line break; rename the file"
             )
     return "".join(f"{name} {' '.join(map(str, row))}\n" for name, row in zip(names, labels, strict=True))
 
@@ -127,21 +137,25 @@ def _names(path: Path) -> list[str]:
 
 
 def check_disjoint(
-    paths: Mapping[str, Path], trains_on_database: bool = False, allowed: Mapping[str, int] | None = None
+    paths: Mapping[str, Path],
+    trains_on_database: bool = False,
+    allowed: Mapping[str, int] | None = None,
+    place: str = "",
 ) -> tuple[dict[str, int], dict[str, int]]:
     """How many images each list has, and how many stand in two lists, such as {"query_in_database": 12}.
 
     paths: the lists by the names of LISTS. A query image may be in neither of the other two; a training image may be
     in the database only where the protocol says so. Raises SplitError with the name of one that stands where it must
-    not, unless their numbers are those `allowed`; None allows any number.
+    not, unless their numbers are those `allowed`; None allows any number. place: of a recipe, for messages.
     """
+    start = f"{place}: " if place else ""
     names = {name: _names(path) for name, path in paths.items()}
     for name, images in names.items():
         if not images:
             raise SplitError(f"{paths[name]}: expected images, found none")
         if len(set(images)) < len(images):
             twice = collections.Counter(images).most_common(1)[0][0]
-            raise SplitError(f"{paths[name]}: {twice} is listed twice")
+            raise SplitError(f"{start}{paths[name]}: {twice} is listed twice")
     pairs = [("query", "train"), ("query", "database"), *([] if trains_on_database else [("train", "database")])]
     overlap = {}
     for one, other in pairs:
@@ -151,12 +165,14 @@ def check_disjoint(
             overlap[pair] = len(both)
         if allowed is not None and len(both) != allowed.get(pair, 0):
             if not both:
-                raise SplitError(f"{paths[one]}: expected {allowed[pair]:,} images that {paths[other]} lists too, as "
-                                 "split.json says, found none; make the lists again")  # fmt: skip
+                raise SplitError(
+                    f"{start}{paths[one]}: expected {allowed[pair]:,} images that {paths[other]} lists too, as "
+                    "split.json says, found none; make the lists again"
+                )
             more = f" and {len(both) - 1} others" if len(both) > 1 else ""
             raise SplitError(
-                f"{min(both)}{more} stands in {paths[one]} and in {paths[other]}: the {one} images must not be in the "
-                f"{other} set; make the lists again, or use a published split as it is and have this recorded: "
+                f"{start}{min(both)}{more} stands in {paths[one]} and in {paths[other]}: the {one} images must not be "
+                f"in the {other} set; make the lists again, or use a published split as it is and have this recorded: "
                 f"{option('allow-overlap')}"
             )
     return {name: len(images) for name, images in names.items()}, overlap
