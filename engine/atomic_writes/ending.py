@@ -15,6 +15,10 @@ from typing import Any, NoReturn
 
 _LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before a fork
 _SET_PARENT_DEATH_SIGNAL = 1  # of prctl
+_DEFAULTS: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL,
+}  # fmt: skip
+_program = ""  # the name in the line of `_exit`
 
 
 class Ended(KeyboardInterrupt):
@@ -29,6 +33,31 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)  # what cleans up is not interrupted
     raise Ended(number)
+
+
+def exit_at_signals(program: str) -> None:
+    """Have ^C, SIGTERM and SIGHUP end this process at once, with one line, until `run` or `restore`.
+
+    For a command that imports its modules: it has nothing to clean up yet, and an import that is interrupted shows a
+    traceback. A signal that is ignored, or that has a handler already, is left as it is.
+    """
+    global _program
+    _program = program
+    for number, handler in _DEFAULTS.items():
+        if signal.getsignal(number) is handler:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _: FrameType | None) -> NoReturn:
+    os.write(2, f"{_program}: ended by {signal.Signals(number).name}\n".encode())
+    os._exit(128 + number)
+
+
+def restore() -> None:
+    """Have signals do again what they did before `exit_at_signals`."""
+    for number, handler in _DEFAULTS.items():
+        if signal.getsignal(number) is _exit:
+            signal.signal(number, handler)
 
 
 def end_with(parent: int, number: int = signal.SIGKILL) -> None:
@@ -49,6 +78,7 @@ def run(main: Callable[[], int], program: str | None = None) -> int:
     """
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
+        restore()
         for each in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(each) is signal.SIG_DFL:
                 before[each] = signal.signal(each, _end)

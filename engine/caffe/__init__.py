@@ -7,7 +7,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from caffe.cpu import wait_policy  # noqa: F401  # isort: skip  # first: torch reads it when it is loaded
+from caffe import command_start  # noqa: F401  # isort: skip  # first: the others take a second
+from caffe.cpu import wait_policy  # noqa: F401  # isort: skip  # before torch, which reads it when it is loaded
 from caffe import net_spec
 from caffe.net_spec import NetSpec, layers, params, to_proto
 from caffe.proto.caffe_pb2 import TEST, TRAIN

@@ -9,10 +9,12 @@ from pathlib import Path
 import ablation
 import baselines
 import create_lmdb
+import forked
 import numpy as np
 import pytest
 import train
 from atomic_writes import ending
+from caffe import command_start
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -29,6 +31,55 @@ def test_a_build_that_is_ended(tmp_path, number):
         _, log = process.communicate()
     assert (process.returncode, log) == (128 + number, f"create_lmdb: ended by {number.name}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_a_tool_that_is_interrupted_while_it_imports(tmp_path):
+    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, str(TOOLS / "score_map.py")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "score_map: ended by SIGINT\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_a_command_runs(number):
+    def command() -> int:
+        ending.exit_at_signals("command")
+        os.kill(os.getpid(), number)
+        return 0
+
+    child, output = forked.begin(command)
+    with output:
+        assert output.read() == f"command: ended by {number.name}\n"
+    child.join()
+    assert child.exitcode == 128 + number
+
+
+def test_signals_are_a_commands_own_once_it_runs(capsys):
+    def main() -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0
+
+    ending.exit_at_signals("command")
+    assert ending.run(main, "command") == 130
+    assert capsys.readouterr().err == "command: ended by SIGINT\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGHUP) is signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_which_program_is_a_command_of_caffe(tmp_path, monkeypatch):
+    assert command_start._command() is None
+    script = tmp_path / "caffe"
+    script.write_text("#!/usr/bin/python3\nimport sys\nfrom caffe.cli.main import main\nsys.exit(main())\n")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    monkeypatch.setattr(sys, "orig_argv", ["python3", str(script), "train"])
+    assert command_start._command() == "caffe"
+    script.write_text("import caffe\n")
+    assert command_start._command() is None
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "caffe.cli.main", "train"])
+    assert command_start._command() == "caffe"
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "caffe.cli.draw_net"])
+    assert command_start._command() == "draw_net"
 
 
 def test_a_signal_that_comes_as_the_command_returns(monkeypatch, capsys):

@@ -1,6 +1,6 @@
 """What the commands in tools/ share. Rooms, each of which imports only those before it:
 
-layout, files, progress, published; download; datasets and weights; runs; codes; scoring; pages; experiments.
+layout, files, progress, published, compiled; download; datasets and weights; runs; codes; scoring; pages; experiments.
 """
 
 from __future__ import annotations
@@ -74,3 +74,9 @@ def _check_flat_modules() -> None:
 # In a checkout the environment must be the one that it was installed into. Of an installed package, `dhn` sees to it.
 if not layout.INSTALLED:
     _check_flat_modules()
+
+_main = getattr(sys.modules["__main__"], "__file__", None)
+if _main is not None and Path(_main).resolve().parent == layout.COMMANDS:  # a command, which imports for seconds now
+    from atomic_writes import ending
+
+    ending.exit_at_signals(Path(_main).stem)

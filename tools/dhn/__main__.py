@@ -50,6 +50,10 @@ def main() -> int:
         print(f"dhn {name} needs {', '.join(missing)}, not installed here; run: {remedy}", file=sys.stderr)
         return 1
     sys.path[:0] = [str(layout.COMMANDS), str(layout.PYTHON_LAYERS), str(layout.PROTOTXT)]
+    if path.parent == layout.COMMANDS:
+        from atomic_writes import ending
+
+        ending.exit_at_signals(f"dhn {name}")  # until it is imported and runs
     sys.argv = [f"dhn {name}", *arguments]  # what argparse calls the command
     runpy.run_module(path.stem, run_name="__main__")
     return 0

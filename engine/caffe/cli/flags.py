@@ -177,7 +177,10 @@ def run(
     def command() -> int:
         return _run(flags, action, arguments, source)
 
-    return ending.run(command, flags.program) if alone else command()
+    if alone:
+        return ending.run(command, flags.program)
+    ending.restore()
+    return command()
 
 
 def _run(
