@@ -83,15 +83,15 @@ def parse(words: Iterable[str]) -> dict[str, Any]:
     return {name: settings[name] for name in ORDER if name in settings}
 
 
-def check(sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def check(where: str, sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The sections of a recipe, JSON objects of settings by name, checked: "net" has the names of NET, "solver" and
-    "pretraining" have fields of the solver. Raises ValueError naming section and setting."""
+    "pretraining" have fields of the solver. where: whose they are, for messages. Raises ValueError."""
     checked: dict[str, dict[str, Any]] = {}
     for section, entries in sections.items():
         if not isinstance(entries, dict):
-            raise ValueError(f"{section}: expected an object of settings by name, found {entries!r}")
+            raise ValueError(f"{where}, {section}: expected an object of settings by name, found {entries!r}")
         names = NET if section == "net" else SOLVER
-        read = {name: _value(name, _text(entries[name]), f"{section}, {name}", names) for name in entries}
+        read = {name: _value(name, _text(entries[name]), f"{where}, {section}, {name}", names) for name in entries}
         checked[section] = {name: read[name] for name in ORDER if name in read}
     return checked
 

@@ -52,10 +52,10 @@ def test_how_a_data_set_is_trained(tmp_path):
     }
     assert recipes.read(write(tmp_path / "x.json", {**GOOD, **own})).training == own
     assert recipes.read(write(tmp_path / "x.json", GOOD)).training == {}
-    for section, message in (({"solver": {"crop": 64}}, "x.json: solver, crop: there is no setting 'crop'"),
-                             ({"net": {"crop": "small"}}, "x.json: net, crop: expected a whole number, found 'small'"),
-                             ({"solver": 3}, "x.json: solver: expected an object of settings by name")):  # fmt: skip
-        with pytest.raises(recipes.RecipeError, match=message):
+    for section, message in (({"solver": {"crop": 64}}, "x.json, solver, crop: there is no setting 'crop'"),
+                             ({"net": {"crop": "small"}}, "x.json, net, crop: expected a whole number, found 'small'"),
+                             ({"solver": 3}, "x.json, solver: expected an object of settings by name")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
             recipes.read(write(tmp_path / "x.json", {**GOOD, **section}))
 
 

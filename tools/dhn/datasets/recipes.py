@@ -179,7 +179,7 @@ def _split(where: str, name: str, entry: object, sources: dict) -> Split:
 
 
 def read(path: str | os.PathLike) -> Recipe:
-    """The recipe in a JSON file. Raises RecipeError naming file and key."""
+    """The recipe in a JSON file. Raises RecipeError, or ValueError for its settings, naming file and key."""
     path = Path(path)
     entry = _keys(str(path), _load(path), ("splits",), ("name", "source", "sources", *TRAINING))
     stem = path.resolve().parent.name if path.name == "recipe.json" else path.stem
@@ -203,10 +203,7 @@ def _training(where: str, sections: dict) -> Mapping[str, Mapping[str, Any]]:
         return {}
     import run_settings  # and Caffe, which takes two seconds: for those alone that have such sections
 
-    try:
-        return run_settings.check(sections)
-    except ValueError as error:
-        raise RecipeError(where, str(error)) from None
+    return run_settings.check(where, sections)
 
 
 def _made_before(folder: Path) -> Path | None:
