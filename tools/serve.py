@@ -79,6 +79,7 @@ def limit_libraries() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy multiplies nothing here
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads without work do not spin
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "50000000")  # a second bound, behind that of the header
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # a picture that is cut off is answered, not logged
     os.environ.setdefault("GLOG_minloglevel", "1")  # warnings, but not a line for every layer and blob
 
 

@@ -1,7 +1,8 @@
-"""A sample: `make demo` in a checkout that is installed and has no data and no runs yet."""
+"""A sample: `make demo` in a clone that has no data and no runs yet, by what is installed here."""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import tempfile
 import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
+MODULES = ("engine", "python_layers", "tools", "prototxt")
+UNTRACKED = ("data/fashion_mnist/*.gz", "engine/caffe/cpu/kernels-*", "tools/dhn/*/kernels-*")  # images, libraries
 
 
 def setup(folder: str):
@@ -19,13 +22,18 @@ def setup(folder: str):
     def sample():
         with tempfile.TemporaryDirectory(dir=folder) as clone:
             subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
-            here = os.path.join(ROOT, "data", "fashion_mnist")
-            for name in os.listdir(here):
-                if name.endswith(".gz"):
-                    shutil.copy(os.path.join(here, name), os.path.join(clone, "data", "fashion_mnist"))
+            for pattern in UNTRACKED:
+                for path in glob.glob(pattern, root_dir=ROOT):
+                    shutil.copy(os.path.join(ROOT, path), os.path.join(clone, path))
+            modules = os.pathsep.join(os.path.join(clone, folder) for folder in MODULES)
             start = time.perf_counter()
-            words = [sys.executable, os.path.join(clone, "tools", "demo.py"), "fashion_mnist"]
-            subprocess.run(words, cwd=clone, check=True, stdout=sys.stderr)
+            subprocess.run(
+                [sys.executable, os.path.join(clone, "tools", "demo.py"), "fashion_mnist"],
+                cwd=clone,
+                env={**os.environ, "PYTHONPATH": modules},
+                check=True,
+                stdout=sys.stderr,
+            )
             seconds = time.perf_counter() - start
             with open(os.path.join(clone, "runs", "fashion_mnist-dhn-48", "metrics.json")) as stream:
                 return {"seconds": seconds, "map": json.load(stream)["map"]}
