@@ -19,7 +19,6 @@ the data set's split. Where the order of ties decides a MAP, as with codes that 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, pairwise, product
@@ -33,7 +32,7 @@ import net
 import run_settings
 from atomic_writes import locks, make_folder
 from dhn.experiments import baselines, scored_run
-from dhn.experiments.measure import LENGTHS, MEASURED, mean_and_spread, measure, quoted, ranks
+from dhn.experiments.measure import LENGTHS, MEASURED, is_measured, mean_and_spread, measure, quoted, ranks
 from dhn.files import read_json, write_atomic, write_csv, write_json, write_text
 from dhn.pages import plots
 from dhn.pages.page import markdown, terminal, write_page
@@ -68,12 +67,9 @@ def cell(run: Run, weights: str | None, gpu: int | None, folder: Path, settings:
     own = trained.record().get("settings") or {}
     origin = {"weights": trained.record()["weights_sha256"], "split": trained.record()["split"], "real": real}
     path = folder / "cells" / f"{run.name}.json"
-    try:
-        facts = json.loads(path.read_text())
-        if facts["made"] == origin:
-            return {**{key: facts[key] for key in MEASURED}, "settings": run_settings.typed(own)}
-    except (OSError, ValueError, KeyError):
-        pass
+    facts = read_json(path)
+    if facts.get("made") == origin and is_measured(facts):
+        return {**{key: facts[key] for key in MEASURED}, "settings": run_settings.typed(own)}
     facts = measure(trained.folder, real, ranks(trained.data))
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"dataset": run.dataset, "variant": run.variant, "bits": run.bits, "seed": run.seed}

@@ -47,7 +47,7 @@ from caffe.proto import caffe_pb2
 from dhn.codes.of_run import extract
 from dhn.datasets import splits
 from dhn.datasets.lmdb_records import LmdbError
-from dhn.experiments.measure import MEASURED, measure, quoted
+from dhn.experiments.measure import MEASURED, is_measured, measure, quoted
 from dhn.files import read_json, sha256, write_csv, write_json, write_text
 from dhn.layout import option, target_command
 from dhn.pages.page import terminal
@@ -118,7 +118,7 @@ def hold_out(run: Run, folder: Path) -> dict:
     form = read_json(run.data / "split.json").get("form")  # "JPEG copies": what the images are read from
     record = folder / "split.json"
     facts: dict[str, Any] = read_json(record)
-    if facts.get("of") == of and facts.get("form") == form:
+    if facts.get("of") == of and facts.get("form") == form and "counts" in facts:
         return facts["counts"]
     try:
         with open_lmdb(str(built)) as source, source.begin() as transaction:
@@ -192,13 +192,10 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
     trial.folder.mkdir(parents=True, exist_ok=True)
     write_nets(trial, trial_texts(trial), run_settings.typed(trial.settings))
     recipe = trial.recipe(sha256(Path(weights)) if weights else None)
-    try:
-        facts = json.loads(path.read_text())
-        if facts["recipe"] == recipe:
-            console.print(f"{trial.display_path(path)}: already there, of this recipe")
-            return {key: facts[key] for key in MEASURED}
-    except (OSError, ValueError, KeyError):
-        pass
+    facts = read_json(path)
+    if facts.get("recipe") == recipe and is_measured(facts):
+        console.print(f"{trial.display_path(path)}: already there, of this recipe")
+        return {key: facts[key] for key in MEASURED}
     training.train(trial, weights=weights, gpu=gpu, texts=lambda cell, settings: trial_texts(trial))
     extract(trial, gpu)
     facts = measure(trial.folder, trial.variant == "dhn_b", None)

@@ -22,9 +22,9 @@ def _command() -> str | None:
     if "-m" in words[:-1] and (module := words[words.index("-m") + 1]).startswith("caffe.cli."):
         name = module.rpartition(".")[2]
         return "caffe" if name == "main" else name
-    path = getattr(sys.modules["__main__"], "__file__", None)
+    path = getattr(sys.modules["__main__"], "__file__", None) or ""
     try:
-        is_script = path is not None and os.path.getsize(path) <= _SCRIPT_BYTES
+        is_script = os.path.getsize(path) <= _SCRIPT_BYTES
         return Path(path).stem if is_script and _SCRIPT.search(Path(path).read_bytes()) else None
     except OSError:
         return None

@@ -132,11 +132,13 @@ def fuzz(folder: Path, seconds: float, seed: int, only: str = "") -> int:
     import forked  # noqa: F401
     import good_files  # which import torch, once for all children
     import kinds
+    import published
 
     if not (folder / "good").exists():
         (folder / "good").mkdir()
         good_files.make(folder / "good")
-    chosen = {name: kind for name, kind in kinds.KINDS.items() if only in name}
+        published.make(folder / "good")
+    chosen = {name: kind for name, kind in {**kinds.KINDS, **published.KINDS}.items() if only in name}
     reader = Reader(folder, chosen)
     expected: dict[str, str] = {}  # the digest of the undamaged file's answer
     contents = {name: (folder / "good" / kind.file).read_bytes() for name, kind in chosen.items()}

@@ -27,6 +27,7 @@ from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net
 from dhn.datasets import lmdb_build
 from dhn.datasets.labelled_images import from_list
+from dhn.files import sha256
 
 TRAINED = """
 layer { name: "data" type: "DummyData" top: "data" top: "label"
@@ -160,6 +161,7 @@ def codes() -> None:
     np.savetxt("codes.csv", values, delimiter=",")
     np.savetxt("labels.txt", labels, fmt="%d")
     scipy.io.savemat("codes.mat", {"codes": values, "labels": labels}, do_compression=True)
+    scipy.io.savemat("plain.mat", {"codes": values, "labels": labels})
     with h5py.File("codes.h5", "w") as file:
         file["codes"], file["labels"] = values, labels
     assert build_index.main(["--codes", "database.npz", "--out", "index"]) == 0
@@ -174,6 +176,7 @@ def codes_of_images() -> None:
     for number in "01":
         words = f"--model deploy.prototxt --weights w.caffemodel --source paths.txt --out parts --shard {number}/2"
         assert extract_codes.main([*words.split(), "--resize", "6", "6"]) == 0
+    Path("part.json").write_text(str(np.load("parts/part-1-of-2.npz")["part"]))
 
 
 def data_sets() -> None:
@@ -221,6 +224,8 @@ def runs() -> None:
     (run / "solver.prototxt").write_text(SOLVER)
     (run / "train.log").write_text(LOG)
     caffe.Net(str(run / "deploy.prototxt"), caffe.TEST).save(str(run / "s_iter_2.caffemodel"))
+    names = ("train_val.prototxt", "solver.prototxt", "deploy.prototxt")
+    (run / "written.json").write_text(json.dumps({name: sha256(run / name) for name in names}))
     (run / "training.json").write_text(json.dumps({"iterations": 2, "seconds_per_step": 0.5, "resumed_at": [1]}))
     for side in ("query", "database"):
         words = f"--model {run}/deploy.prototxt --weights {run}/s_iter_2.caffemodel --source data/birds/{side}_lmdb"

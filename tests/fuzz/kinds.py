@@ -19,6 +19,7 @@ import good_files
 import good_nets
 import lmdb
 import merge_codes
+import numpy as np
 import report
 import reroot_list
 import score_map
@@ -128,6 +129,14 @@ def zipped() -> int | None:
     return score("wrapped.npz", "--codes sign")()
 
 
+def merge_with_facts() -> int | None:
+    """Parts merged, of which one has the facts that a JSON file holds, its check sums right."""
+    path = Path("parts/part-1-of-2.npz")
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "part": np.array(Path("part.json").read_text(errors="surrogateescape"))})
+    return words(merge_codes.main, "parts --out merged.npz")()
+
+
 def unpack(path: str, compress: bool = False) -> Callable[[], int]:
     def command() -> None:
         source = path
@@ -161,6 +170,10 @@ def compare() -> int:
 EXTRACT = "--model deploy.prototxt --weights w.caffemodel --resize 6 6 --out out.npz"
 CREATE = "out --root . --classes 3"
 RUN = "runs/runs/mine"
+RUN_FILES = (
+    "metrics.json", "query.npz", "train.log", "solver.prototxt", "train_val.prototxt", "training.json", "written.json",
+    "deploy.prototxt", "s_iter_2.caffemodel",
+)  # fmt: skip
 COMMANDS: dict[str, tuple[str, Main]] = {
     "score_map": ("codes", score_map.main),
     "search": ("codes", search.main),
@@ -185,7 +198,7 @@ KINDS: dict[str, Kind] = {
     "solver": Kind(
         "training/solver.prototxt",
         words(caffe_main, "train -solver solver.prototxt -minloglevel 1"),
-        ("solver", "net "),
+        ("layer ", "net "),
     ),
     "net in three forms": Kind("nets/old.prototxt", words(upgrade_proto.net_text, "old.prototxt new.prototxt")),
     "binary net": Kind("training/net.binary", words(upgrade_proto.net_binary, "net.binary new.binary")),
@@ -253,10 +266,12 @@ KINDS: dict[str, Kind] = {
     "text": Kind("codes/codes.txt", score("codes.txt", "--query-labels labels.txt --labels vectors")),
     "csv": Kind("codes/codes.csv", score("codes.csv", "--query-labels labels.txt --labels vectors")),
     "mat": Kind("codes/codes.mat", score("codes.mat")),
+    "mat, not compressed": Kind("codes/plain.mat", score("plain.mat")),
     "HDF5 codes": Kind("codes/codes.h5", score("codes.h5")),
     "parts": Kind(
         "codes_of_images/parts/part-1-of-2.npz", words(merge_codes.main, "parts --out merged.npz"), exact=True
     ),
+    "facts of a part": Kind("codes_of_images/part.json", merge_with_facts, ("parts",)),
     "index.json": Kind("codes/index/index.json", index("--verify")),
     **{
         f"index: {name}": Kind(f"codes/index/g-000001/{name}.npy", index("--unique"))
@@ -288,7 +303,7 @@ KINDS: dict[str, Kind] = {
     # runs
     **{
         f"run: {name}": Kind(f"{RUN}/{name}", words(report.main, "--run runs/mine"), ("runs/mine",))
-        for name in ("metrics.json", "query.npz", "train.log", "solver.prototxt", "train_val.prototxt", "training.json")
+        for name in RUN_FILES
     },
     "run: split.json": Kind("runs/data/birds/split.json", words(score_run.main, "--run runs/mine"), ("birds",)),
     "run scored": Kind(f"{RUN}/metrics.json", words(score_run.main, "--run runs/mine"), ("runs/mine",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from dhn.experiments import measure
 from dhn.runs import facts
 
 SCORES = {"R": "all", "map": 0.5, "map_expected": 0.5, "map_low": 0.5, "map_high": 1}
@@ -43,3 +44,12 @@ def test_a_missing_fact_and_a_missing_file(tmp_path):
     path.write_text(json.dumps({"map": 0.5}))
     with pytest.raises(facts.FactsError, match="'protocol' cannot be nothing"):
         facts.read(path, facts.METRICS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("map", "0.5"), ("queries", None), ("note", 3), ("R", [5]), ("database", None)]
+)
+def test_a_measure_that_a_file_holds(key, value):
+    row = {**dict.fromkeys(measure.MEASURED, 0.5), "R": 5, "queries": 2, "database": 8, "note": ""}
+    assert measure.is_measured(row) and not measure.is_measured({**row, key: value})
+    assert not measure.is_measured([*row]) and not measure.is_measured({"map": 0.5})

@@ -60,6 +60,26 @@ def test_read_idx_checks_its_file(tmp_path):
     path.write_bytes(gzip.compress(b"GIF89a"))
     with pytest.raises(ValueError, match="expected an idx file"):
         fashion_mnist.read_idx(path)
+    whole = gzip.compress(idx(array))
+    for raw in (whole[:-9], whole[:12] + b"\xff" + whole[13:], b"PK" + whole[2:], whole[:-8] + bytes(8)):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=r"x.gz: is not a complete gzip file"):
+            fashion_mnist.read_idx(path)
+    for head in (b"\0\0\x08", b"\0\0\x08\x03\0\0", b"\0\0\x08\x02" + b"\xff" * 8):
+        path.write_bytes(gzip.compress(head))
+        with pytest.raises(ValueError, match=r"x.gz: expected "):
+            fashion_mnist.read_idx(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"seed": "x"}', '{"seed": -1}', '{"seed": 4294967296}', "[" * 3000])
+def test_a_damaged_split_json_of_fashion_mnist_is_made_again(tmp_path, monkeypatch, text):
+    seeds = []
+    monkeypatch.setattr(fashion_mnist, "fashion_mnist", lambda folder, seed: seeds.append(seed))
+    monkeypatch.setattr(fashion_mnist, "from_list", lambda *_, **__: None)
+    monkeypatch.setattr(fashion_mnist.lmdb_build, "build", lambda *_: None)
+    (tmp_path / "split.json").write_text(text)
+    fashion_mnist.prepare_fashion_mnist(tmp_path, None)
+    assert seeds == [0]
 
 
 def test_files_already_there_come_first(small, tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ from caffe.proto import caffe_pb2
 from dhn.files import read_json, sha256, write_json
 from dhn.layout import PROTOTXT
 from dhn.runs import released
+from dhn.runs.facts import FactsError
 from dhn.runs.folder import Run, RunError
 
 COMMITTED = sorted(path.parent for path in PROTOTXT.glob("*/*/released/*/released.json"))
@@ -82,12 +83,23 @@ def test_other_images_or_damaged_weights_are_refused(run):
     assert not (run.folder / "training.json").exists()
 
 
+@pytest.mark.parametrize("text", ["", "[", "[]", "{}", '{"images": 3, "map": {}}', '{"weights": 3}', "[" * 3000])
+@pytest.mark.parametrize("name", ["released.json", "training.json"])
+def test_a_damaged_file_of_a_release_is_named(run, name, text):
+    folder = released.release(run, MAPS)
+    shutil.rmtree(run.folder)
+    (folder / name).write_text(text)
+    with pytest.raises((RunError, FactsError), match=rf"{name}[: ]+is (missing or )?damaged: "):
+        released.install(run)
+
+
 def test_the_map_is_compared_with_the_released_one(run):
     assert released.comparison(run, MAPS) == ""
     released.release(run, MAPS)
     shutil.rmtree(run.folder)
     released.install(run)
     assert released.comparison(run, {"standard": 0.50004, "dhn-caffe": 0.7}).endswith("the released one to 0.0001")
+    assert released.comparison(run, {"hashnet": 0.5, "standard": None}) == ""
     sentence = released.comparison(run, {"standard": 0.4, "dhn-caffe": 0.7})
     assert "MAP of standard is 0.4000 here, 0.5000" in sentence
 

@@ -213,7 +213,7 @@ def test_a_finished_cell_is_not_run_again_and_keeps_no_weights(run, monkeypatch)
 
     monkeypatch.setattr(tune.training, "train", train)
     monkeypatch.setattr(tune, "extract", lambda *_: None)
-    facts = {**dict.fromkeys(MEASURED, 0.5), "R": 5}
+    facts = {**dict.fromkeys(MEASURED, 0.5), "R": 5, "queries": 2, "database": 8, "note": ""}
     monkeypatch.setattr(tune, "measure", lambda *_: facts)
     assert tune.result(cell, None, None) == facts and tune.result(cell, None, None) == facts
     assert len(trained) == 1 and not list(cell.folder.glob("*.caffemodel"))

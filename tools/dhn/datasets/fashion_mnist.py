@@ -7,11 +7,12 @@ and unpacked without root), upstream's addresses. Whatever the way, the SHA-256 
 from __future__ import annotations
 
 import gzip
-import json
+import math
 import os
 import shutil
 import subprocess
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from dhn.datasets import lmdb_build
 from dhn.datasets.labelled_images import from_list
 from dhn.download import DownloadError, download, is_complete
-from dhn.files import sha256, write_atomic, write_text
+from dhn.files import read_json, sha256, write_atomic, write_json, write_text
 from dhn.progress import console, say
 
 PACKAGE = "dataset-fashion-mnist"
@@ -34,20 +35,28 @@ FILES = {
     "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+MOST_AXES = 32  # of an array of numpy 1
 QUERY_PER_CLASS, TRAIN_PER_CLASS = 100, 500  # the paper's protocol for CIFAR-10; the rest is the database
 
 
 def read_idx(path: str | os.PathLike) -> np.ndarray:
-    """The uint8 array of a gzipped idx file (LeCun's MNIST format: 0 0 8 ndim, big-endian sizes, bytes)."""
-    with gzip.open(path, "rb") as stream:
-        raw = stream.read()
-    if raw[:3] != b"\0\0\x08":
+    """The uint8 array of a gzipped idx file (LeCun's MNIST format: 0 0 8 ndim, big-endian sizes, bytes).
+
+    Raises ValueError for a file that is damaged or another.
+    """
+    try:
+        with gzip.open(path, "rb") as stream:
+            raw = stream.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: is not a complete gzip file ({error}); get it again") from None
+    if raw[:3] != b"\0\0\x08" or len(raw) < 4 or len(raw) < 4 + 4 * raw[3]:
         raise ValueError(f"{path}: expected an idx file of unsigned bytes (0 0 8), found {raw[:3].hex(' ')}")
     ndim = raw[3]
-    shape = np.frombuffer(raw, ">u4", ndim, 4).astype(int)
-    if len(raw) != 4 + 4 * ndim + shape.prod():
-        raise ValueError(f"{path}: expected {shape.prod()} values for {tuple(shape)}, found {len(raw)} bytes")
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim).reshape(shape)
+    shape = np.frombuffer(raw, ">u4", ndim, 4).tolist()
+    data, count = np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim), math.prod(shape)
+    if len(data) != count or ndim > MOST_AXES:
+        raise ValueError(f"{path}: expected {count} values for {tuple(shape)}, found {len(data)}")
+    return data.reshape(shape)
 
 
 def split(
@@ -167,11 +176,10 @@ def fashion_mnist(folder: Path, seed: int) -> None:
     record = folder / "split.json"
     outputs = [folder / "images.npy", folder / "labels.npy", *lists.values()]
     wanted = {"seed": seed, "query_per_class": QUERY_PER_CLASS, "train_per_class": TRAIN_PER_CLASS}
-    if record.exists() and all(path.exists() for path in outputs):
-        recorded = json.loads(record.read_text())
-        if recorded == {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}:
-            say(f"{folder}: the split is already there and complete (seed {seed})")
-            return
+    is_there = record.exists() and all(path.exists() for path in outputs)
+    if is_there and read_json(record) == {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}:
+        say(f"{folder}: the split is already there and complete (seed {seed})")
+        return
     record.unlink(missing_ok=True)
     images = np.concatenate([read_idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")])
     labels = np.concatenate([read_idx(folder / f"{part}-labels-idx1-ubyte.gz") for part in ("train", "t10k")])
@@ -182,7 +190,7 @@ def fashion_mnist(folder: Path, seed: int) -> None:
         text = "".join(f"{row} {labels[row]}\n" for row in rows[name])
         write_text(path, text)
     facts = {**wanted, "sha256": {path.name: sha256(path) for path in outputs}}
-    write_atomic(record, lambda out: out.write((json.dumps(facts, indent=1) + "\n").encode()))
+    write_json(record, facts)
     counts = ", ".join(f"{len(rows[name]):,} {name}" for name in rows)
     say(f"{folder}: wrote query.txt, train.txt, database.txt, images.npy, labels.npy and split.json")
     say(f"  {counts} images, disjoint, drawn with seed {seed}")
@@ -191,10 +199,8 @@ def fashion_mnist(folder: Path, seed: int) -> None:
 def prepare_fashion_mnist(folder: Path, seed: int | None) -> None:
     """Fashion-MNIST's lists and LMDBs in `folder`. seed None: the one of the last time, at first 0."""
     if seed is None:
-        try:
-            seed = json.loads((folder / "split.json").read_text())["seed"]
-        except (OSError, ValueError, KeyError):
-            seed = 0
+        recorded = read_json(folder / "split.json").get("seed")
+        seed = recorded if type(recorded) is int and 0 <= recorded < 1 << 32 else 0
     fashion_mnist(folder, seed)
     for name in ("train", "query", "database"):
         source = from_list(folder / f"{name}.txt", images=folder / "images.npy", classes=10)

@@ -16,7 +16,7 @@ from dhn.codes import files as codes
 from dhn.codes.of_run import is_fresh, run_extraction
 from dhn.datasets import splits
 from dhn.experiments.classic_hashing import METHODS, TITLES, BitsError
-from dhn.experiments.measure import LENGTHS, MEASURED, measure, ranks
+from dhn.experiments.measure import LENGTHS, MEASURED, is_measured, measure, ranks
 from dhn.experiments.metrics import score_files, write_metrics
 from dhn.layout import target_command
 from dhn.progress import console
@@ -121,12 +121,9 @@ def ensure_codes(
     run = Run(dataset, f"{method}_{about['features']}", bits, root, seed=seed)
     out = run.folder / "metrics.json"
     wanted = {"method": method, "seed": seed, **about}
-    try:
-        facts = json.loads(out.read_text())
-        if facts["baseline"] == wanted and facts["measure"].keys() == set(MEASURED):
-            return run
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
+    facts = files.read_json(out)
+    if facts.get("baseline") == wanted and is_measured(facts.get("measure")):
+        return run
     encode = METHODS[method](*features("train"), bits, seed)
     run.folder.mkdir(parents=True, exist_ok=True)
     out.unlink(missing_ok=True)

@@ -10,11 +10,16 @@ import numpy as np
 
 from dhn.codes import files as codes
 from dhn.layout import target_command
+from dhn.runs import facts
 from dhn.scoring.retrieval import headline, score
 
 LENGTHS = (12, 24, 32, 48)  # bits of the paper's tables
 BINARY, REAL = "hash-caffe", "dhn-caffe"  # protocols that differ in one thing: what ranks, signs or real values
 MEASURED = ("R", "map", "map_expected", "map_low", "map_high", "queries", "database", "note")
+_KINDS = {
+    **dict.fromkeys(("map", "map_expected", "map_low", "map_high"), facts.NUMBER),
+    **dict.fromkeys(("R", "queries", "database"), int), "note": str,
+}  # fmt: skip
 
 
 def ranks(data: Path) -> int | None:
@@ -27,9 +32,9 @@ def ranks(data: Path) -> int | None:
         top = json.loads(path.read_text()).get("R", "all")
     except OSError:
         return None
-    except ValueError:
+    except (ValueError, AttributeError, RecursionError):
         again = target_command("data", data.name)
-        raise ValueError(f"{path}: expected JSON, found something else; run: {again}") from None
+        raise ValueError(f"{path}: expected a JSON object, found something else; run: {again}") from None
     return top if isinstance(top, int) else None
 
 
@@ -44,6 +49,11 @@ def measure(folder: Path, real: bool, top: int | None) -> dict:
     query, database = (codes.load(folder / f"{side}.npz") for side in ("query", "database"))
     scores = score(*query, *database, protocol=REAL if real else BINARY, top=top or len(database[0]), at=())
     return {**{key: scores[key] for key in MEASURED[:-1]}, "note": "; ".join(scores["notes"])}
+
+
+def is_measured(value: object) -> bool:
+    """Whether a value of a JSON file has the keys of MEASURED, as `measure` gives them."""
+    return facts.fits(value, _KINDS)
 
 
 def quoted(row: Mapping) -> float | None:

@@ -23,10 +23,13 @@ from atomic_writes.folders import replacing_folder
 
 from dhn.files import read_json, sha256, write_atomic, write_json
 from dhn.layout import PROTOTXT, target_command
+from dhn.runs import facts
 from dhn.runs.folder import RECIPE, WRITTEN, AnyRun, Run, RunError
 
 FACTS = "released.json"
 SIDES = ("query", "train", "database")
+_FACTS = {"images": dict.fromkeys(SIDES, dict), "map": {str: facts.NUMBER}}
+_RECORD = {**facts.RECORD, "weights": str, "weights_sha256": str}
 TOLERANCE = 1e-4  # of a MAP that another machine of the same kind computes
 
 
@@ -80,6 +83,14 @@ def release(run: Run, maps: Mapping[str, float]) -> Path:
     return folder
 
 
+def _read(path: Path, kinds: Mapping) -> dict:
+    """A JSON file of a release. Raises RunError where it is missing or damaged, facts.FactsError naming the key."""
+    content = facts.read(path, dict(kinds))
+    if not content:
+        raise RunError(f"{path} is missing or damaged: expected a JSON object; get the released weights again")
+    return content
+
+
 def _copy(path: Path, stream: BinaryIO) -> None:
     with open(path, "rb") as source:
         shutil.copyfileobj(source, stream)
@@ -89,16 +100,16 @@ def install(run: Run) -> bool:
     """Put the released weights of a run into its folder. False where none are released, or where the folder has a
     training, or prototxt files that are not the released ones.
 
-    Raises RunError where they were trained on other images than the data set has here, or the caffemodel is damaged.
+    Raises RunError where they were trained on other images than the data set has here, or a file is damaged.
     """
     folder = folder_of(run)
-    facts, record = read_json(folder / FACTS), read_json(folder / "training.json")
-    if not facts or (run.folder / "training.json").exists() or next(run.folder.glob("*.solverstate"), None):
+    if not folder.is_dir() or (run.folder / "training.json").exists() or next(run.folder.glob("*.solverstate"), None):
         return False
+    released, record = _read(folder / FACTS, _FACTS), _read(folder / "training.json", _RECORD)
     prototxts = [folder / name for name in (*RECIPE, "deploy.prototxt", WRITTEN)]
     if any((copy := run.folder / path.name).exists() and sha256(copy) != sha256(path) for path in prototxts):
         return False
-    different = [side for side, digests in digests_of_images(run.data).items() if digests != facts["images"][side]]
+    different = [side for side, digests in digests_of_images(run.data).items() if digests != released["images"][side]]
     if different:
         raise RunError(
             f"{run.display_path(folder)}: released weights, trained on other images than {run.display_path(run.data)} "
@@ -113,7 +124,7 @@ def install(run: Run) -> bool:
         for path in (*prototxts, weights):
             write_atomic(run.folder / path.name, functools.partial(_copy, path))
         initial = record.get("initial_weights_sha256")
-        own = {"recipe": run.recipe(initial), "released": {"folder": run.display_path(folder), "map": facts["map"]}}
+        own = {"recipe": run.recipe(initial), "released": {"folder": run.display_path(folder), "map": released["map"]}}
         write_json(run.folder / "training.json", record | own)
     return True
 
@@ -123,8 +134,15 @@ def comparison(run: AnyRun, maps: Mapping[str, float]) -> str:
     expected = run.record().get("released", {}).get("map")
     if not expected:
         return ""
-    largest = max(expected, key=lambda protocol: abs(maps[protocol] - expected[protocol]))
-    difference = abs(maps[largest] - expected[largest])
+    differences = {
+        protocol: abs(maps[protocol] - value)
+        for protocol, value in expected.items()
+        if value is not None and maps.get(protocol) is not None
+    }
+    if not differences:
+        return ""
+    largest = max(differences, key=lambda protocol: differences[protocol])
+    difference = differences[largest]
     if difference <= TOLERANCE:
         return f"released weights: every MAP is the released one to {TOLERANCE:g}"
     return (

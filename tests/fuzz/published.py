@@ -1,0 +1,208 @@
+"""More that the fuzzer damages: data sets as their makers publish them, released weights, scores of an ablation."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import get_data
+import miniatures
+from caffe.proto import caffe_pb2
+from dhn.datasets import cifar10_pictures, fashion_mnist
+from dhn.experiments import measure
+from dhn.files import sha256, write_json
+from dhn.runs import released
+from dhn.runs.folder import Run, RunError
+from good_files import inside
+from kinds import Kind, caught, compare, words
+
+NUMBERS = {"query": 2, "train": 4, "database": "rest", "R": 10}
+SOURCES = {
+    "cifar": {"kind": "cifar10", "archive": "cifar-10-binary.tar.gz", "python_archive": "cifar-10-python.tar.gz"},
+    "flickr": {"kind": "mirflickr", "images": "images.zip", "annotations": "annotations.zip"},
+    "nus": {
+        "kind": "nus_wide",
+        "images": "images",
+        "labels": "Groundtruth/AllLabels",
+        "list": "ImageList/ImageList.txt",
+    },
+    "lists": {
+        "kind": "lists",
+        "query": "query.txt",
+        "train": "train*.txt",
+        "database": "database.txt",
+        "root": "photos",
+    },
+}
+RUN = ("cifar10", "dhn", 8)
+MAPS = {"standard": 0.5, "dhn-caffe": 0.7}
+
+
+def make(folder: Path) -> None:
+    """Write the good files below `folder`."""
+    for part in (binary, python, pictures, flickr, nus, lists, release, cells):
+        (folder / part.__name__).mkdir()
+        with inside(folder / part.__name__):
+            part()
+
+
+def _recipe(name: str, **split: object) -> None:
+    Path("recipe.json").write_text(json.dumps({"source": SOURCES[name], "splits": {"mine": {**NUMBERS, **split}}}))
+
+
+def binary() -> None:
+    """CIFAR-10's binary version, and what was made of it."""
+    miniatures.cifar10(Path(), per_class=2)
+    Path("a.tar").write_bytes(gzip.decompress(Path("cifar-10-binary.tar.gz").read_bytes()))
+    _recipe("cifar")
+    assert get_data.main(["recipe.json", "--root", "built"]) == 0
+
+
+def python() -> None:
+    """CIFAR-10's Python version."""
+    miniatures.cifar10_python(Path(), per_class=2)
+    Path("a.tar").write_bytes(gzip.decompress(Path("cifar-10-python.tar.gz").read_bytes()))
+    _recipe("cifar")
+
+
+def pictures() -> None:
+    """CIFAR-10's pictures in a zip, and Fashion-MNIST's form of images."""
+    files, _ = miniatures.cifar10_pictures(".png", {"train": 1, "test": 1})
+    miniatures.write_zip(Path("cifar10.zip"), files)
+    _recipe("cifar")
+    head = b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in (3, 4, 5))
+    Path("images.idx").write_bytes(head + bytes(range(60)))
+    Path("images.gz").write_bytes(gzip.compress(head + bytes(range(60))))
+
+
+def flickr() -> None:
+    """MIRFLICKR's two archives."""
+    miniatures.flickr25k(Path(), count=20)
+    Path("mirflickr25k.zip").rename("images.zip")
+    Path("mirflickr25k_annotations_v080.zip").rename("annotations.zip")
+    _recipe("flickr")
+
+
+def nus() -> None:
+    """NUS-WIDE's list, its labels and its images."""
+    miniatures.nus_wide(Path(), count=12, concepts=2)
+    _recipe("nus")
+
+
+def lists() -> None:
+    """Lists that say which images are which."""
+    names = miniatures.photos(Path("photos"), ("crow", "tit"), 5)
+    lines = [f"{name} {i // 5}\n" for i, name in enumerate(names)]
+    for name, chosen in (("query", lines[::5]), ("train1", lines[1::5]), ("train2", lines[2::5])):
+        Path(f"{name}.txt").write_text("".join(chosen))
+    Path("database.txt").write_text("".join(lines[3::5] + lines[4::5]))
+    _recipe("lists", **dict.fromkeys(("query", "train", "database"), "listed"))
+
+
+def _run() -> Run:
+    """A run here, whose released weights are here too."""
+    released.PROTOTXT = Path("prototxt").resolve()
+    return Run(*RUN, Path.cwd(), net="squeezenet")
+
+
+def release() -> None:
+    """Released weights, and the data set that they were trained on."""
+    run = _run()
+    run.folder.mkdir(parents=True)
+    (run.folder / "solver.prototxt").write_text(f'max_iter: 5 snapshot_prefix: "runs/{run.name}/dhn"')
+    (run.folder / "train_val.prototxt").write_text('name: "net"')
+    (run.folder / "deploy.prototxt").write_text('name: "deploy"')
+    write_json(run.folder / "written.json", {"solver.prototxt": sha256(run.folder / "solver.prototxt")})
+    for side in released.SIDES:
+        (run.data / f"{side}_lmdb").mkdir(parents=True)
+        inputs = {"list": f"list of {side}", "images": "all"}
+        write_json(run.data / f"{side}_lmdb" / "source.json", {"recipe": {"inputs": inputs}})
+    run.weights().write_bytes(caffe_pb2.NetParameter(name="net").SerializeToString())
+    record = {"recipe": run.recipe(), "weights": run.weights().name, "weights_sha256": sha256(run.weights())}
+    write_json(run.folder / "training.json", {"iterations": 5, **record})
+    released.release(run, MAPS).rename("released")
+    Path("runs").rename("trained")
+
+
+def install() -> int:
+    """The released weights are put into a run's folder."""
+    run = _run()
+    Path("released").rename(released.folder_of(run))
+    try:
+        print(released.install(run), released.comparison(run, MAPS), run.edited(), run.is_trained())
+    except (RunError, ValueError, OSError) as error:
+        print(error)
+        return 1
+    return 0
+
+
+def cells() -> None:
+    """A cell of an ablation, whose scores a comparison takes."""
+    folder = Path("runs/birds-ablation/cells")
+    folder.mkdir(parents=True)
+    scores = dict(zip(measure.MEASURED, (10, 0.5, 0.5, 0.4, 0.6, 2, 8, ""), strict=True))
+    about = {"dataset": "birds", "variant": "dhn_b", "bits": 8, "seed": 1, "net": "alexnet", "settings": {}}
+    origin = {"weights": "1", "split": {"split": "mine", "seed": 0, "R": 10}, "real": True}
+    write_json(folder / "cell.json", {**about, **scores, "made": origin})
+
+
+def prepare(*options: str) -> Callable[[], int | None]:
+    """What `get_data` makes of the recipe here."""
+    return words(get_data.main, " ".join(["recipe.json --root new", *options]))
+
+
+def packed(archive: str) -> Callable[[], int | None]:
+    """As `prepare`, of an archive that is a.tar compressed: its check sum is right."""
+
+    def command() -> int | None:
+        Path(archive).write_bytes(gzip.compress(Path("a.tar").read_bytes(), 1))
+        return prepare()()
+
+    return command
+
+
+def read_pictures() -> int | None:
+    cifar10_pictures.PER_CLASS = {"train": 1, "test": 1}
+    return prepare("--from cifar10.zip")()
+
+
+def read_idx(path: str, compress: bool = False) -> Callable[[], int]:
+    def command() -> None:
+        if compress:
+            Path(f"{path}.gz").write_bytes(gzip.compress(Path(path).read_bytes()))
+        print(fashion_mnist.read_idx(f"{path}.gz" if compress else path).sum())
+
+    return caught(command)
+
+
+KINDS: dict[str, Kind] = {
+    "CIFAR-10": Kind("binary/cifar-10-binary.tar.gz", prepare()),
+    "CIFAR-10, compressed again": Kind("binary/a.tar", packed("cifar-10-binary.tar.gz"), ("binary.tar.gz",)),
+    **{
+        f"CIFAR-10 as made: {name}": Kind(
+            f"binary/built/binary/{name}", words(get_data.main, "recipe.json --root built")
+        )
+        for name in ("images.json", "labels.npy")
+    },
+    "CIFAR-10 in Python": Kind("python/cifar-10-python.tar.gz", prepare()),
+    "CIFAR-10 in Python, compressed again": Kind("python/a.tar", packed("cifar-10-python.tar.gz"), ("python.tar.gz",)),
+    "CIFAR-10's pictures": Kind("pictures/cifar10.zip", read_pictures),
+    "idx": Kind("pictures/images.idx", read_idx("images.idx", compress=True)),
+    "idx in gz": Kind("pictures/images.gz", read_idx("images.gz"), exact=True),
+    "MIRFLICKR's images": Kind("flickr/images.zip", prepare()),
+    "MIRFLICKR's labels": Kind("flickr/annotations.zip", prepare()),
+    "NUS-WIDE's list": Kind("nus/ImageList/ImageList.txt", prepare(), ("recipe.json",)),
+    "NUS-WIDE's labels": Kind("nus/Groundtruth/AllLabels/Labels_concept00.txt", prepare(), ("recipe.json",)),
+    **{
+        f"recipe of {name}": Kind(f"{part}/recipe.json", prepare())
+        for part, name in (("binary", "CIFAR-10"), ("flickr", "MIRFLICKR"), ("nus", "NUS-WIDE"), ("lists", "lists"))
+    },
+    "list of lists": Kind("lists/train1.txt", prepare(), ("recipe.json",)),
+    **{
+        f"released: {name}": Kind(f"release/released/{name}", install, exact=name.endswith("caffemodel"))
+        for name in ("released.json", "training.json", "solver.prototxt", "written.json", "dhn_iter_5.caffemodel")
+    },
+    "cell of an ablation": Kind("cells/runs/birds-ablation/cells/cell.json", compare),
+}  # fmt: skip
