@@ -27,15 +27,15 @@ def _is_number(value: Any) -> bool:
 _KINDS = {
     "a string": lambda v: isinstance(v, str),
     "true or false": lambda v: isinstance(v, bool),
-    "an integer of at least 0": lambda v: _is_int(v) and v >= 0,
-    "an integer of at least 1": lambda v: _is_int(v) and v >= 1,
+    "an integer from 0 to 4294967295": lambda v: _is_int(v) and 0 <= v < 1 << 32,  # a seed of numpy
+    "an integer from 1 to 2147483647": lambda v: _is_int(v) and 1 <= v < 1 << 31,
     "a number": _is_number,
     'a number above 0, or "balanced"': lambda v: v == "balanced" or (_is_number(v) and 0 < v < math.inf),
     "a number or a list of numbers": lambda v: (
         _is_number(v) or (isinstance(v, list) and len(v) > 0 and all(map(_is_number, v)))
     ),
-    "an integer of at least 1 or a pair [height, width] of them": lambda v: all(
-        _is_int(x) and x >= 1 for x in (v if isinstance(v, list) and len(v) == 2 else [v])
+    "an integer from 1 to 65535 or a pair [height, width] of them": lambda v: all(
+        _is_int(x) and 1 <= x < 1 << 16 for x in (v if isinstance(v, list) and len(v) == 2 else [v])
     ),
 }
 
@@ -49,6 +49,8 @@ def read_param_str(text: str, layer: str, params: dict[str, Param]) -> dict[str,
     example = "param_str: '{" + ", ".join(f'"{k}": ...' for k in list(params)[:2]) + "}'"
     try:
         values = json.loads(text) if text.strip() else {}
+    except RecursionError:
+        raise ValueError(f"{layer}: param_str must be JSON, e.g. {example}; found one nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{layer}: param_str must be JSON, e.g. {example}; found {text!r} ({error})") from None
     if not isinstance(values, dict):

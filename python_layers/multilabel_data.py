@@ -54,14 +54,14 @@ class MultiLabelDataLayer(caffe.Layer):
                 f"MultiLabelDataLayer takes no bottoms and has 1 or 2 tops (images, labels); "
                 f"found {len(bottom)} and {len(top)}"
             )
-        size = "an integer of at least 1 or a pair [height, width] of them"
+        size = "an integer from 1 to 65535 or a pair [height, width] of them"
         params = read_param_str(
             self.param_str,
             "MultiLabelDataLayer",
             {
                 "source": Param("a string", required=True),
-                "batch_size": Param("an integer of at least 1", required=True),
-                "labels": Param("an integer of at least 1"),
+                "batch_size": Param("an integer from 1 to 2147483647", required=True),
+                "labels": Param("an integer from 1 to 2147483647"),
                 "root": Param("a string", ""),
                 "encoding": Param("a string", "utf-8"),
                 "gray": Param("true or false"),
@@ -72,9 +72,9 @@ class MultiLabelDataLayer(caffe.Layer):
                 "mean_file": Param("a string"),
                 "scale": Param("a number", 1),
                 "shuffle": Param("true or false", True),
-                "seed": Param("an integer of at least 0", 1),
-                "prefetch": Param("an integer of at least 1", 4),
-                "threads": Param("an integer of at least 1"),
+                "seed": Param("an integer from 0 to 4294967295", 1),
+                "prefetch": Param("an integer from 1 to 2147483647", 4),
+                "threads": Param("an integer from 1 to 2147483647"),
             },
         )
         if os.path.isfile(params["source"]):
@@ -103,6 +103,7 @@ class MultiLabelDataLayer(caffe.Layer):
         )
         self.shapes = self.batches.shape, (params["batch_size"], source.labels)
         self.ahead = params["prefetch"], params["threads"] or os.cpu_count() or 1
+        self.reshape(bottom, top)  # before anything is read ahead: it refuses what no blob can hold
         self._begin([])
 
     def _begin(self, done: list) -> None:
@@ -212,9 +213,11 @@ class Batches:
         random = np.random.RandomState(self.seed)
         order = np.empty(0, np.int64)
         for size in sizes:
-            while len(order) < size:
-                count = len(self.source)
-                order = np.append(order, random.permutation(count) if self.shuffle else np.arange(count))
+            rounds, drawn, count = [order], len(order), len(self.source)
+            while drawn < size:
+                rounds.append(random.permutation(count) if self.shuffle else np.arange(count))
+                drawn += count
+            order = np.concatenate(rounds)
             batch, order = order[:size], order[size:]
             yield batch, random.rand(size, 3)  # drawn even if unused: an option never changes the order
 

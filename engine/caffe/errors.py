@@ -77,7 +77,7 @@ def _user_layer(error: Exception, layer: Layer) -> str:
         file = None
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     place = f", {file}{f':{lines[-1]}' if lines else ''}" if file else ""
-    return f"{name}{place}): {type(error).__name__}: {error}"
+    return f"{name}{place}): {type(error).__name__}: {_first_line(error)}"
 
 
 def sentence(error: Exception) -> str | None:

@@ -2,9 +2,9 @@ import pytest
 from layer_params import Param, read_param_str
 
 PARAMS = {
-    "size": Param("an integer of at least 1 or a pair [height, width] of them"),
+    "size": Param("an integer from 1 to 65535 or a pair [height, width] of them"),
     "rate": Param("a number", 0.5),
-    "count": Param("an integer of at least 1", required=True),
+    "count": Param("an integer from 1 to 2147483647", required=True),
     "mean": Param("a number or a list of numbers"),
     "flag": Param("true or false", False),
 }
@@ -25,9 +25,12 @@ def test_values_and_defaults():
         ),
         ("[3]", "must be a JSON object"),
         ('{"count": 3, "counts": 4, "a": 1}', "unknown key 'a', 'counts'; the keys are count, flag, mean, rate, size"),
-        ('{"count": 0}', "'count' must be an integer of at least 1; found 0"),
-        ('{"count": true}', "'count' must be an integer of at least 1; found true"),
-        ('{"count": 1.0}', "'count' must be an integer of at least 1; found 1.0"),
+        ('{"count": 0}', "'count' must be an integer from 1 to 2147483647; found 0"),
+        ('{"count": 2147483648}', "'count' must be an integer from 1 to 2147483647; found 2147483648"),
+        ('{"count": 1, "size": [7, 65536]}', "'size' must be an integer from 1 to 65535 or a pair .* of them; found"),
+        ("[" * 3000, "param_str must be JSON, .*; found one nested too deeply"),
+        ('{"count": true}', "'count' must be an integer from 1 to 2147483647; found true"),
+        ('{"count": 1.0}', "'count' must be an integer from 1 to 2147483647; found 1.0"),
         ('{"count": 1, "size": [1, 2, 3]}', r"'size' must be .* found \[1, 2, 3\]"),
         ('{"count": 1, "size": 0}', "'size' must be .* found 0"),
         ('{"count": 1, "mean": []}', "'mean' must be a number or a list of numbers"),

@@ -359,7 +359,8 @@ def test_a_bad_record_surfaces_in_forward_with_its_key(tmp_path, bad, message):
         ({"crop": 7}, "expected at least 7x7 pixels to crop from, found 6x8"),
         ({"labels": 4}, "expected label vectors of 4 labels, found 3"),
         ({"batchsize": 4}, "unknown key 'batchsize'; the keys are batch_size, crop,"),
-        ({"batch_size": 0}, "'batch_size' must be an integer of at least 1"),
+        ({"batch_size": 2147483647}, "blob size exceeds INT_MAX|takes more memory"),
+        ({"batch_size": 0}, "'batch_size' must be an integer from 1 to 2147483647"),
     ],
 )
 def test_refusals(tmp_path, source, settings, message):

@@ -329,3 +329,24 @@ def test_lancedb_in_an_object_store(monkeypatch):
             lance.Lance("s3://nowhere/index", 48)
     finally:
         store.stop()
+
+
+def test_a_damaged_lancedb_is_named(tmp_path):
+    pytest.importorskip("lancedb", reason="lancedb is not installed")
+    lance.Lance(tmp_path / "index", 8).add(draw(30, 8))
+    query, rng, refused = draw(1, 8, seed=1).codes, np.random.default_rng(0), 0
+    files = [
+        path for path in (tmp_path / "index").rglob("*") if path.suffix in (".lance", ".manifest") and path.is_file()
+    ]
+    for path in files:
+        content = path.read_bytes()
+        for _ in range(8):
+            at = int(rng.integers(len(content)))
+            path.write_bytes(content[:at] if at % 2 else content[:at] + b"\xff" * 4 + content[at + 4 :])
+            try:
+                lance.Lance.open(tmp_path / "index").search(query)
+            except SearchError as error:
+                refused += 1
+                assert str(tmp_path / "index") in str(error) and "\n" not in str(error)
+        path.write_bytes(content)
+    assert len(files) > 1 and refused > 4

@@ -158,9 +158,12 @@ class Lance(Backend):
         with _errors(self.uri):
             metadata = self._database.open_table(TABLE).schema.metadata or {}
         try:
-            return json.loads(metadata[b"dhn"])
-        except (KeyError, ValueError):
-            raise SearchError(f"{self.uri}: expected items that build_index wrote, found another table") from None
+            about = json.loads(metadata[b"dhn"])
+        except (KeyError, ValueError, RecursionError):
+            about = None
+        if not isinstance(about, dict) or not isinstance(about.get("bits"), int):
+            raise SearchError(f"{self.uri}: expected items that build_index wrote, found another table")
+        return about
 
     def _view(self) -> View:
         """The items as they are now."""
@@ -284,7 +287,10 @@ def _errors(uri: str) -> Iterator[None]:
         yield
     except SearchError:
         raise
-    except (RuntimeError, OSError, ValueError) as error:
+    # of damaged files LanceDB and Arrow raise nearly everything, and Rust's panics are no Exception
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SearchError(f"{uri}: LanceDB cannot do it ({line})") from error
 
