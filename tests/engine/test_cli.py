@@ -47,7 +47,7 @@ def test_training_writes_snapshots_and_leaves_nothing_else(folder, capfd):
 @pytest.mark.parametrize("method", ["setup", "reshape", "forward", "backward"])
 def test_an_error_in_a_users_layer_is_shown_with_its_traceback_and_place(folder, capfd, method):
     body = dict.fromkeys(("setup", "reshape", "forward", "backward"), "pass") | {
-        "reshape": "top[0].reshape(*bottom[0].shape)", method: "{}['mine']"
+        "reshape": "top[0].reshape(*bottom[0].shape)", method: r"raise ValueError('mine\nsecond line')"
     }  # fmt: skip
     arguments = {"backward": "self, top, propagate_down, bottom"}
     (folder / f"mine_{method}.py").write_text("import caffe\n\nclass Mine(caffe.Layer):\n" + "".join(
@@ -62,7 +62,7 @@ def test_an_error_in_a_users_layer_is_shown_with_its_traceback_and_place(folder,
     line = 5 + 2 * list(body).index(method)
     assert status == 1 and "Traceback (most recent call last)" in log
     assert log.splitlines()[-1].endswith(
-        f"] layer 'm' (Python, mine_{method}.Mine, {folder / f'mine_{method}.py'}:{line}): KeyError: 'mine'"
+        f"] layer 'm' (Python, mine_{method}.Mine, {folder / f'mine_{method}.py'}:{line}): ValueError: mine"
     )
 
 
