@@ -34,7 +34,7 @@ MEMORY = 1 << 30  # bytes beyond the parent's
 TWICE = 0.2  # the share of inputs with an answer that are read again
 INSIDE = "FUZZ_FOLDER"  # set where the namespace is ready
 ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NUMBA_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "MALLOC_ARENA_MAX": "2",
     "GLOG_logtostderr": "1", "GLOG_log_prefix": "0", "COLUMNS": "2000", "NO_COLOR": "1",
 }  # fmt: skip
 _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numbers or unused bytes in them
@@ -134,7 +134,7 @@ class Reader:
 
 def fuzz(folder: Path, seconds: float, seed: int, only: str = "") -> int:
     """Run in the namespace; prints a table, keeps the findings' files in `folder`/findings. Returns how many."""
-    os.environ.update(ENVIRONMENT, NUMBA_CACHE_DIR=str(folder), MPLCONFIGDIR=str(folder), HOME=str(folder))
+    os.environ.update(ENVIRONMENT, MPLCONFIGDIR=str(folder), HOME=str(folder))
     tests = Path(__file__).parents[1]
     sys.path[:0] = [str(tests / "support"), str(tests / "tools" / "support")]
     import forked  # noqa: F401
