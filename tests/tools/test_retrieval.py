@@ -7,9 +7,19 @@ import json
 
 import numpy as np
 import pytest
-from dhn.scoring import kernels, library, retrieval
+from dhn import compiled
+from dhn.scoring import kernels, retrieval
 
 PUBLISHED = ["dhn-caffe", "hash-caffe", "hashnet", "deephash-pytorch"]
+
+
+@pytest.fixture(params=["C", "numpy"])
+def way(request, monkeypatch):
+    """How it is computed: by kernels.c, and by plain.py as on a machine without a C compiler."""
+    if request.param == "numpy":
+        monkeypatch.setattr(kernels, "LIBRARY", None)
+    elif kernels.LIBRARY is None:
+        pytest.skip("kernels.c is not compiled: no C compiler")
 
 
 def ap(order, top, over=0):
@@ -60,14 +70,14 @@ def codes(rng, n, bits, labels, saturated=False):
         ([0, 0, 1], 2, 0.0),
     ],
 )
-def test_ap_of_rankings_without_ties(order, top, expected):
+def test_ap_of_rankings_without_ties(order, top, expected, way):
     row = statistics([[hit] for hit in order], top)
     for column in (kernels.STABLE, kernels.EXPECTED, kernels.LOW, kernels.HIGH):
         assert row[column] == pytest.approx(expected, abs=1e-15)
     assert row[kernels.CHANCE] == (expected > 0)
 
 
-def test_ap_of_one_tie_group_by_hand():
+def test_ap_of_one_tie_group_by_hand(way):
     # One relevant item among two that tie: AP is 1 or 1/2, each with chance 1/2.
     row = statistics([[0, 1]], 2)
     assert row == pytest.approx([1 / 2, 3 / 4, 1 / 2, 1, 1, 0])
@@ -77,7 +87,7 @@ def test_ap_of_one_tie_group_by_hand():
 
 
 @pytest.mark.parametrize("over", [0, 4])
-def test_statistics_are_those_of_all_tie_orders(over):
+def test_statistics_are_those_of_all_tie_orders(over, way):
     rng = np.random.default_rng(over)
     for _ in range(150):
         groups = random_groups(rng)
@@ -112,7 +122,7 @@ def test_expected_ap_of_long_groups_agrees_with_sampled_orders():
         assert row[kernels.LOW] < min(sampled) and max(sampled) < row[kernels.HIGH]
 
 
-def test_expected_ap_of_a_large_tied_database_is_exact():
+def test_expected_ap_of_a_large_tied_database_is_exact(way):
     # All items tie: rank i hits with chance m/n and then has 1 + (i - 1)(m - 1)/(n - 1) hits expected.
     n, m = 100_000, 30_000
     relevance = [1] * m + [0] * (n - m)
@@ -284,7 +294,7 @@ def test_codes_with_zeros_rank_by_the_dot_products_of_their_signs(bits):
     )
 
 
-def test_hamming_radius_and_precision_recall_by_hand():
+def test_hamming_radius_and_precision_recall_by_hand(way):
     q = np.array([[1] * 5, [-1] * 5], np.float32)
     d = np.ones((4, 5), np.float32)
     for item, flips in enumerate((0, 2, 2, 3)):
@@ -307,7 +317,7 @@ def test_hamming_radius_and_precision_recall_by_hand():
     assert [p["radius"] for p in alone["precision_recall"]] == [5]
 
 
-def test_precision_at_n_averages_over_ties():
+def test_precision_at_n_averages_over_ties(way):
     q, d = np.ones((1, 8), np.float32), np.ones((6, 8), np.float32)
     d[0] = -1
     labels = np.array([[1], [1], [0], [0], [0], [1]], np.uint8)  # five tie at distance 0: 1 0 0 0 1, then 1
@@ -329,7 +339,7 @@ def test_code_statistics():
 
 
 @pytest.mark.parametrize("bits", [1, 8, 63, 64, 65, 127, 128])
-def test_packed_bits_give_hamming_distances(bits):
+def test_packed_bits_give_hamming_distances(bits, way):
     rng = np.random.default_rng(bits)
     a, b = rng.integers(0, 2, (2, 7, bits))
     octets = (kernels.pack(each.astype(bool)) for each in (a, b))
@@ -354,26 +364,48 @@ def test_packed_bits_give_hamming_distances(bits):
     assert np.array_equal(balls[:, :, 0], balls[:, :, 1])
 
 
+def flat(scores):
+    """The numbers of nested scores: the whole ones, and the others."""
+    if isinstance(scores, (dict, list)):
+        parts = [flat(each) for each in (scores.values() if isinstance(scores, dict) else scores)]
+        return [number for whole, _ in parts for number in whole], [number for _, others in parts for number in others]
+    return ([], [scores]) if isinstance(scores, float) else ([scores], [])
+
+
 @pytest.mark.parametrize("bits", [5, 127, 200])
-def test_what_is_compiled_in_c_equals_what_numba_compiles(bits, monkeypatch):
-    """To the bit, of keys of one octet and of two; and without the library numba computes."""
+def test_numpy_computes_what_c_does(bits, monkeypatch, capsys):
+    """To the bit, of keys of one octet and of two; but for expected values where rank R cuts a tie group: the chances
+    of the hits above the cut are products of many factors, which C and numpy take in another order.
+
+    One line says that numpy computes.
+    """
     if kernels.LIBRARY is None:
         pytest.skip("kernels.c is not compiled: no C compiler")
     rng = np.random.default_rng(bits)
     few = rng.standard_normal((300, bits))[rng.integers(0, 300, 3000)]
     database = np.where(rng.random(few.shape) < 0.1, 0, few)
     query, labels = rng.standard_normal((9, bits)), rng.random((3009, 4)) < 0.3
-    given = query, labels[3000:], database, labels[:3000]
-    cases = [("standard", None), ("hashnet", 50), ("dhn-caffe", 700), ("deephash-pytorch", None)]
-    by_c = [retrieval.score(*given, *case) for case in cases]
+    sides = query, labels[3000:], database, labels[:3000]
+    cases = [("standard", None), ("hashnet", 50), ("dhn-caffe", 700), ("deephash-pytorch", None), ("standard", 7)]
+    by_c = [retrieval.score(*sides, *case) for case in cases]
     monkeypatch.setattr(kernels, "LIBRARY", None)
-    assert [retrieval.score(*given, *case) for case in cases] == by_c
+    kernels._plain.cache_clear()
+    by_numpy = [retrieval.score(*sides, *case) for case in cases]
+    for case, one, other in zip(cases, by_c, by_numpy, strict=True):
+        if case[1] is not None:
+            (whole, numbers), (one, others) = flat(one), flat(other)
+            assert one == whole and others == pytest.approx(numbers, rel=0, abs=1e-12)
+        else:
+            assert one == other
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("scoring: expected the library that an installation compiles from ")
+    assert line.endswith("about 15 times slower; install a C compiler (gcc), then this package again")
 
 
-def test_a_library_of_another_source_is_not_loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(library, "SOURCE", tmp_path / "kernels.c")
-    library.SOURCE.write_text("int f(void) { return 1; }")
-    assert library.load() is None
+def test_a_library_of_another_source_is_not_loaded(tmp_path):
+    source = tmp_path / "kernels.c"
+    source.write_text("int f(void) { return 1; }")
+    assert compiled.load(source, {}) is None
 
 
 def in_ball(code, label, database, labels):
@@ -419,7 +451,7 @@ def test_recall_and_map_within_radius_2_are_those_of_a_loop(bits, items, seed, p
     assert result[names[1]] <= result[names[0]] <= result[names[2]]
 
 
-def test_within_radius_2_by_hand():
+def test_within_radius_2_by_hand(way):
     d = np.ones((5, 4), np.float32)
     for item, flips in enumerate((2, 1, 3, 0, 1)):
         d[item, :flips] = -1  # distances 2 1 3 0 1

@@ -1,4 +1,4 @@
-"""Ranking and average precision under ties, parallel over queries: kernels.c, or jit.py where it was not compiled.
+"""Ranking and average precision under ties, parallel over queries: kernels.c, or plain.py where it was not compiled.
 
 A ranking is a list of *tie groups*: items no score tells apart. A tie order is one way to break all of
 them. Each query yields one row of AP statistics, in the columns named below.
@@ -7,10 +7,14 @@ them. Each query yields one row of AP statistics, in the columns named below.
 from __future__ import annotations
 
 import ctypes
+import functools
+from types import ModuleType
 
 import numpy as np
 
+from dhn import compiled
 from dhn.scoring import library
+from dhn.scoring.library import LIBRARY
 
 STABLE, EXPECTED, LOW, HIGH, CHANCE, MAY_MISS = range(6)
 """Columns of a row of AP statistics.
@@ -23,7 +27,15 @@ that have a hit in the top R. MAY_MISS: 1 where some order has none.
 RADIUS = 2  # of the Hamming ball that papers report precision, recall and MAP in
 STRETCH = 196_608  # database items whose keys a query keeps at a time, in its core's cache
 _ROWS = 4096  # codes whose statistics are one sum
-LIBRARY = library.load()
+
+
+@functools.cache
+def _plain() -> ModuleType:
+    """What computes without the library; a line of stderr says so."""
+    from dhn.scoring import plain
+
+    compiled.warn_of_numpy("scoring", library.SOURCE, "about 15 times slower")
+    return plain
 
 
 def harmonic_table(length: int) -> np.ndarray:
@@ -49,7 +61,7 @@ def pack(flags: np.ndarray) -> np.ndarray:
     def work(begin: int, end: int) -> None:
         pack_part(packed.ctypes.data, flags.ctypes.data, items, bits, begin, end)
 
-    library.in_threads(work, items)
+    compiled.in_threads(work, items)
     return packed
 
 
@@ -58,9 +70,7 @@ def pack_signs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     4,096 codes the number of such bits, (parts, K), the sum of |code|, of zeros and of codes that are not finite,
     (parts, 3)."""
     if LIBRARY is None:
-        from dhn.scoring import jit
-
-        return jit.pack_signs(codes)
+        return _plain().pack_signs(codes, _ROWS)
     codes = np.ascontiguousarray(codes, np.float32)
     items, bits = codes.shape
     packed = np.empty((-(-bits // 8), items), np.uint8)
@@ -74,7 +84,7 @@ def pack_signs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             rows = part * _ROWS, min(items, (part + 1) * _ROWS)
             pack_part(packed.ctypes.data, *results, codes.ctypes.data, items, bits, *rows)
 
-    library.in_threads(work, parts)
+    compiled.in_threads(work, parts)
     return packed, positive, sums
 
 
@@ -88,9 +98,7 @@ def ap_over_ties(
     0 for the number of hits in the top R. table: harmonic_table(top) or longer.
     """
     if LIBRARY is None:
-        from dhn.scoring import jit
-
-        jit.ap_over_ties(relevance, ends, top, over, table, row)
+        _plain().ap_over_ties(relevance, ends, top, over, table, row)
         return
     LIBRARY.ap_over_ties(
         relevance.ctypes.data, len(relevance), ends.ctypes.data, len(ends), top, over,
@@ -105,9 +113,7 @@ def ap_in_balls(balls: np.ndarray, table: np.ndarray) -> np.ndarray:
     ball; it is 0 where the ball holds none. table: harmonic_table of the largest ball's size or longer.
     """
     if LIBRARY is None:
-        from dhn.scoring import jit
-
-        return jit.ap_in_balls(balls, table)
+        return _plain().ap_in_balls(balls, table)
     balls, aps = np.ascontiguousarray(balls, np.int64), np.zeros((len(balls), 3))
     LIBRARY.ap_in_balls(aps.ctypes.data, balls.ctypes.data, *balls.shape[:2], table.ctypes.data, table.shape[1])
     return aps
@@ -135,9 +141,9 @@ def rank_by_signs(
     RADIUS, ties in database order (Q,), which divides by the relevant items there.
     """
     if LIBRARY is None:
-        from dhn.scoring import jit
-
-        return jit.rank(query, database, query_labels, database_labels, bits, top, over_relevant, at, table)
+        return _plain().rank_by_signs(
+            query, database, query_labels, database_labels, bits, top, over_relevant, at, table
+        )
     queries, kinds, octets = query.shape
     balls, ball_aps = np.zeros((queries, bits * kinds + 1, 2), np.int64), np.zeros(queries)
     rest = {"kinds": kinds, "octets": octets, "balls": balls, "ball_aps": ball_aps}
@@ -162,9 +168,7 @@ def rank_by_dot(
     two results, are as the first two in rank_by_signs.
     """
     if LIBRARY is None:
-        from dhn.scoring import jit
-
-        return jit.rank_by_dot(query, database, query_labels, database_labels, top, over_relevant, at, table)
+        return _plain().rank_by_dot(query, database, query_labels, database_labels, top, over_relevant, at, table)
     codes, labels = (query, database), (query_labels, database_labels)
     return _ranked("rank_by_dot", codes, labels, query.shape[1], top, over_relevant, at, table)
 
@@ -190,6 +194,6 @@ def _ranked(
         database_labels=database_labels, at=at, table=table, statistics=statistics, precisions=precisions, **rest,
     )  # fmt: skip
     function, reference = getattr(LIBRARY, name), ctypes.byref(task)
-    if not all(library.in_threads(lambda begin, end: function(reference, begin, end), queries)):
+    if not all(compiled.in_threads(lambda begin, end: function(reference, begin, end), queries)):
         raise MemoryError(f"no memory to rank {items} items for {queries} queries")
     return statistics, precisions
