@@ -1,7 +1,7 @@
 """Build hook of a wheel: compile the files kernels.c, and pack the tools into the package dhn.
 
 Without a C compiler (CC, by default cc), or where it fails, the package is installed all the same: nets compute by
-torch alone, more slowly, and scoring by numba, whose first call takes half a minute.
+torch alone, scoring and search by numpy, more slowly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ FLAGS = ["-O3", "-std=c11", "-fno-math-errno", "-fno-trapping-math", "-shared", 
 # its own: it shall not load another OpenMP than torch's.
 KERNELS = {
     "engine/caffe/cpu": (["-fopenmp"], "convolution, pooling and LRN will be computed by torch alone, more slowly"),
-    "tools/dhn/scoring": ([], "scoring will be compiled by numba at its first call, which takes half a minute"),
+    "tools/dhn/scoring": ([], "scoring will be computed by numpy, more slowly"),
+    # a fused multiply-add of its products, which are exact, gives what two operations do
+    "tools/dhn/search": (["-ffp-contract=fast"], "an index will be searched by numpy, more slowly"),
 }
 
 

@@ -14,7 +14,7 @@ import weakref
 import forked
 import numpy as np
 import pytest
-from dhn.search import bounds, build, generation, index
+from dhn.search import bounds, build, generation, index, kernels
 from dhn.search.index import open_index
 from dhn.search.items import Items, Options, SearchError
 
@@ -76,9 +76,18 @@ def found(opened: index.Index, queries: np.ndarray, *options) -> list[list[tuple
     ]
 
 
+@pytest.fixture(params=["C", "numpy"])
+def way(request, monkeypatch):
+    """How it is computed: by kernels.c, and by plain.py as on a machine without a C compiler."""
+    if request.param == "numpy":
+        monkeypatch.setattr(kernels, "LIBRARY", None)
+    elif kernels.LIBRARY is None:
+        pytest.skip("kernels.c is not compiled: no C compiler")
+
+
 @pytest.mark.parametrize("ties", ["product", "key"])
 @pytest.mark.parametrize("bits", [1, 12, 48, 64, 100, 1000])
-def test_results_are_those_of_a_count_of_everything(tmp_path, bits, ties):
+def test_results_are_those_of_a_count_of_everything(tmp_path, bits, ties, way):
     items = some_items(240, bits)
     build.build(tmp_path / "index", items)
     opened = open_index(tmp_path / "index", verify=True)
@@ -95,7 +104,7 @@ def test_results_are_those_of_a_count_of_everything(tmp_path, bits, ties):
 
 
 @pytest.mark.parametrize("ties", ["product", "key"])
-def test_a_thousand_queries_over_many_blocks(tmp_path, ties, monkeypatch):
+def test_a_thousand_queries_over_many_blocks(tmp_path, ties):
     """Also where the distinct codes fill many blocks, the last one in part."""
     random = np.random.default_rng(2)
     codes = np.concatenate([some_codes(3000, 48, random), random.normal(size=(8000, 48))]).astype(np.float32)
@@ -111,6 +120,39 @@ def test_a_thousand_queries_over_many_blocks(tmp_path, ties, monkeypatch):
         similar = products(codes[rows], query)
         order = np.lexsort((keys[rows], -similar * (ties == "product"), near[rows]))[:20]
         assert mine == list(zip(rows[order].tolist(), near[rows[order]].tolist(), similar[order].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("scale", [1, 1e-44, 3e38])
+def test_items_of_a_code_are_left_out_by_bounds_of_their_products(tmp_path, scale):
+    """Many items of one code, as near to each other as a trained net has them, some equal; also where float32 ends."""
+    if kernels.LIBRARY is None:
+        pytest.skip("kernels.c is not compiled: no C compiler")
+    random = np.random.default_rng(4)
+    centres = np.sign(random.normal(size=(2, 20)))
+    lengths = 0.5 + 0.4 * random.random((1400, 1))
+    codes = (centres[np.arange(1400) % 2] * (lengths + 0.05 * random.random((1400, 20))) * scale).astype(np.float32)
+    codes[1000:1200] = codes[200:400]  # ties, which the keys decide
+    labels = random.integers(0, 2, (1400, 1), np.uint8)
+    items = Items(codes, labels, [f"{row:05d}" for row in random.permutation(1400)])
+    build.build(tmp_path / "index", items)
+    opened = open_index(tmp_path / "index")
+    queries = np.concatenate([codes[:6], random.normal(size=(2, 20)).astype(np.float32)])
+    queries[:4, :3] *= np.float32([-1, 0, 1e-9])  # also nearest to a code that is not theirs
+    counted = [Counted(items, query) for query in queries]
+    for top, column in ((1, None), (20, None), (300, None), (20, 0), (900, None)):
+        results = found(opened, queries, top, None, None if column is None else "0", False, "product")
+        assert results == [each.results(top, None, column, False, "product") for each in counted]
+    assert opened._searched.task._values["has_bounds"].all(), "no bounds were used"
+
+
+def test_a_line_says_that_numpy_computes(monkeypatch, capsys):
+    monkeypatch.setattr(kernels, "LIBRARY", None)
+    kernels._plain.cache_clear()
+    for _ in range(2):
+        assert kernels.products(np.ones((1, 5), np.float32), np.ones(5, np.float32)) == 5
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("search: expected the library that an installation compiles from ")
+    assert line.endswith("times slower; install a C compiler (gcc), then this package again")
 
 
 def test_what_a_result_says(tmp_path):
@@ -146,7 +188,7 @@ def test_what_a_result_says(tmp_path):
         opened.row_of("\udcff")
 
 
-def test_an_empty_index(tmp_path):
+def test_an_empty_index(tmp_path, way):
     build.build(tmp_path / "index", Items(np.empty((0, 12), np.float32), None, []))
     opened = open_index(tmp_path / "index", verify=True)
     assert opened.search(np.ones((2, 12), np.float32), Options(None)) == [[], []] and len(opened) == 0
@@ -324,7 +366,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
 )  # fmt: skip
 @pytest.mark.parametrize("ties", ["product", "key"])
 @pytest.mark.parametrize("checked", [0, 1 << 20])
-def test_damage_that_a_search_meets_is_an_error(tmp_path, name, at, value, ties, checked, monkeypatch):
+def test_damage_that_a_search_meets_is_an_error(tmp_path, name, at, value, ties, checked, monkeypatch, way):
     """Also without verify, and in an index too large for bounds.check: no wrong result, no read beyond an array."""
     monkeypatch.setattr(bounds, "CHECKED", checked)
     items = some_items(20, 12)

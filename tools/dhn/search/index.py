@@ -51,6 +51,8 @@ class Index:
             names = [str(column) for column in range(columns)]
         self.label_names: list[str] = names
         self._arrays = arrays
+        names_of_kernels = ("words", "offsets", "postings", "codes", "key_ranks", "places")
+        self._searched = kernels.Index.of(kernels.Codes(*(arrays[name] for name in names_of_kernels)))
         # of a proxy: a cache of the object's method would hold the object, and its files stay open until gc.collect()
         self._counts = lru_cache(FILTERS)(partial(Index._count_items, weakref.proxy(self)))
 
@@ -157,12 +159,12 @@ class Index:
                 raise self._damaged(name)
         return np.diff(self._arrays["offsets"])
 
-    def _count_items(self, column: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def _count_items(self, column: int | None) -> tuple[np.ndarray, np.ndarray | None]:
         """counts (D,) of items that carry a label, or of all, and which items these are (N,) bool in the order of the
-        postings; empty: all."""
+        postings; None: all."""
         sizes = self._sizes
         if column is None:
-            return sizes, np.empty(0, np.bool_)
+            return sizes, None
         carried = np.ascontiguousarray(self.labels[:, column] > 0)
         allowed, counts = kernels.allow(self._arrays["offsets"], self._arrays["postings"], carried)
         return counts, allowed
@@ -173,29 +175,16 @@ class Index:
 
     def _rank(self, queries: np.ndarray, wanted: int, reach: int, column: int | None, by_key: bool) -> list[Ranking]:
         """The first `wanted` items of each query (Q, K) within the distance `reach`."""
-        arrays, count = self._arrays, len(queries)
-        words, (counts, allowed) = arrays["words"], self._counts(column)
-        packed = ranking.pack(queries)
-        narrow = np.uint8 if words.shape[1] == 1 else np.uint16
-        scratch = np.empty(kernels.BLOCK, narrow)
-        minima = np.empty((count, -(-len(words) // kernels.BLOCK)), narrow)
-        limits, within = np.empty(count, np.int64), np.empty(count, np.int64)
-        kernels.find_limits(words, counts, packed, wanted, reach, scratch, minima, limits, within)
-        starts = np.zeros(count + 1, np.int64)
-        np.cumsum(np.minimum(within, wanted), out=starts[1:])
-        rows, distances = np.empty(starts[-1], np.int64), np.empty(starts[-1], np.int64)
-        similarities = np.empty(starts[-1])
-        intact = kernels.collect(
-            words, counts, arrays["offsets"], arrays["postings"], self._codes, arrays["key_ranks"],
-            arrays["places"], allowed, packed, queries, by_key, scratch, minima, limits, within, starts, rows,
-            distances, similarities,
-        )  # fmt: skip
-        if not intact:
+        counts, allowed = self._counts(column)
+        found = kernels.find_nearest(
+            self._searched, counts, allowed, kernels.pack(queries), queries, wanted, reach, by_key
+        )
+        if found is None:
             raise self._damaged("postings")
-        parts = (slice(*ends) for ends in itertools.pairwise(starts.tolist()))
+        parts = (slice(*ends) for ends in itertools.pairwise(found.starts.tolist()))
         return [
-            Ranking(rows[part], distances[part], similarities[part], items)
-            for part, items in zip(parts, within.tolist(), strict=True)
+            Ranking(found.rows[part], found.distances[part], found.similarities[part], items)
+            for part, items in zip(parts, found.within.tolist(), strict=True)
         ]
 
     def _rank_unique(self, query: np.ndarray, wanted: int, reach: int, column: int | None, by_key: bool) -> Ranking:

@@ -21,7 +21,7 @@ class Result(NamedTuple):
 
     rank: from 1. row: position in the codes file that the index was built from, from 0; after an append the numbers go
     on, after a delete the later items move up. key: the item's name, unique in an index. distance: Hamming distance in
-    bits. similarity: inner product of the real-valued codes of query and item in float64, summed as kernels._product
+    bits. similarity: inner product of the real-valued codes of query and item in float64, summed as kernels.py
     has it. labels: names of the labels that the item carries; None where they are unknown. path: the picture's path as
     the data set lists it; None for an index without pictures.
     """

@@ -12,14 +12,11 @@ from dhn.search.items import Ties
 
 def pack(codes: np.ndarray) -> np.ndarray:
     """Binary codes (n, W) uint64 of real-valued codes (n, K): at least 0 is 1; bit k is bit k % 64 of word k // 64."""
-    codes = np.ascontiguousarray(codes, np.float32)
-    words = np.zeros((len(codes), -(-codes.shape[1] // 64)), np.uint64)
-    kernels.pack(codes, words)
-    return words
+    return kernels.pack(np.ascontiguousarray(codes, np.float32))
 
 
 def products(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Inner products (n,) float64 of real-valued codes (n, K) and a query (K,), summed as kernels._product has it:
+    """Inner products (n,) float64 of real-valued codes (n, K) and a query (K,), summed as kernels.py has it:
     the same on every machine and in every backend."""
     return kernels.products(np.ascontiguousarray(codes, np.float32), np.ascontiguousarray(query, np.float32))
 
