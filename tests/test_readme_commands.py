@@ -189,9 +189,6 @@ def write_miniature(folder: Path) -> None:
     """A copy of the project with a small Fashion-MNIST at hand."""
     for name in ("tools", "prototxt", "python_layers"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    compiled = "tools/dhn/scoring/__pycache__"  # what numba compiled, which takes a minute, serves both
-    (ROOT / compiled).mkdir(exist_ok=True)
-    (folder / compiled).symlink_to(ROOT / compiled)
     random = np.random.RandomState(0)
     (folder / "data" / "fashion_mnist").mkdir(parents=True)
     source = (folder / FASHION_MNIST).read_text()

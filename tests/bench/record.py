@@ -16,7 +16,7 @@ from harness import REPOSITORY, Goal, Row
 from rich import box
 from rich.table import Table
 
-PACKAGES = ("torch", "numpy", "numba", "protobuf", "opencv-python-headless", "lmdb")
+PACKAGES = ("torch", "numpy", "protobuf", "opencv-python-headless", "lmdb")
 
 
 def facts() -> dict:

@@ -314,7 +314,7 @@ ROWS = {
         rounds=(3, 5),
     ),
     "score-first": Row(
-        "the first call of score_map --json, nothing in numba's cache",
+        "the first call of score_map --json",
         {"score_map": Side("starting", {"what": "score"})},
         (Goal(2.0, "score_map"),),
         10,

@@ -62,7 +62,7 @@ def images(count: int, seed: int) -> list[bytes]:
 def mean_average_precision(query: np.ndarray, database: np.ndarray, query_labels, database_labels) -> float:
     """MAP over the whole database by Hamming distance of the codes' signs, ties by database index.
 
-    dhn.scoring's `standard` protocol, without numba, which a machine with a card may lack.
+    dhn.scoring's `standard` protocol, without the tools, which a machine with a card may lack.
     """
     positions = np.arange(1, len(database) + 1)
     signs = [np.where(codes >= 0, 1, -1) for codes in (query, database)]

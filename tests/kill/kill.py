@@ -162,7 +162,7 @@ def enter(folder: Path, words: list[str]) -> NoReturn:
     path = [str(folder / "project" / name) for name in project_copy.FOLDERS]
     environment = {
         **os.environ, READY: "1", "TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": os.pathsep.join(path),
-        "NUMBA_CACHE_DIR": str(folder), "MPLCONFIGDIR": str(folder), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
+        "MPLCONFIGDIR": str(folder), "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "passive", "GLOG_logtostderr": "1",
     }  # fmt: skip
     os.execve(sys.executable, [sys.executable, __file__, *words], environment)

@@ -79,7 +79,7 @@ def copy(tmp_path_factory):
 
 @pytest.fixture
 def checkout(copy):
-    """The copy, in which numba keeps what one case compiled for the next; a case's runs are removed: they are large."""
+    """The copy, one for all cases; a case's runs are removed: they are large."""
     yield copy
     shutil.rmtree(copy / "runs", ignore_errors=True)
 

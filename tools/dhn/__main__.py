@@ -16,7 +16,7 @@ from pathlib import Path
 from dhn import layout
 
 NEEDED = (  # pyproject's extra `tools`
-    "httptools", "jinja2", "matplotlib", "numba", "PIL", "python_multipart", "rich", "starlette", "uvicorn",
+    "httptools", "jinja2", "matplotlib", "PIL", "python_multipart", "rich", "starlette", "uvicorn",
 )  # fmt: skip
 
 

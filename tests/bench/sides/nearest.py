@@ -68,8 +68,6 @@ def setup(folder: str, what: str, items: int, bits: int, distinct: int | None = 
     from dhn.search.texts import Texts
 
     if what == "build":
-        few = Items(draw(1000, bits, distinct), None, Texts.numbers(0, 1000))
-        build.build(os.path.join(folder, "few"), few)  # compiles
         drawn = Items(draw(items, bits, distinct), None, Texts.numbers(0, items))
         return lambda: build.build(os.path.join(folder, "built"), drawn)
     path = index_of(folder, items, bits, distinct)
@@ -92,7 +90,7 @@ def setup(folder: str, what: str, items: int, bits: int, distinct: int | None = 
         def search():
             list(loaded.rankings(queries, Options(TOP, ties=ties)))
 
-        search()  # compiles, and reads the codes
+        search()  # reads the codes
         return on_processor(search)
     import faiss
 

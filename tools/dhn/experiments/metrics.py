@@ -14,7 +14,7 @@ from dhn.codes import files as codes
 from dhn.files import sha256, write_atomic
 from dhn.scoring.retrieval import score
 
-PACKAGES = ("dhn-caffe-toolkit", "numpy", "numba", "torch", "protobuf", "opencv-python-headless")
+PACKAGES = ("dhn-caffe-toolkit", "numpy", "torch", "protobuf", "opencv-python-headless")
 PER_PROTOCOL = ("R", "map", "map_expected", "map_low", "map_high", "queries_counted", "queries_without_hits",
                 "precision_at", "notes")  # fmt: skip
 
