@@ -29,7 +29,7 @@ from pathlib import Path
 import mutations
 
 SECONDS_EACH = 10  # of a processor: the machine may be busy with other things
-COMPILING = 300  # where an undamaged file is read first
+SECONDS_FIRST = 300  # for an undamaged file, which is read first
 MEMORY = 1 << 30  # bytes beyond the parent's
 TWICE = 0.2  # the share of inputs with an answer that are read again
 INSIDE = "FUZZ_FOLDER"  # set where the namespace is ready
@@ -112,7 +112,7 @@ class Reader:
         before = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
         parent = str(Path(file).parent)
         names = (file, Path(file).name, *([parent] if parent != "." else []), *kind.names)
-        result = answer(kind.command, names, log, COMPILING if content is None else SECONDS_EACH)
+        result = answer(kind.command, names, log, SECONDS_FIRST if content is None else SECONDS_EACH)
         digest = hashlib.sha256(_TIMES.sub("", log.read_text(errors="replace")).encode())
         for path in sorted(work.rglob("*")):
             if path.is_file() and before.get(path) != path.stat().st_mtime_ns and not _UNLIKE.search(path.name):
