@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ import numpy as np
 
 ARRAY, COUNT = ctypes.c_void_p, ctypes.c_int64  # arguments of a library's functions
 log = logging.getLogger("dhn")  # without handlers, its warnings are lines of stderr
+_warned: set[str] = set()  # of what
+_lock = threading.Lock()
 
 
 class Task(ctypes.Structure):
@@ -47,7 +50,11 @@ def load(source: Path, functions: Mapping[str, tuple[list, type | None]]) -> cty
 
 
 def warn_of_numpy(what: str, source: Path, cost: str) -> None:
-    """Say that `what` is computed by numpy because `source` was not compiled, and what that costs."""
+    """Say, once, that `what` is computed by numpy because `source` was not compiled, and what that costs."""
+    with _lock:
+        if what in _warned:
+            return
+        _warned.add(what)
     log.warning(
         "%s: expected the library that an installation compiles from %s, found none; numpy computes the same, %s; "
         "install a C compiler (gcc), then this package again", what, source, cost,

@@ -7,7 +7,6 @@ them. Each query yields one row of AP statistics, in the columns named below.
 from __future__ import annotations
 
 import ctypes
-import functools
 from types import ModuleType
 
 import numpy as np
@@ -29,7 +28,6 @@ STRETCH = 196_608  # database items whose keys a query keeps at a time, in its c
 _ROWS = 4096  # codes whose statistics are one sum
 
 
-@functools.cache
 def _plain() -> ModuleType:
     """What computes without the library; a line of stderr says so."""
     from dhn.scoring import plain

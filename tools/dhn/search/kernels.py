@@ -16,7 +16,6 @@ the same on all machines, and what vectors of four numbers can do.
 from __future__ import annotations
 
 import ctypes
-import functools
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -93,7 +92,6 @@ class Nearest(NamedTuple):
     similarities: np.ndarray
 
 
-@functools.cache
 def _plain() -> ModuleType:
     """What computes without the library; a line of stderr says so."""
     from dhn.search import plain
