@@ -1,7 +1,7 @@
 """A sample: the nearest items of some queries, by an index of tools/dhn/search or by faiss; or the index opened, built.
 
-The codes are drawn: all bits random, or clustered as those of the demo are (4,672 distinct codes of 64,000, ten of them
-with 79 % of the items).
+The codes are drawn: all bits random, or clustered as those of the demo are: 4,672 distinct codes of 64,000, ten of them
+with 79 % of the items, and values whose size is nearly one for all bits of an item (SIZES, as measured there).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "tools"))
 CHUNK, TOP, QUERIES = 1 << 18, 100, 10
 HEADS, SHARE = 10, 0.79  # of the clustered codes: how many hold this share of the items
+SIZES = (0.88, 0.12), 0.05  # of their values: mean and standard deviation over items, and over the bits of an item
 
 
 def draw(items: int, bits: int, distinct: int | None, seed: int = 0) -> np.ndarray:
@@ -31,7 +32,9 @@ def draw(items: int, bits: int, distinct: int | None, seed: int = 0) -> np.ndarr
                 random.integers(0, HEADS, len(part)),
                 random.integers(HEADS, distinct, len(part)),
             )
-            part[:] = np.copysign(part, centres[which])
+            (mean, spread), within = SIZES
+            sizes = random.normal(mean, spread, (len(part), 1)) + within * part
+            part[:] = np.copysign(sizes.clip(0.01, 1), centres[which])
     return codes
 
 
