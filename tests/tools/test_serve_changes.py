@@ -8,6 +8,7 @@ import pickle
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -134,3 +135,10 @@ def test_a_damaged_index_is_not_served(tmp_path, capsys, monkeypatch):
     shutil.rmtree(index)
     assert serve.main([str(index), "--port", "0"]) == 1
     assert capsys.readouterr().err.startswith(f"serve: {index}: expected the folder of an index, found nothing")
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement_of_its_header():
+    with run.listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
