@@ -25,6 +25,16 @@ def make_lists() -> Callable[[Path], dict[str, str]]:
     return make
 
 
+@pytest.fixture(params=["C", "numpy"])
+def way(request, monkeypatch):
+    """How the module `kernels` of a test computes: by kernels.c, and by plain.py as without a C compiler."""
+    kernels = request.module.kernels
+    if request.param == "numpy":
+        monkeypatch.setattr(kernels, "LIBRARY", None)
+    elif kernels.LIBRARY is None:
+        pytest.skip("kernels.c is not compiled: no C compiler")
+
+
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     """A headless Chromium: chromium.visit(page, width, dark) says what became of a page."""

@@ -13,15 +13,6 @@ from dhn.scoring import kernels, retrieval
 PUBLISHED = ["dhn-caffe", "hash-caffe", "hashnet", "deephash-pytorch"]
 
 
-@pytest.fixture(params=["C", "numpy"])
-def way(request, monkeypatch):
-    """How it is computed: by kernels.c, and by plain.py as on a machine without a C compiler."""
-    if request.param == "numpy":
-        monkeypatch.setattr(kernels, "LIBRARY", None)
-    elif kernels.LIBRARY is None:
-        pytest.skip("kernels.c is not compiled: no C compiler")
-
-
 def ap(order, top, over=0):
     """AP of relevances in ranking order, as a loop; None without a hit in the top."""
     hits = total = 0

@@ -77,15 +77,6 @@ def found(opened: index.Index, queries: np.ndarray, *options) -> list[list[tuple
     ]
 
 
-@pytest.fixture(params=["C", "numpy"])
-def way(request, monkeypatch):
-    """How it is computed: by kernels.c, and by plain.py as on a machine without a C compiler."""
-    if request.param == "numpy":
-        monkeypatch.setattr(kernels, "LIBRARY", None)
-    elif kernels.LIBRARY is None:
-        pytest.skip("kernels.c is not compiled: no C compiler")
-
-
 @pytest.mark.parametrize("ties", ["product", "key"])
 @pytest.mark.parametrize("bits", [1, 12, 48, 64, 100, 1000])
 def test_results_are_those_of_a_count_of_everything(tmp_path, bits, ties, way):
