@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import statistics
 import subprocess
@@ -117,6 +118,7 @@ class Row:
     fresh: new processes for each round, one at a time: what is measured needs a process's beginning.
     needs: functions of prepared.py that make files in the run's folder.
     memory: GB that must be free.
+    program: of Debian's package of that name, which takes the samples.
     """
 
     says: str
@@ -127,6 +129,7 @@ class Row:
     fresh: bool = False
     needs: tuple[Callable[[Path], None], ...] = ()
     memory: float = 0
+    program: str = ""
 
 
 class Process:
@@ -225,6 +228,8 @@ def left_out(row: Row) -> str | None:
                 f"the reference in {reference.folder()} has netlib's BLAS alone, many times slower than OpenBLAS: "
                 "remove that folder and run `make reference` again"
             )
+    if row.program and shutil.which(row.program) is None:
+        return f"there is no {row.program} on PATH: `apt-get install {row.program}`"
     free = free_memory()
     if free < row.memory:
         return f"it takes {row.memory:g} GB of memory, and {free:.1f} GB are free"

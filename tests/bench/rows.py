@@ -278,7 +278,8 @@ ROWS = {
             "p99": Side("serving", {"items": 64_000, "bits": 48, "distinct": 4672, "quantile": 0.99}),
         },
         (Goal(0.005, "p50"), Goal(0.025, "p99")),
-        15,
+        20,
+        program="wrk",
     ),
     "search-picture": Row(
         "a query by a picture over HTTP, SqueezeNet at 131x131: beyond its net's forward",

@@ -128,6 +128,13 @@ def test_memory_that_is_not_there_leaves_a_row_out():
     assert harness.left_out(tiny()) is None
 
 
+def test_a_program_that_is_not_there_leaves_a_row_out():
+    assert harness.left_out(tiny(program="no_such_program")) == (
+        "there is no no_such_program on PATH: `apt-get install no_such_program`"
+    )
+    assert harness.left_out(tiny(program="sh")) is None
+
+
 def test_the_list_the_readme_and_the_makefile_know_the_rows(capsys):
     assert bench.main(["--list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:1].strip()] == list(ROWS)

@@ -8,22 +8,20 @@ import re
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 
 import nearest
 
-CLIENTS, QUERIES, TOP = 8, 100, 20  # queries of each client
+CLIENTS, SECONDS, TOP = 8, 3, 20
 PICTURES = 15  # queries by a picture, one after the other
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
 RELEASED = os.path.join(ROOT, "prototxt", "cifar10", "squeezenet", "released", "dhn-48")
 
 
 def setup(folder: str, items: int, bits: int, distinct: int, quantile: float | None = None):
-    """`seconds` are those of the query by key that the share `quantile` of all queries is not slower than; the clients
-    are threads of one process, and what they take is in it. Without it: what a query by a picture takes beyond a
-    forward of the net that makes its code, the median of each."""
+    """`seconds` are those that the share `quantile` of all queries by key takes at most, as wrk has them. Without it:
+    what a query by a picture takes beyond a forward of the net that makes its code, the median of each."""
     path = nearest.index_of(folder, items, bits, distinct, None if quantile is not None else RELEASED)
     process = subprocess.Popen(
         [sys.executable, "-c", ENDING, os.path.join(ROOT, "tools", "serve.py"), path, "--port", "0"],
@@ -31,30 +29,24 @@ def setup(folder: str, items: int, bits: int, distinct: int, quantile: float | N
         stdout=subprocess.PIPE,
     )
     port = int(re.search(rb":(\d+)/", process.stdout.readline())[1])
-    sample = of_keys(port, items, quantile) if quantile is not None else of_pictures(port, folder)
+    sample = of_keys(folder, port, items, quantile) if quantile is not None else of_pictures(port, folder)
     sample()
     return sample
 
 
-def of_keys(port: int, items: int, quantile: float) -> Callable[[], dict[str, float]]:
-    """Queries by key, of all clients at a time, each over a connection of its own."""
-
-    def ask(client: int, seconds: list[float]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        for query in range(QUERIES):
-            key = f"{(client * 7919 + query * 104729) % items:08d}"
-            seconds.append(timed(connection, "GET", f"/api/search?key={key}&top={TOP}"))
-        connection.close()
+def of_keys(folder: str, port: int, items: int, quantile: float) -> Callable[[], dict[str, float]]:
+    """Queries by key, of all clients at a time, each over a connection of its own: those of wrk."""
+    script = os.path.join(folder, "queries.lua")
+    with open(script, "w") as stream:
+        stream.write(QUERIES % {"items": items, "top": TOP})
+    address = f"http://127.0.0.1:{port}"
+    command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{SECONDS}", "--latency", "-s", script, address]
 
     def sample() -> dict[str, float]:
-        seconds: list[float] = []
-        clients = [threading.Thread(target=ask, args=(client, seconds)) for client in range(CLIENTS)]
-        for client in clients:
-            client.start()
-        for client in clients:
-            client.join()
-        assert len(seconds) == CLIENTS * QUERIES, "a client failed"
-        return {"seconds": sorted(seconds)[int(quantile * len(seconds))]}
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "Non-2xx" not in said and "Socket errors" not in said, said
+        number, unit = re.search(rf"^ +{100 * quantile:.0f}% +([0-9.]+)(us|ms|s)$", said, re.MULTILINE).groups()
+        return {"seconds": float(number) * {"us": 1e-6, "ms": 1e-3, "s": 1}[unit]}
 
     return sample
 
@@ -96,6 +88,15 @@ def timed(connection: http.client.HTTPConnection, *request: object) -> float:
     assert answer.status == 200, answer.status
     return seconds
 
+
+# keys in an order that jumps over the index
+QUERIES = """
+local item = 0
+request = function()
+  item = (item + 104729) %% %(items)d
+  return wrk.format("GET", string.format("/api/search?key=%%08d&top=%(top)d", item))
+end
+"""
 
 # the server's process ends with this one, however it ends: its standard input does
 ENDING = """
