@@ -114,6 +114,11 @@ def test_refusals_name_the_file(tmp_path, monkeypatch):
 def test_snapshot_prefix_is_checked_before_training(tmp_path):
     with pytest.raises(PermissionError, match="Cannot write to snapshot prefix"):
         solver(f'snapshot: 5 snapshot_prefix: "{tmp_path}/missing/x"')
+    (tmp_path / "s.prototxt").write_text(f'net: "n.prototxt" snapshot_prefix: "{"1" * 300}"')
+    with pytest.raises(
+        PermissionError, match=r"s\.prototxt: Cannot write to snapshot prefix '1+'.*: File name too long"
+    ):
+        caffe.get_solver(str(tmp_path / "s.prototxt"))
 
 
 def test_sgd_with_momentum_decay_and_multipliers():

@@ -8,12 +8,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import finished_run
 import get_data
 import miniatures
-from caffe.proto import caffe_pb2
 from dhn.datasets import cifar10_pictures, fashion_mnist
 from dhn.experiments import measure
-from dhn.files import sha256, write_json
+from dhn.files import write_json
 from dhn.runs import released
 from dhn.runs.folder import Run, RunError
 from good_files import inside
@@ -111,18 +111,7 @@ def _run() -> Run:
 def release() -> None:
     """Released weights, and the data set that they were trained on."""
     run = _run()
-    run.folder.mkdir(parents=True)
-    (run.folder / "solver.prototxt").write_text(f'max_iter: 5 snapshot_prefix: "runs/{run.name}/dhn"')
-    (run.folder / "train_val.prototxt").write_text('name: "net"')
-    (run.folder / "deploy.prototxt").write_text('name: "deploy"')
-    write_json(run.folder / "written.json", {"solver.prototxt": sha256(run.folder / "solver.prototxt")})
-    for side in released.SIDES:
-        (run.data / f"{side}_lmdb").mkdir(parents=True)
-        inputs = {"list": f"list of {side}", "images": "all"}
-        write_json(run.data / f"{side}_lmdb" / "source.json", {"recipe": {"inputs": inputs}})
-    run.weights().write_bytes(caffe_pb2.NetParameter(name="net").SerializeToString())
-    record = {"recipe": run.recipe(), "weights": run.weights().name, "weights_sha256": sha256(run.weights())}
-    write_json(run.folder / "training.json", {"iterations": 5, **record})
+    finished_run.write(run)
     released.release(run, MAPS).rename("released")
     Path("runs").rename("trained")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 
+import finished_run
 import net
 import pytest
-from caffe.proto import caffe_pb2
 from dhn.files import read_json, sha256, write_json
 from dhn.layout import PROTOTXT
 from dhn.runs import released
@@ -23,20 +23,8 @@ def run(tmp_path, monkeypatch) -> Run:
     """A finished training of 8 bits, as files."""
     monkeypatch.setattr(released, "PROTOTXT", tmp_path / "prototxt")
     run = Run("cifar10", "dhn", 8, tmp_path, net="squeezenet")
-    run.folder.mkdir(parents=True)
-    (run.folder / "solver.prototxt").write_text(f'max_iter: 5 snapshot_prefix: "runs/{run.name}/dhn"')
-    (run.folder / "train_val.prototxt").write_text('name: "net"')
-    (run.folder / "deploy.prototxt").write_text('name: "deploy"')
-    write_json(run.folder / "written.json", {"solver.prototxt": sha256(run.folder / "solver.prototxt")})
-    for side in released.SIDES:
-        (run.data / f"{side}_lmdb").mkdir(parents=True)
-        inputs = {"list": f"list of {side}", "images": "all"}
-        write_json(run.data / f"{side}_lmdb" / "source.json", {"recipe": {"inputs": inputs}})
-    run.weights().write_bytes(caffe_pb2.NetParameter(name="net").SerializeToString())
-    record = {"initial_weights": "/somewhere/first.caffemodel", "initial_weights_sha256": "12", "iterations": 5}
-    record["pretraining"] = {"initial_weights": "/elsewhere/imagenet.caffemodel"}
-    record |= {"recipe": run.recipe("12"), "weights": run.weights().name, "weights_sha256": sha256(run.weights())}
-    write_json(run.folder / "training.json", record)
+    began = {"initial_weights": "/somewhere/first.caffemodel", "initial_weights_sha256": "12"}
+    finished_run.write(run, "12", **began, pretraining={"initial_weights": "/elsewhere/imagenet.caffemodel"})
     return run
 
 
@@ -113,6 +101,12 @@ def test_only_a_finished_training_as_the_tables_have_it_is_released(run):
     run.weights().unlink()
     with pytest.raises(RunError, match="holds no finished training"):
         released.release(run, MAPS)
+
+
+def test_a_name_that_no_file_can_have_names_the_solver(run):
+    (run.folder / "solver.prototxt").write_text(f'max_iter: 5 snapshot_prefix: "{"1" * 300}"')
+    with pytest.raises(RunError, match=r"solver\.prototxt: snapshot_prefix: File name too long; shorten it"):
+        run.is_trained()
 
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)

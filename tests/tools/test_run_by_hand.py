@@ -203,6 +203,8 @@ def test_the_weights_are_those_that_the_solver_ends_with_else_the_newest(folder)
     (folder / "solver.prototxt").write_text('snapshot_prefix: "snapshots/a" max_iter: 9')
     run = opened(folder)
     assert run.weights() == elsewhere / "a_iter_7.caffemodel" and run.record() == {"iterations": 7}
+    (folder / "solver.prototxt").write_text(f'snapshot_prefix: "{"1" * 300}/a" max_iter: 9')  # no folder has that name
+    assert opened(folder).weights() is None
 
 
 def test_codes_alone_are_scored_and_everything_else_is_unknown(tmp_path, capsys, monkeypatch):

@@ -5,6 +5,7 @@ Each upgrade is a small function that changes the message and says whether it di
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from caffe import glog
@@ -101,7 +102,7 @@ def _snapshot_prefix(param: caffe_pb2.SolverParameter, source: str) -> None:
     if not param.HasField("snapshot_prefix"):
         param.snapshot_prefix = byte_strings.from_path(Path(source).with_suffix(""))
         message = f"snapshot_prefix was not specified and is set to {param.snapshot_prefix}"
-    elif folder.is_dir():
+    elif os.path.isdir(folder):  # False for a name that no file can have
         param.snapshot_prefix = byte_strings.from_path(folder / Path(source).stem)
         message = f"snapshot_prefix was a directory and is replaced to {param.snapshot_prefix}"
     else:

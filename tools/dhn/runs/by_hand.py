@@ -111,6 +111,8 @@ class HandRun(AnyRun):
 def models(folder: Path, prefix: str = "") -> list[Path]:
     """The caffemodels in a folder whose names begin so."""
     names = (".caffemodel", ".caffemodel.h5")
+    if not os.path.isdir(folder):  # not there, or a name that no folder can have
+        return []
     return [path for path in folder.glob("*") if path.name.startswith(prefix) and path.name.endswith(names)]
 
 

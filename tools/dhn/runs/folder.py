@@ -174,9 +174,15 @@ class Run(AnyRun):
         return target_command(target, self.dataset, **options, net=self.net, seed=seed)
 
     def weights(self) -> Path:
-        """The caffemodel that the training ends with."""
+        """The caffemodel that the training ends with. Raises RunError where no file can have that name."""
         solver = self.solver()
-        return self.root / f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
+        path = self.root / f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
+        try:
+            path.exists()
+        except OSError as error:
+            place = self.display_path(self.folder / "solver.prototxt")
+            raise RunError(f"{place}: snapshot_prefix: {error.strerror}; shorten it") from None
+        return path
 
     def recipe(self, initial: str | None = None) -> str:
         """A digest of what determines the weights: net, solver, and what the training LMDB was made from.
