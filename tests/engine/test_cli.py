@@ -68,10 +68,12 @@ def test_an_error_in_a_users_layer_is_shown_with_its_traceback_and_place(folder,
 
 @pytest.mark.parametrize(("module", "layer", "message"), [
     ("tiny_layers", "Misspelt", "has no class 'Misspelt'"), ("tiny_layers", "caffe", "must derive from caffe.Layer"),
-    ("no_such_module", "Mine", "cannot import Python module 'no_such_module'"),
+    ("no_such_module", "Mine", "cannot import Python module 'no_such_module'"), ("", "Mine", "cannot import"),
+    ("needs_another", "Mine", "cannot import Python module 'needs_another': No module named 'no_such_module'"),
 ])  # fmt: skip
 def test_a_misspelt_python_layer_is_one_sentence(folder, capfd, module, layer, message, monkeypatch):
     (folder / "tiny_layers.py").write_text("import caffe\n")
+    (folder / "needs_another.py").write_text("import caffe\nimport no_such_module\n")
     monkeypatch.delitem(sys.modules, "tiny_layers", raising=False)
     (folder / "net.prototxt").write_text(
         f'layer {{ name: "m" type: "Python" top: "m" python_param {{ module: "{module}" layer: "{layer}" }} }}'
@@ -79,6 +81,7 @@ def test_a_misspelt_python_layer_is_one_sentence(folder, capfd, module, layer, m
     status, log = run(capfd, "caffe time -model net.prototxt")
     assert status == 1 and f"layer 'm': {'module' if layer == 'Misspelt' else ''}" in log and message in log
     assert "Traceback" not in log.split("cannot import")[0]
+    assert ('needs_another.py", line 2' in log) == ("Traceback" in log) == (module == "needs_another")
 
 
 TOO_LARGE = {

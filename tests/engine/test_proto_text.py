@@ -50,6 +50,12 @@ def test_a_refusal_names_the_place(prototxt, place, tmp_path):
     assert f"{path}:{place}: not a valid NetParameter: " in str(error.value)
 
 
+def test_a_damaged_line_is_shown_without_what_a_terminal_obeys():
+    with pytest.raises(text.PrototxtError) as error:
+        net(b'name: 5 \x1b[2Jname: "n\xc2\x85\x0cx"\r\n')
+    assert len(str(error.value).splitlines()) == 2 and "\x1b" not in str(error.value)
+
+
 def test_a_path_with_backslashes_is_told_the_remedy():
     remedy = r"Invalid escape.*Found \\d; write a backslash as \\\\, or a path with /"
     with pytest.raises(text.PrototxtError, match=remedy):

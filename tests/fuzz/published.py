@@ -182,12 +182,13 @@ KINDS: dict[str, Kind] = {
     "CIFAR-10's pictures": Kind("pictures/cifar10.zip", read_pictures),
     "idx": Kind("pictures/images.idx", read_idx("images.idx", compress=True)),
     "idx in gz": Kind("pictures/images.gz", read_idx("images.gz"), exact=True),
-    "MIRFLICKR's images": Kind("flickr/images.zip", prepare()),
-    "MIRFLICKR's labels": Kind("flickr/annotations.zip", prepare()),
+    # what source.json says of files has their times, and those that an archive was unpacked into are new
+    "MIRFLICKR's images": Kind("flickr/images.zip", prepare(), repeats=False),
+    "MIRFLICKR's labels": Kind("flickr/annotations.zip", prepare(), repeats=False),
     "NUS-WIDE's list": Kind("nus/ImageList/ImageList.txt", prepare(), ("recipe.json",)),
     "NUS-WIDE's labels": Kind("nus/Groundtruth/AllLabels/Labels_concept00.txt", prepare(), ("recipe.json",)),
     **{
-        f"recipe of {name}": Kind(f"{part}/recipe.json", prepare())
+        f"recipe of {name}": Kind(f"{part}/recipe.json", prepare(), repeats=part != "flickr")
         for part, name in (("binary", "CIFAR-10"), ("flickr", "MIRFLICKR"), ("nus", "NUS-WIDE"), ("lists", "lists"))
     },
     "list of lists": Kind("lists/train1.txt", prepare(), ("recipe.json",)),

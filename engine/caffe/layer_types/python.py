@@ -160,9 +160,11 @@ def _import(name: str) -> ModuleType:
     on sys.path, for what the module imports later.
 
     Raises:
-        ImportError: it is in none of them, or fails; the message says which, with the traceback.
+        ImportError: it is in none of them, or fails; the message says which, with the traceback where the module fails.
     """
     package = name.partition(".")[0]
+    if not package:
+        raise ImportError(f"cannot import Python module {name!r}: expected a name in python_param's module")
     prototxt = _prototxt.get()
     folders = [os.getcwd()] + ([os.path.dirname(os.path.abspath(byte_strings.path(prototxt)))] if prototxt else [])
     try:
@@ -176,9 +178,12 @@ def _import(name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             places = dict.fromkeys([*(path or os.getcwd() for path in sys.path), *folders])
             looked = f" Put its folder on PYTHONPATH.\nLooked in: {', '.join(places)}"
-        raise ImportError(
-            f"cannot import Python module {name!r}: {error}.{looked}\n{traceback.format_exc()}"
-        ) from error
+        begun = any(
+            frame.filename != __file__ and "importlib" not in frame.filename
+            for frame in traceback.extract_tb(error.__traceback__)
+        )
+        where = f"\n{traceback.format_exc()}" if begun else ""
+        raise ImportError(f"cannot import Python module {name!r}: {error}.{looked}{where}") from error
 
 
 def _missing(layer: PythonLayer, method: str) -> str:

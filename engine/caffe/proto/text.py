@@ -41,9 +41,16 @@ def parse(text: str | bytes, message: M, source: str = "<string>") -> M:
             line = data.count(b"\n", 0, error.offset) + 1
             begin = data.rfind(b"\n", 0, error.offset) + 1
             where = f"{source}:{line}:{error.offset - begin + 1}"
-            excerpt = f"\n    {data[begin:].splitlines()[0].decode(errors='replace').strip()}" if data[begin:] else ""
-        raise PrototxtError(f"{where}: not a valid {message.DESCRIPTOR.name}: {error.reason}{excerpt}") from None
+            line_text = data[begin:].partition(b"\n")[0].decode(errors="replace").strip()
+            excerpt = f"\n    {_printable(line_text)}" if line_text else ""
+        reason = _printable(error.reason)
+        raise PrototxtError(f"{where}: not a valid {message.DESCRIPTOR.name}: {reason}{excerpt}") from None
     return message
+
+
+def _printable(text: str) -> str:
+    """Text of a file that may be damaged, without what moves a terminal's cursor or begins a line."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def read(path: str | Path, message: M) -> M:
