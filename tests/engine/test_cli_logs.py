@@ -56,6 +56,15 @@ def test_the_tables(log, tmp_path, capsys):
     assert float(train[0]["LearningRate"]) == 0.01
 
 
+def test_what_is_no_number_is_named_with_its_line(log, tmp_path, capsys):
+    lines = LOG.splitlines()
+    place = next(place for place, line in enumerate(lines) if ", loss = " in line)
+    lines[place] = lines[place].partition("loss = ")[0] + "loss = 1.2.3"
+    log.write_text("\n".join(lines))
+    assert parse_log.main([str(log), str(tmp_path)]) == 1
+    assert f"{log}:{place + 1}: expected a number, found '1.2.3'" in capsys.readouterr().err
+
+
 def test_delimiter_and_nothing_to_write(log, tmp_path, capsys):
     log.write_text("".join(line + "\n" for line in LOG.splitlines() if "Train net" not in line))
     assert parse_log.main([str(log), str(tmp_path), "--verbose", "--delimiter", ";"]) == 0

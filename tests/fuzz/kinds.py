@@ -142,7 +142,7 @@ def unpack(path: str, compress: bool = False) -> Callable[[], int]:
         source = path
         if compress:
             source = f"{path}.gz"
-            Path(source).write_bytes(gzip.compress(Path(path).read_bytes()))
+            Path(source).write_bytes(gzip.compress(Path(path).read_bytes(), mtime=0))
         archives.unpack(source, "unpacked", lambda name: name, 1 << 20)
 
     return caught(command)

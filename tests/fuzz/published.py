@@ -162,7 +162,7 @@ def read_pictures() -> int | None:
 def read_idx(path: str, compress: bool = False) -> Callable[[], int]:
     def command() -> None:
         if compress:
-            Path(f"{path}.gz").write_bytes(gzip.compress(Path(path).read_bytes()))
+            Path(f"{path}.gz").write_bytes(gzip.compress(Path(path).read_bytes(), mtime=0))
         print(fashion_mnist.read_idx(f"{path}.gz" if compress else path).sum())
 
     return caught(command)

@@ -11,6 +11,7 @@ from pathlib import Path
 import curves as curves_command
 import pytest
 from dhn.runs import curves
+from dhn.runs.log import parse_display
 
 RECORDED = Path(__file__).resolve().parents[1] / "conformance" / "recorded" / "logs"
 HEAD = "I1124 03:48:02.483288 32346 "
@@ -55,6 +56,14 @@ def test_every_line_of_the_log_has_its_place():
     assert math.isnan(found.rows[50]["loss"]) and found.rows[50]["lr"] == 1e-5
     assert found.rows[60] == {"loss": 0.5, "test 1 accuracy": 0.875}
     assert found.series("lr") == ([0, 50], [0.003, 1e-5])
+
+
+@pytest.mark.parametrize("damaged", ["1.2.5", "1.25e", ".", "1.25x", "1e5e5"])
+def test_a_line_with_half_a_number_has_none(damaged):
+    lines = [line.replace("1.25", damaged) for line in LOG]
+    found = curves.Curves(lines)
+    assert "loss" not in found.rows[0] and found.rows[0]["pairwise_loss"] == 0.5
+    assert parse_display(lines[3]) is None and parse_display(LOG[3]).loss == 1.25
 
 
 def test_csv_has_a_line_an_iteration(tmp_path):

@@ -193,6 +193,9 @@ def test_weights_that_are_not_finite_are_no_result_though_no_display_said_so(run
 def test_an_edited_prototxt_is_trained_as_it_stands_and_said_to_be_edited(run, capsys):
     training.train(run)
     assert run.record()["edited"] == [] == run.edited()
+    written = run.folder / "written.json"
+    written.write_text(json.dumps(json.loads(written.read_text()) | {"": "1", "1" * 300: "1"}))
+    assert run.edited() == []  # what is no file's name
     solver, deploy = run.folder / "solver.prototxt", run.folder / "deploy.prototxt"
     text = solver.read_text()
     for edited in (text.replace("0.5", "0.25"), text + "clip_gradients: 1\n", text.replace("\n", "\r\n")):

@@ -33,7 +33,7 @@ class Log:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no line "Solving", from which the seconds count.
+        ValueError: no line "Solving", from which the seconds count; a line that has no number where one belongs.
     """
 
     def __init__(self, path: str | Path):
@@ -43,26 +43,35 @@ class Log:
         self.tests: list[Row] = []
         self.rates: dict[float, float] = {}
         iteration, rate = -1.0, math.nan
-        for seconds, line in timed_lines(path):
+        for number, (seconds, line) in enumerate(timed_lines(path), 1):
+            place = f"{path}:{number}"
             match = _ITERATION.search(line)
             if match:
-                iteration = float(match[1])
+                iteration = _number(match[1], place)
             if iteration < 0 or seconds is None:
                 continue
             match = _RATE.search(line)
             if match:
-                rate = self.rates[iteration] = float(match[1])
+                rate = self.rates[iteration] = _number(match[1], place)
             for pattern, rows, name in ((_LOSS, self.losses, LOSS), (_TESTING, self.tests, None)):
                 match = pattern.search(line)
                 if match:
-                    value = {name: float(match[1])} if name else {}
+                    value = {name: _number(match[1], place)} if name else {}
                     rows.append({"NumIters": iteration, "Seconds": seconds, **value})
             for pattern, rows in ((_TRAIN, self.train), (_TEST, self.test)):
                 match = pattern.search(line)
                 if match:
-                    _add(rows, iteration, seconds, rate, match[2], float(match[3]))
+                    _add(rows, iteration, seconds, rate, match[2], _number(match[3], place))
         for rows in (self.train, self.test):
             _complete_rate(rows)
+
+
+def _number(text: str, place: str) -> float:
+    """place: of the text, for the message of the ValueError that is raised where it is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{place}: expected a number, found {text!r}") from None
 
 
 def timed_lines(path: str | Path) -> Iterator[tuple[float | None, str]]:

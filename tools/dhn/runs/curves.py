@@ -13,7 +13,8 @@ from typing import Any
 from dhn import files
 from dhn.runs.log import NUMBER, OUTPUT
 
-ITERATION = re.compile(rf"\] Iteration (\d+)(?: \([^)]*\))?, (?:(loss|lr) = {NUMBER}|Testing net \(#(\d+)\))", re.I)
+VALUE = rf"(loss|lr) = {NUMBER}(?!\S)"
+ITERATION = re.compile(rf"\] Iteration (\d+)(?: \([^)]*\))?, (?:{VALUE}|Testing net \(#(\d+)\))", re.I)
 FIRST = ("iteration", "loss", "lr")
 
 

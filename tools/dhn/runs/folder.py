@@ -122,7 +122,7 @@ class AnyRun:
         """The prototxt files that are not as they were written: somebody edited them."""
         written = read_json(self.folder / WRITTEN)
         paths = {name: self.folder / name for name in sorted(written)}
-        return [name for name, path in paths.items() if path.exists() and sha256(path) != written[name]]
+        return [name for name, path in paths.items() if os.path.isfile(path) and sha256(path) != written[name]]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-NUMBER = r"(-?[\d.]+(?:e[+-]?\d+)?|-?nan|-?inf)"
-DISPLAY = re.compile(rf"\] Iteration (\d+) \({NUMBER} iter/s, {NUMBER}s/(\d+) iters\), loss = {NUMBER}", re.IGNORECASE)
+NUMBER = r"(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|-?nan|-?inf)"
+DISPLAY = re.compile(rf"\] Iteration (\d+) \({NUMBER} iter/s, {NUMBER}s/(\d+) iters\), loss = {NUMBER}(?!\S)", re.I)
 OUTPUT = re.compile(rf"\]\s+(Train|Test) net output #\d+: (.+) = {NUMBER}(?: \(\* \S+ = \S+ loss\))?\s*$", re.I)
 SNAPSHOT = re.compile(r"\] Snapshotting to (?:binary proto|HDF5) file (\S+\.caffemodel\S*)")
 
