@@ -40,8 +40,8 @@ ENVIRONMENT = {
 _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numbers or unused bytes in them
 _COMPUTES = re.compile(r", line \d+ in (forward|backward|compute|step)$", re.MULTILINE)  # of faulthandler's stack
 _TIMES = re.compile(
-    r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+|\d+@[\d.]+\]"
-    r"|(Restarting data prefetching|Corrupt JPEG data).*\n"  # by threads that read ahead
+    r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+"
+    r"|(Restarting data prefetching|Corrupt JPEG data|\[ERROR:\d+@).*\n"  # by threads that read ahead
 )
 
 

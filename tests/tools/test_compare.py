@@ -206,14 +206,20 @@ def test_files_that_hold_no_scores_are_named_and_leave_the_others(root, monkeypa
         (root / "runs" / name / "metrics.json").write_text(text)
     (root / "runs" / "binary").mkdir()
     (root / "runs" / "binary" / "metrics.json").write_bytes(b"\xff\xfe\x00")
-    (root / "runs/cifar10-ablation/cells/broken.json").write_text('{"dataset": "cifar10"}')
+    cells = root / "runs/cifar10-ablation/cells"
+    (cells / "broken.json").write_text('{"dataset": "cifar10"}')
+    whole = json.loads(next(path for path in sorted(cells.glob("*.json")) if "dhn_b" in path.read_text()).read_text())
+    (cells / "half_a_query.json").write_text(json.dumps(whole | {"queries": 0.5}))
+    (cells / "net.json").write_text(json.dumps(whole | {"net": 3}))
     about = {"dataset": "cifar10", "bits": 12, "seed": 9}
     metrics(root, "cifar10-dhn-12-seed9", **about, protocols={"standard": dict.fromkeys(scores(0), None)})
     assert compare.main(["cifar10"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for name in (*files, "binary"):
         assert f"left out: runs/{name}/metrics.json: expected " in text
-    assert "left out: runs/cifar10-ablation/cells/broken.json: expected scores as tools/score_run.py writes" in text
+    for name in ("broken", "half_a_query", "net"):
+        wrong = f"left out: runs/cifar10-ablation/cells/{name}.json: expected scores as tools/score_run.py writes"
+        assert wrong in text
     assert "left out: runs/cifar10-dhn-12-seed9/metrics.json: no query counts, so there is no MAP" in text
     assert "0.550" in text, "the others are compared"
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from caffe import fillers, glog, memory_limit, parallel
-from caffe.blob import Blob
+from caffe.blob import INT_MAX, Blob
 from caffe.data import upload
 from caffe.data.databases import Database
 from caffe.data.decoding import size
@@ -187,6 +187,8 @@ class ImageDataLayer(RecordLayer):
             "Current implementation requires new_height and new_width to be set at the same time; "
             f"found {param.new_height} and {param.new_width}",
         )
+        largest = max(param.new_height, param.new_width)
+        self.check(largest <= INT_MAX, f"new_height and new_width: expected at most {INT_MAX}, found {largest}")
         glog.info("image_data_layer.cpp:38", f"Opening file {param.source}")
         return param.batch_size, self._checked(ListReader, transformer, param, labels), True
 

@@ -333,6 +333,7 @@ def test_mean_file_refused(tmp_path, pictures):
         ("a.png\n", "batch_size: 1", "list.txt:1: Could not load a.png"),
         ("a.png 1\n", "batch_size: 1", "list.txt:1: Could not load a.png"),
         ("a.png 1\n", "batch_size: 1 new_height: 3", "new_height and new_width to be set at the same time"),
+        ("a.png 1\n", "batch_size: 1 new_height: 2147483648 new_width: 6", "at most 2147483647, found 2147483648"),
         ("a.png 1\n", "batch_size: 0", "Positive batch size required"),
     ],
 )

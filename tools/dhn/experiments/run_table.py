@@ -170,7 +170,11 @@ def scored(facts: dict, setting: Setting, scores: dict, protocol: str, place: st
     sentences = warnings_of({**facts, **numbers, "protocol": protocol}) if numbers.keys() == SCORES else []
     caveats = tuple(f"{setting.method}, {facts['bits']} bits ({place}): {sentence}" for sentence in sentences)
     run = Scored(facts.get("dataset"), int(facts["bits"]), facts.get("seed"), setting, numbers, caveats, cell)
-    hash((run.dataset, run.seed, setting))  # no lists among them
+    hash((run.dataset, run.seed))  # no lists
+    for name, value in vars(setting).items():
+        right = int if name in ("queries", "database") else int | str if name == "R" else str
+        if value is not None and not isinstance(value, right):
+            raise TypeError
     return run
 
 
