@@ -211,13 +211,14 @@ def test_files_that_hold_no_scores_are_named_and_leave_the_others(root, monkeypa
     whole = json.loads(next(path for path in sorted(cells.glob("*.json")) if "dhn_b" in path.read_text()).read_text())
     (cells / "half_a_query.json").write_text(json.dumps(whole | {"queries": 0.5}))
     (cells / "net.json").write_text(json.dumps(whole | {"net": 3}))
+    (cells / "long.json").write_text(json.dumps(whole | {"map": 10**400}))
     about = {"dataset": "cifar10", "bits": 12, "seed": 9}
     metrics(root, "cifar10-dhn-12-seed9", **about, protocols={"standard": dict.fromkeys(scores(0), None)})
     assert compare.main(["cifar10"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for name in (*files, "binary"):
         assert f"left out: runs/{name}/metrics.json: expected " in text
-    for name in ("broken", "half_a_query", "net"):
+    for name in ("broken", "half_a_query", "net", "long"):
         wrong = f"left out: runs/cifar10-ablation/cells/{name}.json: expected scores as tools/score_run.py writes"
         assert wrong in text
     assert "left out: runs/cifar10-dhn-12-seed9/metrics.json: no query counts, so there is no MAP" in text
