@@ -195,14 +195,20 @@ def result(trial: Trial, weights: str | None, gpu: int | None) -> dict:
     facts = read_json(path)
     if facts.get("recipe") == recipe and is_measured(facts):
         console.print(f"{trial.display_path(path)}: already there, of this recipe")
+        remove_weights(trial)  # it may have been killed before it had
         return {key: facts[key] for key in MEASURED}
     training.train(trial, weights=weights, gpu=gpu, texts=lambda cell, settings: trial_texts(trial))
     extract(trial, gpu)
     facts = measure(trial.folder, trial.variant == "dhn_b", None)
     write_json(path, {**facts, "recipe": recipe})
-    for weights_file in (*trial.folder.glob("*.caffemodel"), *trial.folder.glob("*.solverstate")):
-        weights_file.unlink()
+    remove_weights(trial)
     return facts
+
+
+def remove_weights(trial: Trial) -> None:
+    """Remove the weights of a cell that is scored."""
+    for path in (*trial.folder.glob("*.caffemodel"), *trial.folder.glob("*.solverstate")):
+        path.unlink()
 
 
 def one_pass(

@@ -53,9 +53,13 @@ def hold(path: StrPath) -> Iterator[int]:
         yield handle
     finally:
         if handle >= 0:
-            with contextlib.suppress(OSError):
-                os.unlink(lock)  # as long as it is held: who opens it meanwhile sees that it is another one
-            os.close(handle)
+            try:
+                _remove(lock, handle)
+            except KeyboardInterrupt:  # it may have come before anything was done
+                _remove(lock, handle)
+                raise
+            finally:
+                os.close(handle)
 
 
 def place(path: StrPath) -> Path:
@@ -64,8 +68,29 @@ def place(path: StrPath) -> Path:
     return target.with_name(f".{os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])}.lock")
 
 
+def _remove(lock: Path, handle: int) -> None:
+    """Remove a lock that is held: who opens it meanwhile sees that it is another one."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(handle), os.stat(lock)):
+            os.unlink(lock)
+
+
 def _lock(lock: Path, path: StrPath) -> int:
     """The descriptor of the lock file, held; -1 on a file system without locks."""
+    try:
+        return _take(lock, path)
+    except KeyboardInterrupt:  # a signal is raised when a call returns, before its value has a name
+        with contextlib.suppress(OSError):
+            handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where another process holds it
+                _remove(lock, handle)
+            finally:
+                os.close(handle)
+        raise
+
+
+def _take(lock: Path, path: StrPath) -> int:
     until = time.monotonic() + _ENDING
     while True:
         try:
@@ -77,10 +102,8 @@ def _lock(lock: Path, path: StrPath) -> int:
                 handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 return -1  # nothing can be written here, and who tries to write says so
-        held = False
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
             if os.path.samestat(os.fstat(handle), os.stat(lock)):
                 with contextlib.suppress(OSError):
                     os.truncate(handle, 0)
@@ -104,8 +127,6 @@ def _lock(lock: Path, path: StrPath) -> int:
                 os.unlink(lock)
             return -1
         except BaseException:  # a signal
-            if held:
-                os.unlink(lock)
             os.close(handle)
             raise
 

@@ -212,6 +212,34 @@ def test_a_lock_says_who_holds_it_and_a_dead_process_holds_none(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_a_signal_at_any_call_leaves_no_lock(tmp_path):
+    """Python raises a signal's exception as a call returns: its value, a descriptor say, is then lost."""
+    calls = 0
+
+    def interrupt(frame, event, _):
+        nonlocal calls
+        if event == "c_return" and frame.f_code.co_filename == locks.__file__:
+            calls += 1
+            if calls == number:
+                raise KeyboardInterrupt
+
+    for number in range(1, 100):
+        calls = 0
+        before = sys.getprofile()
+        sys.setprofile(interrupt)
+        try:
+            with locks.hold(tmp_path / "out"):
+                pass
+        except KeyboardInterrupt:
+            pass
+        else:
+            break  # there are no more calls
+        finally:
+            sys.setprofile(before)
+        assert names(tmp_path) == [], number
+    assert number > 10
+
+
 def test_nothing_is_locked_for_a_device_and_a_missing_folder_is_named(tmp_path):
     with locks.hold("/dev/null") as handle:
         assert handle == -1

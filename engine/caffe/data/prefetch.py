@@ -95,7 +95,7 @@ def _end(thread: threading.Thread, ready: queue.Queue, stop: threading.Event) ->
             ready.get_nowait()
         except queue.Empty:
             break
-    if thread is not threading.current_thread():
+    if thread.is_alive() and thread is not threading.current_thread():  # a signal may come before it has begun
         thread.join(timeout=10)
 
 

@@ -1,6 +1,7 @@
 """Data layers where the answer is random, refused, or about threads; the rest is in ../test_recorded_data.py."""
 
 import gc
+import signal
 import threading
 
 import caffe
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from caffe import layer
 from caffe.blob import Blob
+from caffe.data.prefetch import Prefetcher
 from caffe.proto import caffe_pb2, text
 
 
@@ -138,6 +140,15 @@ def test_image_data_skips(images):
 
 def prefetching():
     return [thread for thread in threading.enumerate() if thread.name == "caffe-prefetch"]
+
+
+def test_a_prefetcher_ends_whose_thread_was_not_begun(monkeypatch):
+    """A signal came between."""
+    monkeypatch.setattr(threading.Thread, "start", lambda self: signal.raise_signal(signal.SIGINT))
+    prefetcher = Prefetcher(int, 1)
+    with pytest.raises(KeyboardInterrupt):
+        prefetcher.next()
+    prefetcher._finalizer()
 
 
 def test_the_thread_ends_with_the_layer(pictures):
