@@ -79,6 +79,15 @@ def test_codes_and_labels_in_one_file(tmp_path, write, suffix):
     assert scores["read_as"] == {"codes": "sign", "labels": f"class numbers, {CLASSES} classes"}
 
 
+def test_names_of_arrays_are_shown_without_what_a_terminal_obeys(tmp_path):
+    path = tmp_path / "damaged.npz"
+    np.savez(path, **{"x\n" * 40: np.zeros(2), "b": np.zeros(2)})
+    with pytest.raises(
+        CodesError, match=r"damaged\.npz: expected the arrays codes and labels, found '.{1,80}', b; name"
+    ):
+        metrics.score_files(path, path)
+
+
 @pytest.mark.parametrize("write", [matlab, matlab_7_3, hdf5, np.savez], ids=["mat", "mat 7.3", "h5", "npz"])
 def test_arrays_of_any_name_in_one_file(tmp_path, write):
     path = str(tmp_path / "x.mat")

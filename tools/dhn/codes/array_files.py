@@ -44,19 +44,22 @@ class ArrayFile:
     types: dict[str, np.dtype | str]
     load: Callable[[str], np.ndarray]
 
+    @property
+    def listed(self) -> str:
+        """The names of its arrays, for a sentence; what a terminal would obey, in a damaged file, as escapes."""
+        return ", ".join(name if name.isprintable() else ascii(name[:40]) for name in self.shapes) or "none"
+
     def name(self, wanted: str, variable: str | None = None) -> str:
         """The name of the array to read: `variable` if one is named, else the only one, else `wanted`."""
         names = list(self.shapes)
         if variable is not None:
             if variable not in names:
-                raise CodesError(f"{self.path}: expected the array {variable}, found {', '.join(names) or 'none'}")
+                raise CodesError(f"{self.path}: expected the array {variable}, found {self.listed}")
             return variable
         if len(names) == 1:
             return names[0]
         if wanted not in names:
-            raise CodesError(
-                f"{self.path}: expected the array {wanted}, found {', '.join(names) or 'none'}; {VARIABLES}"
-            )
+            raise CodesError(f"{self.path}: expected the array {wanted}, found {self.listed}; {VARIABLES}")
         return wanted
 
     def check(self, name: str, what: str) -> None:

@@ -203,10 +203,9 @@ def _locate(path: str | os.PathLike, labels_path: str | os.PathLike | None) -> t
         content = "a single array" if variable is None else f"{variable} alone"
         raise CodesError(f"{path}: expected the arrays codes and labels, found {content}; {remedy}")
     if not {"codes", "labels"} <= set(file.shapes):
-        content = ", ".join(file.shapes) or "none"
         raise CodesError(
-            f"{path}: expected the arrays codes and labels, found {content}; name others as FILE:VARIABLE, the labels' "
-            "with --query-labels or --database-labels"
+            f"{path}: expected the arrays codes and labels, found {file.listed}; name others as FILE:VARIABLE, the "
+            "labels' with --query-labels or --database-labels"
         )
     return file, "codes", file, "labels"
 
