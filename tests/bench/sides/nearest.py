@@ -72,7 +72,7 @@ def setup(folder: str, what: str, items: int, bits: int, distinct: int | None = 
 
     if what == "build":
         drawn = Items(draw(items, bits, distinct), None, Texts.numbers(0, items))
-        return lambda: build.build(os.path.join(folder, "built"), drawn)
+        return lambda: build.build(os.path.join(folder, "built_index"), drawn)
     path = index_of(folder, items, bits, distinct)
     if what == "open":
 
