@@ -19,6 +19,14 @@ from caffe import command_start
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
+@pytest.fixture(autouse=True)
+def _hangups_are_not_ignored():
+    """Under nohup they are, and the commands leave that as it is."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_build_that_is_ended(tmp_path, number):
     np.savez(tmp_path / "a.npz", images=np.zeros((60000, 16, 16), np.uint8), labels=np.arange(60000) % 10)
