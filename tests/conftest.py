@@ -110,3 +110,11 @@ def pytest_configure(config):
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal and config.get_verbosity() < 0:
         config.pluginmanager.register(FileLines(terminal))
+
+
+@pytest.fixture
+def hangups():
+    """SIGHUP is not ignored. Under nohup it is, and commands leave that as it is."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

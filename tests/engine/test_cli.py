@@ -220,6 +220,7 @@ def test_signals(folder, number, effect, snapshots, ends):
         ("time -model deploy.prototxt -iterations 1000000", "Iteration: 2", signal.SIGHUP),
     ],
 )
+@pytest.mark.usefixtures("hangups")
 def test_a_signal_ends_a_command_with_one_line(folder, command, words, number):
     before = sorted(path.name for path in folder.iterdir())
     child, lines = forked.begin(main, command.split())
