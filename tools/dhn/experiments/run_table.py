@@ -96,14 +96,8 @@ def read_runs(root: Path) -> tuple[list[Scored], list[str]]:
             unusable.append(f"{name}: expected JSON, found something else; score the run again")
         except NoScores as error:
             unusable.append(f"{name}: {error}")
-        except (
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-            OverflowError,
-            StopIteration,
-        ):  # whatever JSON may hold
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, StopIteration):
+            # whatever else a JSON file may hold
             unusable.append(f"{name}: expected scores as tools/score_run.py writes them; score the run again")
         else:
             # DHN-B comes from the ablation's cells, being DHN's codes ranked otherwise; the other cells are runs too
