@@ -184,7 +184,7 @@ distclean: clean  ## also remove the runs, what was downloaded and drawn, .venv 
 	rm -f $(foreach name,query.txt train.txt database.txt missing.txt bad_images.txt split.json,data/*/$(name))
 	rm -rf runs weights .venv .reference engine/caffe/cpu/kernels-* tools/dhn/scoring/kernels-* tools/dhn/search/kernels-*
 
-$(READY): locks/packages.txt locks/torch_cpu.txt locks/torch_cuda.txt pyproject.toml hatch_build.py engine/caffe/cpu/kernels.c tools/dhn/scoring/kernels.c tools/dhn/search/kernels.c
+$(READY): locks/packages.txt locks/torch_cpu.txt locks/torch_cuda.txt pyproject.toml hatch_build.py $(wildcard engine/caffe/cpu/*.[ch] tools/dhn/*/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "expected Python 3.10 to 3.13, found $$($(PYTHON) --version 2>&1 || echo none) ($(PYTHON));" \
 	    "name another: make PYTHON=/path/to/python3" >&2; exit 1; }

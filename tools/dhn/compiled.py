@@ -35,12 +35,14 @@ class Task(ctypes.Structure):
 def load(source: Path, functions: Mapping[str, tuple[list, type | None]]) -> ctypes.CDLL | None:
     """The library compiled from `source`; None where there is none, or none for this machine.
 
-    functions: by name, the types of their arguments and of what they return. The file's name has the source's digest:
-    a library of another source is not loaded.
+    functions: by name, the types of their arguments and of what they return. The file's name has the digest of the
+    C files in its folder: a library of others is not loaded.
     """
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256()
+    for file in sorted(source.parent.glob("*.[ch]")):  # as engine/caffe/cpu/library_file.py has it, for the build hook
+        digest.update(file.read_bytes())
     try:
-        library = ctypes.CDLL(str(source.with_name(f"kernels-{digest}.so")))
+        library = ctypes.CDLL(str(source.with_name(f"kernels-{digest.hexdigest()[:12]}.so")))
     except OSError:
         return None
     for name, (arguments, result) in functions.items():
