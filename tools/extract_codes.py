@@ -157,6 +157,8 @@ def _extract_as_test_layer(settings: Settings) -> None:
     shapes = {name: tuple(net.blobs[name].shape) for name in net.inputs}
     if len(shapes) != 1 or len(shapes[net.inputs[0]]) != 4:
         raise ValueError(f"{settings.model}: expected one input (batch, channels, height, width), found {shapes}")
+    if not all(shapes[net.inputs[0]]):
+        raise ValueError(f"{settings.model}: expected an input of a value or more along each axis, found {shapes}")
     if settings.blob not in net.blobs:
         raise ValueError(f"{settings.model} has no blob {settings.blob}; it has {', '.join(net.blobs)}")
     batch_size, channels, height, width = shapes[net.inputs[0]]

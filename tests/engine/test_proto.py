@@ -141,7 +141,7 @@ def test_input_fields_as_bvlc_takes_them(fields, shapes, tmp_path):
 
 @pytest.mark.parametrize("fields", ["input_dim: [1, 2, 3]", 'input: "b" input: "c" input_shape { } input_shape { }'])
 def test_too_few_input_fields(fields):
-    with pytest.raises(ValueError, match=r"Must specify either input_shape OR deprecated input_dim.*found [23] input_"):
+    with pytest.raises(ValueError, match=r"^\S+: net '': Must specify either input_shape OR .*found [23] input_"):
         parse_net(f'input: "a" {fields}')
 
 

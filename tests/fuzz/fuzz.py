@@ -29,6 +29,7 @@ from pathlib import Path
 import mutations
 
 SECONDS_EACH = 10  # of a processor: the machine may be busy with other things
+WAITS = 30  # times as long by the clock, for what waits and never ends: on a busy machine 60 s were not enough
 SECONDS_FIRST = 300  # for an undamaged file, which is read first
 MEMORY = 1 << 30  # bytes beyond the parent's
 TWICE = 0.2  # the share of inputs with an answer that are read again
@@ -41,7 +42,7 @@ _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numb
 _COMPUTES = re.compile(r", line \d+ in (forward|backward|compute|step)$", re.MULTILINE)  # of faulthandler's stack
 _TIMES = re.compile(
     r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+"
-    r"|(Restarting data prefetching|Corrupt JPEG data|\[ERROR:\d+@).*\n"  # by threads that read ahead
+    r"|(Restarting data prefetching|Corrupt JPEG data|\[ *(ERROR|WARN):\d+@).*\n"  # by threads that read ahead
 )
 
 
@@ -59,7 +60,7 @@ def answer(command, names: tuple[str, ...], log: Path, seconds: int) -> str:
         number = os.WTERMSIG(ended)
         if number == signal.SIGXCPU and _COMPUTES.search(text):
             return "long"
-        slow = {signal.SIGALRM: f"over {6 * seconds} s", signal.SIGXCPU: f"over {seconds} s of a processor"}
+        slow = {signal.SIGALRM: f"over {WAITS * seconds} s", signal.SIGXCPU: f"over {seconds} s of a processor"}
         return slow.get(signal.Signals(number), signal.Signals(number).name)
     lines = [line for line in text.splitlines() if line.strip()] or [""]
     if "Traceback (most recent call last)" in text and "(Python, " not in lines[-1]:
@@ -83,7 +84,7 @@ def _run(command, log: Path, seconds: int) -> None:
     used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
     resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + 2 * seconds))
     faulthandler.register(signal.SIGXCPU, file=2, chain=True)
-    signal.alarm(6 * seconds)
+    signal.alarm(WAITS * seconds)
 
     def call() -> int | None:
         sys.stdout, sys.stderr = (os.fdopen(number, "w", errors="backslashreplace") for number in (1, 2))

@@ -240,6 +240,7 @@ def test_what_cannot_be_extracted_is_named_and_the_old_codes_stay(folder, capsys
     convolution = (DEPLOY % 1).replace("dim: 6", "dim: 60").partition('layer { name: "hash_layer"')[0]
     (folder / "large.prototxt").write_text(convolution)
     (folder / "colour.prototxt").write_text(DEPLOY % 3)
+    (folder / "empty.prototxt").write_text((DEPLOY % 1).replace("dim: 4", "dim: 0"))
     for options, message in (
         ({"model": "none.prototxt"}, "--model: there is no file"),
         ({"weights": "none.caffemodel"}, "--weights: there is no file"),
@@ -249,6 +250,7 @@ def test_what_cannot_be_extracted_is_named_and_the_old_codes_stay(folder, capsys
         ({"weights": "nan.caffemodel"}, "00000000_0': its codes are not finite; did the training diverge?"),
         ({"source": "list.txt", "options": ["--root", str(folder)]}, "list.txt:2: images/gone.png: cannot read"),
         ({"model": "large.prototxt", "options": ["--blob", "conv"]}, "expected at least 60x5 pixels to crop from"),
+        ({"model": "empty.prototxt"}, "empty.prototxt: expected an input of a value or more along each axis, found"),
         ({"model": "colour.prototxt"}, "Cannot copy param 0 weights from layer 'conv'"),
     ):
         assert run(folder, *options.pop("options", []), **options) == 2

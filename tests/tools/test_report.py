@@ -206,6 +206,8 @@ def test_what_is_not_there_is_said(tmp_path):
     run.log.unlink()
     for path in (run.folder / "deploy.prototxt", run.data / "label_names.txt", run.weights()):
         path.unlink()
+    net = run.folder / "train_val.prototxt"
+    net.write_bytes(b"# Gr\xf6\xdfe\n" + net.read_bytes())  # Latin-1
     text = report.write(run).read_text()
     assert "query_lmdb is missing; run: make data DATASET=fashion_mnist" in text and "<img" not in text
     assert "There is no train.log in this folder" in text and "not in this folder" in text

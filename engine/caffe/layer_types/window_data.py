@@ -132,7 +132,7 @@ class Warp:
     def __call__(self, pixels: np.ndarray, window: Window, mirror: bool) -> tuple[np.ndarray, int, int]:
         """The warped window (H, W, 3) and the place in the crop, y and x, where it begins; around it is padding.
 
-        Raises ValueError for a window outside its image.
+        Raises ValueError for a window that is empty or outside its image.
         """
         height, width = pixels.shape[:2]
         x1, y1, x2, y2 = window.corners
@@ -140,6 +140,11 @@ class Warp:
         left = above = 0
         if self.pad or self.square:
             x1, y1, x2, y2 = self._expanded(x1, y1, x2, y2)
+            if not (x1 <= x2 and y1 <= y2):
+                raise ValueError(
+                    f"{window.place}: window {window.corners} (x1 y1 x2 y2) of {window.image.path} is empty: "
+                    "expected x1 <= x2 and y1 <= y2"
+                )
             scale_x, scale_y = (np.float32(self.size) / np.float32(n) for n in (x2 - x1 + 1, y2 - y1 + 1))
             cut = max(0, -x1), max(0, -y1), max(0, x2 - width + 1), max(0, y2 - height + 1)
             x1, y1, x2, y2 = x1 + cut[0], y1 + cut[1], x2 - cut[2], y2 - cut[3]

@@ -39,7 +39,7 @@ def upgrade_net_fully(param: caffe_pb2.NetParameter, source: str) -> bool:
         _log(46, "transformation parameters", source, "data transformation parameters.")
         glog.warning("upgrade_proto.cpp:51", f"{_NOTE} transform_param messages for transformation fields.")
     upgrade_v1(param, source)
-    if _input_fields_to_layers(param):
+    if _input_fields_to_layers(param, source):
         _log(69, "input fields", source, "input fields.")
         glog.warning("upgrade_proto.cpp:74", f"{_NOTE} input layers and not input fields.")
     if _batch_norm_params(param):
@@ -141,7 +141,7 @@ def _warn_of_idle_fields(param: caffe_pb2.NetParameter, source: str) -> None:
                 )
 
 
-def _input_fields_to_layers(param: caffe_pb2.NetParameter) -> bool:
+def _input_fields_to_layers(param: caffe_pb2.NetParameter, source: str) -> bool:
     """`input: "data"` with input_shape or input_dim becomes an Input layer at the front.
 
     Without either the field is dropped, as in BVLC Caffe: old deploy nets feed a layer, or have an Input layer too.
@@ -153,19 +153,19 @@ def _input_fields_to_layers(param: caffe_pb2.NetParameter) -> bool:
     if not shapes:
         shapes = [list(param.input_dim[i : i + 4]) for i in range(0, len(param.input_dim), 4)]
     if shapes:
-        _add_input_layer(param, shapes[:count])
+        _add_input_layer(param, shapes[:count], source)
     for name in ("input", "input_shape", "input_dim"):
         param.ClearField(name)
     return True
 
 
-def _add_input_layer(param: caffe_pb2.NetParameter, shapes: list[list[int]]) -> None:
+def _add_input_layer(param: caffe_pb2.NetParameter, shapes: list[list[int]], source: str) -> None:
     count = len(param.input)
     if len(shapes) not in (1, count) or (not param.input_shape and len(shapes[-1]) != 4):
         found = f"{len(param.input_shape)} input_shape" if param.input_shape else f"{len(param.input_dim)} input_dim"
         raise ValueError(
-            f"net {param.name!r}: Must specify either input_shape OR deprecated input_dim, an input_shape or four "
-            f"input_dim for each of its {count} inputs; found {found}"
+            f"{source}: net {param.name!r}: Must specify either input_shape OR deprecated input_dim, an input_shape or "
+            f"four input_dim for each of its {count} inputs; found {found}"
         )
     layer = caffe_pb2.LayerParameter(name="input", type="Input", top=list(param.input))
     for shape in shapes:

@@ -169,6 +169,12 @@ def test_refused_when_read(net, windows, said):
         it.forward()
 
 
+def test_a_window_that_its_context_makes_empty_is_refused(net):
+    it = net("context_pad: 1", windows="# 0\na.png 3 9 9 2\n1 1 7 0 5 7\n0 0 7 0 5 7")
+    with pytest.raises(ValueError, match=r"windows.txt:[34]: window \(7, 0, 5, 7\) .* of \S*a.png is empty"):
+        it.forward()
+
+
 def test_no_window_file(net, tmp_path):
     net()
     text = (tmp_path / "net.prototxt").read_text().replace("windows.txt", "no.txt")

@@ -186,5 +186,5 @@ def read_label_names(data: Path, columns: int) -> list[str]:
     """What the labels of a data folder are called; by their numbers where no file has as many names."""
     paths = (folder / "label_names.txt" for folder in (data, RECIPES / data.name))
     path = next((path for path in paths if path.exists()), None)
-    names = path.read_text(encoding="utf-8").splitlines() if path else []
+    names = path.read_text("utf-8", "replace").splitlines() if path else []
     return names if len(names) == columns else [f"label {column}" for column in range(columns)]

@@ -201,7 +201,7 @@ def data_summary(run: AnyRun) -> DataSummary:
         note=split.get("note"),
         overlap=overlap(split),
         digests=[(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in present],
-        texts=[(path.name, path.read_text()) for path in present if path.name in PROTOTXTS],
+        texts=[(path.name, path.read_text("utf-8", "replace")) for path in present if path.name in PROTOTXTS],
     )
 
 
