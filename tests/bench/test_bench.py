@@ -211,6 +211,8 @@ def test_the_limit_counts_the_products_of_an_iteration():
     forward = {"conv1": 20 * 25 * 24 * 24, "conv2": 50 * 20 * 25 * 8 * 8, "ip1": 800 * 500, "ip2": 500 * 10}
     expected = 2 * (3 * sum(forward.values()) - forward["conv1"])  # the picture needs no gradient
     assert limit.multiplications(message) == expected
+    assert limit.multiplications(limit.message("lenet", 2, forward=True), forward=True) == 2 * sum(forward.values())
+    assert limit.multiplications(limit.message("demo", 64, forward=False)) > 0
     goal = Goal(1.0, to=("BVLC", "other"))
     rounds = [{**each, "other": {"seconds": 4.0}} for each in ROUNDS]
     assert goal.values(rounds) == [0.5, 0.75, 2.5] and goal.result(rounds)["to"] == "BVLC or other"

@@ -1,12 +1,14 @@
 """A sample: the time that an iteration's products alone would take at the rate of a large matrix product, measured now.
 
-Products: of convolutions and inner products, forward, of the gradients of weights that learn, and of bottoms that need
-one. Where the engine computes a convolution by Winograd's F(2x2, 3x3), its 16 products for 36 are counted.
+Products: of convolutions and inner products, forward, and in training of the gradients of weights that learn, and of
+bottoms that need one. Where the engine computes a convolution by Winograd's F(2x2, 3x3), its 16 products for 36 are
+counted.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 
 import caffe
@@ -15,10 +17,11 @@ import torch
 import batch_nets
 
 SIZE = 2048
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
 
 
-def multiplications(message) -> float:
-    """Multiply-adds of a training iteration of a NetParameter."""
+def multiplications(message, forward: bool = False) -> float:
+    """Multiply-adds of a training iteration of a NetParameter, or of its forward alone."""
     from caffe.cpu import winograd
 
     net = caffe.Net(message, caffe.TRAIN)
@@ -33,7 +36,7 @@ def multiplications(message) -> float:
                 if winograd.is_applicable(geometry(layer, top), bottom, torch.empty(tuple(weight))):
                     products *= 16 / 36
             learns = not layer.param or layer.param[0].lr_mult > 0
-            total += products * (1 + learns + needs)
+            total += products * (1 if forward else 1 + learns + needs)
         if needs or learns:
             needing.update(layer.top)
     return total
@@ -50,9 +53,20 @@ def geometry(layer, top):
                     group=p.group, sizes=list(top[2:]))  # fmt: skip
 
 
-def setup(folder: str, net: str, batch: int, iterations: int = 1):
-    """`seconds` is the limit of one iteration of a net of batch_nets."""
-    products = multiplications(batch_nets.message(net, batch))
+def message(net: str, batch: int, forward: bool):
+    """The NetParameter of a net of batch_nets, or of the demo's."""
+    if net != "demo":
+        return batch_nets.message(net, batch, deploy=forward)
+    from caffe.proto import text
+
+    demo = text.read_net(os.path.join(ROOT, "prototxt", "fashion_mnist", "deploy.prototxt"))
+    demo.layer[0].input_param.shape[0].dim[0] = batch
+    return demo
+
+
+def setup(folder: str, net: str, batch: int, forward: bool = False, times: float = 1):
+    """`seconds`: `times` the limit of an iteration of a net, or of its forward alone for each image."""
+    products = times * multiplications(message(net, batch, forward), forward) / (batch if forward else 1)
     one, other = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
     torch.mm(one, other)
 
