@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "GLOG_logtostderr": "1", "GLOG_log_prefix": "0", "COLUMNS": "2000", "NO_COLOR": "1",
 }  # fmt: skip
 _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numbers or unused bytes in them
-_COMPUTES = re.compile(r", line \d+ in (forward|backward|compute|step)$", re.MULTILINE)  # of faulthandler's stack
+_COMPUTES = re.compile(r", line \d+ in (forward|backward|compute|step|test)$", re.MULTILINE)  # of faulthandler's stack
 _TIMES = re.compile(
     r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+"
     r"|(Restarting data prefetching|Corrupt JPEG data|\[ *(ERROR|WARN):\d+@).*\n"  # by threads that read ahead

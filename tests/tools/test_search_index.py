@@ -377,6 +377,9 @@ def test_damage_that_a_search_meets_is_an_error(tmp_path, name, at, value, ties,
     assert open_index(tmp_path).search(items.codes, Options(ties=ties)) == right
 
 
+PATHS = {"dtype": "|u1", "shape": [1e-45], "offset": 128, "bytes": 128, "sha256": "0"}  # a number that is no integer
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -385,6 +388,10 @@ def test_damage_that_a_search_meets_is_an_error(tmp_path, name, at, value, ties,
         (lambda facts: json.dumps({**facts, "format": 1}), "expected an index of format 2, found 1"),
         (lambda facts: json.dumps({**facts, "files": {}}), "does not name the files of an index"),
         (lambda facts: json.dumps({**facts, "generation": "../g-000001"}), "does not name the files of an index"),
+        (
+            lambda facts: json.dumps(facts | {"files": facts["files"] | {"paths.npy": PATHS}}),
+            "does not say what paths.npy is",
+        ),
         (lambda facts: json.dumps({**facts, "count": 21}), r"expected int64 \(21,\) as index.json says"),
         (lambda facts: json.dumps({**facts, "bits": "12"}), "expected count, distinct and bits"),
     ],

@@ -124,9 +124,8 @@ def _map(path: Path, entry: dict) -> np.ndarray:
         size = os.fstat(stream.fileno()).st_size
     try:
         kind, shape, offset, expected = np.dtype(entry["dtype"]), tuple(entry["shape"]), entry["offset"], entry["bytes"]
-        whole = (
-            kind.kind in "iuf" and min(shape, default=0) >= 0 and expected == offset + kind.itemsize * math.prod(shape)
-        )
+        whole = kind.kind in "iuf" and all(type(number) is int and number >= 0 for number in (*shape, offset, expected))
+        whole = whole and expected == offset + kind.itemsize * math.prod(shape)
     except (KeyError, TypeError, ValueError):
         whole, expected = False, -1
     if not whole:
