@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shlex
 import subprocess
@@ -15,6 +14,7 @@ from atomic_writes import ending
 
 from dhn.codes import files as codes
 from dhn.codes.array_files import CodesError
+from dhn.files import read_json
 from dhn.layout import target_command, tool_command
 from dhn.progress import console
 from dhn.runs.by_hand import HandRun, trained_net
@@ -37,7 +37,7 @@ def is_fresh(out: Path, weights: Path, source: Path) -> bool:
     if not out.exists() or out.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in (weights, facts)):
         return False
     try:
-        return len(codes.load(out)[0]) == json.loads(facts.read_text())["records"]
+        return len(codes.load(out)[0]) == read_json(facts).get("records")
     except CodesError:
         return False
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import importlib.util
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import pictures
 from lmdb_files import LmdbFileError, open_lmdb
 
+from dhn.files import read_json
 from dhn.progress import counter
 
 BATCH_RECORDS, BATCH_BYTES = 1024, 32 << 20  # one transaction
@@ -136,8 +136,7 @@ def check(out: str | os.PathLike) -> dict:
         raise LmdbError(_listed(bad, count)) from None
     if bad:
         raise LmdbError(_listed(bad, count))
-    facts = json.loads((out / "source.json").read_text()) if (out / "source.json").exists() else {}
-    expected = facts.get("records", entries)
+    expected = read_json(out / "source.json").get("records", entries)
     if count != expected or not expected:
         raise LmdbError(f"{out}: expected {expected or 'at least one'} records, found {count}; build it again")
     return {"records": count, "shapes": dict(shapes), "labels": length}
