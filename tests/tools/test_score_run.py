@@ -186,6 +186,14 @@ def test_the_split_and_its_r_stand_in_metrics(run):
     assert facts["net"] == "small_alexnet"
 
 
+def test_a_damaged_number_of_the_split_is_named_before_anything_is_written(run):
+    record = json.loads((run.data / "split.json").read_text())
+    write_json(run.data / "split.json", record | {"missing": 1 << 64})
+    with pytest.raises(ValueError, match=r"split\.json: is damaged: 'missing' cannot be 18446744073709551616"):
+        scored_run.score(run)
+    assert not (run.folder / "metrics.json").exists()
+
+
 def test_a_query_image_in_the_database_stops_the_scoring(run):
     with open(run.data / "database.txt", "a") as stream:
         stream.write((run.data / "query.txt").read_text())

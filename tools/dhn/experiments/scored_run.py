@@ -134,10 +134,10 @@ def own_rank(run: Run | HandRun, split: dict | None) -> tuple[str, int] | None:
 
 
 def split_of(run: Run | HandRun) -> dict | None:
-    """The split of the run's data set, its lists checked; None for a run made by hand of images without lists."""
+    """The split of the run's data set, with its lists checked; None for a run made by hand of images without lists."""
     if run.data is None or (isinstance(run, HandRun) and not (run.data / "split.json").exists()):
         return None
-    return splits.verify(run.data)
+    return facts.checked(splits.verify(run.data), facts.SPLIT, run.data / "split.json")
 
 
 def net_name(dataset: str, name: str | None) -> str:

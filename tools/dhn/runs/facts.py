@@ -73,7 +73,11 @@ def read(path: Path, kinds: dict) -> dict:
 
     kinds: METRICS, RECORD or SPLIT. Raises FactsError where something in it is of another kind.
     """
-    facts = read_json(path)
+    return checked(read_json(path), kinds, path)
+
+
+def checked(facts: dict, kinds: dict, path: Path) -> dict:
+    """What was read of the file `path`, as `read` checks it."""
     key = _misfit(facts, kinds) if facts else None
     if key is not None:
         found = repr(facts[key])[:80] if key in facts else "nothing"
