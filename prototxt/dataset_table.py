@@ -259,7 +259,7 @@ def _own_settings(dataset: str) -> dict:
         with open(path, encoding="utf-8") as file:
             training = json.load(file)["training"]
         sections = {section: training[section] for section in SECTIONS if section in training}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return check(path, sections)
 
@@ -291,7 +291,7 @@ def labels_of(dataset: str) -> Labels:
         names, images = facts.get("label_names", []), facts.get("images", {})
         size, counts = tuple(images.get("size") or ()) or None, facts["counts"]
         return Labels(counts["query"], len(names), images.get("multi_label", False), size, counts.get("train"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         if built_in is not None:
             return built_in
         command = "make data DATASET=path/to/recipe" if BY_MAKE else "dhn get-data path/to/recipe"

@@ -136,10 +136,15 @@ class MultiLabelDataLayer(caffe.Layer):
 
     def restore_state(self, state: bytes) -> None:
         """Go on after the batches of a `snapshot_state`. ValueError where the source has more or fewer records."""
-        was, records = json.loads(state.decode()), len(self.batches.source)
-        if was["records"] != records:
-            raise ValueError(f"expected a source of {was['records']} records, found {records}")
-        self._begin(was["done"])
+        try:
+            was = json.loads(state.decode())
+            count, done = was["records"], [(int(size), int(number)) for size, number in was["done"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise ValueError("expected how many batches it had handed out, found another text") from None
+        records = len(self.batches.source)
+        if count != records:
+            raise ValueError(f"expected a source of {count} records, found {records}")
+        self._begin(done)
 
 
 class Batches:

@@ -48,7 +48,7 @@ from dhn.codes.of_run import extract
 from dhn.datasets import splits
 from dhn.datasets.lmdb_records import LmdbError
 from dhn.experiments.measure import MEASURED, is_measured, measure, quoted
-from dhn.files import read_json, sha256, write_csv, write_json, write_text
+from dhn.files import load_json, parse_json, read_json, sha256, write_csv, write_json, write_text
 from dhn.layout import option, target_command
 from dhn.pages.page import terminal
 from dhn.progress import console
@@ -166,11 +166,11 @@ def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) 
 def trial_texts(trial: Trial) -> dict[str, str]:
     """A cell's prototxt files: those of the recipe, with the cell's data and settings."""
     texts = net_texts(trial, trial.settings)
-    counts = json.loads((trial.data / "split.json").read_text())["counts"]
+    counts = load_json(trial.data / "split.json")["counts"]
     message = text_format.Parse(texts["train_val.prototxt"], caffe_pb2.NetParameter())
     for layer in message.layer:
         if layer.type == "Python" and layer.python_param.module == "multilabel_data":
-            settings = json.loads(layer.python_param.param_str)
+            settings = parse_json(layer.python_param.param_str)
             part = "query" if caffe_pb2.TEST in [rule.phase for rule in layer.include] else "train"
             settings["source"] = trial.display_path(trial.data / f"{part}_lmdb")
             layer.python_param.param_str = json.dumps(settings)

@@ -459,3 +459,10 @@ def test_a_damaged_mean_file_is_named(tmp_path, source, content):
     (tmp_path / "mean.binaryproto").write_bytes(content)
     with pytest.raises(ValueError, match=r"mean_file '.*mean\.binaryproto': expected a mean image \(binaryproto\)"):
         make_net(tmp_path, source=source, batch_size=1, mean_file=str(tmp_path / "mean.binaryproto"))
+
+
+@pytest.mark.parametrize("state", [b"", b"\xff", b"[" * 100_000, b"[]", b'{"records": 10, "done": [3]}'])
+def test_a_state_that_is_none_is_refused(tmp_path, source, state):
+    layer = make_net(tmp_path, source=source, batch_size=3).layers[0]
+    with pytest.raises(ValueError, match="expected how many batches it had handed out, found another text"):
+        layer.restore_state(state)

@@ -392,6 +392,7 @@ PATHS = {"dtype": "|u1", "shape": [1e-45], "offset": 128, "bytes": 128, "sha256"
             lambda facts: json.dumps(facts | {"files": facts["files"] | {"paths.npy": PATHS}}),
             "does not say what paths.npy is",
         ),
+        (lambda facts: '{"format": ' + 100_000 * "[", r"index\.json: cannot be read \(it is not JSON"),
         (lambda facts: json.dumps({**facts, "count": 21}), r"expected int64 \(21,\) as index.json says"),
         (lambda facts: json.dumps({**facts, "bits": "12"}), "expected count, distinct and bits"),
     ],

@@ -58,11 +58,24 @@ def write_json(path: Path, facts: dict) -> None:
     write_atomic(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What a text in JSON says. Raises ValueError for what is no JSON, or is nested too deeply for Python's parser."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("expected JSON, found brackets within brackets without end") from None
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file says. Raises OSError, and ValueError for what is no JSON in UTF-8."""
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
 def read_json(path: Path) -> dict:
     """The object in a JSON file; {} where there is none, or none that is complete."""
     try:
-        facts = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        facts = load_json(path)
+    except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
 

@@ -6,7 +6,6 @@ Caffe is imported when it is used: a command sets before how much it logs.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import threading
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dhn.codes import sources
+from dhn.files import parse_json
 
 if TYPE_CHECKING:
     import caffe
@@ -45,7 +45,7 @@ def settings_of(model: str | os.PathLike) -> dict:
         if layer.bottom:
             continue
         if layer.type == "Python" and layer.python_param.module == "multilabel_data":
-            param = json.loads(layer.python_param.param_str)
+            param = parse_json(layer.python_param.param_str)
             return {key: param[key] for key in PREPARED if param.get(key) is not None}
         if layer.type in ("Data", "ImageData"):
             settings: dict[str, Any] = {}

@@ -25,7 +25,7 @@ from atomic_writes import locks, make_folder
 from dhn.codes import files
 from dhn.codes.array_files import ArrayFile, CodesError, open_arrays
 from dhn.codes.sources import ImageSource
-from dhn.files import sha256, write_atomic
+from dhn.files import parse_json, sha256, write_atomic
 
 PART = re.compile(r"part-(\d+)-of-(\d+)\.npz")
 SAMPLES = 16  # images of a source whose pixels and labels its digest covers
@@ -185,7 +185,7 @@ class _Stored:
         self.path = path
         self.file: ArrayFile = open_arrays(path)
         try:
-            self.about: dict[str, Any] = json.loads(str(self.file.load("part")))
+            self.about: dict[str, Any] = parse_json(str(self.file.load("part")))
             first, rows = self.about["first"], self.file.shapes["codes"][0]
             self.names = [name for name in self.file.shapes if name != "part"]
             complete = set(self.about["sha256"]) == set(self.names) and {"recipe", "items"} <= set(self.about)

@@ -15,7 +15,6 @@ Where nothing of it is there, the archive is downloaded into `base`.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import zipfile
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from dhn.datasets.image_files import LeftOut, SourceError, is_hidden
 from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import files_identity
 from dhn.download import download
-from dhn.files import load_array, sha256, write_atomic, write_json
+from dhn.files import load_array, load_json, sha256, write_atomic, write_json
 from dhn.layout import option
 from dhn.progress import say
 
@@ -166,7 +165,7 @@ def _load_record(declaration: dict, source: Source | None, facts: Path, arrays: 
     source: None where it is not there any more; what was made of it is enough.
     """
     try:
-        record = json.loads(facts.read_text())
+        record = load_json(facts)
         record.setdefault("form", BINARY)  # of an older version, which read no other
         whole = record["sha256"] == {path.name: sha256(path) for path in arrays} and record["labels"]
         checked = record["archive"] in (None, declaration.get(DIGESTS.get(record["form"]), record["archive"]))

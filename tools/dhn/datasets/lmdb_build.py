@@ -26,6 +26,7 @@ from pictures import PictureError
 from dhn import files
 from dhn.datasets.labelled_images import Source, is_plain
 from dhn.datasets.lmdb_records import BATCH_BYTES, LmdbError, make_datum, make_key, write_records
+from dhn.files import load_json
 from dhn.progress import counter, say
 
 FIRST_MAP = 4 * BATCH_BYTES  # the file takes what it holds; doubled whenever it is full
@@ -106,7 +107,7 @@ def _records(source: Source, order: np.ndarray, **how: Any) -> Iterator[tuple[in
 def _read_facts(out: Path, recipe: dict) -> dict | None:
     """What source.json says of an LMDB that was built from this recipe and is complete; else None."""
     try:
-        facts = json.loads((out / "source.json").read_text())
+        facts = load_json(out / "source.json")
         if facts["recipe"] != recipe or (out / "data.mdb").stat().st_size != facts["bytes"]:
             return None
         with open_lmdb(str(out)) as environment:

@@ -19,7 +19,7 @@ from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import from_list
 from dhn.datasets.recipes import Recipe, RecipeError, Split
 from dhn.datasets.splits import LISTS, SplitError, check_disjoint, differences, draw, list_text, verify
-from dhn.files import load_array, write_atomic
+from dhn.files import load_array, load_json, write_atomic
 from dhn.layout import option
 from dhn.progress import say
 
@@ -280,7 +280,7 @@ def build_lmdbs(folder: Path) -> dict[str, str]:
     Returns the images that cannot be read, and what is wrong with each; an LMDB that would hold one is not written.
     Raises lmdb_records.LmdbError, SourceError.
     """
-    images = json.loads((folder / "split.json").read_text())["images"]
+    images = load_json(folder / "split.json")["images"]
     array = None if images["array"] is None else folder / images["array"]
     bad: dict[str, str] = {}
     for name in ("train", "query", "database"):
@@ -296,7 +296,7 @@ def build_lmdbs(folder: Path) -> dict[str, str]:
 def _recorded(folder: Path) -> dict:
     """What split.json says, {} where there is none or it is damaged."""
     try:
-        facts = json.loads((folder / "split.json").read_text())
+        facts = load_json(folder / "split.json")
         is_valid = isinstance(facts["split"], str) and isinstance(facts["images"], dict)
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dhn.files import load_json
 from dhn.layout import INSTALLED, RECIPES, ROOT
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -209,7 +210,7 @@ def _training(where: str, sections: dict) -> Mapping[str, Mapping[str, Any]]:
 def _made_before(folder: Path) -> Path | None:
     """The recipe that a data set's folder was made by, if it was one of your own."""
     try:
-        made_by = json.loads((folder / "split.json").read_text())["recipe"]
+        made_by = load_json(folder / "split.json")["recipe"]
         return made_by and Path(made_by)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,7 +7,6 @@ the rule, the seed, and the lists' SHA-256.
 from __future__ import annotations
 
 import collections
-import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from dhn.datasets.image_set import Images
 from dhn.datasets.recipes import RecipeError, Split
-from dhn.files import sha256
+from dhn.files import load_json, sha256
 from dhn.layout import option, target_command
 
 LISTS = ("query", "train", "database")
@@ -191,7 +190,7 @@ def verify(folder: Path) -> dict:
     record = folder / "split.json"
     paths = {name: folder / f"{name}.txt" for name in LISTS}
     try:
-        facts = json.loads(record.read_text())
+        facts = load_json(record)
         noted = {name: facts["sha256"][path.name] for name, path in paths.items()}
         allowed = dict(facts.get("overlap") or {})
         images = dict(facts.get("facts") or {}).get("images_sha256")
@@ -221,6 +220,6 @@ def verify(folder: Path) -> dict:
 def _inputs(source: Path) -> dict:
     """What an LMDB's source.json says that it was made from: the SHA-256 of its list, and of its images' array."""
     try:
-        return dict(json.loads(source.read_text())["recipe"]["inputs"])
+        return dict(load_json(source)["recipe"]["inputs"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}

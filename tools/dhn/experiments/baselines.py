@@ -18,6 +18,7 @@ from dhn.datasets import splits
 from dhn.experiments.classic_hashing import METHODS, TITLES, BitsError
 from dhn.experiments.measure import LENGTHS, MEASURED, is_measured, measure, ranks
 from dhn.experiments.metrics import score_files, write_metrics
+from dhn.files import load_json
 from dhn.layout import target_command
 from dhn.progress import console
 from dhn.runs.folder import ROOT, Run, RunError
@@ -170,7 +171,7 @@ def load_features(
         read, of_net = lambda side: pixels(source(run, side)), None
     else:
         read, of_net = blob_features(run, name, model, weights)
-    lists = {side: json.loads((source(run, side) / "source.json").read_text())["recipe"] for side in SIDES}
+    lists = {side: load_json(source(run, side) / "source.json")["recipe"] for side in SIDES}
     digest = hashlib.sha256(json.dumps(lists, sort_keys=True).encode()).hexdigest()
     return cache(read), {"features": name, "net": of_net, "images": digest, "split": split}
 
@@ -196,7 +197,7 @@ def baselines(
             try:
                 with console.status(f"{TITLES[method]}, {length} bits"):
                     run = ensure_codes(dataset, method, length, seed, features, about, root)
-                row |= json.loads((run.folder / "metrics.json").read_text())["measure"]
+                row |= load_json(run.folder / "metrics.json")["measure"]
             except BitsError as error:
                 console.print(f"{TITLES[method]}, {length} bits: {error}")
                 row |= dict.fromkeys(MEASURED)

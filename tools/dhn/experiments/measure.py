@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dhn.codes import files as codes
+from dhn.files import load_json
 from dhn.layout import target_command
 from dhn.runs import facts
 from dhn.scoring.retrieval import headline, score
@@ -29,10 +29,10 @@ def ranks(data: Path) -> int | None:
     """
     path = data / "split.json"
     try:
-        top = json.loads(path.read_text()).get("R", "all")
+        top = load_json(path).get("R", "all")
     except OSError:
         return None
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         again = target_command("data", data.name)
         raise ValueError(f"{path}: expected a JSON object, found something else; run: {again}") from None
     return top if isinstance(top, int) else None

@@ -5,7 +5,6 @@ A file that somebody else wrote, an older version or a run made by hand is taken
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import run_settings
 from dhn import published
 from dhn.experiments import measure
 from dhn.experiments.classic_hashing import TITLES as BASELINES
+from dhn.files import load_json
 from dhn.runs.folder import copies, overlap
 from dhn.scoring.retrieval import PROTOCOLS, headline, warnings_of
 
@@ -89,11 +89,13 @@ def read_runs(root: Path) -> tuple[list[Scored], list[str]]:
     for path in score_files(root):
         name = str(path.relative_to(root))
         try:
-            facts = json.loads(path.read_text())
+            facts = load_json(path)
+        except (OSError, ValueError):
+            unusable.append(f"{name}: expected JSON, found something else; score the run again")
+            continue
+        try:
             cell = path.parent.name == "cells"
             scored = from_cell(facts, name) if cell else from_run(facts, f"runs/{path.parent.name}")
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-            unusable.append(f"{name}: expected JSON, found something else; score the run again")
         except NoScores as error:
             unusable.append(f"{name}: {error}")
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, StopIteration):

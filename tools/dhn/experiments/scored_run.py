@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import net
@@ -18,7 +17,7 @@ from dhn.codes import files as codes
 from dhn.codes.of_run import SIDES, bring_codes, extract
 from dhn.datasets import splits
 from dhn.experiments.metrics import score_files, write_metrics
-from dhn.files import read_json, sha256
+from dhn.files import load_json, read_json, sha256
 from dhn.layout import tool_command
 from dhn.pages import report
 from dhn.progress import console
@@ -213,7 +212,7 @@ def _score(
         if isinstance(run, HandRun):
             check_counts(run, scores[0])
         write_metrics(out, scores, weights=run.weights(), **about(run, split))
-        metrics = json.loads(out.read_text())
+        metrics = load_json(out)
         console.print(f"wrote {run.display_path(out)}")
     page = run.folder / "report.html"
     if page.exists() and page.stat().st_mtime_ns > out.stat().st_mtime_ns:

@@ -12,7 +12,6 @@ What is known of a run made by hand comes from its own files, and what they do n
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -24,7 +23,7 @@ import net
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net, read_solver
 
-from dhn.files import sha256
+from dhn.files import parse_json, sha256
 from dhn.layout import tool_command
 from dhn.runs.folder import ROOT, AnyRun, Run, RunError
 from dhn.runs.log import seconds_per_step
@@ -190,7 +189,7 @@ def sources(message: caffe_pb2.NetParameter) -> list[str]:
         paths.append(layer.multi_label_data_param.source)
         if layer.type == "Python" and layer.python_param.param_str:
             try:
-                settings = json.loads(layer.python_param.param_str)
+                settings = parse_json(layer.python_param.param_str)
             except ValueError:
                 continue
             paths.append(settings.get("source") if isinstance(settings, dict) else None)

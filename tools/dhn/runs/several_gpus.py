@@ -9,7 +9,7 @@ from typing import Any
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net, to_text
 
-from dhn.files import write_text
+from dhn.files import parse_json, write_text
 from dhn.runs.folder import Run, RunError
 
 
@@ -75,7 +75,7 @@ def _batches(net: caffe_pb2.NetParameter) -> Iterator[Any]:
 def _divide(part: Any, count: int, run: Run) -> int:
     """Divide the batch_size in a message of `_batches`; returns what it was."""
     of_python = part.DESCRIPTOR.name == "PythonParameter"
-    settings = json.loads(part.param_str) if of_python else {}
+    settings = parse_json(part.param_str) if of_python else {}
     size = int(settings["batch_size"] if of_python else part.batch_size)
     if size % count:
         fitting = ", ".join(str(each) for each in range(2, size + 1) if size % each == 0)

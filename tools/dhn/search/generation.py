@@ -27,7 +27,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
 import math
 import os
 import shutil
@@ -39,7 +38,7 @@ import numpy as np
 from atomic_writes import locks
 from atomic_writes.folders import replacing_folder
 
-from dhn.files import sha256, write_json
+from dhn.files import load_json, sha256, write_json
 from dhn.search import bounds
 from dhn.search.items import SearchError
 
@@ -58,7 +57,7 @@ def read_facts(folder: Path) -> dict:
     """index.json of an index. Raises SearchError where there is none, it is damaged, or of another format."""
     path = folder / FACTS
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = load_json(path)
     except FileNotFoundError:
         found = "no such folder" if not folder.exists() else "no index.json in it"
         raise SearchError(f"{folder}: expected an index, found {found}; build it with build_index") from None

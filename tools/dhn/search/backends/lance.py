@@ -16,7 +16,6 @@ labels is C, how many columns they have.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from atomic_writes import make_folder
 
+from dhn.files import parse_json
 from dhn.search import build, generation, kernels, ranking
 from dhn.search.backends import Backend
 from dhn.search.backends.lance_table import batches, real_codes, schema_of
@@ -158,8 +158,8 @@ class Lance(Backend):
         with _errors(self.uri):
             metadata = self._database.open_table(TABLE).schema.metadata or {}
         try:
-            about = json.loads(metadata[b"dhn"])
-        except (KeyError, ValueError, RecursionError):
+            about = parse_json(metadata[b"dhn"])
+        except (KeyError, ValueError):
             about = None
         if not isinstance(about, dict) or not isinstance(about.get("bits"), int):
             raise SearchError(f"{self.uri}: expected items that build_index wrote, found another table")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
 import numpy as np
+from dhn.files import parse_json
 from dhn.search.index import Index
 from dhn.search.items import Options
 from dhn.search.server.limits import Limits
@@ -77,8 +77,8 @@ def code(values: object, bits: int) -> np.ndarray:
 async def json_object(request: Request) -> dict[str, Any]:
     """The JSON object that is a request's body. Raises RequestError."""
     try:
-        found = json.loads(await request.body())
-    except (ValueError, RecursionError):
+        found = parse_json(await request.body())
+    except ValueError:
         raise RequestError(400, "body: expected a JSON object, found text that is none") from None
     if not isinstance(found, dict):
         raise RequestError(400, f"body: expected a JSON object, found {type(found).__name__}")
