@@ -1,8 +1,8 @@
 """Convolution of images on a CPU: torch's, in the order of work that was measured to be the fastest one.
 
 torch computes by oneDNN, which copies bottom, top and diffs into another order of values: for a whole batch as much
-memory as the net's blobs take. So a large batch is convolved a part at a time. Filters of one value need no copies at
-all, as products of matrices; those of 3x3 over many channels are winograd.py's; nor does oneDNN pay where a bottom has
+memory as the net's blobs take. So a large batch is convolved a part at a time. Filters of one value are pointwise.py's,
+as products of matrices; those of 3x3 over many channels are winograd.py's; nor does oneDNN pay where a bottom has
 one channel, of the 8 that it works on together.
 """
 
@@ -13,13 +13,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from caffe.cpu import kernels, winograd
+from caffe.cpu import kernels, pointwise, winograd, winograd_5x5
 from caffe.cpu.geometry import Geometry, NewOutput, Wanted
 from caffe.cpu.parts import COPIED, parts
 
 # of bottom, weight and bias
 Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
-POSITIONS = 64  # of a top, below which its matrices are too narrow to be faster than oneDNN
 
 
 class Convolve(torch.autograd.Function):
@@ -36,17 +35,17 @@ class Convolve(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry, ctx.new_output = geometry, new_output
-        shape = (len(x), len(weight), *geometry.sizes)
-        if _is_pointwise(geometry):
-            y = new_output(x, shape)
-            torch.bmm(_expanded(weight.flatten(1), x), x.flatten(2), out=y.flatten(2))
+        if pointwise.is_applicable(geometry):
+            y = pointwise.convolve(geometry, new_output, x, weight)
             return y if bias is None else y.add_(bias[:, None, None])
         if winograd.is_applicable(geometry, x, weight):
             return winograd.convolve(geometry, new_output, x, weight, bias)
+        if winograd_5x5.is_applicable(geometry, x, weight):
+            return winograd_5x5.convolve(geometry, new_output, x, weight, bias)
         pieces = _pieces(x)
         if len(pieces) == 1:
             return F.conv2d(x, weight, bias, *geometry.options)
-        y = new_output(x, shape)
+        y = new_output(x, (len(x), len(weight), *geometry.sizes))
         for part in pieces:
             y[part] = F.conv2d(x[part], weight, bias, *geometry.options)
         return y
@@ -56,10 +55,14 @@ class Convolve(torch.autograd.Function):
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x, weight), geometry, new_output = ctx.saved_tensors, ctx.geometry, ctx.new_output
         wanted = Wanted(*ctx.needs_input_grad[:3])
-        if _is_pointwise(geometry):
-            return *_pointwise_gradients(new_output, dy, x, weight, wanted), None, None
+        if pointwise.is_applicable(geometry):
+            dx, dweight = pointwise.gradients(geometry, new_output, dy, x, weight, wanted)
+            return dx, dweight, _bias_gradient(dy, wanted), None, None
         if winograd.is_applicable(geometry, x, weight) and kernels.usable(dy):
             dx, dweight = winograd.gradients(geometry, new_output, dy, x, weight, wanted)
+            return dx, dweight, _bias_gradient(dy, wanted), None, None
+        if winograd_5x5.is_applicable(geometry, x, weight) and kernels.usable(dy):
+            dx, dweight = winograd_5x5.gradients(geometry, new_output, dy, x, weight, wanted)
             return dx, dweight, _bias_gradient(dy, wanted), None, None
         pieces = _pieces(x)
         dx = new_output(x, x.shape) if wanted.bottom and len(pieces) > 1 else None
@@ -77,39 +80,8 @@ def _pieces(x: torch.Tensor) -> list[slice]:
     return list(parts(x, COPIED)) if x.numel() > 2 * COPIED else [slice(None)]
 
 
-def _is_pointwise(geometry: Geometry) -> bool:
-    """Whether the filters have one value a channel, and a top's channel values enough to multiply matrices."""
-    one = set(geometry.kernel) == set(geometry.stride) == {1} and set(geometry.pad) == {0} and geometry.group == 1
-    return one and geometry.sizes[0] * geometry.sizes[1] >= POSITIONS
-
-
 def _bias_gradient(dy: torch.Tensor, wanted: Wanted) -> torch.Tensor | None:
     return dy.sum((0, 2, 3)) if wanted.bias else None
-
-
-def _expanded(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return matrix.expand(len(x), -1, -1)
-
-
-def _pointwise_gradients(
-    new_output: NewOutput, dy: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: Wanted
-) -> Gradients:
-    matrix, flat = weight.flatten(1), dy.flatten(2)  # (num_output, channels), (N, num_output, positions)
-    dx = dweight = None
-    if wanted.bottom:
-        dx = new_output(x, x.shape)
-        torch.bmm(_expanded(matrix.t(), x), flat, out=dx.flatten(2))
-    if wanted.weight:
-        dweight = _summed_products(flat, x.flatten(2).transpose(1, 2)).view_as(weight)
-    return dx, dweight, _bias_gradient(dy, wanted)
-
-
-def _summed_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """The sum over the batch of the products of left (N, A, K) and right (N, K, B)."""
-    total = left.new_zeros(left.shape[1], right.shape[2])
-    for part in parts(left, COPIED * left.shape[1] * left.shape[2] // total.numel()):  # COPIED values of products
-        total += torch.bmm(left[part], right[part]).sum(0)
-    return total
 
 
 def _gradients(
@@ -140,5 +112,5 @@ def _by_windows(geometry: Geometry, dy: torch.Tensor, x: torch.Tensor) -> torch.
         windows = padded.unfold(1, height, geometry.stride[0]).unfold(2, width, geometry.stride[1])
         # (N, rows, columns, kernel height, kernel width) -> (N, kernel values, positions)
         windows = windows.permute(0, 3, 4, 1, 2).reshape(len(windows), taps, -1)
-        total += _summed_products(dy[part].flatten(2), windows.transpose(1, 2))
+        total += pointwise.summed_products(dy[part].flatten(2), windows.transpose(1, 2))
     return total

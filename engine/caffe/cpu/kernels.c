@@ -28,3 +28,4 @@ INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #include "lrn.h"
 #include "pooling.h"
 #include "winograd.h"
+#include "winograd_5x5.h"

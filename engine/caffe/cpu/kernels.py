@@ -25,6 +25,9 @@ _ARGUMENTS = {
     "winograd_bottom": [_TENSOR] * 2 + [_COUNT] * 8,
     "winograd_diff": [_TENSOR] * 2 + [_COUNT] * 7,
     "winograd_top": [_TENSOR] * 3 + [_COUNT] * 7,
+    "winograd_5x5_bottom": [_TENSOR] * 2 + [_COUNT] * 8,
+    "winograd_5x5_diff": [_TENSOR] * 2 + [_COUNT] * 7,
+    "winograd_5x5_top": [_TENSOR] * 3 + [_COUNT] * 7,
 }
 
 

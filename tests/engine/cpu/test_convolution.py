@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from caffe.cpu import convolution, kernels, winograd
+from caffe.cpu import convolution, kernels, pointwise, winograd
 from caffe.cpu.geometry import Geometry, Wanted
 
 COMPILED = pytest.mark.skipif(kernels.LIBRARY is None and shutil.which("cc") is None, reason="no C compiler: cc")
@@ -43,6 +43,7 @@ def new_output(like, shape):
 @pytest.mark.parametrize("down", [True, False], ids=["to the bottom", "parameters alone"])
 def test_top_and_gradients(name, copied, down, monkeypatch):
     monkeypatch.setattr(convolution, "COPIED", copied)
+    monkeypatch.setattr(pointwise, "COPIED", copied)
     if name in TILED:
         monkeypatch.setattr(winograd, "WORKED", copied * 10)
         for least in ("CHANNELS", "MAP", "TILES"):
@@ -81,18 +82,30 @@ def test_a_bias_learns_beside_a_weight_that_does_not(channels, size):
 
 
 def test_which_are_products_of_matrices():
-    def geometry(sizes, kernel=(1, 1), stride=(1, 1), pad=(0, 0), group=1):
-        return Geometry(kernel, stride, pad, (1, 1), group, sizes)
+    def geometry(kernel=(1, 1), pad=(0, 0), group=1):
+        return Geometry(kernel, (2, 1), pad, (1, 1), group, (8, 8))
 
-    assert convolution._is_pointwise(geometry((8, 8)))
-    for other in (
-        geometry((7, 7)),
-        geometry((8, 8), (1, 2)),
-        geometry((8, 8), stride=(2, 1)),
-        geometry((8, 8), pad=(0, 1)),
-        geometry((8, 8), group=2),
-    ):
-        assert not convolution._is_pointwise(other)
+    assert pointwise.is_applicable(geometry())
+    for other in (geometry((1, 2)), geometry(pad=(0, 1)), geometry(group=2)):
+        assert not pointwise.is_applicable(other)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)], ids=["each position", "with a stride"])
+@pytest.mark.parametrize("joined", [True, False], ids=["images next to each other", "image by image"])
+def test_products_of_large_weights_and_small_maps(stride, joined, monkeypatch):
+    monkeypatch.setattr(pointwise, "COPIED", 300)
+    monkeypatch.setattr(pointwise, "PRODUCT", 1)
+    monkeypatch.setattr(pointwise, "CHANNELS", 1 if joined else 100)
+    x, weight = torch.randn(5, 6, 7, 7), torch.randn(4, 6, 1, 1)
+    expected = F.conv2d(x.double(), weight.double(), None, stride)
+    geometry = Geometry((1, 1), stride, (0, 0), (1, 1), 1, expected.shape[2:])
+    dy = torch.randn(expected.shape)
+    how = list(stride), [0, 0], [1, 1], False, [0, 0], 1, [True, True, False]
+    dx, dweight, _ = torch.ops.aten.convolution_backward(dy.double(), x.double(), weight.double(), None, *how)
+    found = pointwise.gradients(geometry, new_output, dy, x, weight, Wanted(True, True, False))
+    top = pointwise.convolve(geometry, new_output, x, weight)
+    for one, other in zip((top, *found), (expected, dx, dweight), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5)
 
 
 @COMPILED

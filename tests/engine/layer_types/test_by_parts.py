@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from caffe.cpu import convolution, kernels, parts
+from caffe.cpu import convolution, kernels, parts, pointwise
 from caffe.layer_types import pooling
 
 LAYERS = {
@@ -51,7 +51,7 @@ def test_parts_are_the_whole(name, rounds, monkeypatch):
         return iter(found)
 
     monkeypatch.setattr(parts, "parts", counted)
-    for module in (convolution, pooling):
+    for module in (convolution, pointwise, pooling):
         monkeypatch.setattr(module, "parts", counted)
     monkeypatch.setattr(convolution, "COPIED", 1)
     parted = run(LAYERS[name], rounds)
