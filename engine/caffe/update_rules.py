@@ -1,8 +1,9 @@
 """The solvers' update rules and learning-rate policies, as tables (BVLC's sgd_solver.cpp and its siblings).
 
-An update reads and writes whole parameters several times: memory is what it waits for. So it goes through them in
-pieces that stay in the cache, and changes everything in place. The pieces are lists of tensors, for the operations on
-lists (torch._foreach_*, those of torch.optim), which on a GPU are one launch a list.
+An update reads and writes whole parameters: memory is what it waits for. On a CPU the common rules are one pass in C
+(cpu/update.h). The rest goes through them in pieces that stay in the cache, and changes everything in place. The pieces
+are lists of tensors, for the operations on lists (torch._foreach_*, those of torch.optim), which on a GPU are one
+launch a list.
 
 A rule takes lists of tensors, as many of each: the regularised gradients `diffs`, which it changes into what is
 subtracted from the parameters, and for each of its histories a list, changed too.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import (
@@ -29,6 +31,7 @@ from torch import (
 )
 
 from caffe.blob import Blob
+from caffe.cpu import kernels
 from caffe.proto import caffe_pb2
 
 Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
@@ -106,11 +109,14 @@ def adam(
     _foreach_add_(m, diffs, alpha=1 - param.momentum)
     _foreach_mul_(v, param.momentum2)
     _foreach_addcmul_(v, diffs, diffs, value=1 - param.momentum2)
-    t = iteration + 1
-    correction = math.sqrt(1 - param.momentum2**t) / (1 - param.momentum**t)
     _foreach_copy_(diffs, m)
     _divide_by_root(diffs, v, param.delta)
-    _foreach_mul_(diffs, rate * correction)
+    _foreach_mul_(diffs, rate * _adam_correction(param, iteration))
+
+
+def _adam_correction(param: caffe_pb2.SolverParameter, iteration: int) -> float:
+    t = iteration + 1
+    return math.sqrt(1 - param.momentum2**t) / (1 - param.momentum**t)
 
 
 def _divide_by_root(diffs: Tensors, squares: Tensors, delta: float) -> None:
@@ -121,20 +127,22 @@ def _divide_by_root(diffs: Tensors, squares: Tensors, delta: float) -> None:
 
 @dataclass(frozen=True)
 class SolverType:
-    """An update rule, how many history blobs it keeps a parameter, and whether it takes a momentum."""
+    """An update rule, how many history blobs it keeps a parameter, whether it takes a momentum, and its number in
+    cpu/update.h, where it is there."""
 
     rule: Rule
     histories: int = 1
     momentum: bool = True
+    compiled: int | None = None
 
 
 SOLVER_TYPES = {
-    "SGD": SolverType(sgd),
-    "Nesterov": SolverType(nesterov),
+    "SGD": SolverType(sgd, compiled=0),
+    "Nesterov": SolverType(nesterov, compiled=1),
     "AdaGrad": SolverType(adagrad, momentum=False),
     "RMSProp": SolverType(rmsprop, momentum=False),
     "AdaDelta": SolverType(adadelta, histories=2),
-    "Adam": SolverType(adam, histories=2),
+    "Adam": SolverType(adam, histories=2, compiled=2),
 }
 
 
@@ -150,23 +158,54 @@ def update(
 
     histories: for each history that the rule keeps its blobs, one a parameter.
     """
-    rule = SOLVER_TYPES[param.type].rule
-    data_column = [blob.data_tensor.data for blob in params]
-    diff_column = [blob.diff_tensor.data for blob in params]
-    history_columns = [[blob.data_tensor.data for blob in history] for history in histories]
-    for data, diffs, *history in pieces([data_column, diff_column, *history_columns]):
-        if param.iter_size > 1:
-            _foreach_mul_(diffs, 1.0 / param.iter_size)
-        if decay:
-            _foreach_add_(diffs, data if param.regularization_type == "L2" else _foreach_sign(data), alpha=decay)
-        rule(diffs, history, rate, param, iteration)
-        _foreach_sub_(data, diffs)
+    kind = SOLVER_TYPES[param.type]
+    columns = [[blob.data_tensor.data for blob in params], [blob.diff_tensor.data for blob in params]]
+    columns += [[blob.data_tensor.data for blob in history] for history in histories]
+    if kind.compiled is not None and kernels.usable(*chain.from_iterable(columns)):
+        _update_compiled(kind.compiled, columns, rate, decay, param, iteration)
+    else:
+        _update_in_pieces(kind.rule, columns, rate, decay, param, iteration)
     for blob in params:
         blob.data_memory.written()
         blob.diff_memory.written()
     for history_blobs in histories:
         for blob in history_blobs:
             blob.data_memory.written()
+
+
+def _update_compiled(
+    rule: int,
+    columns: Sequence[Tensors],
+    rate: float,
+    decay: float,
+    param: caffe_pb2.SolverParameter,
+    iteration: int,
+) -> None:
+    """`update` of columns of tensors (data, diffs and each of the histories) by a rule of cpu/update.h."""
+    table = [[row[0].numel(), *(tensor.data_ptr() for tensor in row)] for row in zip(*columns, strict=True)]
+    counts = len(table), sum(row[0] for row in table), rule, param.regularization_type == "L1"
+    if param.type == "Adam":
+        rate *= _adam_correction(param, iteration)
+    numbers = 1 / param.iter_size, decay, rate, param.momentum, param.momentum2, param.delta
+    kernels.run("update", torch.tensor(table), *counts, *numbers)
+
+
+def _update_in_pieces(
+    rule: Rule,
+    columns: Sequence[Tensors],
+    rate: float,
+    decay: float,
+    param: caffe_pb2.SolverParameter,
+    iteration: int,
+) -> None:
+    """`update` of columns of tensors (data, diffs and each of the histories) by torch."""
+    for data, diffs, *history in pieces(columns):
+        if param.iter_size > 1:
+            _foreach_mul_(diffs, 1.0 / param.iter_size)
+        if decay:
+            _foreach_add_(diffs, data if param.regularization_type == "L2" else _foreach_sign(data), alpha=decay)
+        rule(diffs, history, rate, param, iteration)
+        _foreach_sub_(data, diffs)
 
 
 def norm(tensors: Tensors) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""The update in pieces: every value once, the same values as in one piece, in place, with temporaries of a piece."""
+"""The update in pieces: every value once, the same values as in one piece, in place, with temporaries of a piece. And
+the compiled update: the values of torch's."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from caffe import update_rules
 from caffe.blob import Blob
+from caffe.cpu import kernels
 from caffe.proto import caffe_pb2
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,8 +17,16 @@ SHAPES = [(3, 5), (4,), (2, 3, 2), (1,), (20,)]
 VALUES = 52
 
 
+COMPILED_TYPES = [name for name in TYPES if update_rules.SOLVER_TYPES[name].compiled is not None]
+
+
 @pytest.fixture
-def small_pieces(monkeypatch):
+def by_torch(monkeypatch):
+    monkeypatch.setattr(kernels, "LIBRARY", None)
+
+
+@pytest.fixture
+def small_pieces(by_torch, monkeypatch):
     monkeypatch.setitem(update_rules.PIECE, "cpu", 6)
 
 
@@ -32,29 +42,49 @@ def test_pieces_hold_every_value_once_and_columns_together(small_pieces):
     assert min(sizes[:-1]) >= 6 and max(sizes) < 12
 
 
-def trained(kind: str, steps: int = 3, **fields) -> list[Blob]:
+def trained(kind: str, steps: int = 3, shapes=SHAPES, decay: float = 0.05, **fields) -> list[Blob]:
     """The parameters, whose diffs hold the last steps, and their histories, after some updates."""
-    param = caffe_pb2.SolverParameter(type=kind, momentum=0.9, delta=1e-4, rms_decay=0.8, iter_size=2, **fields)
+    fields = {"iter_size": 2, **fields}
+    param = caffe_pb2.SolverParameter(type=kind, momentum=0.9, delta=1e-4, rms_decay=0.8, **fields)
     generator = torch.Generator().manual_seed(4)
-    params = [Blob(shape) for shape in SHAPES]
-    histories = [[Blob(shape) for shape in SHAPES] for _ in range(update_rules.SOLVER_TYPES[kind].histories)]
+    params = [Blob(shape) for shape in shapes]
+    histories = [[Blob(shape) for shape in shapes] for _ in range(update_rules.SOLVER_TYPES[kind].histories)]
     for blob in params:
         blob.set_data(torch.randn(blob.shape, generator=generator))
     for step in range(steps):
         for blob in params:
             blob.set_diff(torch.randn(blob.shape, generator=generator))
-        update_rules.update(params, histories, 0.1, 0.05, param, step)
+        update_rules.update(params, histories, 0.1, decay, param, step)
     return [*params, *(blob for history in histories for blob in history)]
 
 
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("regularization", ["L1", "L2"])
-def test_pieces_change_no_bit(kind, regularization, request):
+def test_pieces_change_no_bit(kind, regularization, by_torch, request):
     whole = trained(kind, regularization_type=regularization)
     request.getfixturevalue("small_pieces")
     for one, other in zip(whole, trained(kind, regularization_type=regularization), strict=True):
         np.testing.assert_array_equal(one.data, other.data)
         np.testing.assert_array_equal(one.diff, other.diff)
+
+
+@pytest.mark.skipif(kernels.LIBRARY is None, reason="kernels.c was not compiled")
+@pytest.mark.parametrize("kind", COMPILED_TYPES)
+@pytest.mark.parametrize(
+    ("decay", "fields"),
+    [(0.05, {}), (0.05, {"regularization_type": "L1"}), (0, {"iter_size": 1})],
+    ids=["L2", "L1", "without decay"],
+)
+def test_compiled_updates_are_those_of_torch(kind, decay, fields, monkeypatch, request):
+    names, run = [], kernels.run
+    monkeypatch.setattr(kernels, "run", lambda name, *arguments: (names.append(name), run(name, *arguments)))
+    shapes = [*SHAPES, (70001,), (3, 4099)]  # of several parts and stretches, that end anywhere
+    compiled = trained(kind, shapes=shapes, decay=decay, **fields)
+    assert names == ["update"] * 3
+    request.getfixturevalue("by_torch")
+    for one, other in zip(compiled, trained(kind, shapes=shapes, decay=decay, **fields), strict=True):
+        np.testing.assert_allclose(one.data, other.data, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one.diff, other.diff, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", TYPES)

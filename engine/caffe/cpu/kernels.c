@@ -1,5 +1,5 @@
-/* The loops that torch has no fast operation for on a CPU: LRN across channels, max pooling, and the transforms of
- * Winograd's convolution. Built when the package is installed; kernels.py loads them and winograd.py says what the
+/* The loops that torch has no fast operation for on a CPU: LRN across channels, max pooling, the solvers' updates, and
+ * the transforms of Winograd's convolution. Built when the package is installed; kernels.py loads them and winograd.py says what the
  * transforms are for. All arrays are contiguous float32 in Caffe's order (N, C, H, W) unless said otherwise.
  *
  * OpenMP: the library that torch brings is already loaded by then, so these loops run in torch's own threads.
@@ -27,5 +27,6 @@ INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 #include "lrn.h"
 #include "pooling.h"
+#include "update.h"
 #include "winograd.h"
 #include "winograd_5x5.h"

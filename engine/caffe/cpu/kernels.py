@@ -22,6 +22,7 @@ _ARGUMENTS = {
     "lrn_gradient": [_TENSOR] * 3 + [_COUNT] * 4 + [_NUMBER] * 2,
     "max_pool": [_TENSOR] * 3 + [_COUNT] * 11,
     "max_pool_gradient": [_TENSOR] * 3 + [_COUNT] * 3,
+    "update": [_TENSOR] + [_COUNT] * 4 + [_NUMBER] * 6,
     "winograd_bottom": [_TENSOR] * 2 + [_COUNT] * 8,
     "winograd_diff": [_TENSOR] * 2 + [_COUNT] * 7,
     "winograd_top": [_TENSOR] * 3 + [_COUNT] * 7,
