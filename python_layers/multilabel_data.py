@@ -13,6 +13,7 @@ from image_records import ListSource, LmdbSource, Prefetcher, planes
 from layer_params import Param, read_param_str
 
 _CHUNK = 4  # images that one thread makes at a time
+_WORTH_THREADS = 1 << 12  # values of a picture: to hand smaller ones to threads takes as long as to decode them
 
 
 class MultiLabelDataLayer(caffe.Layer):
@@ -45,7 +46,8 @@ class MultiLabelDataLayer(caffe.Layer):
         scale: multiplies after the subtraction; default 1
         shuffle: false: the source's order in TRAIN too; default true
         seed: of order, crops and mirrors; default 1
-        prefetch: batches prepared ahead, default 4; threads: that decode them, default one a CPU
+        prefetch: batches prepared ahead, default 4; threads: that decode them, default one a CPU; small pictures, up to
+        4,095 values and not resized, need none
 
         Example: {"source": "data/fashion_mnist/train_lmdb", "batch_size": 64, "mirror": true, "mean_value": 73}
         """
@@ -173,11 +175,13 @@ class Batches:
         self.share, self.whole_size = slice(solvers[1], None, solvers[0]), batch_size * solvers[0]
         self.mirror, self.shuffle = mirror and train, shuffle and train
         self.mean, self.scale, self.seed = np.asarray(mean, np.float32), np.float32(scale), seed
+        self.uniform_mean = self.mean.size == 1 or self.mean.shape[1:] == (1, 1)
         self.mirrored_mean = np.ascontiguousarray(self.mean[..., ::-1]) if self.mean.ndim else self.mean
         self.used: list = []  # images of batches that `build` may write over: new memory costs more than the mean
         image, _ = source.read(0)
         self.shape = (batch_size, image.shape[0], *(crop or image.shape[1:]))
         self._check(0, image)
+        self.threads = source.resize is not None or image.size >= _WORTH_THREADS
 
     def _check(self, index: int, image: np.ndarray) -> None:
         expected, mean = self.shape[1:], self.mean.shape
@@ -236,13 +240,19 @@ class Batches:
         )
 
         def place(start: int) -> list:
-            return [self._place(*each) for each in zip(plan[start : start + _CHUNK], images[start : start + _CHUNK])]
+            some = images[start : start + _CHUNK]
+            labels = [self._place(*each) for each in zip(plan[start : start + _CHUNK], some)]
+            if self.uniform_mean and self.mean.any():
+                some -= self.mean
+            if self.scale != 1:
+                some *= self.scale
+            return labels
 
-        labels = itertools.chain.from_iterable(map_(place, range(0, len(plan), _CHUNK)))
+        labels = itertools.chain.from_iterable((map_ if self.threads else map)(place, range(0, len(plan), _CHUNK)))
         return images, np.stack(list(labels))
 
     def _place(self, planned: tuple, out: np.ndarray) -> np.ndarray:
-        """Write the image of one place of a plan into `out`; returns its labels."""
+        """Write the image of one place of a plan, less a mean image, into `out`; returns its labels."""
         index, y, x, mirrored = planned
         image, labels = self.source.read(index)
         self._check(index, image)
@@ -250,13 +260,9 @@ class Batches:
         free = image.shape[1] - height, image.shape[2] - width
         top, left = (int(y * (free[0] + 1)), int(x * (free[1] + 1))) if self.train else (free[0] // 2, free[1] // 2)
         out[...] = planes(image[:, top : top + height, left : left + width], mirrored)
-        if self.mean.ndim and self.mean.shape == image.shape:
+        if not self.uniform_mean:
             mean, left = (self.mirrored_mean, free[1] - left) if mirrored else (self.mean, left)
             out -= mean[:, top : top + height, left : left + width]
-        elif self.mean.any():
-            out -= self.mean
-        if self.scale != 1:
-            out *= self.scale
         return labels
 
 

@@ -454,6 +454,14 @@ def test_the_source_caches_what_it_decoded(source, monkeypatch):
     np.testing.assert_array_equal(batches.build(plan, map)[0], IMAGES)
 
 
+@pytest.mark.parametrize(("resize", "handed"), [(None, 0), ((7, 9), 1)])
+def test_small_pictures_are_not_handed_to_threads(source, resize, handed):
+    calls = []
+    batches = Batches(LmdbSource(source, None, None, resize), COUNT, train=False)
+    batches.build(next(batches.plans()), lambda *arguments: (calls.append(arguments), map(*arguments))[1])
+    assert len(calls) == handed
+
+
 @pytest.mark.parametrize("content", [b"\xff\xff\xff", b"\x08\x07", b""])
 def test_a_damaged_mean_file_is_named(tmp_path, source, content):
     (tmp_path / "mean.binaryproto").write_bytes(content)

@@ -126,7 +126,7 @@ def test_on_bvlc_caffe_a_batch_is_the_solvers_own(monkeypatch):
 class Numbers:
     """A source of 7 images, each of its own number."""
 
-    labels = 1
+    labels, resize = 1, None
 
     def __len__(self):
         return 7
