@@ -21,14 +21,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dhn
 from dhn.codes import files as codes
 from dhn.experiments.metrics import score_files, write_metrics
 from dhn.scoring.retrieval import PROTOCOLS
-from rich import box
-from rich.console import Console
-from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def tables(scores: Sequence[dict]) -> list[Table]:
@@ -66,6 +67,9 @@ def tables(scores: Sequence[dict]) -> list[Table]:
 
 
 def _table(name: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left", caption_justify="left")
     table.add_column(name, no_wrap=True)
     for column in columns:
@@ -119,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for each in scores:
             print(json.dumps(each, allow_nan=False))
     else:
+        from rich.console import Console  # here, as --json needs it not
+
         Console(highlight=False).print(*tables(scores))
     for note in dict.fromkeys(note for each in scores for note in each["notes"]):
         print(f"note: {note}", file=sys.stderr if options.json else sys.stdout)

@@ -3,13 +3,13 @@
 `import caffe` brings messages and NetSpec; what computes, and with it torch, is imported when it is first asked for.
 """
 
-import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 from caffe import command_start  # noqa: F401  # isort: skip  # first: the others take a second
 from caffe.cpu import wait_policy  # noqa: F401  # isort: skip  # before torch, which reads it when it is loaded
 from caffe import net_spec
+from caffe.imports import import_module
 from caffe.net_spec import NetSpec, layers, params, to_proto
 from caffe.proto.caffe_pb2 import TEST, TRAIN
 
@@ -102,10 +102,10 @@ _HOMES = {"Classifier": "caffe.classifier", "Detector": "caffe.detector"}  # of 
 def __getattr__(name: str) -> Any:
     """A name of __all__ or _MODULES that was not asked for before."""
     if name in _MODULES:
-        return importlib.import_module(f"caffe.{name}")
+        return import_module(f"caffe.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'caffe' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES.get(name, "caffe._caffe")), name)
+    value = globals()[name] = getattr(import_module(_HOMES.get(name, "caffe._caffe")), name)
     return value
 
 

@@ -5,6 +5,7 @@ layout, files, progress, published, compiled; download; datasets and weights; ru
 
 from __future__ import annotations
 
+import gc
 import re
 import resource
 import sys
@@ -23,6 +24,11 @@ def run(main: Callable[[], int]) -> int:
     """
     from atomic_writes import ending  # not before it is known to be installed
 
+    if not gc.isenabled():  # as `begin_imports` left it
+        gc.freeze()
+        gc.unfreeze()  # what is imported is in the oldest generation now, which is looked through rarely
+        gc.enable()
+
     def command() -> int:
         limit = _take_max_memory(sys.argv)
         if limit is not None:
@@ -35,6 +41,15 @@ def run(main: Callable[[], int]) -> int:
             return 1
 
     return ending.run(command)
+
+
+def begin_imports(program: str) -> None:
+    """What holds until `run`, while a command imports its modules: a signal ends it with a line, and there are no
+    garbage collections, which would take a tenth of the time and find nothing."""
+    from atomic_writes import ending
+
+    ending.exit_at_signals(program)
+    gc.disable()
 
 
 def _take_max_memory(words: list[str]) -> int | None:
@@ -77,6 +92,4 @@ if not layout.INSTALLED:
 
 _main = getattr(sys.modules["__main__"], "__file__", None)
 if _main is not None and Path(_main).resolve().parent == layout.COMMANDS:  # a command, which imports for seconds now
-    from atomic_writes import ending
-
-    ending.exit_at_signals(Path(_main).stem)
+    begin_imports(Path(_main).stem)

@@ -13,7 +13,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from dhn import layout
+from dhn import begin_imports, layout
 
 NEEDED = (  # pyproject's extra `tools`
     "httptools", "jinja2", "matplotlib", "PIL", "python_multipart", "rich", "starlette", "uvicorn",
@@ -51,9 +51,7 @@ def main() -> int:
         return 1
     sys.path[:0] = [str(layout.COMMANDS), str(layout.PYTHON_LAYERS), str(layout.PROTOTXT)]
     if path.parent == layout.COMMANDS:
-        from atomic_writes import ending
-
-        ending.exit_at_signals(f"dhn {name}")  # until it is imported and runs
+        begin_imports(f"dhn {name}")
     sys.argv = [f"dhn {name}", *arguments]  # what argparse calls the command
     runpy.run_module(path.stem, run_name="__main__")
     return 0

@@ -8,21 +8,23 @@ error says what each of them answered, and which file to put where by hand.
 
 from __future__ import annotations
 
-import http.client
 import os
 import time
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import atomic_writes
 from atomic_writes import locks
-from rich.progress import Progress
 
 from dhn.files import CHUNK, digest_of
 from dhn.progress import transfer
+
+if TYPE_CHECKING:
+    import http.client
+
+    from rich.progress import Progress
 
 TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
 TRIES = 3  # transfers per mirror, each resuming the one before
@@ -71,6 +73,9 @@ def _size_of(response: http.client.HTTPResponse, start: int) -> int | None:
 
 def _transfer(url: str, part: Path, progress: Progress, label: str) -> None:
     """One request: append to `part` what is missing (or write it again). Raises OSError when it breaks off."""
+    import urllib.error
+    import urllib.request
+
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     if have:
@@ -105,6 +110,9 @@ def _transfer(url: str, part: Path, progress: Progress, label: str) -> None:
 
 def _from_mirror(url: str, part: Path, expected: Expected, gunzip: bool, progress: Progress, label: str) -> str | None:
     """Fill `part` from one mirror. Returns None when its digest is right, else what went wrong."""
+    import http.client
+    import urllib.error
+
     problem = "no answer"
     for attempt in range(TRIES):
         resumed = part.exists()

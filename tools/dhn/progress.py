@@ -1,25 +1,37 @@
-"""How the tools show progress: bars on a terminal, plain lines anywhere else."""
+"""How the tools show progress: bars on a terminal, plain lines anywhere else.
+
+`console` is rich's. It is made when it is first asked for: a command that prints nothing does not wait for rich.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
+    console: Console
 
 if hasattr(sys.stdout, "reconfigure"):  # a file's name may hold what the output's encoding has no letter for
     sys.stdout.reconfigure(errors="backslashreplace")
-console = Console(highlight=False, soft_wrap=True)
+
+
+@functools.cache
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "console":
+        return _console()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def printable(text: str) -> str:
@@ -29,32 +41,37 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     """Print a line as it is: brackets in file names are not markup."""
-    console.print(printable(text), markup=False)
+    _console().print(printable(text), markup=False)
+
+
+def _progress(*columns: str | ProgressColumn) -> Progress:
+    """rich's display of these columns; silent where the output is not a terminal."""
+    from rich.progress import Progress
+
+    return Progress(*columns, console=_console(), transient=True, disable=not _console().is_terminal)
 
 
 def counter() -> Progress:
     """A progress display for things that are counted; silent where the output is not a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+    return _progress("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def transfer() -> Progress:
     """A progress display for bytes; silent where the output is not a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    sizes = DownloadColumn(), TransferSpeedColumn()
+    return _progress("{task.description}", BarColumn(), *sizes, TimeRemainingColumn())
 
 
 @contextlib.contextmanager
 def training(name: str, total: int) -> Iterator[Callable[[int, float], None]]:
     """A progress line for a training of `total` iterations; yields show(iteration, loss)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
-    with Progress(
-        *columns,
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+    bar = BarColumn(), MofNCompleteColumn()
+    with _progress("{task.description}", *bar, "{task.fields[loss]}", "left", TimeRemainingColumn()) as progress:
         task = progress.add_task(name, total=total, loss="loss = ?")
         yield lambda iteration, loss: progress.update(task, completed=iteration, loss=f"loss = {loss:.4g}")

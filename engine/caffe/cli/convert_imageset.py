@@ -19,7 +19,7 @@ from caffe.cli import database
 from caffe.cli.flags import Flags, run
 from caffe.data import exif
 from caffe.data.databases import read_list
-from caffe.data.decoding import DECODE_FLAGS, channels_first, decode
+from caffe.data.decoding import channels_first, decode, decode_flags
 from caffe.data.prefetch import workers
 from caffe.proto import caffe_pb2
 
@@ -62,7 +62,7 @@ def image_datum(path: str, label: int, size: tuple[int, int] | None, color: bool
     try:
         with open(path, "rb") as file:
             content = file.read()
-        image = decode(content, DECODE_FLAGS[color])
+        image = decode(content, decode_flags(color))
     except OSError:
         raise UnreadableError(f"Could not open or find file {path}") from None
     except ValueError as error:

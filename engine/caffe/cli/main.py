@@ -4,7 +4,6 @@ tools/caffe.cpp); shim and doctor for what surrounds it."""
 from __future__ import annotations
 
 import functools
-import importlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 from caffe import glog
 from caffe.cli import flags, ranks
 from caffe.cli.flags import UsageError
+from caffe.imports import import_module
 
 FLAGS = flags.Flags(
     "caffe",
@@ -107,7 +107,7 @@ def _run(typed: list[str], words: list[str], values: SimpleNamespace) -> int:
             glog.error("caffe.cpp:81", f"\t{name}")
         glog.error("caffe.cpp:83", f"Unknown action: {words[0]}")
         return 1
-    actions = importlib.import_module("caffe.cli.actions")  # here: it imports torch, which help needs not
+    actions = import_module("caffe.cli.actions")  # here: it imports torch, which help needs not
     return getattr(actions, words[0])(values) or 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from google.protobuf.message import DecodeError
 
@@ -22,6 +21,8 @@ def decode(data: bytes, flags: int) -> np.ndarray:
     Raises:
         ValueError: no picture, or one that is cut short; the message leaves its name to the caller.
     """
+    import cv2  # functions import it where they need it: few nets decode pictures
+
     if exif.is_cut_short(data):
         raise ValueError(f"expected an image, found a JPEG cut short ({len(data)} bytes, no end-of-image marker)")
     if flags in (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE) and data.startswith(_FLOAT_FILES):
@@ -40,8 +41,11 @@ def decode(data: bytes, flags: int) -> np.ndarray:
     return image if flags == cv2.IMREAD_UNCHANGED else exif.upright(image, exif.orientation(data))
 
 
-# How a Datum or a list's image is decoded: to 3 channels (True), to 1 (False), or as it is stored (None).
-DECODE_FLAGS = {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}
+def decode_flags(color: bool | None) -> int:
+    """How a Datum or a list's image is decoded: to 3 channels (True), to 1 (False), or as it is stored (None)."""
+    import cv2
+
+    return {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}[color]
 
 
 def channels_first(image: np.ndarray) -> np.ndarray:
@@ -65,7 +69,7 @@ def datum_image(datum: caffe_pb2.Datum, color: bool | None = None) -> np.ndarray
     """
     if datum.encoded:
         try:
-            image = channels_first(decode(datum.data, DECODE_FLAGS[color]))
+            image = channels_first(decode(datum.data, decode_flags(color)))
         except ValueError as error:
             raise ValueError(f"Could not decode datum: {error}") from None
         if image.dtype != np.uint8:

@@ -8,14 +8,13 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
 
 from caffe import device, glog
 from caffe.data import exif
 from caffe.data.databases import Database, ListEntry, read_list
-from caffe.data.decoding import DECODE_FLAGS, channels_first, datum_image, decode, parse_datum
+from caffe.data.decoding import channels_first, datum_image, decode, decode_flags, parse_datum
 from caffe.data.transformer import DataTransformer, Source
 from caffe.proto import byte_strings, caffe_pb2
 
@@ -171,13 +170,15 @@ def read_image(path: str, color: bool = True, resize: tuple[int, int] | None = N
     """
     try:
         with open(byte_strings.path(path), "rb") as file:
-            image = decode(file.read(), DECODE_FLAGS[color])
+            image = decode(file.read(), decode_flags(color))
     except OSError as error:
         found = f"found none that can be read: {error.strerror} (seen from {os.getcwd()})"
         raise ValueError(f"Could not load {path}: expected an image file, {found}") from None
     except ValueError as error:
         raise ValueError(f"Could not load {path}: {error}") from None
     if resize is not None:
+        import cv2
+
         image = cv2.resize(image, resize[::-1])
     return channels_first(image)
 

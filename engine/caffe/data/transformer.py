@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import torch
 
@@ -207,14 +206,20 @@ class DataTransformer:
         """call(*arguments), its errors starting with `name`."""
         try:
             return call(*arguments)
-        except (ValueError, cv2.error) as error:
-            raise ValueError(f"{name}: {error}") from None
+        except Exception as error:
+            import cv2
+
+            if isinstance(error, (ValueError, cv2.error)):
+                raise ValueError(f"{name}: {error}") from None
+            raise
 
 
 def _planes(image: np.ndarray) -> np.ndarray:
     """`image` with each channel's values side by side; one that OpenCV decoded has each pixel's."""
     if image.dtype != np.uint8 or len(image) == 1 or image.strides[0] != 1:
         return image
+    import cv2
+
     planes = np.empty(image.shape, np.uint8)
     cv2.split(image.transpose(1, 2, 0), list(planes))
     return planes
@@ -223,6 +228,8 @@ def _planes(image: np.ndarray) -> np.ndarray:
 def _mirrored(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8:
         return image[:, :, ::-1]
+    import cv2
+
     return cv2.flip(np.ascontiguousarray(image).reshape(-1, image.shape[2]), 1).reshape(image.shape)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 
@@ -37,6 +36,8 @@ class Image:
 
     def read(self) -> np.ndarray:
         """The pixels, uint8 (H, W, 3) in BGR order, upright. Raises ValueError where there are none."""
+        import cv2
+
         encoded = _contents(self.path, self.place) if self.encoded is None else self.encoded
         try:
             return decode(encoded, cv2.IMREAD_COLOR)
@@ -157,6 +158,8 @@ class Warp:
                 f"{window.place}: window {window.corners} (x1 y1 x2 y2) of {window.image.path} lies outside the image "
                 f"of {width}x{height} (width x height)"
             )
+        import cv2
+
         warped = cv2.resize(pixels[y1 : y2 + 1, x1 : x2 + 1], (target_w, target_h), interpolation=cv2.INTER_LINEAR)
         return warped[:, ::-1] if mirror else warped, above, left
 

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pictures
 
@@ -156,6 +155,8 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, str]:
     pixels = pictures.decode(data, False, name)
     if pixels.shape != (SIDE, SIDE, 3):
         raise pictures.PictureError(f"{expected}, found {pixels.shape} once decoded")
+    import cv2
+
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), kind
 
 

@@ -21,7 +21,7 @@ from dhn.datasets import lmdb_build
 from dhn.datasets.labelled_images import from_list
 from dhn.download import DownloadError, download, is_complete
 from dhn.files import read_json, sha256, write_atomic, write_json, write_text
-from dhn.progress import console, say
+from dhn.progress import say
 
 PACKAGE = "dataset-fashion-mnist"
 MIRRORS = (
@@ -116,6 +116,8 @@ def from_debian(folder: Path) -> str | None:
             return f"{tool} is not installed"
     with tempfile.TemporaryDirectory(prefix=".debian-", dir=folder) as name:
         work = Path(name).resolve()
+        from dhn.progress import console  # here: rich takes a while
+
         with console.status(f"fetching Debian's package {PACKAGE} (31 MB)"):
             problem = _run(["apt-get", "download", PACKAGE], work)
             if problem:  # no package lists here, or stale ones: read them into the temporary folder

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
-
 # A file of one of these is meant as an image: one that cannot be decoded is an error. Any other file counts where
 # OpenCV recognizes its first bytes.
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff",
@@ -97,9 +95,12 @@ def is_image(path: str | os.PathLike) -> bool:
     name = os.fspath(path)
     if not os.path.isfile(name):
         return False
-    suffix = os.path.splitext(name)[1].lower()
+    if os.path.splitext(name)[1].lower() in SUFFIXES:
+        return True
+    import cv2
+
     raw: Any = os.fsencode(name)  # bytes: any name, not only UTF-8; OpenCV's types know of text alone
-    return suffix in SUFFIXES or bool(cv2.haveImageReader(raw))
+    return bool(cv2.haveImageReader(raw))
 
 
 def images_below(root: str | os.PathLike, left_out: LeftOut) -> Iterator[str]:

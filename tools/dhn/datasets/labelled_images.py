@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import image_lists
 import labels as label_rule
 import numpy as np
@@ -154,6 +153,8 @@ def is_plain(data: bytes, pixels: np.ndarray) -> bool:
     frame = jpeg_frame(data)
     if frame is not None and (frame[0], frame[3]) == (8, pixels.shape[2]):  # in a hundredth of the time
         return True
+    import cv2
+
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint8:
         return False
@@ -175,6 +176,8 @@ def files_identity(paths: Sequence[Path], root: Path | None = None) -> str:
 
 
 def _array_reader(images: np.ndarray, rows: Sequence[int]) -> Reader:
+    import cv2
+
     def read(index: int, gray: bool) -> tuple[np.ndarray, None]:
         pixels = np.ascontiguousarray(images[rows[index]])
         if pixels.ndim == 3 and pixels.shape[2] == 3:

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lmdb
 import numpy as np
 from atomic_writes import make_folder
@@ -65,6 +64,8 @@ def _record(source: Source, index: int, resize: tuple[int, int] | None, gray: bo
     pixels, data = source.read(index, gray)
     changed = False
     if resize is not None and pixels.shape[:2] != tuple(resize):
+        import cv2
+
         pixels = cv2.resize(pixels, (resize[1], resize[0])).reshape(*resize, -1)  # bilinear, as convert_imageset
         data = None
     if data is not None:

@@ -8,13 +8,10 @@ and the path, as convert_imageset writes it.
 from __future__ import annotations
 
 import collections
-import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 
-import cv2
 import lmdb
 import numpy as np
 import pictures
@@ -32,35 +29,24 @@ class LmdbError(RuntimeError):
     """An LMDB that cannot be written, or is not what it should be."""
 
 
-def _messages() -> ModuleType:
-    """Caffe's messages without the rest of Caffe: `import caffe` takes two seconds, as long as 2,000 images."""
-    caffe = importlib.util.find_spec("caffe")
-    if caffe is None or caffe.origin is None:
-        raise ModuleNotFoundError("the package caffe is not installed: run `pip install -e .` in the project's folder")
-    path = Path(caffe.origin).parent / "proto" / "caffe_pb2.py"
-    spec = importlib.util.spec_from_file_location("caffe_messages", path)
-    assert spec is not None and spec.loader is not None  # as of every .py file
-    messages = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(messages)
-    return messages
-
-
-Datum = _messages().Datum
-
-
 def make_datum(pixels: np.ndarray, data: bytes | None, labels: np.ndarray, first: int, encode: str) -> bytes:
     """A serialised Datum of an image, BGR (H, W, 3) or grey (H, W, 1) uint8, and its label vector (C,).
 
     `encode`: raw, jpg or png; `data`: an image file's own bytes where they are stored as they are.
     """
-    datum = Datum(label=first)
+    from caffe.proto import caffe_pb2
+
+    datum = caffe_pb2.Datum(label=first)
     datum.height, datum.width, datum.channels = pixels.shape
     datum.float_data.extend(labels.tolist())
     if encode == "raw":
         datum.data = pixels.transpose(2, 0, 1).tobytes()
     else:
-        datum.encoded = True
-        datum.data = data if data is not None else cv2.imencode("." + encode, pixels)[1].tobytes()
+        if data is None:
+            import cv2
+
+            data = cv2.imencode("." + encode, pixels)[1].tobytes()
+        datum.encoded, datum.data = True, data
     return datum.SerializeToString()
 
 
@@ -159,7 +145,9 @@ def _check_key(out: Path, key: bytes, last: int) -> int:
 
 def _check_datum(name: str, value: bytes) -> tuple[tuple[int, int, int], int]:
     """The shape (C, H, W) and number of labels of a serialised Datum."""
-    datum = Datum()
+    from caffe.proto import caffe_pb2
+
+    datum = caffe_pb2.Datum()
     try:
         datum.ParseFromString(value)
     except Exception as error:  # protobuf's DecodeError lives in a different module from version to version

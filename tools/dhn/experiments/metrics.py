@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Sequence
-from importlib import metadata
 
 import numpy as np
 
@@ -82,6 +80,9 @@ def write_metrics(
 
 def _versions() -> dict:
     """Versions of Python and of the packages that had a hand in the numbers."""
+    import platform
+    from importlib import metadata  # here: it takes a while
+
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
