@@ -27,6 +27,7 @@ from torch.autograd.graph import GradientEdge
 
 from caffe import precision
 from caffe.blob import Blob, BlobVec
+from caffe.gradients import leaf_gradients
 from caffe.output_buffers import OutputBuffers
 from caffe.proto import caffe_pb2, forks
 
@@ -184,13 +185,7 @@ class Layer:
         self._buffers.take(unread, self.reuses_output_buffers)
         gradients: Sequence[torch.Tensor | None] = ()
         if roots and leaves:
-            gradients = torch.autograd.grad(
-                [edge for edge, _ in roots],
-                leaves,
-                [blob.diff_tensor for _, blob in roots],
-                retain_graph=True,  # backward may be called again
-                allow_unused=True,
-            )
+            gradients = leaf_gradients([edge for edge, _ in roots], leaves, [blob.diff_tensor for _, blob in roots])
         self._buffers.clear()
         return {id(leaf): gradient for leaf, gradient in zip(leaves, gradients, strict=False)}
 

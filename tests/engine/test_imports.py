@@ -35,7 +35,15 @@ def test_the_collector_is_as_before_also_after_an_error(collector):
     assert not gc.isenabled()
 
 
-def test_a_net_does_not_wait_for_what_few_nets_need():
-    program = "import caffe, sys; caffe.Net; print([name for name in ('cv2', 'h5py', 'scipy') if name in sys.modules])"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ended.stdout == "[]\n"
+def test_a_net_does_not_wait_for_what_few_nets_need(tmp_path):
+    """sympy is what torch.autograd.grad would import."""
+    (tmp_path / "net.prototxt").write_text(
+        'force_backward: true layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } } '
+        'layer { name: "y" type: "Sigmoid" bottom: "x" top: "y" }'
+    )
+    program = (
+        "import caffe, sys; net = caffe.Net(sys.argv[1], caffe.TEST); net.forward(); net.backward(); "
+        "print([name for name in ('cv2', 'h5py', 'scipy', 'sympy') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "net.prototxt")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
