@@ -13,10 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from caffe.blob import Blob
 from caffe.layer import Layer
+from caffe.layer_types.batch_norm import BatchNorm, Bias, Scale
 from caffe.layer_types.convolution import Convolution
 from caffe.layer_types.inner_product import InnerProduct
 from caffe.layer_types.neuron import Exp, Log
-from caffe.layer_types.normalization import WITHIN_CHANNEL, BatchNorm, Bias, Scale
+from caffe.layer_types.normalization import WITHIN_CHANNEL
 from caffe.layer_types.pooling import AVE, MAX, Pooling
 from caffe.layer_types.selection import ASUM, MEAN, SUM, SUMSQ, Crop, Tile
 from caffe.layer_types.shape import PROD, Concat, Slice

@@ -26,6 +26,10 @@ class OutputBuffers:
         if not reuse:
             self._free.clear()
 
+    def offer(self, tensor: torch.Tensor) -> None:
+        """Let `new_output` hand out the memory of `tensor`, which nobody reads any more."""
+        self._free.append(tensor.reshape(-1))
+
     def clear(self) -> None:
         """Let go of the buffers that nobody wanted."""
         self._free.clear()

@@ -25,6 +25,7 @@
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
+#include "batch_norm.h"
 #include "lrn.h"
 #include "pooling.h"
 #include "update.h"

@@ -18,11 +18,14 @@ MOST_CHANNELS = 4096  # of LRN
 
 _TENSOR, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
+    "batch_norm": [_TENSOR] * 5 + [_COUNT] * 3 + [_NUMBER],
+    "channel_gradient": [_TENSOR] * 6 + [_COUNT] * 4,
     "lrn": [_TENSOR] * 2 + [_COUNT] * 4 + [_NUMBER] * 2,
     "lrn_gradient": [_TENSOR] * 3 + [_COUNT] * 4 + [_NUMBER] * 2,
     "max_pool": [_TENSOR] * 3 + [_COUNT] * 11,
     "max_pool_gradient": [_TENSOR] * 3 + [_COUNT] * 3,
     "update": [_TENSOR] + [_COUNT] * 4 + [_NUMBER] * 6,
+    "scale_channels": [_TENSOR] * 4 + [_COUNT] * 3,
     "winograd_bottom": [_TENSOR] * 2 + [_COUNT] * 8,
     "winograd_diff": [_TENSOR] * 2 + [_COUNT] * 7,
     "winograd_top": [_TENSOR] * 3 + [_COUNT] * 7,

@@ -1,4 +1,4 @@
-"""Layers that shift and rescale: LRN, BatchNorm, MVN, Scale, Bias."""
+"""Layers that normalize an item by itself: LRN and MVN."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from caffe import fillers, glog
 from caffe.blob import Blob
 from caffe.cpu import kernels
 from caffe.cpu.parts import by_parts
@@ -126,170 +125,6 @@ class _AcrossChannels(torch.autograd.Function):
             return dx, None, None, None, None, None
         by_parts(gradient, (dx,), x, dy)
         return dx, None, None, None, None, None
-
-
-@register("BatchNorm")
-class BatchNorm(Layer):
-    """(x - mean) / sqrt(variance + eps), channel by channel (Ioffe and Szegedy 2015); Scale does the affine part.
-
-    Bottom and top: (N, C, ...). The statistics are the batch's, or the ones kept, with
-    use_global_stats (default: in TEST). Blobs: the kept mean (C,), the kept variance (C,) and their weight (1,): they
-    are sums decaying by moving_average_fraction, to be divided by the third. No solver touches them.
-    """
-
-    keeps_top = False
-
-    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        param = self.layer_param.batch_norm_param
-        has_flag = param.HasField("use_global_stats")
-        self.use_global_stats = param.use_global_stats if has_flag else self.phase == caffe_pb2.TEST
-        self.channels = bottom[0].shape[bottom[0].axis(1)]
-        if self.blobs:
-            glog.info("batch_norm_layer.cpp:23", "Skipping parameter initialization")
-        else:
-            for shape in (self.channels, self.channels, 1):
-                self.blobs.add_blob(shape)
-        self.check(len(self.blobs) == 3 and [blob.count for blob in self.blobs] == [self.channels, self.channels, 1],
-                   f"expected blobs of shapes ({self.channels},), ({self.channels},), (1,); found "
-                   f"{', '.join(blob.shape_string() for blob in self.blobs)}")  # fmt: skip
-        specs = self.layer_param.param
-        for index in range(len(self.blobs)):
-            if index == len(specs):
-                specs.add().lr_mult = 0
-            self.check(
-                specs[index].lr_mult == 0,
-                "Cannot configure batch normalization statistics as layer parameters: "
-                f"expected lr_mult 0 in param {index}, found {specs[index].lr_mult:g}; remove the param or write 0.",
-            )
-
-    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        count = bottom[0].shape[bottom[0].axis(1)]
-        self.check(count == self.channels, f"expected {self.channels} channels, found {bottom[0].shape_string()}")
-        super().reshape(bottom, top)
-
-    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        super().forward(bottom, top)
-        if self.use_global_stats:
-            return
-        fraction = self.layer_param.batch_norm_param.moving_average_fraction
-        for blob, value in zip(self.blobs, (*self._statistics, 1.0), strict=True):
-            blob.set_data(blob.data_tensor * fraction + value)
-
-    def compute(self, x: torch.Tensor) -> torch.Tensor:
-        eps = self.layer_param.batch_norm_param.eps
-        if self.use_global_stats:
-            total_mean, total_variance, weight = (blob.data_tensor.detach().to(x.dtype) for blob in self.blobs)
-            factor = torch.where(weight == 0, 0, 1 / weight)
-            mean, variance = total_mean.view(-1) * factor, total_variance.view(-1) * factor
-            return F.batch_norm(x, mean, variance, eps=eps)
-        mean, variance = x.new_zeros(self.channels), x.new_zeros(self.channels)
-        if x.numel() == self.channels:  # one value is its own mean
-            self._statistics = x.detach().reshape(-1), variance
-            return x - x
-        # With momentum 1, torch leaves the batch's mean and unbiased variance in the two.
-        y = torch.batch_norm(x, None, None, mean, variance, True, 1.0, eps, True)
-        self._statistics = mean, variance
-        return y
-
-
-def covered(
-    layer: Layer, param: caffe_pb2.ScaleParameter | caffe_pb2.BiasParameter, bottom: Blob, num_axes: int
-) -> tuple[int, ...]:
-    """The shape of the `num_axes` axes of `bottom` (-1: all) from the ScaleParameter's or BiasParameter's axis on."""
-    axis = 0 if num_axes == 0 else bottom.axis(param.axis)
-    layer.check(
-        num_axes >= -1, f"num_axes must be non-negative, or -1 to extend to the end of bottom[0]; found {num_axes}"
-    )
-    layer.check(
-        axis + num_axes <= bottom.num_axes,
-        f"{layer.type.lower()} blob's shape extends past bottom[0]'s shape when applied starting with "
-        f"bottom[0] axis = {axis}: {num_axes} axes, bottom shape {bottom.shape_string()}",
-    )
-    return bottom.shape[axis:] if num_axes == -1 else bottom.shape[axis : axis + num_axes]
-
-
-def broadcast_view(
-    layer: Layer, param: caffe_pb2.ScaleParameter | caffe_pb2.BiasParameter, bottom: Blob, term: Blob
-) -> tuple[int, ...]:
-    """The shape in which `term`, a scale or a bias, is broadcast over `bottom`."""
-    expected = covered(layer, param, bottom, term.num_axes)
-    layer.check(
-        term.shape == expected,
-        f"dimension mismatch between bottom[0] and {layer.type.lower()}: "
-        f"expected {expected}, found {term.shape_string()}",
-    )
-    axis = bottom.axis(param.axis) if expected else 0
-    return (*expected, *(1,) * (bottom.num_axes - axis - len(expected)))
-
-
-@register("Scale")
-class Scale(Layer):
-    """The bottom times a scale, broadcast, plus a bias with bias_term.
-
-    Bottoms: x, and optionally the scale, whose axes are x's from `axis` on. With one bottom the scale is a learned
-    blob over `num_axes` axes from `axis` on (-1: all the rest), filled with 1 by default.
-    Blobs: the scale (one bottom only), then the bias, of the scale's shape.
-    """
-
-    bottom_count = (1, 2)
-    keeps_top = False
-
-    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        param = self.layer_param.scale_param
-        count = (len(bottom) == 1) + param.bias_term
-        if len(bottom) == 1 and self.blobs:
-            glog.info("scale_layer.cpp:16", "Skipping parameter initialization")
-        elif len(bottom) == 1:
-            self.blobs.add_blob(*covered(self, param, bottom[0], param.num_axes))
-            default = caffe_pb2.FillerParameter(type="constant", value=1)
-            fillers.fill(self.blobs[0], param.filler if param.HasField("filler") else default)
-        if param.bias_term:  # BVLC makes an inner Bias layer of the same name
-            glog.info("layer_factory.hpp:77", f"Creating layer {self.layer_param.name}")
-        if param.bias_term and len(self.blobs) < count:
-            self.blobs.add_blob(*covered(self, param, bottom[0], self._scale(bottom).num_axes))
-            fillers.fill(self.blobs[-1], param.bias_filler)
-        self.check(len(self.blobs) == count, f"expected {count} blob(s), found {len(self.blobs)}")
-
-    def _scale(self, bottom: Sequence[Blob]) -> Blob:
-        return bottom[1] if len(bottom) > 1 else self.blobs[0]
-
-    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.view = broadcast_view(self, self.layer_param.scale_param, bottom[0], self._scale(bottom))
-        super().reshape(bottom, top)
-
-    def compute(self, x: torch.Tensor, *scale: torch.Tensor) -> torch.Tensor:
-        factors = [*scale, *self.params]
-        scaled = x * factors[0].view(self.view)
-        return scaled + factors[1].view(self.view) if len(factors) > 1 else scaled
-
-
-@register("Bias")
-class Bias(Layer):
-    """The bottom plus a bias, broadcast.
-
-    Bottoms: x, and optionally the bias, whose axes are x's from `axis` on. With one bottom the bias is a learned blob
-    over `num_axes` axes from `axis` on (-1: all the rest), filled with 0 by default.
-    """
-
-    bottom_count = (1, 2)
-
-    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        param = self.layer_param.bias_param
-        if len(bottom) == 1 and self.blobs:
-            glog.info("bias_layer.cpp:13", "Skipping parameter initialization")
-        elif len(bottom) == 1:
-            self.blobs.add_blob(*covered(self, param, bottom[0], param.num_axes))
-            fillers.fill(self.blobs[0], param.filler)
-        self.check(len(self.blobs) == (len(bottom) == 1), f"expected {int(len(bottom) == 1)} blob(s), "
-                                                          f"found {len(self.blobs)}")  # fmt: skip
-
-    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        bias = bottom[1] if len(bottom) > 1 else self.blobs[0]
-        self.view = broadcast_view(self, self.layer_param.bias_param, bottom[0], bias)
-        super().reshape(bottom, top)
-
-    def compute(self, x: torch.Tensor, *bias: torch.Tensor) -> torch.Tensor:
-        return x + [*bias, *self.params][0].view(self.view)
 
 
 class _MeanVariance(torch.autograd.Function):
