@@ -11,10 +11,12 @@ from pathlib import Path
 import caffe
 import cli_cases
 import cv2
+import lmdb
 import numpy as np
 import pytest
 import reference
-from caffe.cli import compute_image_mean, convert_imageset, extract_features, upgrade_proto
+from caffe.blob import Blob
+from caffe.cli import compute_image_mean, convert_imageset, database, extract_features, upgrade_proto
 from caffe.proto import caffe_pb2, text
 
 RECORDED = Path(cli_cases.RECORDED)
@@ -153,6 +155,19 @@ def test_the_features_are_bvlcs(folder, capfd):
         status, log = run(capfd, extract_features.main, f"features.caffemodel features.prototxt {words}")
         assert status == 1 and said in log, log
         assert not Path("x").exists()
+
+
+def test_a_features_record_is_the_datum(tmp_path):
+    blob = Blob((3, 2, 5))
+    blob.data[...] = np.random.RandomState(0).standard_normal(blob.shape)
+    blob.data[1, 0, :3] = np.nan, np.inf, -0.0
+    with database.new(str(tmp_path / "made"), "lmdb") as writer:
+        extract_features._put(blob, "blob", writer)
+    with lmdb.open(str(tmp_path / "made"), readonly=True) as environment, environment.begin() as transaction:
+        records = list(transaction.cursor())
+    expected = [caffe_pb2.Datum(channels=2, height=5, width=1, float_data=values.reshape(-1)) for values in blob.data]
+    assert [key for key, _ in records] == [b"0000000000", b"0000000001", b"0000000002"]
+    assert [value for _, value in records] == [datum.SerializeToString() for datum in expected]
 
 
 @pytest.mark.parametrize("name", [*cli_cases.NETS, *cli_cases.SOLVERS])

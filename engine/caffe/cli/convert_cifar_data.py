@@ -55,7 +55,7 @@ def _put(writer: database.Writer, path: str) -> None:
     labels, images = read_batch(path)
     for label, pixels in zip(labels.tolist(), images, strict=True):
         datum = caffe_pb2.Datum(channels=channels, height=height, width=width, data=pixels.tobytes(), label=label)
-        writer.put(f"{writer.count:05d}", datum)
+        writer.put(f"{writer.count:05d}", datum.SerializeToString())
 
 
 def convert(words: list[str], values: SimpleNamespace) -> int:

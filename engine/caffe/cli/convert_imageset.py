@@ -152,7 +152,7 @@ def convert(words: list[str], values: SimpleNamespace) -> int:
                     f"{root}{path}: Incorrect data field size {len(datum.data)}, expected the first image's {first}"
                 )
             number = index if values.shuffle else line - 1  # BVLC's counts empty lines
-            writer.put(f"{number:08d}_{path}", datum)
+            writer.put(f"{number:08d}_{path}", datum.SerializeToString())
             if writer.count % database.BATCH == 0:
                 glog.info("convert_imageset.cpp:147", f"Processed {writer.count} files.")
         if writer.count % database.BATCH:

@@ -99,7 +99,7 @@ def convert(words: list[str], values: SimpleNamespace) -> int:
     with database.new(words[2], values.backend) as writer:
         _log_sizes("convert_mnist_data.cpp:88", "convert_mnist_data.cpp:89", images)
         for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-            writer.put(f"{index:08d}", _datum(image[None], label))
+            writer.put(f"{index:08d}", _datum(image[None], label).SerializeToString())
     glog.info("convert_mnist_data.cpp:108", f"Processed {writer.count} files.")
     return 0
 
@@ -115,7 +115,8 @@ def convert_siamese(words: list[str], values: SimpleNamespace) -> int:
     with database.new(words[2], "leveldb") as writer:
         _log_sizes("convert_mnist_siamese_data.cpp:86", "convert_mnist_siamese_data.cpp:87", images)
         for index, pair in enumerate(pairs):
-            writer.put(f"{index:08d}", _datum(images[pair], int(labels[pair[0]] == labels[pair[1]])))
+            datum = _datum(images[pair], int(labels[pair[0]] == labels[pair[1]]))
+            writer.put(f"{index:08d}", datum.SerializeToString())
     return 0
 
 

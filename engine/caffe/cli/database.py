@@ -75,9 +75,10 @@ class Writer:
         self._waiting: list[tuple[bytes, bytes]] = []
         self.count = 0
 
-    def put(self, key: str, message: caffe_pb2.Datum) -> None:
-        """Add a record. `key`: the name of a file may be in it, in the bytes the system gave it."""
-        self._waiting.append((os.fsencode(key), message.SerializeToString()))
+    def put(self, key: str, record: bytes) -> None:
+        """Add a record, a message in wire form. `key`: the name of a file may be in it, in the bytes the system gave
+        it."""
+        self._waiting.append((os.fsencode(key), record))
         self.count += 1
         if len(self._waiting) == BATCH:
             self.flush()

@@ -10,11 +10,13 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import caffe
 from caffe import glog
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
-from caffe.proto import caffe_pb2
+from caffe.proto import caffe_pb2, wire
 
 if TYPE_CHECKING:
     from caffe.blob import Blob
@@ -92,11 +94,20 @@ def _use(words: list[str]) -> None:
 def _put(blob: Blob, name: str, writer: database.Writer) -> None:
     """Write a record for each item of the blob, whose axes after the fourth count with the third."""
     shape = (*blob.shape, 1, 1, 1, 1)[:4]
-    for values in blob.data.reshape(blob.shape[0], -1):
-        datum = caffe_pb2.Datum(channels=shape[1], height=shape[2], width=shape[3], float_data=values)
-        writer.put(f"{writer.count:010d}", datum)
+    start = caffe_pb2.Datum(channels=shape[1], height=shape[2], width=shape[3]).SerializeToString()
+    for values in _float_data(blob.data.reshape(blob.shape[0], -1)):
+        writer.put(f"{writer.count:010d}", start + values.tobytes())
         if writer.count % database.BATCH == 0:
             glog.error("extract_features.cpp:164", _progress(writer.count, name))
+
+
+def _float_data(values: np.ndarray) -> np.ndarray:
+    """Rows of values (N, K) as a Datum's field float_data in wire form, (N, K) records: a tag before each value."""
+    number = caffe_pb2.Datum.DESCRIPTOR.fields_by_name["float_data"].number
+    fields = np.empty(values.shape, [("tag", np.uint8), ("value", "<f4")])
+    fields["tag"] = number << 3 | wire.FIXED32
+    fields["value"] = values
+    return fields
 
 
 def _progress(count: int, name: str) -> str:

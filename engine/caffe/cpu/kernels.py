@@ -23,6 +23,7 @@ _ARGUMENTS = {
     "lrn": [_TENSOR] * 2 + [_COUNT] * 4 + [_NUMBER] * 2,
     "lrn_gradient": [_TENSOR] * 3 + [_COUNT] * 4 + [_NUMBER] * 2,
     "max_pool": [_TENSOR] * 3 + [_COUNT] * 11,
+    "max_pool_values": [_TENSOR] * 2 + [_COUNT] * 11,
     "max_pool_gradient": [_TENSOR] * 3 + [_COUNT] * 3,
     "update": [_TENSOR] + [_COUNT] * 4 + [_NUMBER] * 6,
     "scale_channels": [_TENSOR] * 4 + [_COUNT] * 3,

@@ -59,6 +59,65 @@ void max_pool(float *y, int32_t *index, const float *x, int64_t planes, int64_t 
     }
 }
 
+/* The greater of two values; a NaN counts as greater than all. */
+INLINE float greater(float value, float best) { return (value > best) | (value != value) ? value : best; }
+
+/* Of each window in a row of columns' maxima, the greatest. Those of all windows with stride 1 are computed, from which
+   every stride-th is taken: values side by side are many times as fast as values apart. */
+INLINE void greatest(float *restrict y, const float *restrict column, int64_t pooled, int64_t kernel, int64_t stride)
+{
+    float every[WIDEST];
+    int64_t windows = (pooled - 1) * stride + 1;
+    ANY_ORDER
+    for (int64_t i = 0; i < windows; i++)
+        every[i] = kernel == 1 ? column[i] : greater(column[i + 1], column[i]);
+    for (int64_t tap = 2; tap < kernel; tap++) {
+        ANY_ORDER
+        for (int64_t i = 0; i < windows; i++)
+            every[i] = greater(column[i + tap], every[i]);
+    }
+    for (int64_t i = 0; i < pooled; i++)
+        y[i] = every[i * stride];
+}
+
+/* max_pool without the indices, which a forward pass alone has no use for */
+EACH_PROCESSOR
+void max_pool_values(float *y, const float *x, int64_t planes, int64_t height, int64_t width, int64_t pooled_height,
+                     int64_t pooled_width, int64_t kernel_height, int64_t kernel_width, int64_t stride_height,
+                     int64_t stride_width, int64_t pad_height, int64_t pad_width)
+{
+    int64_t reached = (pooled_width - 1) * stride_width + kernel_width;
+#pragma omp parallel for
+    for (int64_t plane = 0; plane < planes; plane++) {
+        float padded[WIDEST], *restrict column = padded + pad_width;
+        for (int64_t i = 0; i < reached; i++)
+            padded[i] = -INFINITY;
+        for (int64_t row = 0; row < pooled_height; row++) {
+            int64_t first = most(0, row * stride_height - pad_height);
+            int64_t end = least(height, row * stride_height - pad_height + kernel_height);
+            const float *restrict top = x + (plane * height + first) * width;
+            int64_t below = end - first > 1 ? width : 0, last = end - first > 2 ? 2 * width : below;
+            ANY_ORDER
+            for (int64_t i = 0; i < width; i++)
+                column[i] = greater(top[i + last], greater(top[i + below], top[i]));
+            for (int64_t v = 3; v < end - first; v++) {
+                ANY_ORDER
+                for (int64_t i = 0; i < width; i++)
+                    column[i] = greater(top[i + v * width], column[i]);
+            }
+            float *out = y + (plane * pooled_height + row) * pooled_width;
+            if (kernel_width == 3 && stride_width == 2)
+                greatest(out, padded, pooled_width, 3, 2);
+            else if (kernel_width == 2 && stride_width == 2)
+                greatest(out, padded, pooled_width, 2, 2);
+            else if (stride_width == 1)
+                greatest(out, padded, pooled_width, kernel_width, 1);
+            else
+                greatest(out, padded, pooled_width, kernel_width, stride_width);
+        }
+    }
+}
+
 void max_pool_gradient(float *dx, const float *dy, const int32_t *index, int64_t planes, int64_t size, int64_t pooled)
 {
 #pragma omp parallel for

@@ -58,6 +58,7 @@ class DatumReader(Reader):
     def __init__(self, transformer: DataTransformer, database: Database, stride: int = 1, first: int = 0):
         super().__init__(transformer)
         self.database, self.stride, self.first = database, stride, first
+        self._real_folder = os.path.realpath(database.folder)
 
     def peek(self) -> Source:
         return self._source(*self.database.peek())[0]
@@ -93,9 +94,8 @@ class DatumReader(Reader):
 
     def _warn_if_turned(self, key: str, picture: bytes) -> None:
         """Say once of a database that a picture in it is seen as it is stored, as BVLC's Data layer sees it."""
-        folder = os.path.realpath(self.database.folder)
-        if folder not in _turned and (found := exif.orientation(picture)) != 1:
-            _turned.add(folder)
+        if self._real_folder not in _turned and (found := exif.orientation(picture)) != 1:
+            _turned.add(self._real_folder)
             glog.warning(
                 "data_transformer.cpp:63",
                 f"{self._name(key)}: the picture has the EXIF orientation {found}, which a Data layer does not apply, "

@@ -48,7 +48,7 @@ class _MaxPool(torch.autograd.Function):
         index = x.new_empty(shape, dtype=torch.int64 if x.is_cuda else torch.int32)
         if x.is_cuda:
             torch.ops.aten.max_pool2d_with_indices.out(x, kernel, stride, pad, (1, 1), ceil, out=values, indices=index)
-        elif kernels.usable(x) and x.shape[3] + pad[1] + kernel[1] + stride[1] <= kernels.WIDEST:
+        elif _fits(x, pad, kernel, stride):
             sizes = (*x.shape[2:], *pooled, *kernel, *stride, *pad)
             kernels.run("max_pool", values, index, x, x.shape[:2].numel(), *sizes)
         else:
@@ -77,6 +77,11 @@ class _MaxPool(torch.autograd.Function):
                 dy[part], x[part], *ctx.window, index[part].long(), grad_input=dx[part]
             )
         return dx, None, None, None, None, None, None
+
+
+def _fits(x: torch.Tensor, pad: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether the kernels are made for the windows of x."""
+    return kernels.usable(x) and x.shape[3] + pad[1] + kernel[1] + stride[1] <= kernels.WIDEST
 
 
 def _add_by_offset(
@@ -214,6 +219,11 @@ class Pooling(Layer):
     def _max(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         with_mask = self.with_mask
         if self.plain:
+            if not (with_mask or x.requires_grad) and _fits(x, self.pad, self.kernel, self.stride):
+                values = self.new_output(x, (*x.shape[:2], *self.pooled))
+                sizes = (*x.shape[2:], *self.pooled, *self.kernel, *self.stride, *self.pad)
+                kernels.run("max_pool_values", values, x, x.shape[:2].numel(), *sizes)
+                return values
             ceil = self.layer_param.pooling_param.round_mode != FLOOR
             values, index = _MaxPool.apply(x, self, self.pooled, self.kernel, self.stride, self.pad, ceil)
             return [values, index.to(x.dtype)] if with_mask else values

@@ -4,11 +4,13 @@ import runpy
 import shutil
 from pathlib import Path
 
+import caffe
 import numpy as np
 import pytest
 import torch
 from caffe.cpu import kernels, library_file
 from caffe.layer_types import normalization, pooling
+from caffe.proto import caffe_pb2, text
 
 REPOSITORY = Path(__file__).parents[3]
 COMPILED = pytest.mark.skipif(kernels.LIBRARY is None and shutil.which("cc") is None, reason="no C compiler: cc")
@@ -82,6 +84,30 @@ def test_max_pooling(window, values, monkeypatch):
     )
     assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
     torch.testing.assert_close(found[2], expected[2], rtol=0, atol=1e-6)
+
+
+@COMPILED
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_max_pooling_without_indices(window, monkeypatch):
+    (kernel, stride, pad, ceil), random = window, np.random.RandomState(0)
+    x = torch.from_numpy(random.standard_normal((3, 5, 21, 19)).astype(np.float32))
+    x[x > 2], x[x < -0.9], x[1, 2, 3, 4], x[2, 1, 20, 18] = torch.inf, -torch.inf, torch.nan, torch.nan
+    expected = torch.nn.functional.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil)
+    sides = ("kernel", kernel), ("stride", stride), ("pad", pad)
+    sizes = "".join(f"{name}_h: {height} {name}_w: {width} " for name, (height, width) in sides)
+    param = text.parse(
+        f"""layer {{ type: "Input" top: "x" input_param {{ shape {{ dim: 3 dim: 5 dim: 21 dim: 19 }} }} }}
+        layer {{ name: "pool" type: "Pooling" bottom: "x" top: "y"
+          pooling_param {{ pool: MAX {sizes} round_mode: {"CEIL" if ceil else "FLOOR"} }} }}""",
+        caffe_pb2.NetParameter(),
+    )
+    net, names = caffe.Net(param, caffe.TEST), []
+    net.blobs["x"].data[...] = x.numpy()
+    run = kernels.run
+    monkeypatch.setattr(kernels, "run", lambda name, *arguments: (names.append(name), run(name, *arguments)))
+    net.forward()
+    assert names == ["max_pool_values"] and net.layers[1].plain
+    assert np.array_equal(net.blobs["y"].data, expected.numpy(), equal_nan=True)
 
 
 @COMPILED
