@@ -363,7 +363,7 @@ def flat(scores):
     return ([], [scores]) if isinstance(scores, float) else ([scores], [])
 
 
-@pytest.mark.parametrize("bits", [5, 127, 200])
+@pytest.mark.parametrize("bits", [5, 64, 127, 200])
 def test_numpy_computes_what_c_does(bits, monkeypatch, capsys):
     """To the bit, of keys of one octet and of two; but for expected values where rank R cuts a tie group: the chances
     of the hits above the cut are products of many factors, which C and numpy take in another order.

@@ -20,9 +20,11 @@ enum { STABLE, EXPECTED, LOW, HIGH, CHANCE, MAY_MISS };
 #define TOGETHER 4       /* queries that read the real-valued codes together */
 #define BLOCK 2048       /* items whose codes stay in the cache while their keys or scores are summed */
 #define VECTOR 32        /* bytes of keys that are compared together */
+#define NEAR_MORE 4      /* keys that may be written behind the near ones */
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define HAS_AVX2
 #else
 #define EACH_PROCESSOR
 #endif
@@ -261,6 +263,8 @@ typedef struct {
     int64_t *balls;
 } task;
 
+#include "keys_avx2.h"
+
 #define KEY uint8_t
 #define NAMED(name) name##_8
 #include "kernels.c"
@@ -426,8 +430,29 @@ INLINE void NAMED(count)(uint32_t *pairs, int64_t *counts, const KEY *key, int64
         counts[key[i]]++;
 }
 
-/* Add to counts (size) what `count` left in pairs, and clear it there. */
-INLINE void NAMED(move)(uint32_t *pairs, int64_t *counts, int64_t size)
+/* Set the keys of items from `begin` on and count them, by what query q looks up, if that is not null. */
+INLINE void NAMED(add_keys)(KEY *restrict key, uint32_t *pairs, int64_t *counts, int64_t begin, int64_t items,
+                            const lookup *l, const task *t, int64_t q)
+{
+#ifdef HAS_AVX2
+    if (sizeof(KEY) == 1 && l) {
+        int64_t whole = look_up((uint8_t *)key, pairs, 2 * t->bits + 2, begin, items, l, t);
+        key += whole, begin += whole, items -= whole;
+    }
+#endif
+    NAMED(set_shared)(key, begin, items, t, q);
+    if (t->kinds == 1)
+        NAMED(add_twice_hamming)(key, begin, items, t, q);
+    else
+        NAMED(add_twice_distance)(key, begin, items, t, q);
+    if (!l)
+        NAMED(count)(pairs, counts, key, items);
+    for (int64_t i = 0; l && i < items; i++)
+        counts[key[i]]++;
+}
+
+/* Add to counts (size) what was counted in pairs, of which a second key has the place `stride`, and clear it there. */
+INLINE void NAMED(move)(uint32_t *pairs, int64_t *counts, int64_t size, int64_t stride)
 {
     if (sizeof(KEY) == 2) {
         for (int64_t i = 0; i < size; i++)
@@ -436,7 +461,7 @@ INLINE void NAMED(move)(uint32_t *pairs, int64_t *counts, int64_t size)
         return;
     }
     for (int64_t second = 0; second < size; second++) {
-        uint32_t *firsts = pairs + 256 * second;
+        uint32_t *firsts = pairs + stride * second;
         int64_t total = 0;
         for (int64_t i = 0; i < size; i++) {
             counts[i] += firsts[i];
@@ -453,6 +478,10 @@ typedef KEY NAMED(vector) __attribute__((vector_size(VECTOR)));
  * how many there are then. */
 INLINE int64_t NAMED(pick)(KEY *near, int64_t count, const KEY *key, int64_t size, int64_t limit)
 {
+#ifdef HAS_AVX2
+    if (sizeof(KEY) == 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi"))
+        return pick_by_avx2((uint8_t *)near, count, (const uint8_t *)key, size, limit);
+#endif
     const int64_t lanes = VECTOR / sizeof(KEY), bits = 8 * sizeof(KEY);
     int64_t begin = 0;
     NAMED(vector) limits = (KEY)limit - (NAMED(vector)){0};
@@ -502,15 +531,19 @@ static int NAMED(rank)(const task *t, int64_t first, int64_t last)
 {
     int64_t items = t->items, distances = t->bits * t->kinds + 1, size = 2 * distances;
     int64_t inner = least(2 * RADIUS + 1, size - 1); /* the greatest key within RADIUS */
-    int64_t need = ranks_needed(items, t->top, t->at, t->depths);
+    int64_t need = ranks_needed(items, t->top, t->at, t->depths), room = items + NEAR_MORE;
     uint32_t *pairs = calloc(PAIR * 65536, sizeof *pairs), *place = malloc(distances * sizeof *place);
-    KEY *keys = malloc(PAIR * STRETCH * sizeof *keys), *nears = malloc(TEAM * items * sizeof *nears);
+    KEY *keys = malloc(PAIR * STRETCH * sizeof *keys), *nears = malloc(TEAM * room * sizeof *nears);
     int64_t *counts = malloc(TEAM * size * sizeof *counts), *ends = malloc(distances * sizeof *ends);
     uint8_t *relevance = malloc(items);
-    int done = pairs && place && keys && nears && counts && ends && relevance;
+    lookup *lookups = malloc(TEAM * sizeof *lookups);
+    int fast = sizeof(KEY) == 1 && can_look_up(t), done = pairs && place && keys && nears && counts && ends;
+    done = done && relevance && lookups;
     for (; done && first < last; first += TEAM) {
         int64_t members = least(TEAM, last - first), near_counts[TEAM] = {0};
         memset(counts, 0, members * size * sizeof *counts);
+        for (int64_t member = 0; fast && member < members; member++)
+            set_lookup(lookups + member, t, first + member);
         for (int64_t start = 0; start < items; start += STRETCH) {
             int64_t stop = least(items, start + STRETCH);
             for (int64_t two = 0; two < members; two += PAIR) {
@@ -519,17 +552,14 @@ static int NAMED(rank)(const task *t, int64_t first, int64_t last)
                     for (int64_t member = two; member < end; member++) {
                         int64_t count = least(BLOCK, stop - begin), q = first + member;
                         KEY *key = keys + (member - two) * STRETCH + begin - start;
-                        NAMED(set_shared)(key, begin, count, t, q);
-                        if (t->kinds == 1)
-                            NAMED(add_twice_hamming)(key, begin, count, t, q);
-                        else
-                            NAMED(add_twice_distance)(key, begin, count, t, q);
-                        NAMED(count)(pairs + (member - two) * 65536, counts + member * size, key, count);
+                        NAMED(add_keys)(key, pairs + (member - two) * 65536, counts + member * size, begin, count,
+                                        fast ? lookups + member : NULL, t, q);
                     }
                 for (int64_t member = two; member < end; member++) {
-                    NAMED(move)(pairs + (member - two) * 65536, counts + member * size, size);
+                    NAMED(move)(pairs + (member - two) * 65536, counts + member * size, size,
+                                fast ? size : 256);
                     int64_t limit = most(inner, limit_of(counts + member * size, size, need));
-                    near_counts[member] = NAMED(pick)(nears + member * items, near_counts[member],
+                    near_counts[member] = NAMED(pick)(nears + member * room, near_counts[member],
                                                       keys + (member - two) * STRETCH, stop - start, limit);
                 }
             }
@@ -542,13 +572,14 @@ static int NAMED(rank)(const task *t, int64_t first, int64_t last)
             }
             for (int64_t key = 0; key <= inner; key++)
                 inside += counted[key];
-            KEY *near = nears + member * items;
+            KEY *near = nears + member * room;
             int64_t limit = most(inner, limit_of(counted, size, need));
             int64_t count = NAMED(pick)(near, 0, near, near_counts[member], limit);
             NAMED(measure)(near, count, counted, size, inside, relevance, ends, place, t, q);
         }
     }
     free(pairs), free(place), free(keys), free(nears), free(counts), free(ends), free(relevance);
+    free(lookups);
     return done;
 }
 
