@@ -35,42 +35,65 @@ INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* ---- packed bits: (ceil(bits / 8), items), bits in order from the highest */
 
+/* A product with it has 8 octets of 0 or 1, as they are in memory, as the bits of its highest octet. */
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define GATHER 0x0102040810204080u
+#else
+#define GATHER 0x8040201008040201u
+#endif
+
+/* Pack flags (count) of an item into octets that are `items` apart. */
+INLINE void pack_flags(uint8_t *packed, const uint8_t *flags, int64_t items, int64_t count)
+{
+    for (; count > 0; count -= 8, flags += 8, packed += items) {
+        uint64_t eight = 0;
+        if (count >= 8)
+            memcpy(&eight, flags, 8);
+        else
+            memcpy(&eight, flags, count);
+        *packed = eight * GATHER >> 56;
+    }
+}
+
 EACH_PROCESSOR
 void pack(uint8_t *packed, const uint8_t *flags, int64_t items, int64_t bits, int64_t begin, int64_t end)
 {
     for (int64_t item = begin; item < end; item++)
-        for (int64_t byte = 0; 8 * byte < bits; byte++) {
-            uint8_t octet = 0;
-            for (int64_t bit = 8 * byte; bit < least(bits, 8 * byte + 8); bit++)
-                octet |= flags[item * bits + bit] << (7 - (bit & 7));
-            packed[byte * items + item] = octet;
-        }
+        pack_flags(packed + item, flags + item * bits, items, bits);
 }
 
-/* positive (bits): how many codes are at least 0; sums (3): of |code|, of zeros, of codes that are not finite */
+/* positive, sizes (bits): how many codes are at least 0, and sums of |code|; zeros at first. sums (3): the sum of sizes,
+ * and how many codes are 0 and are not finite. */
 EACH_PROCESSOR
-void pack_signs(uint8_t *packed, int64_t *positive, double *sums, const float *codes, int64_t items, int64_t bits,
-                int64_t begin, int64_t end)
+void pack_signs(uint8_t *packed, int64_t *positive, double *sizes, double *sums, const float *codes, int64_t items,
+                int64_t bits, int64_t begin, int64_t end)
 {
-    for (int64_t item = begin; item < end; item++) {
-        const float *code = codes + item * bits;
-        double total = 0;
-        int64_t zeros = 0;
-        for (int64_t bit = 0; bit < bits; bit++) {
-            positive[bit] += code[bit] >= 0;
-            zeros += code[bit] == 0;
+    int64_t zeros = 0;
+    for (int64_t item = begin; item < end; item++)
+        for (int64_t first = 0; first < bits; first += 64) {
+            const float *code = codes + item * bits + first;
+            int64_t count = least(64, bits - first);
+            uint8_t flags[64];
+            int32_t equal = 0;
+            for (int64_t bit = 0; bit < count; bit++) {
+                flags[bit] = code[bit] >= 0;
+                equal += code[bit] == 0;
+            }
+            for (int64_t bit = 0; bit < count; bit++)
+                positive[first + bit] += code[bit] >= 0;
+            for (int64_t bit = 0; bit < count; bit++)
+                sizes[first + bit] += (double)fabsf(code[bit]);
+            pack_flags(packed + first / 8 * items + item, flags, items, count);
+            zeros += equal;
         }
+    sums[1] = zeros;
+    for (int64_t bit = 0; bit < bits; bit++)
+        sums[0] += sizes[bit];
+    for (int64_t item = begin; item < end && !isfinite(sums[0]); item++) {
+        int finite = 1;
         for (int64_t bit = 0; bit < bits; bit++)
-            total += (double)fabsf(code[bit]);
-        for (int64_t byte = 0; 8 * byte < bits; byte++) {
-            uint8_t octet = 0;
-            for (int64_t bit = 8 * byte; bit < least(bits, 8 * byte + 8); bit++)
-                octet |= (code[bit] >= 0) << (7 - (bit & 7));
-            packed[byte * items + item] = octet;
-        }
-        sums[0] += total;
-        sums[1] += zeros;
-        sums[2] += !isfinite(total);
+            finite &= isfinite(codes[item * bits + bit]) != 0;
+        sums[2] += !finite;
     }
 }
 

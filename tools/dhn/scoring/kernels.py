@@ -73,12 +73,12 @@ def pack_signs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     items, bits = codes.shape
     packed = np.empty((-(-bits // 8), items), np.uint8)
     parts = -(-items // _ROWS)
-    positive, sums = np.zeros((parts, bits), np.int64), np.zeros((parts, 3))
+    positive, sizes, sums = np.zeros((parts, bits), np.int64), np.zeros((parts, bits)), np.zeros((parts, 3))
     pack_part = LIBRARY.pack_signs
 
     def work(begin: int, end: int) -> None:
         for part in range(begin, end):
-            results = positive[part].ctypes.data, sums[part].ctypes.data
+            results = positive[part].ctypes.data, sizes[part].ctypes.data, sums[part].ctypes.data
             rows = part * _ROWS, min(items, (part + 1) * _ROWS)
             pack_part(packed.ctypes.data, *results, codes.ctypes.data, items, bits, *rows)
 

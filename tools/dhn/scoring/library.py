@@ -35,7 +35,7 @@ LIBRARY = compiled.load(
     SOURCE,
     {  # their arguments, and what they return
         "pack": ([ARRAY] * 2 + [COUNT] * 4, None),
-        "pack_signs": ([ARRAY] * 4 + [COUNT] * 4, None),
+        "pack_signs": ([ARRAY] * 5 + [COUNT] * 4, None),
         "ap_over_ties": ([ARRAY, COUNT, ARRAY] + [COUNT] * 3 + [ARRAY, COUNT, ARRAY], None),
         "ap_in_balls": ([ARRAY] * 2 + [COUNT] * 2 + [ARRAY, COUNT], None),
         "rank_by_signs": ([ctypes.POINTER(Task)] + [COUNT] * 2, ctypes.c_int),

@@ -19,8 +19,8 @@ def pack_signs(codes: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray, np
     parts = [codes[begin : begin + rows] for begin in range(0, len(codes), rows)]
     sums = np.zeros((len(parts), 3))
     for part, row in zip(parts, sums, strict=True):
-        totals = np.abs(part).astype(np.float64).cumsum(1)[:, -1]
-        row[:] = totals.cumsum()[-1], np.sum(part == 0), np.sum(~np.isfinite(totals))
+        sizes = np.abs(part).astype(np.float64).cumsum(0)[-1]  # (K,)
+        row[:] = _total(sizes), np.sum(part == 0), np.sum(~np.isfinite(part).all(1))
     return packed, np.array([np.sum(part >= 0, axis=0) for part in parts], np.int64), sums
 
 
