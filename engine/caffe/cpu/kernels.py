@@ -32,6 +32,7 @@ _ARGUMENTS = {
     "winograd_top": [_TENSOR] * 3 + [_COUNT] * 7,
     "winograd_5x5_bottom": [_TENSOR] * 2 + [_COUNT] * 8,
     "winograd_5x5_diff": [_TENSOR] * 2 + [_COUNT] * 7,
+    "winograd_5x5_multiply": [_TENSOR] * 3 + [_COUNT] * 9,
     "winograd_5x5_top": [_TENSOR] * 3 + [_COUNT] * 7,
 }
 

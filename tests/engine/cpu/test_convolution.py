@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from caffe.cpu import convolution, kernels, pointwise, winograd
+from caffe.cpu import convolution, kernels, pointwise, winograd, winograd_5x5
 from caffe.cpu.geometry import Geometry, Wanted
 
 COMPILED = pytest.mark.skipif(kernels.LIBRARY is None and shutil.which("cc") is None, reason="no C compiler: cc")
@@ -106,6 +106,45 @@ def test_products_of_large_weights_and_small_maps(stride, joined, monkeypatch):
     top = pointwise.convolve(geometry, new_output, x, weight)
     for one, other in zip((top, *found), (expected, dx, dweight), strict=True):
         torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5)
+
+
+@COMPILED
+@pytest.mark.parametrize("worked", [1, winograd_5x5.WORKED], ids=["by parts", "whole"])
+@pytest.mark.parametrize("channels, outputs, pad, group", [(3, 9, 0, 1), (10, 4, 2, 2), (16, 24, 4, 1)])
+def test_5x5_filters_by_winograds_products(channels, outputs, pad, group, worked, monkeypatch):
+    for name, value in {"WORKED": worked, "CHANNELS": 1, "MAP": 1, "TILES": 1}.items():
+        monkeypatch.setattr(winograd_5x5, name, value)
+    torch.manual_seed(0)
+    x, weight, bias = (
+        torch.randn(5, channels, 11, 9),
+        torch.randn(outputs, channels // group, 5, 5),
+        torch.ones(outputs),
+    )
+    exact = F.conv2d(x.double(), weight.double(), bias.double(), 1, pad, 1, group)
+    geometry = Geometry((5, 5), (1, 1), (pad, pad), (1, 1), group, exact.shape[2:])
+    assert winograd_5x5.is_applicable(geometry, x, weight)
+    dy = torch.randn(exact.shape)
+    how = [1, 1], [pad, pad], [1, 1], False, [0, 0], group, [True, True, True]
+    expected = torch.ops.aten.convolution_backward(dy.double(), x.double(), weight.double(), [outputs], *how)
+    leaves = [each.requires_grad_() for each in (x, weight, bias)]
+    top = convolution.Convolve.apply(*leaves, geometry, new_output)
+    found = torch.autograd.grad(top, leaves, dy)
+    for one, other in zip((top, *found), (exact, *expected), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5 * float(other.abs().max()))
+
+
+@COMPILED
+def test_which_5x5_filters_are_winograds():
+    def served(channels=32, outputs=32, images=100, **other):
+        spec = {"kernel": (5, 5), "stride": (1, 1), "pad": (2, 2), "dilation": (1, 1), "group": 1, "sizes": (8, 8)}
+        x, weight = torch.zeros(images, channels, *other.get("sizes", (8, 8))), torch.zeros(outputs, channels, 5, 5)
+        return winograd_5x5.is_applicable(Geometry(**{**spec, **other}), x, weight)
+
+    assert served()
+    assert not served(channels=31) and not served(outputs=31) and not served(images=99) and not served(group=2)
+    for other in ({"kernel": (5, 3)}, {"stride": (1, 2)}, {"dilation": (2, 2)}, {"pad": (1, 2)}, {"pad": (5, 5)},
+                  {"sizes": (7, 9)}, {"sizes": (8, 250)}):  # fmt: skip
+        assert not served(**other), other
 
 
 @COMPILED
