@@ -22,7 +22,11 @@ FLAGS = ["-O3", "-std=c11", "-fno-math-errno", "-fno-trapping-math", "-shared", 
 # The folders of the files kernels.c: further flags, and what happens where one is not compiled. Scoring has threads of
 # its own: it shall not load another OpenMP than torch's.
 KERNELS = {
-    "engine/caffe/cpu": (["-fopenmp"], "convolution, pooling and LRN will be computed by torch alone, more slowly"),
+    # the products of a convolution: their sums take half the instructions
+    "engine/caffe/cpu": (
+        ["-fopenmp", "-ffp-contract=fast"],
+        "convolution, pooling and LRN will be computed by torch alone, more slowly",
+    ),
     "tools/dhn/scoring": ([], "scoring will be computed by numpy, more slowly"),
     # a fused multiply-add of its products, which are exact, gives what two operations do
     "tools/dhn/search": (["-ffp-contract=fast"], "an index will be searched by numpy, more slowly"),

@@ -5,6 +5,7 @@
  * OpenMP: the library that torch brings is already loaded by then, so these loops run in torch's own threads.
  */
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
 #include <string.h>
 

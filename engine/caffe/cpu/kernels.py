@@ -23,17 +23,17 @@ _ARGUMENTS = {
     "lrn": [_TENSOR] * 2 + [_COUNT] * 4 + [_NUMBER] * 2,
     "lrn_gradient": [_TENSOR] * 3 + [_COUNT] * 4 + [_NUMBER] * 2,
     "max_pool": [_TENSOR] * 3 + [_COUNT] * 11,
-    "max_pool_values": [_TENSOR] * 2 + [_COUNT] * 11,
     "max_pool_gradient": [_TENSOR] * 3 + [_COUNT] * 3,
-    "update": [_TENSOR] + [_COUNT] * 4 + [_NUMBER] * 6,
+    "max_pool_values": [_TENSOR] * 2 + [_COUNT] * 11,
     "scale_channels": [_TENSOR] * 4 + [_COUNT] * 3,
-    "winograd_bottom": [_TENSOR] * 2 + [_COUNT] * 8,
-    "winograd_diff": [_TENSOR] * 2 + [_COUNT] * 7,
-    "winograd_top": [_TENSOR] * 3 + [_COUNT] * 7,
+    "update": [_TENSOR] + [_COUNT] * 4 + [_NUMBER] * 6,
     "winograd_5x5_bottom": [_TENSOR] * 2 + [_COUNT] * 8,
     "winograd_5x5_diff": [_TENSOR] * 2 + [_COUNT] * 7,
     "winograd_5x5_multiply": [_TENSOR] * 3 + [_COUNT] * 9,
     "winograd_5x5_top": [_TENSOR] * 3 + [_COUNT] * 7,
+    "winograd_convolve": [_TENSOR] * 5 + [_COUNT] * 13,
+    "winograd_filters": [_TENSOR] * 2 + [_COUNT] * 5,
+    "winograd_weight_gradient": [_TENSOR] * 4 + [_COUNT] * 13,
 }
 
 

@@ -2,15 +2,14 @@
 
 A tile of 4x4 bottom values and the filter are both transformed to 16 values, whose products, summed over the channels
 (16 products of matrices), are transformed to 2x2 top values: y = A^T [(G w G^T) * (B^T x B)] A. The transforms add,
-subtract and halve, so float32 keeps its precision: beside float64 the top's error is a third of that of torch's direct
-convolution, the weight's gradient's a quarter, the bottom's gradient's 1.4 times.
+subtract and halve, so float32 keeps its precision: beside float64 the top's error and the weight's gradient's are a
+third of those of torch's direct convolution, the bottom's gradient's is nine tenths.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016, equations 5 to 8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -18,15 +17,17 @@ import torch
 from caffe.cpu import kernels
 from caffe.cpu.geometry import Geometry, NewOutput, Wanted
 
-# What was measured on 2 cores (Zen 3): with fewer channels, smaller maps or fewer tiles the transforms cost as much as
+# What was measured on 2 cores (Zen 3): with fewer channels or tiles the transforms, of the filters too, cost as much as
 # the products that they save.
-CHANNELS = 64
-MAP = 64
-TILES = 256
-WORKED = 2_000_000  # values of transformed tiles at a time: they stay near the cores
+CHANNELS = 16
+TILES = 64
 
-_FILTER = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-_FILTERS = torch.kron(_FILTER, _FILTER)  # (16, 9): G (x) G, for a filter as a column
+# Of the kernels: see winograd.h. The tiles of 256 channels (48 * 16 * 256 values) stay in a core's caches.
+PANEL = 16  # channels
+CONVOLVED = 48  # tiles that a thread transforms and multiplies at a time
+PANELS = 2  # of outputs, multiplied by these tiles before their top is transformed
+SUMMED = 96  # tiles at a time of the gradient of the filters
+SUMS = 4_000_000  # values of that gradient, transformed, which threads sum apart
 
 
 class _Tiles(NamedTuple):
@@ -47,12 +48,11 @@ class _Tiles(NamedTuple):
 
 def is_applicable(geometry: Geometry, x: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether the convolution is one of these, and large enough to gain by it."""
-    kernel, stride, pad, dilation, group, (height, width) = geometry
+    kernel, stride, pad, dilation, group, sizes = geometry
     plain = set(kernel) == {3} and set(stride) == set(dilation) == {1} and max(pad) <= 2
     if not plain or pad[0] != pad[1] or min(weight.shape[1], len(weight) // group) < CHANNELS:
         return False
-    fits = height * width >= MAP and max(x.shape[3], width) + 6 <= kernels.WIDEST
-    return fits and len(x) * _Tiles(height, width).total >= TILES and kernels.usable(x, weight)
+    return len(x) * _Tiles(*sizes).total >= TILES and kernels.usable(x, weight)
 
 
 def convolve(
@@ -72,9 +72,7 @@ def gradients(
     dx = dweight = None
     if wanted.bottom:
         dx = new_output(x, x.shape)
-        # the top's diff convolved by the filters, their inputs and outputs exchanged, turned by 180 degrees
-        turned = weight.unflatten(0, (group, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
-        _convolve_into(dx, dy, turned, None, 2 - pad, group)
+        _convolve_into(dx, dy, weight, None, 2 - pad, group, turned=True)
     if wanted.weight:
         dweight = torch.empty_like(weight)
         _weight_gradients(dweight, dy, x, pad, group)
@@ -85,57 +83,62 @@ def _of_group(tensor: torch.Tensor, group: int, groups: int, axis: int = 1) -> t
     return tensor.chunk(groups, axis)[group]
 
 
-class _Workspace:
-    """Buffers for the transformed tiles of two tensors, which all parts of a batch and all groups use in turn."""
+def _lines(tiles: _Tiles) -> int:
+    return 8 * PANEL * (2 * tiles.grid[1] + 2)
 
-    def __init__(self, like: torch.Tensor, tiles: _Tiles, *channels: int):
-        self.tiles, self.count = tiles, len(like)
-        self.step = min(self.count, max(1, WORKED // (16 * tiles.total * sum(channels))))
-        self.buffers = [(each, like.new_empty(16 * each * self.step * tiles.total)) for each in channels]
 
-    def parts(self) -> Iterator[tuple[slice, list[torch.Tensor]]]:
-        """(images, a tensor (16, channels, images * tiles) for each of `channels`)."""
-        for start in range(0, self.count, self.step):
-            part = slice(start, min(self.count, start + self.step))
-            columns = (part.stop - start) * self.tiles.total
-            yield part, [buffer[: 16 * each * columns].view(16, each, columns) for each, buffer in self.buffers]
+def _panels(channels: int) -> int:
+    return -(-channels // PANEL)
 
 
 def _convolve_into(
-    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: int, groups: int
+    y: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    pad: int,
+    groups: int,
+    turned: bool = False,
 ) -> None:
-    """Fill y with the convolution of x by the filters `weight` (outputs, channels / groups, 3, 3)."""
+    """Fill y with the convolution of x by the filters `weight` (outputs, channels / groups, 3, 3).
+
+    If `turned`, by the same filters turned by 180 degrees, their outputs the channels of x: the bottom's diff y from
+    the top's diff x.
+    """
     tiles = _Tiles(*y.shape[2:])
-    outputs, channels = len(weight) // groups, weight.shape[1]
-    workspace = _Workspace(x, tiles, outputs, channels)
+    outputs, channels = y.shape[1] // groups, x.shape[1] // groups
+    threads = torch.get_num_threads()
+    rows = len(x) * tiles.grid[0]
+    step = max(1, min(round(CONVOLVED / tiles.grid[1]), -(-rows // threads)))
+    panels = min(PANELS, _panels(outputs))
+    transformed = x.new_empty(16 * PANEL * _panels(outputs) * channels)
+    workspace = x.new_empty(
+        threads * 16 * PANEL * (_panels(channels) + panels) * step * tiles.grid[1] + threads * _lines(tiles)
+    )
+    strides = (9, 9 * outputs) if turned else (9 * channels, 9)
     for group in range(groups):
+        top, bottom = _of_group(y, group, groups), _of_group(x, group, groups)
         filters = _of_group(weight, group, groups, axis=0)
         group_bias = None if bias is None else _of_group(bias, group, groups, axis=0)
-        top, bottom = _of_group(y, group, groups), _of_group(x, group, groups)
-        filter_tiles = (_FILTERS @ filters.reshape(-1, 9).t()).view(16, outputs, channels)
-        for part, (top_tiles, bottom_tiles) in workspace.parts():
-            _transform_bottom(bottom_tiles, bottom[part], tiles, pad)
-            torch.bmm(filter_tiles, bottom_tiles, out=top_tiles)  # (16, outputs, tiles of the part)
-            images = top[part]
-            kernels.run("winograd_top", images, top_tiles, group_bias, *images.shape, *tiles.grid, images.stride(0))
-
-
-def _transform_bottom(bottom_tiles: torch.Tensor, x: torch.Tensor, tiles: _Tiles, pad: int) -> None:
-    """Fill `bottom_tiles` with the transformed tiles of a bottom, or of a group's share of it."""
-    kernels.run("winograd_bottom", bottom_tiles, x, *x.shape, *tiles.grid, pad, x.stride(0))
+        kernels.run("winograd_filters", transformed, filters, outputs, channels, *strides, turned)
+        shapes = *bottom.shape, bottom.stride(0), *top.shape[1:], top.stride(0)
+        kernels.run("winograd_convolve", top, bottom, transformed, group_bias, workspace, *shapes, pad, step, panels,
+                    threads)  # fmt: skip
 
 
 def _weight_gradients(dweight: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, pad: int, groups: int) -> None:
-    """Fill dweight with the gradient of the filters: the transforms' transposes, in the other order."""
+    """Fill dweight with the gradient of the filters."""
     tiles = _Tiles(*dy.shape[2:])
     outputs, channels = len(dweight) // groups, dweight.shape[1]
-    workspace = _Workspace(x, tiles, outputs, channels)
+    out, into, threads, rows = _panels(outputs), _panels(channels), torch.get_num_threads(), len(x) * tiles.grid[0]
+    sums = 16 * PANEL * PANEL * out * into
+    slices = max(1, min(threads, rows, SUMS // sums))
+    parts = max(1, min(out, threads // slices))
+    step = max(1, min(round(SUMMED / tiles.grid[1]), -(-rows // slices)))
+    room = 16 * PANEL * (out + into) * step * tiles.grid[1] + _lines(tiles)
+    workspace = x.new_empty(slices * sums + slices * parts * room)
     for group in range(groups):
         top, bottom = _of_group(dy, group, groups), _of_group(x, group, groups)
-        total = x.new_zeros(16, outputs, channels)
-        for part, (diff_tiles, bottom_tiles) in workspace.parts():
-            diffs = top[part]
-            kernels.run("winograd_diff", diff_tiles, diffs, *diffs.shape, *tiles.grid, diffs.stride(0))
-            _transform_bottom(bottom_tiles, bottom[part], tiles, pad)
-            total.baddbmm_(diff_tiles, bottom_tiles.transpose(1, 2))
-        torch.mm(total.view(16, -1).t(), _FILTERS, out=_of_group(dweight, group, groups, axis=0).view(-1, 9))
+        shapes = *bottom.shape, bottom.stride(0), *top.shape[1:], top.stride(0)
+        filters = _of_group(dweight, group, groups, axis=0)
+        kernels.run("winograd_weight_gradient", filters, top, bottom, workspace, *shapes, pad, step, slices, parts)

@@ -30,6 +30,7 @@ TILED = {
     "3x3": (3, 4, (3, 3), (1, 1), (1, 1), (1, 1), 1, True),
     "3x3 without bias": (1, 2, (3, 3), (1, 1), (1, 1), (1, 1), 1, False),
     "3x3 without padding, grouped": (6, 4, (3, 3), (1, 1), (0, 0), (1, 1), 2, True),
+    "3x3 with more than 16 channels": (40, 24, (3, 3), (1, 1), (1, 1), (1, 1), 1, True),
     "3x3 with much padding, grouped": (6, 9, (3, 3), (1, 1), (2, 2), (1, 1), 3, True),
 }
 
@@ -45,8 +46,9 @@ def test_top_and_gradients(name, copied, down, monkeypatch):
     monkeypatch.setattr(convolution, "COPIED", copied)
     monkeypatch.setattr(pointwise, "COPIED", copied)
     if name in TILED:
-        monkeypatch.setattr(winograd, "WORKED", copied * 10)
-        for least in ("CHANNELS", "MAP", "TILES"):
+        for name_, value in (("CONVOLVED", copied // 60), ("SUMMED", copied // 30), ("SUMS", copied * 1000)):
+            monkeypatch.setattr(winograd, name_, value)
+        for least in ("CHANNELS", "TILES"):
             monkeypatch.setattr(winograd, least, 1)
     channels, outputs, kernel, stride, pad, dilation, group, has_bias = (CASES | TILED)[name]
     random = np.random.RandomState(0)
@@ -149,21 +151,20 @@ def test_which_5x5_filters_are_winograds():
 
 @COMPILED
 def test_which_are_winograds():
-    def served(channels=64, outputs=64, images=16, **other):
+    def served(channels=16, outputs=16, images=4, **other):
         spec = {"kernel": (3, 3), "stride": (1, 1), "pad": (1, 1), "dilation": (1, 1), "group": 1, "sizes": (8, 8)}
         x, weight = torch.zeros(images, channels, *(other.get("sizes", (8, 8)))), torch.zeros(outputs, channels, 3, 3)
         return winograd.is_applicable(Geometry(**{**spec, **other}), x, weight)
 
     assert served()
-    assert not served(channels=63) and not served(outputs=63) and not served(images=15) and not served(group=2)
+    assert not served(channels=15) and not served(outputs=15) and not served(images=3) and not served(group=2)
     for other in (
         {"kernel": (3, 1)},
         {"stride": (1, 2)},
         {"dilation": (2, 2)},
         {"pad": (1, 0)},
         {"pad": (3, 3)},
-        {"sizes": (7, 9)},
-        {"sizes": (8, 1020)},
+        {"sizes": (6, 9)},
     ):
         assert not served(**other), other
 
@@ -184,7 +185,7 @@ def test_winograd_is_as_exact_as_direct_convolution():
     found_dx, found_dw = winograd.gradients(geometry, new_output, dy, x, weight, Wanted(True, True, True))
     for found, direct, truth, most in (
         (winograd.convolve(geometry, new_output, x, weight, None), F.conv2d(x, weight, padding=1), exact, 1),
-        (found_dx, dx, exact_dx, 2),
+        (found_dx, dx, exact_dx, 1.2),
         (found_dw, dw, exact_dw, 1),
     ):
         error, usual = ((each - truth).square().mean().sqrt() for each in (found, direct))
