@@ -112,7 +112,7 @@ typedef struct {
 } Maps;
 
 #define LINES(COLUMNS) (8 * PANEL * (2 * (COLUMNS) + 2)) /* values that the transforms below need room for */
-#define LINE(R) (lines + (2 * i + (R) & 3) * line_size)
+#define LINE(R) (lines + ((2 * i + (R)) & 3) * line_size)
 
 /* tiles = B^T x B, tile rows [first, last) of a panel of the bottom `x`; tile values lie `matrix` floats apart */
 INLINE void bottom_tiles(float *tiles, int64_t matrix, const float *x, const Maps *maps, int64_t panel, int64_t first,

@@ -21,7 +21,7 @@ typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(s
 #define CHANNELS_OF(channels) (((channels) + LANES - 1) / LANES * LANES)
 
 /* A row of `channels` (at most LANES) maps, from column -pad on, with the channels innermost; zeros beyond the map. */
-INLINE void read_row(float line[][LANES], const float *maps, int64_t channels, int64_t row, int64_t height,
+INLINE void read_lanes(float line[][LANES], const float *maps, int64_t channels, int64_t row, int64_t height,
                      int64_t width, int64_t pad, int64_t extent)
 {
     int64_t given = least(width, extent - pad), plane = height * width;
@@ -177,7 +177,7 @@ void winograd_5x5_bottom(float *tiles, const float *x, int64_t images, int64_t c
             lanes combined[8][WIDEST_5X5];
             for (int64_t i = 0; i < rows; i++) {
                 for (int64_t line = i ? 4 : 0; line < 8; line++)
-                    read_row(band[(4 * i + line) & 7], x + n * between + c * height * width,
+                    read_lanes(band[(4 * i + line) & 7], x + n * between + c * height * width,
                              least(LANES, channels - c), 4 * i + line - pad, height, width, pad, extent);
 #define BOTTOM_LINE(line) band[(4 * i + line) & 7]
                 TILES_5X5(bottom_5x5, 8, BOTTOM_LINE)
@@ -198,7 +198,7 @@ void winograd_5x5_diff(float *tiles, const float *dy, int64_t images, int64_t ch
             lanes combined[8][WIDEST_5X5];
             for (int64_t i = 0; i < rows; i++) {
                 for (int64_t line = 0; line < 4; line++)
-                    read_row(band[line], dy + n * between + c * height * width, least(LANES, channels - c),
+                    read_lanes(band[line], dy + n * between + c * height * width, least(LANES, channels - c),
                              4 * i + line, height, width, 0, extent);
 #define DIFF_LINE(line) band[line]
                 TILES_5X5(diff_5x5, 4, DIFF_LINE)
