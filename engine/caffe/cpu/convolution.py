@@ -2,9 +2,8 @@
 
 torch computes by oneDNN, which copies bottom, top and diffs into another order of values: for a whole batch as much
 memory as the net's blobs take. So a large batch is convolved a part at a time. Filters of one value are pointwise.py's,
-as products of matrices; those of 3x3 and 5x5 over many channels winograd.py's and
-winograd_5x5.py's; nor does oneDNN pay where a bottom has
-one channel, of the 8 that it works on together.
+as products of matrices; those of 3x3 and 5x5 over many channels are winograd.py's and winograd_5x5.py's; nor does
+oneDNN pay where a bottom has one channel, of the 8 that it works on together.
 """
 
 from __future__ import annotations

@@ -149,7 +149,6 @@ def _weight_gradients(dweight: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, 
 def _multiply(product: torch.Tensor, left: torch.Tensor, right: torch.Tensor, added: bool = False) -> None:
     """product (64, A, C) = left (64, A, B) by the first B rows of right (64, >= B, C), plus what it held if `added`."""
     (_, height, deep), width = left.shape, right.shape[2]
-    matrices = product.stride(0), left.stride(0), right.stride(0)
-    kernels.run(
-        "winograd_5x5_multiply", product, left, right, height, width, deep, *matrices, *left.stride()[1:], added
-    )
+    matrices, (a_row, a_column) = [each.stride(0) for each in (product, left, right)], left.stride()[1:]
+    counts = height, width, deep, *matrices, a_row, a_column
+    kernels.run("winograd_5x5_multiply", product, left, right, *counts, added)

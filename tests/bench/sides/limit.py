@@ -2,7 +2,7 @@
 
 Products: of convolutions and inner products, forward, and in training of the gradients of weights that learn, and of
 bottoms that need one. Where the engine computes a convolution by Winograd's F(2x2, 3x3), its 16 products for 36 are
-counted.
+counted; where by F(4x4, 5x5), its 64 for 400.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."
 
 def multiplications(message, forward: bool = False) -> float:
     """Multiply-adds of a training iteration of a NetParameter, or of its forward alone."""
-    from caffe.cpu import winograd
+    from caffe.cpu import winograd, winograd_5x5
 
     net = caffe.Net(message, caffe.TRAIN)
     needing, total = set(), 0.0
@@ -33,8 +33,11 @@ def multiplications(message, forward: bool = False) -> float:
             products = math.prod(top) * math.prod(weight[1:])
             if layer.type == "Convolution":
                 bottom = torch.empty(tuple(net.blobs[layer.bottom[0]].shape), device="cpu")
-                if winograd.is_applicable(geometry(layer, top), bottom, torch.empty(tuple(weight))):
+                asked = geometry(layer, top), bottom, torch.empty(tuple(weight))
+                if winograd.is_applicable(*asked):
                     products *= 16 / 36
+                elif winograd_5x5.is_applicable(*asked):
+                    products *= 64 / 400
             learns = not layer.param or layer.param[0].lr_mult > 0
             total += products * (1 if forward else 1 + learns + needs)
         if needs or learns:
