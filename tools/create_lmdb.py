@@ -23,9 +23,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import dhn
+from dhn.arguments import at_least
 from dhn.datasets.image_files import SourceError
 from dhn.datasets.labelled_images import Source, from_arrays, from_folder, from_list
 from dhn.datasets.lmdb_build import build
@@ -61,20 +62,6 @@ def _spell_out_skip_bad(arguments: Sequence[str]) -> list[str]:
         if argument == "--skip-bad" and not (following and following[0].isdigit()):
             spelled[place] = "--skip-bad=inf"
     return spelled
-
-
-def at_least(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
-    """A type for argparse: a whole number from `least` to `most`."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected at least {least}, found {text}")
-        if value > most:
-            raise argparse.ArgumentTypeError(f"expected at most {most}, found {text}")
-        return value
-
-    return number
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -35,6 +35,7 @@ import dhn  # first: it says so where the project is not installed
 # isort: split
 import numpy as np
 from atomic_writes import locks, make_folder
+from dhn.arguments import at_least
 from dhn.codes import classifier, parts, sources
 from dhn.codes import files as codes
 from dhn.codes.extraction import PREPARED, extract, load_net, mean_of, settings_of
@@ -130,17 +131,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, metavar="X.npz", help="codes file to write; with --shard, a folder")
     parser.add_argument("--shard", type=_shard, metavar="I/N", help="part I of N alone, I from 0 to N - 1")
     parser.add_argument("--root", default="", metavar="DIR", help="folder that a list's paths are relative to")
-    parser.add_argument("--labels", type=_positive, metavar="C", help="number of classes, for class numbers")
-    parser.add_argument("--batch-size", type=_positive, metavar="B", help="default: that of the deploy net")
+    parser.add_argument("--labels", type=at_least(1), metavar="C", help="number of classes, for class numbers")
+    parser.add_argument("--batch-size", type=at_least(1), metavar="B", help="default: that of the deploy net")
     parser.add_argument("--gpu", type=int, metavar="N", help="compute on this GPU; default: on the CPU")
     parser.add_argument("--like", metavar="train_val.prototxt", help="net whose test data layer prepares the images")
-    parser.add_argument("--resize", type=_positive, nargs=2, metavar=("H", "W"), help="resize images before the crop")
+    parser.add_argument(
+        "--resize", type=at_least(1, 65535), nargs=2, metavar=("H", "W"), help="resize images before the crop"
+    )
     parser.add_argument("--mean-value", type=float, nargs="+", metavar="V", help="subtracted: one, or one a channel")
     parser.add_argument("--mean-file", metavar="M", help="mean image, subtracted instead: .binaryproto or .npy")
     parser.add_argument("--scale", type=float, help="multiplies what is left")
     crops = list(classifier.CROPS)
     parser.add_argument("--classifier", dest="crops", choices=crops, help="the authors' way: one or ten crops")
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes of --classifier; default: 1")
+    parser.add_argument("--workers", type=at_least(1), metavar="N", help="processes of --classifier; default: 1")
     return parser
 
 
@@ -270,13 +273,6 @@ def _shard(text: str) -> parts.Shard:
         return parts.Shard.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {text}")
-    return value
 
 
 if __name__ == "__main__":

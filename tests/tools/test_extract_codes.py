@@ -258,6 +258,12 @@ def test_what_cannot_be_extracted_is_named_and_the_old_codes_stay(folder, capsys
     assert (folder / "x.npz").read_bytes() == before
 
 
+def test_a_size_that_no_picture_can_have_is_refused(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(folder, "--resize", "4294967295", "6")
+    assert "argument --resize: expected at most 65535, found 4294967295" in capsys.readouterr().err
+
+
 def test_killed_in_the_middle_it_leaves_no_codes(folder):
     lines = (folder / "list.txt").read_text()
     (folder / "list.txt").write_text(lines * 4000)
