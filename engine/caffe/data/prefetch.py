@@ -47,6 +47,8 @@ class Prefetcher:
     def next(self) -> Any:
         """The oldest result, waiting for it where needed."""
         if self._thread is None:
+            import cv2  # noqa: F401  # a child forked while the thread imports it would wait for that without end
+
             self._ready: queue.Queue = queue.Queue(self._depth)
             self._failure: BaseException | None = None
             stop = threading.Event()
