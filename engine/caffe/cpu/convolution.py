@@ -8,6 +8,7 @@ oneDNN pay where a bottom has one channel, of the 8 that it works on together.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from caffe.cpu.parts import COPIED, parts
 
 # of bottom, weight and bias
 Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
+TILED = winograd, winograd_5x5
 
 
 class Convolve(torch.autograd.Function):
@@ -38,10 +40,8 @@ class Convolve(torch.autograd.Function):
         if pointwise.is_applicable(geometry):
             y = pointwise.convolve(geometry, new_output, x, weight)
             return y if bias is None else y.add_(bias[:, None, None])
-        if winograd.is_applicable(geometry, x, weight):
-            return winograd.convolve(geometry, new_output, x, weight, bias)
-        if winograd_5x5.is_applicable(geometry, x, weight):
-            return winograd_5x5.convolve(geometry, new_output, x, weight, bias)
+        if (tiled := _tiled(geometry, x, weight)) is not None:
+            return convolve_tiles(tiled, geometry, new_output, x, weight, bias)
         pieces = _pieces(x)
         if len(pieces) == 1:
             return F.conv2d(x, weight, bias, *geometry.options)
@@ -58,11 +58,8 @@ class Convolve(torch.autograd.Function):
         if pointwise.is_applicable(geometry):
             dx, dweight = pointwise.gradients(geometry, new_output, dy, x, weight, wanted)
             return dx, dweight, _bias_gradient(dy, wanted), None, None
-        if winograd.is_applicable(geometry, x, weight) and kernels.usable(dy):
-            dx, dweight = winograd.gradients(geometry, new_output, dy, x, weight, wanted)
-            return dx, dweight, _bias_gradient(dy, wanted), None, None
-        if winograd_5x5.is_applicable(geometry, x, weight) and kernels.usable(dy):
-            dx, dweight = winograd_5x5.gradients(geometry, new_output, dy, x, weight, wanted)
+        if (tiled := _tiled(geometry, x, weight)) is not None and kernels.usable(dy):
+            dx, dweight = tiled_gradients(tiled, geometry, new_output, dy, x, weight, wanted)
             return dx, dweight, _bias_gradient(dy, wanted), None, None
         pieces = _pieces(x)
         dx = new_output(x, x.shape) if wanted.bottom and len(pieces) > 1 else None
@@ -74,6 +71,46 @@ class Convolve(torch.autograd.Function):
             sums = [new if old is None or new is None else old.add_(new)
                     for old, new in zip(sums, part_sums, strict=True)]  # fmt: skip
         return part_dx if dx is None else dx, *sums, None, None
+
+
+def _tiled(geometry: Geometry, x: torch.Tensor, weight: torch.Tensor) -> ModuleType | None:
+    """The module that has Winograd's products for a convolution; None where they do not pay."""
+    return next((each for each in TILED if each.is_applicable(geometry, x, weight)), None)
+
+
+def convolve_tiles(
+    tiled: ModuleType,
+    geometry: Geometry,
+    new_output: NewOutput,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    """The top (N, num_output, H, W) of x (N, channels, H, W), by a module of TILED."""
+    y = new_output(x, (len(x), len(weight), *geometry.sizes))
+    tiled.convolve_into(y, x, weight, bias, geometry.pad[0], geometry.group)
+    return y
+
+
+def tiled_gradients(
+    tiled: ModuleType,
+    geometry: Geometry,
+    new_output: NewOutput,
+    dy: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    wanted: Wanted,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The gradients of bottom and weight by a module of TILED, None for one that is not wanted."""
+    pad, group = geometry.pad[0], geometry.group
+    dx = dweight = None
+    if wanted.bottom:
+        dx = new_output(x, x.shape)
+        tiled.convolve_into(dx, dy, weight, None, geometry.kernel[0] - 1 - pad, group, turned=True)
+    if wanted.weight:
+        dweight = torch.empty_like(weight)
+        tiled.weight_gradients(dweight, dy, x, pad, group)
+    return dx, dweight
 
 
 def _pieces(x: torch.Tensor) -> list[slice]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from caffe.cpu import kernels
-from caffe.cpu.geometry import Geometry, NewOutput, Wanted
+from caffe.cpu.geometry import Geometry
 
 # What was measured on 2 cores (Zen 3): with fewer channels or tiles the transforms, of the filters too, cost as much as
 # the products that they save.
@@ -55,30 +55,6 @@ def is_applicable(geometry: Geometry, x: torch.Tensor, weight: torch.Tensor) -> 
     return len(x) * _Tiles(*sizes).total >= TILES and kernels.usable(x, weight)
 
 
-def convolve(
-    geometry: Geometry, new_output: NewOutput, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """The top (N, num_output, H, W) of x (N, channels, H, W)."""
-    y = new_output(x, (len(x), len(weight), *geometry.sizes))
-    _convolve_into(y, x, weight, bias, geometry.pad[0], geometry.group)
-    return y
-
-
-def gradients(
-    geometry: Geometry, new_output: NewOutput, dy: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: Wanted
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """The gradients of bottom and weight, None for one that is not wanted."""
-    pad, group = geometry.pad[0], geometry.group
-    dx = dweight = None
-    if wanted.bottom:
-        dx = new_output(x, x.shape)
-        _convolve_into(dx, dy, weight, None, 2 - pad, group, turned=True)
-    if wanted.weight:
-        dweight = torch.empty_like(weight)
-        _weight_gradients(dweight, dy, x, pad, group)
-    return dx, dweight
-
-
 def _of_group(tensor: torch.Tensor, group: int, groups: int, axis: int = 1) -> torch.Tensor:
     return tensor.chunk(groups, axis)[group]
 
@@ -91,7 +67,7 @@ def _panels(channels: int) -> int:
     return -(-channels // PANEL)
 
 
-def _convolve_into(
+def convolve_into(
     y: torch.Tensor,
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -126,7 +102,7 @@ def _convolve_into(
                     threads)  # fmt: skip
 
 
-def _weight_gradients(dweight: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, pad: int, groups: int) -> None:
+def weight_gradients(dweight: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, pad: int, groups: int) -> None:
     """Fill dweight with the gradient of the filters."""
     tiles = _Tiles(*dy.shape[2:])
     outputs, channels = len(dweight) // groups, dweight.shape[1]

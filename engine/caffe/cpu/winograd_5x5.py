@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from caffe.cpu import kernels
-from caffe.cpu.geometry import Geometry, NewOutput, Wanted
+from caffe.cpu.geometry import Geometry
 
 # What was measured on a core (Zen 3): with fewer channels of bottom and top of a group, smaller maps or fewer tiles the
 # transforms cost as much as the products that they save.
@@ -50,32 +50,6 @@ def is_applicable(geometry: Geometry, x: torch.Tensor, weight: torch.Tensor) -> 
     return fits and len(x) * math.prod(_grid(sizes)) >= TILES and kernels.usable(x, weight)
 
 
-def convolve(
-    geometry: Geometry, new_output: NewOutput, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """The top (N, num_output, H, W) of x (N, channels, H, W)."""
-    y = new_output(x, (len(x), len(weight), *geometry.sizes))
-    _convolve_into(y, x, weight, bias, geometry.pad[0], geometry.group)
-    return y
-
-
-def gradients(
-    geometry: Geometry, new_output: NewOutput, dy: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: Wanted
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """The gradients of bottom and weight, None for one that is not wanted."""
-    pad, group = geometry.pad[0], geometry.group
-    dx = dweight = None
-    if wanted.bottom:
-        dx = new_output(x, x.shape)
-        # the top's diff convolved by the filters, their inputs and outputs exchanged, turned by 180 degrees
-        turned = weight.unflatten(0, (group, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
-        _convolve_into(dx, dy, turned, None, 4 - pad, group)
-    if wanted.weight:
-        dweight = torch.empty_like(weight)
-        _weight_gradients(dweight, dy, x, pad, group)
-    return dx, dweight
-
-
 class _Workspace:
     """Buffers for the transformed tiles of two tensors, which all parts of a batch and all groups use in turn."""
 
@@ -104,10 +78,19 @@ def _filled(channels: int) -> int:
     return -(-channels // 8) * 8
 
 
-def _convolve_into(
-    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: int, groups: int
+def convolve_into(
+    y: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    pad: int,
+    groups: int,
+    turned: bool = False,
 ) -> None:
-    """Fill y with the convolution of x by the filters `weight` (outputs, channels / groups, 5, 5)."""
+    """Fill y with the convolution of x by the filters `weight` (outputs, channels / groups, 5, 5); `turned`: as
+    winograd.convolve_into."""
+    if turned:
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
     outputs, channels = len(weight) // groups, weight.shape[1]
     workspace = _Workspace(y, outputs, channels)
     for group in range(groups):
@@ -129,7 +112,7 @@ def _transform_bottom(bottom_tiles: torch.Tensor, x: torch.Tensor, grid: tuple[i
     kernels.run("winograd_5x5_bottom", bottom_tiles, x, *x.shape, *grid, pad, x.stride(0))
 
 
-def _weight_gradients(dweight: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, pad: int, groups: int) -> None:
+def weight_gradients(dweight: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, pad: int, groups: int) -> None:
     """Fill dweight with the gradient of the filters: the transforms' transposes, in the other order."""
     outputs, channels = len(dweight) // groups, dweight.shape[1]
     workspace = _Workspace(dy, outputs, channels)

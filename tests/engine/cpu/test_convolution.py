@@ -182,9 +182,16 @@ def test_winograd_is_as_exact_as_direct_convolution():
     how = [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
     exact_dx, exact_dw, _ = gradient(dy.double(), x.double(), weight.double(), None, *how)
     dx, dw, _ = gradient(dy, x, weight, None, *how)
-    found_dx, found_dw = winograd.gradients(geometry, new_output, dy, x, weight, Wanted(True, True, True))
+    found_dx, found_dw = convolution.tiled_gradients(
+        winograd, geometry, new_output, dy, x, weight, Wanted(True, True, True)
+    )
     for found, direct, truth, most in (
-        (winograd.convolve(geometry, new_output, x, weight, None), F.conv2d(x, weight, padding=1), exact, 1),
+        (
+            convolution.convolve_tiles(winograd, geometry, new_output, x, weight, None),
+            F.conv2d(x, weight, padding=1),
+            exact,
+            1,
+        ),
         (found_dx, dx, exact_dx, 1.2),
         (found_dw, dw, exact_dw, 1),
     ):
