@@ -5,7 +5,7 @@
  * no less exact than torch's. */
 
 #define ADDED 2048    /* values that are added up in float32, in 4 vectors of partial sums */
-#define GROUP 64     /* channels that are worked on together, at most */
+#define GROUP 64      /* channels that are worked on together, at most */
 #define GROUPED 32768 /* values of all channels of a group together, about */
 
 INLINE int64_t channels_together(int64_t images, int64_t positions)
@@ -15,8 +15,8 @@ INLINE int64_t channels_together(int64_t images, int64_t positions)
 
 /* *first += the sum of A, *second += the sum of B, both of value i of a row */
 #define ADD_UP(first, second, A, B)                                                                                   \
-    for (int64_t start = 0; start < positions; start += ADDED) {                                                       \
-        int64_t end = least(positions, start + ADDED), i = start, quarter = (end - start) / 4;                         \
+    for (int64_t start = 0; start < positions; start += ADDED) {                                                      \
+        int64_t end = least(positions, start + ADDED), i = start, quarter = (end - start) / 4;                        \
         float a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;                                         \
         _Pragma("omp simd reduction(+ : a0, a1, a2, a3, b0, b1, b2, b3)")                                             \
         for (i = start; i < start + quarter; i++) {                                                                   \

@@ -1,6 +1,6 @@
-/* The loops that torch has no fast operation for on a CPU: LRN across channels, max pooling, the solvers' updates, and
- * the transforms of Winograd's convolution. Built when the package is installed; kernels.py loads them and winograd.py says what the
- * transforms are for. All arrays are contiguous float32 in Caffe's order (N, C, H, W) unless said otherwise.
+/* The loops that torch has no fast operation for on a CPU: convolution by Winograd's tiles, max pooling, LRN across
+ * channels, BatchNorm and Scale, the solvers' updates. Built when the package is installed; kernels.py loads them. All
+ * arrays are contiguous float32 in Caffe's order (N, C, H, W) unless said otherwise.
  *
  * OpenMP: the library that torch brings is already loaded by then, so these loops run in torch's own threads.
  */

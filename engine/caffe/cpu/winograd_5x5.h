@@ -5,16 +5,9 @@
  * What is transformed is of shape (64, TILES_OF(images), CHANNELS_OF(channels)), each axis filled up: a matrix for each
  * of the 64 values of a tile. `between`: from image to image, in values (a group has not all channels of an image). */
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC push_options
-#pragma GCC optimize("fp-contract=fast") /* multiply and add in one operation */
-#endif
-
-#define LANES 8
+#define LANES 8 /* of a Vector: see winograd.h */
 #define DEEP 64 /* terms that are summed before they join others: longer sums lose precision */
 #define WIDEST_5X5 256 /* of a map, the padding to complete tiles included: see winograd_5x5.py */
-
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 /* An odd number of tiles keeps the 64 matrices from competing for the same few lines of a cache. */
 #define TILES_OF(images) ((images) * rows * columns | 1)
@@ -22,7 +15,7 @@ typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(s
 
 /* A row of `channels` (at most LANES) maps, from column -pad on, with the channels innermost; zeros beyond the map. */
 INLINE void read_lanes(float line[][LANES], const float *maps, int64_t channels, int64_t row, int64_t height,
-                     int64_t width, int64_t pad, int64_t extent)
+                       int64_t width, int64_t pad, int64_t extent)
 {
     int64_t given = least(width, extent - pad), plane = height * width;
     memset(line, 0, extent * sizeof *line);
@@ -39,19 +32,19 @@ INLINE void read_lanes(float line[][LANES], const float *maps, int64_t channels,
                 line[pad + i][c] = values[c * plane + i];
 }
 
-INLINE lanes load(const float *from) { return *(const lanes *)from; }
+INLINE Vector load(const float *from) { return *(const Vector *)from; }
 
 /* out (high, wide * LANES) = a (high, deep) by b (deep, wide * LANES), plus what out held if `added`. A row of b is
  * b_row floats after the one before, of out out_row; a row of a is a_row, a column a_column. */
 INLINE void multiply_block(const int high, const int wide, float *out, const float *a, const float *b, int64_t deep,
                            int64_t out_row, int64_t a_row, int64_t a_column, int64_t b_row, int added)
 {
-    lanes sums[6][2];
+    Vector sums[6][2];
     for (int i = 0; i < high; i++)
         for (int j = 0; j < wide; j++)
-            sums[i][j] = (lanes){0};
+            sums[i][j] = (Vector){0};
     for (int64_t k = 0; k < deep; k++) {
-        lanes values[2];
+        Vector values[2];
         for (int j = 0; j < wide; j++)
             values[j] = load(b + k * b_row + j * LANES);
         for (int i = 0; i < high; i++)
@@ -63,7 +56,7 @@ INLINE void multiply_block(const int high, const int wide, float *out, const flo
             float *to = out + i * out_row + j * LANES;
             if (added)
                 sums[i][j] += load(to);
-            *(lanes *)to = sums[i][j];
+            *(Vector *)to = sums[i][j];
         }
 }
 
@@ -103,9 +96,9 @@ void winograd_5x5_multiply(float *out, const float *a, const float *b, int64_t h
 }
 
 /* B^T of a bottom's 8 values */
-INLINE void bottom_5x5(lanes out[8], const lanes in[8])
+INLINE void bottom_5x5(Vector out[8], const Vector in[8])
 {
-    lanes even = in[2] - 4.25f * in[4] + in[6], odd = in[1] - 4.25f * in[3] + in[5];
+    Vector even = in[2] - 4.25f * in[4] + in[6], odd = in[1] - 4.25f * in[3] + in[5];
     out[0] = in[6] - in[0] + 5.25f * (in[2] - in[4]);
     out[1] = even + odd;
     out[2] = even - odd;
@@ -119,9 +112,9 @@ INLINE void bottom_5x5(lanes out[8], const lanes in[8])
 }
 
 /* A of a top diff's 4 values */
-INLINE void diff_5x5(lanes out[8], const lanes in[4])
+INLINE void diff_5x5(Vector out[8], const Vector in[4])
 {
-    lanes even = in[0] + in[2], odd = in[1] + in[3];
+    Vector even = in[0] + in[2], odd = in[1] + in[3];
     out[0] = in[0];
     out[1] = even + odd;
     out[2] = even - odd;
@@ -135,9 +128,9 @@ INLINE void diff_5x5(lanes out[8], const lanes in[4])
 }
 
 /* A^T of 8 products */
-INLINE void top_5x5(lanes out[4], const lanes in[8])
+INLINE void top_5x5(Vector out[4], const Vector in[8])
 {
-    lanes sum = in[1] + in[2], sum2 = in[3] + in[4], half = in[5] + in[6];
+    Vector sum = in[1] + in[2], sum2 = in[3] + in[4], half = in[5] + in[6];
     out[0] = in[0] + sum + sum2 + half;
     out[2] = sum + 4 * sum2 + 0.25f * half;
     sum = in[1] - in[2], sum2 = in[3] - in[4], half = in[5] - in[6];
@@ -148,7 +141,7 @@ INLINE void top_5x5(lanes out[4], const lanes in[8])
 /* Write the tiles of one row of tiles and LANES channels: TRANSFORM takes SIZE values, in LINE(0), LINE(1), ..., to 8. */
 #define TILES_5X5(TRANSFORM, SIZE, LINE)                                                                              \
     for (int64_t k = 0; k < extent; k++) {                                                                            \
-        lanes column[SIZE], out[8];                                                                                   \
+        Vector column[SIZE], out[8];                                                                                   \
         for (int l = 0; l < SIZE; l++)                                                                                \
             column[l] = load(LINE(l)[k]);                                                                             \
         TRANSFORM(out, column);                                                                                       \
@@ -157,11 +150,11 @@ INLINE void top_5x5(lanes out[4], const lanes in[8])
     }                                                                                                                 \
     for (int64_t j = 0; j < columns; j++)                                                                             \
         for (int u = 0; u < 8; u++) {                                                                                 \
-            lanes out[8];                                                                                             \
+            Vector out[8];                                                                                             \
             float *to = tiles + 8 * u * matrix + ((n * rows + i) * columns + j) * filled + c;                         \
             TRANSFORM(out, combined[u] + 4 * j);                                                                      \
             for (int v = 0; v < 8; v++)                                                                               \
-                *(lanes *)(to + v * matrix) = out[v];                                                                 \
+                *(Vector *)(to + v * matrix) = out[v];                                                                 \
         }
 
 /* tiles = B^T x B of a bottom, `rows` x `columns` tiles an image */
@@ -174,11 +167,11 @@ void winograd_5x5_bottom(float *tiles, const float *x, int64_t images, int64_t c
     for (int64_t n = 0; n < images; n++)
         for (int64_t c = 0; c < channels; c += LANES) {
             float band[8][WIDEST_5X5][LANES]; /* the last eight rows: a ring, row r is in r & 7 */
-            lanes combined[8][WIDEST_5X5];
+            Vector combined[8][WIDEST_5X5];
             for (int64_t i = 0; i < rows; i++) {
                 for (int64_t line = i ? 4 : 0; line < 8; line++)
                     read_lanes(band[(4 * i + line) & 7], x + n * between + c * height * width,
-                             least(LANES, channels - c), 4 * i + line - pad, height, width, pad, extent);
+                               least(LANES, channels - c), 4 * i + line - pad, height, width, pad, extent);
 #define BOTTOM_LINE(line) band[(4 * i + line) & 7]
                 TILES_5X5(bottom_5x5, 8, BOTTOM_LINE)
             }
@@ -195,11 +188,11 @@ void winograd_5x5_diff(float *tiles, const float *dy, int64_t images, int64_t ch
     for (int64_t n = 0; n < images; n++)
         for (int64_t c = 0; c < channels; c += LANES) {
             float band[4][WIDEST_5X5][LANES];
-            lanes combined[8][WIDEST_5X5];
+            Vector combined[8][WIDEST_5X5];
             for (int64_t i = 0; i < rows; i++) {
                 for (int64_t line = 0; line < 4; line++)
                     read_lanes(band[line], dy + n * between + c * height * width, least(LANES, channels - c),
-                             4 * i + line, height, width, 0, extent);
+                               4 * i + line, height, width, 0, extent);
 #define DIFF_LINE(line) band[line]
                 TILES_5X5(diff_5x5, 4, DIFF_LINE)
             }
@@ -216,12 +209,12 @@ void winograd_5x5_top(float *y, const float *tiles, const float *bias, int64_t i
     for (int64_t n = 0; n < images; n++)
         for (int64_t i = 0; i < rows; i++)
             for (int64_t c = 0; c < channels; c += LANES) {
-                lanes band[4][WIDEST_5X5];
+                Vector band[4][WIDEST_5X5];
                 for (int64_t j = 0; j < columns; j++) {
                     const float *from = tiles + ((n * rows + i) * columns + j) * filled + c;
-                    lanes combined[4][8];
+                    Vector combined[4][8];
                     for (int v = 0; v < 8; v++) {
-                        lanes in[8], out[4];
+                        Vector in[8], out[4];
                         for (int u = 0; u < 8; u++)
                             in[u] = load(from + (8 * u + v) * matrix);
                         top_5x5(out, in);
@@ -241,7 +234,3 @@ void winograd_5x5_top(float *y, const float *tiles, const float *bias, int64_t i
                     }
             }
 }
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC pop_options
-#endif

@@ -204,14 +204,12 @@ class DataTransformer:
     @staticmethod
     def _named(name: str, call: Callable[..., T], *arguments: Any) -> T:
         """call(*arguments), its errors starting with `name`."""
+        import cv2
+
         try:
             return call(*arguments)
-        except Exception as error:
-            import cv2
-
-            if isinstance(error, (ValueError, cv2.error)):
-                raise ValueError(f"{name}: {error}") from None
-            raise
+        except (ValueError, cv2.error) as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def _planes(image: np.ndarray) -> np.ndarray:
