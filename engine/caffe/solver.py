@@ -385,11 +385,19 @@ class Solver:
                 losses += float(loss)
             for name in net.outputs:
                 values = net.blobs[name].data.ravel().tolist()
-                sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(values)), values, strict=True)]
+                before = sums.get(name, [0.0] * len(values))
+                if len(values) != len(before):
+                    raise ValueError(
+                        f"test net #{index}, output {name}: expected {len(before)} values as in the batch before, found "
+                        f"{len(values)}: their mean over test_iter batches has no meaning; end the net with one size"
+                    )
+                sums[name] = [a + b for a, b in zip(before, values, strict=True)]
+        count = p.test_iter[index]
         if p.test_compute_loss:
-            glog.info("solver.cpp:397", f"Test loss: {losses / p.test_iter[index]:g}")
-        means = {name: [value / p.test_iter[index] for value in values] for name, values in sums.items()}
-        self._log_outputs("solver.cpp:414", "Test", net, list(means.values()))
+            glog.info("solver.cpp:401", f"Test loss: {losses / count if count else math.nan:g}")
+        means = {name: [value / count for value in values] for name, values in sums.items()}
+        if means:  # test_iter: 0 tests nothing
+            self._log_outputs("solver.cpp:414", "Test", net, list(means.values()))
         return means
 
     # -- state

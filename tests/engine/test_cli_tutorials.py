@@ -83,6 +83,7 @@ MNIST_REFUSED = {
     "empty three-labels x": "empty: Incorrect image file magic",
     "nowhere three-labels x": "nowhere",
     "cut three-labels x": "cut: expected 60 bytes after the header, for 3x5x4, found 24: the file is cut off",
+    "wide three-labels x": "wide: expected sizes up to 2147483647, found 3x0x4294901847: it is damaged",
 }
 
 
@@ -92,6 +93,7 @@ def test_mnist_refuses_and_leaves_nothing(folder, capfd, words):
     Path("two-labels").write_bytes(struct.pack(">2I", 2049, 2) + b"\0\1")
     Path("packed").write_bytes(b"\x1f\x8b\x08\x08" + bytes(20))
     Path("empty").write_bytes(b"")
+    Path("wide").write_bytes(struct.pack(">4I", 2051, 3, 0, 4294901847))
     Path("cut").write_bytes(Path("three-images").read_bytes()[:40])
     before = sorted(folder.iterdir())
     status, log = run(capfd, convert_mnist_data.main, words)

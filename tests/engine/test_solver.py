@@ -270,6 +270,29 @@ def test_test_nets_use_the_trained_parameters():
     assert np.shares_memory(made.test_nets[0].params["ip"][0].data, made.net.params["ip"][0].data)
 
 
+def test_a_test_of_no_batch_has_no_outputs(capfd):
+    """As in BVLC Caffe, whose loss of it is not a number."""
+    made = solver("test_iter: 0 test_interval: 5 test_compute_loss: true")
+    assert made.test(0) == {}
+    assert "Test loss: nan" in capfd.readouterr().err
+
+
+def test_an_output_that_changes_its_size_within_a_test_is_refused():
+    made = solver("test_iter: 2 test_interval: 5")
+    net, forward = made.test_nets[0], made.test_nets[0]._forward_loss
+
+    def smaller(*ends):
+        loss = forward(*ends)
+        net.blobs["loss"].reshape(1 + len(called))
+        called.append(loss)
+        return loss
+
+    called = []
+    net._forward_loss = smaller
+    with pytest.raises(ValueError, match=r"test net #0, output loss: expected 1 values as in the batch before, found 2"):
+        made.test(0)
+
+
 def test_stages_choose_the_layers_of_each_net():
     net = NET + 'layer { name: "extra" type: "Silence" bottom: "ip" include { stage: "b" } }'
     made = solver(

@@ -153,3 +153,28 @@ def test_a_zip_of_a_compression_that_python_lacks(tmp_path):
     (tmp_path / "a.zip").write_bytes(raw)
     with pytest.raises(archives.ArchiveError, match=r"a\.zip: is not .*compression"):
         archives.unpack(tmp_path / "a.zip", tmp_path / "out", everything, 1 << 20)
+
+
+def test_a_zip_whose_directory_swallows_an_entry(tmp_path):
+    """A comment of the first entry that is said to reach to the end: zipfile reads one entry and says nothing."""
+    archive = make_zip(tmp_path / "archive")
+    raw = bytearray(archive.read_bytes())
+    at = raw.index(b"PK\1\2") + 32
+    raw[at : at + 2] = b"\xff\xff"
+    archive.write_bytes(raw)
+    with pytest.raises(archives.ArchiveError, match=r"end says that it has 3 entries, its directory has 1"):
+        archives.unpack(archive, tmp_path / "out", everything, 2000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_zip_of_70_000_entries_and_one_with_a_comment(tmp_path):
+    """Of zip64, whose end has a form of its own; bytes after the end are no part of it."""
+    archive = make_zip(tmp_path / "many", {f"{number}": b"" for number in range(70_000)})
+    with archives.opened(archive, 2000) as members:
+        assert len(members) == 70_000
+    archive = make_zip(tmp_path / "comment")
+    with zipfile.ZipFile(archive, "a") as file:
+        file.comment = b"of ours"
+    archive.write_bytes(archive.read_bytes() + b"\n")
+    with archives.opened(archive, 2000) as members:
+        assert len(members) == 3

@@ -45,6 +45,7 @@ class _Kind(NamedTuple):
     sizes: int
 
 
+LARGEST = (1 << 31) - 1  # a Datum's sizes are int32
 _IMAGES, _LABELS = _Kind("image", 2051, 3), _Kind("label", 2049, 1)
 
 
@@ -60,6 +61,8 @@ def _read_idx(path: str, kind: _Kind) -> np.ndarray:
             f"found {int.from_bytes(content[:4], 'big')}{remedy}"
         )
     shape = tuple(int(size) for size in header[1:])
+    if max(shape) > LARGEST:
+        raise ValueError(f"{path}: expected sizes up to {LARGEST}, found {'x'.join(map(str, shape))}: it is damaged")
     data, count = np.frombuffer(content, np.uint8, offset=4 * len(header)), math.prod(shape)
     if data.size < count:
         raise ValueError(
