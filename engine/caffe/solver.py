@@ -388,8 +388,8 @@ class Solver:
                 before = sums.get(name, [0.0] * len(values))
                 if len(values) != len(before):
                     raise ValueError(
-                        f"test net #{index}, output {name}: expected {len(before)} values as in the batch before, found "
-                        f"{len(values)}: their mean over test_iter batches has no meaning; end the net with one size"
+                        f"test net #{index}, output {name}: expected {len(before)} values as in the batch before, "
+                        f"found {len(values)}: a mean over test_iter batches needs one size"
                     )
                 sums[name] = [a + b for a, b in zip(before, values, strict=True)]
         count = p.test_iter[index]

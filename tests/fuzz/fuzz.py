@@ -42,7 +42,8 @@ _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numb
 _COMPUTES = re.compile(r", line \d+ in (forward|backward|compute|step|test)$", re.MULTILINE)  # of faulthandler's stack
 _TIMES = re.compile(
     r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+"
-    r"|(Restarting data prefetching|Corrupt JPEG data|libpng (warning|error):|\[ *(ERROR|WARN):\d+@).*\n"  # by threads that read ahead
+    # by threads that read ahead
+    r"|(Restarting data prefetching|Corrupt JPEG data|libpng (warning|error):|\[ *(ERROR|WARN):\d+@).*\n"
 )
 
 
@@ -122,19 +123,22 @@ class Reader:
         shutil.rmtree(work)
         return result, digest.hexdigest()
 
-    def judge(self, name: str, content: bytes, expected: str, rng: random.Random) -> str:
-        """As `read`, and whether the answer is the same again, or, of a file with a checksum, the expected one."""
+    def judge(self, name: str, content: bytes, expected: str, twice: bool) -> str:
+        """As `read`, and whether a file with a checksum gives the expected answer, or, `twice`, any the same again."""
         kind = self.kinds[name]
         result, digest = self.read(name, content)
         if result == "right" and kind.exact and digest != expected:
             return "other data"
-        if result == "right" and kind.repeats and rng.random() < TWICE and self.read(name, content)[1] != digest:
+        if result == "right" and kind.repeats and twice and self.read(name, content)[1] != digest:
             return "another answer the second time"
         return result
 
 
-def fuzz(folder: Path, seconds: float, seed: int, only: str = "") -> int:
-    """Run in the namespace; prints a table, keeps the findings' files in `folder`/findings. Returns how many."""
+def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = False) -> int:
+    """Run in the namespace; prints a table, keeps the findings' files in `folder`/findings. Returns how many.
+
+    each: text files alone, and each value and word of them changed by itself, until the time is over or all were.
+    """
     os.environ.update(ENVIRONMENT, MPLCONFIGDIR=str(folder), HOME=str(folder))
     tests = Path(__file__).parents[1]
     sys.path[:0] = [str(tests / "support"), str(tests / "tools" / "support")]
@@ -153,16 +157,25 @@ def fuzz(folder: Path, seconds: float, seed: int, only: str = "") -> int:
     contents = {name: (folder / "good" / kind.file).read_bytes() for name, kind in chosen.items()}
     counts = {name: collections.Counter() for name in chosen}
     spent = dict.fromkeys(chosen, 0.0)
+    damaged = {
+        name: mutations.each_value(content, f"{seed}:{name}")
+        if each
+        else mutations.drawn(content, f"{seed}:{name}", list(contents.values()))
+        for name, content in contents.items()
+    }
     findings, until = 0, time.monotonic() + seconds
-    while (start := time.monotonic()) < until:
-        name = min(chosen, key=lambda each: spent[each])
+    while damaged and (start := time.monotonic()) < until:
+        name = min(damaged, key=lambda kind: spent[kind])
+        content = next(damaged[name], None)
+        if content is None:  # all were read
+            del damaged[name]
+            continue
         if name not in expected:
             result, expected[name] = reader.read(name, None)
             if result != "right":
                 raise SystemExit(f"fuzz: {name}, undamaged: {result}: {(folder / 'log').read_text()[-500:]}")
-        rng = random.Random(f"{seed}:{name}:{counts[name].total()}")
-        content = mutations.mutate(contents[name], rng, list(contents.values()))
-        result = reader.judge(name, content, expected[name], rng)
+        twice = random.Random(f"{seed}:{name}:{counts[name].total()}").random() < TWICE
+        result = reader.judge(name, content, expected[name], twice)
         counts[name][result] += 1
         if result not in ("right", "sentence", "long"):
             findings += 1
@@ -199,6 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", metavar="TEXT", help="only kinds with this in their name")
+    parser.add_argument("--each", action="store_true", help="each value and word of the text files by itself")
     options = parser.parse_args(arguments)
     if INSIDE not in os.environ:
         folder = tempfile.mkdtemp(prefix="fuzz-")
@@ -212,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(os.environ[INSIDE])
     enclose(folder)
     os.chdir(folder)  # the bind mount, not what is beneath it
-    return min(fuzz(folder, options.seconds, options.seed, options.only), 1)
+    return min(fuzz(folder, options.seconds, options.seed, options.only, options.each), 1)
 
 
 if __name__ == "__main__":

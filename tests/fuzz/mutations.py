@@ -1,10 +1,14 @@
-"""Damage to the content of a file: how bits, tokens, blocks and numbers of it change."""
+"""Damage to the content of a file: how bits, tokens, blocks and numbers of it change, drawn or one by one."""
 
 from __future__ import annotations
 
+import copy
+import itertools
+import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 _WORD = re.compile(rb"[\w./-]+|[^\w\s]")
@@ -21,6 +25,11 @@ _PARTS = [
 ]  # fmt: skip
 _LIMITS = [0, 1, -1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
            1 << 40, (1 << 63) - 1, 1 << 63]  # fmt: skip
+_VALUES: list[Any] = [
+    None, True, -1, 0, 1, 0.5, 10**30, float("inf"), float("nan"), "", "x", "..", "1", [], [[]], ["x"], [1, 2], {},
+    {"x": 1},
+]  # fmt: skip
+_WORDS = [b"x", b'"x"', b'""', b"{", b"}", b"-1"]
 Edit = Callable[[bytearray, random.Random, Sequence[bytes]], None]
 
 
@@ -128,3 +137,64 @@ def mutate(content: bytes, rng: random.Random, others: Sequence[bytes] = ()) -> 
         if data:
             EDITS[rng.choice(edits)](data, rng, others)
     return bytes(data)
+
+
+def drawn(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[bytes]:
+    """Damaged copies without end; seed and number decide each."""
+    return (mutate(content, random.Random(f"{seed}:{number}"), others) for number in itertools.count())
+
+
+def each_value(content: bytes, seed: str) -> Iterator[bytes]:
+    """A text with one value or word changed, all such texts in an order of the seed's; of binary files, none."""
+    if b"\0" in content[:4096]:
+        return iter(())
+    try:
+        edits = list(_values_of_json(json.loads(content)))
+    except ValueError:
+        edits = [*_numbers(content), *_words(content)]
+    random.Random(seed).shuffle(edits)
+    return iter(edits)
+
+
+def _values_of_json(good: Any) -> Iterator[bytes]:
+    """JSON in which one value is of another kind, or is missing."""
+    yield from (json.dumps(value).encode() for value in _VALUES)
+    for *path, last in _paths(good):
+        for value in [*_VALUES, KeyError]:
+            new = copy.deepcopy(good)
+            place = new
+            for step in path:
+                place = place[step]
+            if value is KeyError:
+                del place[last]
+            elif place[last] == value and type(place[last]) is type(value):
+                continue
+            else:
+                place[last] = value
+            yield json.dumps(new).encode()
+
+
+def _paths(value: Any, at: tuple = ()) -> Iterator[tuple]:
+    """The keys to each value of a JSON text; of a list, to its first three."""
+    steps = list(value) if isinstance(value, dict) else range(min(len(value), 3)) if isinstance(value, list) else ()
+    for step in steps:
+        yield (*at, step)
+        yield from _paths(value[step], (*at, step))
+
+
+def _numbers(text: bytes) -> Iterator[bytes]:
+    """One number of it is another."""
+    for found in _NUMBER.finditer(text):
+        yield from (text[: found.start()] + number + text[found.end() :] for number in _NUMBERS if number != found[0])
+
+
+def _words(text: bytes) -> Iterator[bytes]:
+    """One word of it is missing, there twice, another, or changed places with the next one."""
+    words = list(re.finditer(rb'"[^"\n]*"|[\w./-]+|[^\w\s]', text))
+    for word, after in itertools.zip_longest(words, words[1:]):
+        before, behind = text[: word.start()], text[word.end() :]
+        yield before + behind
+        yield before + word[0] + b" " + word[0] + behind
+        yield from (before + other + behind for other in _WORDS)
+        if after is not None:
+            yield before + after[0] + text[word.end() : after.start()] + word[0] + text[after.end() :]

@@ -78,7 +78,7 @@ def _check_name(archive: Path, name: str) -> None:
 
 
 def _announced(file: zipfile.ZipFile) -> int:
-    """How many entries a zip's end says that its directory has. (zipfile reads as many as the directory's bytes hold.)"""
+    """How many entries a zip's end says that its directory has; zipfile stops where its bytes end."""
     stream = file.fp
     assert stream is not None  # it is open
     stream.seek(file.start_dir)
