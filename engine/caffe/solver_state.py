@@ -98,7 +98,7 @@ def _read_resume(path: Path) -> caffe_pb2.ResumeState | None:
             if field.wire == wire.BYTES and field.number in (_RESUME, _OLD_RESUME):
                 file.seek(field.start)
                 content = file.read(field.size)
-                state = _unmark(content) if field.number == _RESUME else _old_resume(content)
+                state = _unmark(content, path) if field.number == _RESUME else _old_resume(content)
                 if state is not None:
                     return state
     return None
@@ -106,17 +106,26 @@ def _read_resume(path: Path) -> caffe_pb2.ResumeState | None:
 
 def _read_hdf5_resume(file: h5py.File) -> caffe_pb2.ResumeState | None:
     """`_read_resume` of a solverstate in HDF5."""
-    for name, read in ((_DATASET, _unmark), (_OLD_DATASET, _old_resume)):
+    for name in (_DATASET, _OLD_DATASET):
         values = file.get(name)
         if getattr(values, "dtype", None) == np.uint8:
-            state = read(values[...].tobytes())
+            content = values[...].tobytes()
+            state = _unmark(content, file.filename) if name == _DATASET else _old_resume(content)
             if state is not None:
                 return state
     return None
 
 
-def _unmark(content: bytes) -> caffe_pb2.ResumeState | None:
-    return caffe_pb2.ResumeState.FromString(content[len(_MARK) :]) if content.startswith(_MARK) else None
+def _unmark(content: bytes, path: str | Path) -> caffe_pb2.ResumeState | None:
+    """The state behind the mark; None where there is none. Raises ValueError, which names the file."""
+    if not content.startswith(_MARK):
+        return None
+    try:
+        return caffe_pb2.ResumeState.FromString(content[len(_MARK) :])
+    except DecodeError:
+        raise ValueError(
+            f"{path}: is damaged: where data and random numbers stood cannot be read; resume from an earlier snapshot"
+        ) from None
 
 
 def _old_resume(content: bytes) -> caffe_pb2.ResumeState | None:

@@ -191,6 +191,16 @@ def test_from_an_older_state(form, net, tmp_path):
     assert differing(resumed(net("lmdb"), tmp_path, state, 2), expected) == []
 
 
+@pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
+def test_what_is_damaged_behind_the_mark_is_named(form, net, tmp_path):
+    state = snapshot_after(net("lmdb"), tmp_path, 2, f"snapshot_format: {form}")
+    content = bytearray(state.read_bytes())
+    content[content.index(solver_state._MARK) + len(solver_state._MARK)] = 0xFF
+    state.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{state.name}: is damaged: where data and random numbers stood"):
+        solver(net("lmdb"), tmp_path).restore(state)
+
+
 @pytest.mark.parametrize("source", ["lmdb", "multilabel"])
 def test_going_back_to_a_snapshot(source, net, tmp_path):
     """The solver that wrote it restores it too."""
