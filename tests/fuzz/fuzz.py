@@ -99,6 +99,7 @@ class Reader:
 
     def __init__(self, folder: Path, kinds: dict):
         self.folder, self.kinds = folder, kinds
+        self.good = {path.read_bytes() for path in folder.glob("good/**/*") if path.is_file()}
 
     def read(self, name: str, content: bytes | None) -> tuple[str, str]:
         """What becomes of a kind's file with another content (None: undamaged); and a digest of the answer."""
@@ -127,7 +128,7 @@ class Reader:
         """As `read`, and whether a file with a checksum gives the expected answer, or, `twice`, any the same again."""
         kind = self.kinds[name]
         result, digest = self.read(name, content)
-        if result == "right" and kind.exact and digest != expected:
+        if result == "right" and kind.exact and digest != expected and content not in self.good:
             return "other data"
         if result == "right" and kind.repeats and twice and self.read(name, content)[1] != digest:
             return "another answer the second time"

@@ -231,6 +231,16 @@ def test_a_header_that_claims_more_than_the_file_holds_costs_no_memory(tmp_path,
     assert "x.npy: is not an .npy file, or not a complete one" in refusal(tmp_path / "x.npy", str(tmp_path / "x.npy"))
 
 
+def test_a_directory_without_all_arrays_is_refused(tmp_path):
+    """A comment that is said to reach over the entries behind it: zipfile reads one array and says nothing."""
+    np.savez(tmp_path / "x.npz", codes=np.eye(4, 8), labels=np.eye(4), labels_are=np.array("vectors"))
+    raw = bytearray((tmp_path / "x.npz").read_bytes())
+    at = raw.rindex(b"PK\1\2", 0, raw.rindex(b"PK\1\2")) + 32  # of the entry before the last
+    raw[at : at + 2] = b"\xff\xff"
+    (tmp_path / "x.npz").write_bytes(raw)
+    assert "x.npz: is not an .npz file, or not a complete one; write it again" in refusal(tmp_path / "x.npz")
+
+
 def test_an_array_larger_than_the_memory_is_not_read(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:  # not a chunk of it is stored
         for name in ("codes", "labels"):

@@ -18,6 +18,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from dhn.zip_files import check_directory
+
 HDF5 = b"\x89HDF\r\n\x1a\n"
 MATLAB = b"MATLAB "  # of versions 5 and 7.3, followed by the version
 VARIABLES = "name one with FILE:VARIABLE"
@@ -162,6 +164,7 @@ def _npz(path: str) -> ArrayFile:
     shapes: dict[str, tuple[int, ...]] = {}
     types: dict[str, np.dtype | str] = {}
     with zipfile.ZipFile(path) as archive:
+        check_directory(archive)
         members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
         for name, info in members.items():
             with archive.open(info) as stream:

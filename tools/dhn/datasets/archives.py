@@ -25,6 +25,7 @@ from atomic_writes import make_folder
 from atomic_writes.folders import replacing_folder
 
 from dhn.progress import counter
+from dhn.zip_files import check_directory
 
 CHUNK = 1 << 20
 # What Python's readers of archives raise for bytes that they cannot read; ValueError: for a name; NotImplementedError:
@@ -77,24 +78,8 @@ def _check_name(archive: Path, name: str) -> None:
         raise ArchiveError(f"{archive}: {name!r} is not a path inside the archive's own folder; nothing was unpacked")
 
 
-def _announced(file: zipfile.ZipFile) -> int:
-    """How many entries a zip's end says that its directory has; zipfile stops where its bytes end."""
-    stream = file.fp
-    assert stream is not None  # it is open
-    stream.seek(file.start_dir)
-    directory = stream.read()
-    at = directory.rfind(b"PK\5\6") + 10
-    count = int.from_bytes(directory[at : at + 2], "little")
-    if count == 0xFFFF:  # more: the end of zip64 says how many
-        at = directory.rfind(b"PK\6\6") + 32
-        count = int.from_bytes(directory[at : at + 8], "little")
-    return count
-
-
 def _zip_members(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
-    announced, found = _announced(file), len(file.infolist())
-    if announced != found:
-        raise zipfile.BadZipFile(f"its end says that it has {announced} entries, its directory has {found}")
+    check_directory(file)
     for info in file.infolist():
         _check_name(archive, info.filename)
         mode = info.external_attr >> 16
