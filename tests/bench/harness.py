@@ -118,6 +118,7 @@ class Row:
     fresh: new processes for each round, one at a time: what is measured needs a process's beginning.
     needs: functions of prepared.py that make files in the run's folder.
     memory: GB that must be free.
+    limit: the side that is no other's, but what none of them can do without; in the figure of the first goal.
     program: of Debian's package of that name, which takes the samples.
     """
 
@@ -130,6 +131,7 @@ class Row:
     needs: tuple[Callable[[Path], None], ...] = ()
     memory: float = 0
     program: str = ""
+    limit: str = "limit"
 
 
 class Process:

@@ -45,11 +45,11 @@ def _git(*words: str) -> str | None:
 
 def entry(row: Row, rounds: list, about: dict) -> dict:
     """What the file holds of a row. rounds: as harness.measure gives them. `others`: the median sample's. `limit`: the
-    least time that the arithmetic alone takes, seconds; None where a row has no such side."""
+    median of the row's side of that name, in the figure of the first goal; None where a row has no such side."""
     peaks = {side: max(each[side]["peak"] for each in rounds) for side in row.sides}
     others = statistics.median(figures["others"] for each in rounds for figures in each.values())
     goals = [goal.result(rounds) for goal in row.goals]
-    limits = [each["limit"]["seconds"] for each in rounds if "limit" in each]
+    limits = [each[row.limit][row.goals[0].figure] for each in rounds if row.limit in each]
     limit = statistics.median(limits) if limits else None
     return {
         "says": row.says, **about, "others": others, "goals": goals, "peaks": peaks, "limit": limit, "rounds": rounds,
@@ -113,8 +113,8 @@ def lines(name: str, measured: Mapping) -> list[str]:
 def table(rows: Mapping[str, Mapping]) -> Table:
     """The rows for a person to read, a line a goal; the peak memory is that of the side the goal is about.
 
-    limit: what the products alone would take at the rate of a large matrix product, or reading at the memory's. others:
-    the share of the cores that other programs had while a sample was taken.
+    limit: what the row cannot do without, the products alone at the rate of a large matrix product say. others: the
+    share of the cores that other programs had while a sample was taken.
     """
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
     for column in ("row", "medians", "ratio (least..greatest)", "goal", "", "limit", "peak memory", "rounds", "others"):
@@ -122,7 +122,7 @@ def table(rows: Mapping[str, Mapping]) -> Table:
     for name, measured in rows.items():
         for goal, each in zip(measured["goals"], cells(measured), strict=True):
             peak, rounds = amount(measured["peaks"][goal["of"]], "peak"), str(len(measured["rounds"]))
-            limit = amount(measured["limit"], "seconds") if measured["limit"] else ""
+            limit = amount(measured["limit"], measured["goals"][0]["figure"]) if measured["limit"] else ""
             made.add_row(name, *each, limit, peak, rounds, f"{measured['others']:.0%}")
     last = next(reversed(rows.values()))
     machine = last["machine"]

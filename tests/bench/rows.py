@@ -95,6 +95,7 @@ def nearest(**options: object) -> dict[str, Side]:
 
 
 MANY = {"items": 10_000_000, "bits": 64}
+FEW = {"items": 64_000, "bits": 48, "distinct": 4672}
 NUS_WIDE = 193_734  # database images of the paper's split
 
 ROWS = {
@@ -156,7 +157,8 @@ ROWS = {
     ),
     "memory": Row(
         "peak memory of a process that trains AlexNet, batch 64, three iterations",
-        both("training", net="alexnet", batch=64, iterations=1),
+        both("training", net="alexnet", batch=64, iterations=1)
+        | {"limit": Side("holding", {"net": "alexnet", "batch": 64})},
         (Goal(1.0, to="BVLC", figure="peak"),),
         10,
         rounds=(1, 2),
@@ -258,7 +260,7 @@ ROWS = {
     ),
     "search-clustered": Row(
         "exact top 100 of 64,000 codes of 48 bits, clustered as the demo's; beside faiss IndexBinaryFlat",
-        nearest(items=64_000, bits=48, distinct=4672),
+        nearest(**FEW) | reading(FEW["items"] * 8, cores=1),
         (Goal(8, "index", "faiss", faster=True), Goal(8, "by product", "faiss", faster=True)),
         15,
     ),
@@ -280,8 +282,9 @@ ROWS = {
     "search-http": Row(
         "a query by key over HTTP, 8 clients at a time, 64,000 codes of 48 bits: the median and the slowest but 1 %",
         {
-            "p50": Side("serving", {"items": 64_000, "bits": 48, "distinct": 4672, "quantile": 0.5}),
-            "p99": Side("serving", {"items": 64_000, "bits": 48, "distinct": 4672, "quantile": 0.99}),
+            "p50": Side("serving", {**FEW, "quantile": 0.5}),
+            "p99": Side("serving", {**FEW, "quantile": 0.99}),
+            "limit": Side("serving", {**FEW, "quantile": 0.5, "asked": "/healthz"}),  # the same server, no search
         },
         (Goal(0.005, "p50"), Goal(0.025, "p99")),
         20,
@@ -289,7 +292,7 @@ ROWS = {
     ),
     "search-picture": Row(
         "a query by a picture over HTTP, SqueezeNet at 131x131: beyond its net's forward",
-        {"beyond": Side("serving", {"items": 64_000, "bits": 48, "distinct": 4672})},
+        {"beyond": Side("serving", FEW), "limit": Side("decoding")},
         (Goal(0.010, "beyond"),),
         20,
         needs=(prepared.photos,),
@@ -312,10 +315,11 @@ ROWS = {
         (Goal(1.05, "import", "torch"), Goal(1.05, "Net", "torch"), Goal(2.5, "train")),
         40,
         rounds=(3, 5),
+        limit="torch",
     ),
     "start-tools": Row(
         "processor time of the slowest start of create_lmdb, get_data and score_map --json, which need no torch",
-        {"tools": Side("starting", {"what": "tools"})},
+        {"tools": Side("starting", {"what": "tools"}), "limit": Side("starting", {"what": "numpy"})},
         (Goal(0.5, "tools"),),
         15,
         rounds=(3, 5),

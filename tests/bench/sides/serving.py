@@ -19,9 +19,12 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."
 RELEASED = os.path.join(ROOT, "prototxt", "cifar10", "squeezenet", "released", "dhn-48")
 
 
-def setup(folder: str, items: int, bits: int, distinct: int, quantile: float | None = None):
+def setup(folder: str, items: int, bits: int, distinct: int, quantile: float | None = None, asked: str = ""):
     """`seconds` are those that the share `quantile` of all queries by key takes at most, as wrk has them. Without it:
-    what a query by a picture takes beyond a forward of the net that makes its code, the median of each."""
+    what a query by a picture takes beyond a forward of the net that makes its code, the median of each.
+
+    asked: the path of what is asked for instead of items by their keys.
+    """
     path = nearest.index_of(folder, items, bits, distinct, None if quantile is not None else RELEASED)
     process = subprocess.Popen(
         [sys.executable, "-c", ENDING, os.path.join(ROOT, "tools", "serve.py"), path, "--port", "0"],
@@ -29,18 +32,19 @@ def setup(folder: str, items: int, bits: int, distinct: int, quantile: float | N
         stdout=subprocess.PIPE,
     )
     port = int(re.search(rb":(\d+)/", process.stdout.readline())[1])
-    sample = of_keys(folder, port, items, quantile) if quantile is not None else of_pictures(port, folder)
+    sample = of_keys(folder, port, items, quantile, asked) if quantile is not None else of_pictures(port, folder)
     sample()
     return sample
 
 
-def of_keys(folder: str, port: int, items: int, quantile: float) -> Callable[[], dict[str, float]]:
+def of_keys(folder: str, port: int, items: int, quantile: float, asked: str) -> Callable[[], dict[str, float]]:
     """Queries by key, of all clients at a time, each over a connection of its own: those of wrk."""
     script = os.path.join(folder, "queries.lua")
     with open(script, "w") as stream:
         stream.write(QUERIES % {"items": items, "top": TOP})
-    address = f"http://127.0.0.1:{port}"
-    command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{SECONDS}", "--latency", "-s", script, address]
+    command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{SECONDS}", "--latency", f"http://127.0.0.1:{port}{asked}"]
+    if not asked:
+        command += ["-s", script]
 
     def sample() -> dict[str, float]:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout

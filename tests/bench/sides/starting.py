@@ -17,8 +17,8 @@ IMPORTS = {"import": "import caffe", "net": "import caffe; caffe.Net", "torch": 
 
 
 def setup(folder: str, what: str):
-    """what: of IMPORTS; `train`; `tools`: processor time of the slowest start of those that need no torch; `score`: the
-    first call of score_map. Raises RuntimeError when a command ends early or fails."""
+    """what: of IMPORTS; `train`; `tools`: processor time of the slowest start of those that need no torch, `numpy`: of
+    its import; `score`: the first call of score_map. Raises RuntimeError when a command ends early or fails."""
     if what in IMPORTS:
         command, line = [sys.executable, "-c", IMPORTS[what] + "; import sys; sys.stderr.write('done')"], "done"
     elif what == "train":
@@ -44,14 +44,17 @@ def setup(folder: str, what: str):
     def slowest_tool():
         score = ["score_map.py", *score_files(folder), "--json"]
         starts = (["create_lmdb.py", "--help"], ["get_data.py", "--help"], ["score_map.py", "--help"], score)
-        return max(processor_seconds(words, variables) for words in starts)
+        return max(processor_seconds([os.path.join(TOOLS, words[0]), *words[1:]], variables) for words in starts)
 
     def first_score():
         start = time.perf_counter()
-        processor_seconds(["score_map.py", *score_files(folder), "--json"], variables)
+        processor_seconds([os.path.join(TOOLS, "score_map.py"), *score_files(folder), "--json"], variables)
         return time.perf_counter() - start
 
-    measured = {"tools": slowest_tool, "score": first_score}.get(what, first_line)
+    def numpy_alone():
+        return processor_seconds(["-c", "import numpy"], variables)
+
+    measured = {"tools": slowest_tool, "score": first_score, "numpy": numpy_alone}.get(what, first_line)
 
     def sample():
         seconds = measured()
@@ -75,10 +78,9 @@ def score_files(folder: str) -> list[str]:
 
 
 def processor_seconds(words: list[str], variables: dict) -> float:
-    """What a tool takes of the processor."""
+    """What Python takes of the processor for a command line."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, os.path.join(TOOLS, words[0]), *words[1:]]
-    done = subprocess.run(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    done = subprocess.run([sys.executable, *words], env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     if done.returncode:
         raise RuntimeError("%s: %s" % (" ".join(words), done.stderr.decode(errors="replace").strip()))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
