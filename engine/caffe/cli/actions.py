@@ -7,6 +7,7 @@ import time as clock
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 from caffe import device, glog, parallel
@@ -149,18 +150,22 @@ def test(args: SimpleNamespace) -> None:
         net.copy_from(path)
     glog.info("caffe.cpp:281", f"Running for {args.iterations} iterations.")
     loss = 0.0
-    sums: dict[tuple[str, int], float] = {}
+    sums = dict.fromkeys(net.outputs, np.zeros(0))
     for i in range(args.iterations):
         loss += net._forward(0, len(net.layers) - 1)
         for name in net.outputs:
-            for k, value in enumerate(net.blobs[name].data.ravel().tolist()):
-                sums[name, k] = sums.get((name, k), 0.0) + value
+            values = net.blobs[name].data.ravel()
+            sums[name] = np.pad(sums[name], (0, max(0, values.size - sums[name].size)))  # an output may grow
+            sums[name][: values.size] += values
+            for value in values.tolist():
                 glog.info("caffe.cpp:304", f"Batch {i}, {name} = {value:g}")
     glog.info("caffe.cpp:309", f"Loss: {_mean(loss, args.iterations):g}")
-    for (name, _), total in sums.items():
-        mean, weight = _mean(total, args.iterations), net.blob_loss_weights[name]
-        shown = f" (* {weight:g} = {weight * mean:g} loss)" if weight else ""
-        glog.info("caffe.cpp:321", f"{name} = {mean:g}{shown}")
+    for name, totals in sums.items():
+        weight = net.blob_loss_weights[name]
+        for total in totals.tolist():
+            mean = _mean(total, args.iterations)
+            shown = f" (* {weight:g} = {weight * mean:g} loss)" if weight else ""
+            glog.info("caffe.cpp:321", f"{name} = {mean:g}{shown}")
 
 
 def time(args: SimpleNamespace) -> None:

@@ -51,6 +51,7 @@ class DataTransformer:
             raise ValueError("cannot set both force_color and force_gray")
         self.color = True if param.force_color else False if param.force_gray else None
         self.mean: np.ndarray | None = None
+        self._mean_file = param.mean_file
         self.mean_values = np.array(param.mean_value, np.float32)
         if param.HasField("mean_file"):
             if self.mean_values.size:
@@ -69,7 +70,9 @@ class DataTransformer:
         if height < self.crop or width < self.crop:
             raise ValueError(f"crop_size {self.crop} is bigger than the image, {size(image)}")
         if self.mean is not None and self.mean.shape != image:
-            raise ValueError(f"the image is {size(image)}, the mean file's {size(self.mean.shape)}: they must be alike")
+            raise ValueError(
+                f"the image is {size(image)}, that of {self._mean_file} {size(self.mean.shape)}: they must be alike"
+            )
         if self.mean_values.size not in (0, 1, channels):
             raise ValueError(
                 f"Specify either 1 mean_value or as many as channels: {channels}; found {self.mean_values.size}"
