@@ -193,7 +193,7 @@ KINDS: dict[str, Kind] = {
     "net: output": Kind(
         "nets/output.prototxt",
         words(caffe_main, "test -model output.prototxt -weights w.caffemodel -iterations 1"),
-        ("layer ",),
+        ("layer ", "net "),
     ),
     "solver": Kind(
         "training/solver.prototxt",
