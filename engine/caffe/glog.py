@@ -78,6 +78,12 @@ def defaults() -> dict[str, Any]:
     return {**{name: default for name, (_, default, _) in FLAGS.items()}, **environment()}
 
 
+# what moves a terminal's cursor or begins a line, in the name of a damaged file say
+_CONTROL = dict.fromkeys(
+    {*range(32), *range(127, 160), 0x2028, 0x2029} - {ord("\n"), ord("\t")}, "\N{REPLACEMENT CHARACTER}"
+)
+
+
 class _Formatter(logging.Formatter):
     def __init__(self, prefix: bool):
         super().__init__()
@@ -85,6 +91,8 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage().rstrip("\n")
+        if not message.isprintable():
+            message = message.translate(_CONTROL)
         if not self._prefix:
             return message
         seconds = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))

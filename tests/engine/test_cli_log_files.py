@@ -139,6 +139,11 @@ def test_lines_without_their_prefix(folder, capfd, monkeypatch):
     assert re.match(STAMPED, run(capfd, f"{TIME} -log_prefix=true")[0])
 
 
+def test_a_files_name_moves_no_cursor(capfd):
+    glog.warning("here", "list.txt:3: \x1b[2J\x85a\x0b\u2028b\tä\nc")
+    assert capfd.readouterr().err.endswith("list.txt:3: \ufffd[2J\ufffda\ufffd\ufffdb\tä\nc\n")
+
+
 def test_additional_links(folder, capfd):
     (folder / "links").mkdir()
     run(capfd, f"{TIME} -log_link links")

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "Makefile").read_text()
-SWITCHES = {"ALLOW_OVERLAP": ("1", "--allow-overlap")}  # variable: what is typed, what it becomes
+# variable: what is typed, what it becomes
+SWITCHES = {"ALLOW_OVERLAP": ("1", "--allow-overlap"), "EACH": ("1", "--each")}
 TARGETS = re.search(r"^\.PHONY: (.*)$", TEXT, re.MULTILINE)[1].split()
 
 

@@ -35,8 +35,10 @@ def __getattr__(name: str) -> Any:
 
 
 def printable(text: str) -> str:
-    """Text that any terminal takes: bytes of file names that are not UTF-8 as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Text that any terminal takes: bytes of names that are not UTF-8 as escapes, and nothing that moves its cursor
+    or begins a line."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def say(text: str) -> None:
