@@ -41,9 +41,8 @@ class _Lmdb:
 
     def get(self, index: int) -> bytes:
         """The value of record `index`."""
-        place = f" at key {self.keys[index].decode(errors='replace')!r}"
-        with lmdb_files.naming(self.path, place), self.env.begin() as txn:
-            return txn.get(self.keys[index])
+        with lmdb_files.naming(self.path), self.env.begin() as txn:
+            return lmdb_files.value(self.path, txn, self.keys[index])
 
     def __del__(self):
         if hasattr(self, "env"):

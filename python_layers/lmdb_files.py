@@ -77,3 +77,13 @@ def naming(path: str, place: str = ""):
         yield
     except lmdb.Error as error:
         raise LmdbFileError(f"LMDB {path!r} cannot be read{place}: {error}; {_REMEDY}") from None
+
+
+def value(path: str, transaction, key: bytes) -> bytes:
+    """The record of a key that the LMDB lists. Raises LmdbFileError, naming the key, where it cannot be read."""
+    shown = repr(key.decode(errors="replace"))
+    with naming(path, f" at key {shown}"):
+        found = transaction.get(key)
+    if found is None:  # what is sorted wrongly is listed and not found
+        raise LmdbFileError(f"LMDB {path!r} lists the key {shown} and does not find it: it is damaged; build it again")
+    return found

@@ -273,6 +273,18 @@ def test_a_damaged_lmdb_is_named(tmp_path, place, content, reason):
         LmdbSource(str(folder), 1, None, None)
 
 
+def test_a_key_that_is_listed_and_not_found_is_named(tmp_path):
+    """In a page whose keys are no longer sorted."""
+    folder = write_lmdb(tmp_path / "lmdb", [datum(IMAGES[0], LABELS[0])] * 9)
+    file = tmp_path / "lmdb" / "data.mdb"
+    keys = LmdbSource(folder, None, None, None)._lmdb.keys
+    file.write_bytes(file.read_bytes().replace(keys[1], b"z" + keys[1][1:]))
+    source = LmdbSource(folder, None, None, None)
+    with pytest.raises(ValueError, match=r"LMDB .*lmdb' lists the key 'z.*' and does not find it: it is damaged"):
+        for index in range(9):
+            source.read(index)
+
+
 def test_an_lmdb_that_was_cut_off_is_refused(tmp_path):
     """Wherever it was cut: a record in the missing part would kill the process by SIGBUS."""
     folder = write_lmdb(tmp_path / "lmdb", [datum(IMAGES[0], LABELS[0])] * 40)

@@ -22,7 +22,7 @@ from typing import Any
 import image_lists
 import numpy as np
 import pictures
-from lmdb_files import LmdbFileError, open_lmdb
+from lmdb_files import LmdbFileError, open_lmdb, value
 
 from dhn.codes.extraction import settings_of
 from dhn.datasets.image_files import LeftOut, images_below
@@ -222,7 +222,7 @@ def _of_lmdb(index: Path, path: str, prefix: str) -> Pictures:
         with open_lmdb(path) as environment, environment.begin() as transaction:
             keys = list(transaction.cursor().iternext(values=False))
             rows = np.unique(np.linspace(0, len(keys) - 1, SAMPLE).astype(int)).tolist() if keys else []
-            sample = {row: transaction.get(keys[row]) for row in rows}
+            sample = {row: value(path, transaction, keys[row]) for row in rows}
     except LmdbFileError as error:
         raise SearchError(str(error)) from None
     sizes = {pictures.decode(places.encoded(record, path)[0], None, path).shape[:2] for record in sample.values()}
