@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
+import warnings
 import zipfile
+import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+from dhn.codes import matlab_tags
 from dhn.codes.array_files import CodesError
 from dhn.experiments import metrics
 from dhn.scoring import retrieval
@@ -213,6 +218,39 @@ def test_what_matlab_holds_besides_numbers_is_named(tmp_path):
     matlab_7_3(tmp_path / "y.mat", chars="text", sparses=scipy.sparse.csc_matrix(np.eye(2)), labels=np.eye(2))
     for name in ("char", "sparse"):
         assert f"found a MATLAB {name}" in refusal(f"{tmp_path}/y.mat:{name}s", f"{tmp_path}/y.mat:labels")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_matlab_file_whose_data_have_no_type_is_refused(tmp_path, compressed):
+    """scipy would read beyond a table's end, and the process would end by a signal."""
+    scipy.io.savemat(tmp_path / "x.mat", {"codes": np.eye(9, 8), "labels": np.eye(9)})
+    raw = bytearray((tmp_path / "x.mat").read_bytes())
+    size = int.from_bytes(raw[132:136], "little")  # of the first array; its data begin with their type, 9: double
+    at = raw.index((9).to_bytes(4, "little") + (9 * 8 * 8).to_bytes(4, "little"), 128, 136 + size)
+    raw[at : at + 4] = b"\x7f\xff\xff\xff"
+    if compressed:
+        packed = zlib.compress(raw[128 : 136 + size])
+        raw[128 : 136 + size] = struct.pack("<2I", 15, len(packed)) + packed
+    (tmp_path / "x.mat").write_bytes(raw)
+    assert "x.mat: is not a .mat file, or not a complete one; write it again" in refusal(tmp_path / "x.mat")
+
+
+def test_scipys_own_matlab_files_pass():
+    """What it reads has tags that are in order: cells, structures, text, either order of bytes, compressed or not."""
+    folder = Path(scipy.io.matlab.__file__).parent / "tests" / "data"
+    if not folder.exists():
+        pytest.skip("scipy is installed without its tests")
+    passed = 0
+    for path in sorted(folder.glob("*.mat")):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                scipy.io.loadmat(path)
+        except Exception:  # of those that are damaged on purpose
+            continue
+        matlab_tags.check(str(path))
+        passed += 1
+    assert passed > 80
 
 
 def header(shape):

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from dhn.codes import matlab_tags
 from dhn.zip_files import check_directory
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -215,7 +216,12 @@ def _mat(path: str) -> ArrayFile:
     entries = quiet(scipy.io.whosmat)
     shapes = {name: tuple(shape) for name, shape, _ in entries}
     types = {name: _matlab_type(kind) for name, _, kind in entries}
-    return ArrayFile(path, "mat", shapes, types, lambda name: quiet(scipy.io.loadmat, variable_names=[name])[name])
+
+    def load(name: str) -> np.ndarray:
+        matlab_tags.check(path)
+        return quiet(scipy.io.loadmat, variable_names=[name])[name]
+
+    return ArrayFile(path, "mat", shapes, types, load)
 
 
 def _hdf5(path: str) -> ArrayFile:
