@@ -42,7 +42,7 @@ ENVIRONMENT = {
 _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numbers or unused bytes in them
 _COMPUTES = re.compile(r", line \d+ in (forward|backward|compute|step|test)$", re.MULTILINE)  # of faulthandler's stack
 _TIMES = re.compile(
-    r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+"
+    r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+|W0000 .*\]"
     # by threads that read ahead
     r"|(Restarting data prefetching|Corrupt JPEG data|libpng (warning|error):|\[ *(ERROR|WARN):\d+@).*\n"
 )
