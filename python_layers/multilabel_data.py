@@ -16,6 +16,27 @@ _CHUNK = 4  # images that one thread makes at a time
 _WORTH_THREADS = 1 << 12  # values of a picture: to hand smaller ones to threads takes as long as to decode them
 
 
+_SIZE = "an integer from 1 to 65535 or a pair [height, width] of them"
+PARAMS = {  # of param_str
+    "source": Param("a string", required=True),
+    "batch_size": Param("an integer from 1 to 2147483647", required=True),
+    "labels": Param("an integer from 1 to 2147483647"),
+    "root": Param("a string", ""),
+    "encoding": Param("a string", "utf-8"),
+    "gray": Param("true or false"),
+    "resize": Param(_SIZE),
+    "crop": Param(_SIZE),
+    "mirror": Param("true or false", False),
+    "mean_value": Param("a number or a list of numbers"),
+    "mean_file": Param("a string"),
+    "scale": Param("a number", 1),
+    "shuffle": Param("true or false", True),
+    "seed": Param("an integer from 0 to 4294967295", 1),
+    "prefetch": Param("an integer from 1 to 2147483647", 4),
+    "threads": Param("an integer from 1 to 2147483647"),
+}
+
+
 class MultiLabelDataLayer(caffe.Layer):
     """Batches of images and their label vectors, from an LMDB (tools/create_lmdb.py) or a list file.
 
@@ -56,29 +77,7 @@ class MultiLabelDataLayer(caffe.Layer):
                 f"MultiLabelDataLayer takes no bottoms and has 1 or 2 tops (images, labels); "
                 f"found {len(bottom)} and {len(top)}"
             )
-        size = "an integer from 1 to 65535 or a pair [height, width] of them"
-        params = read_param_str(
-            self.param_str,
-            "MultiLabelDataLayer",
-            {
-                "source": Param("a string", required=True),
-                "batch_size": Param("an integer from 1 to 2147483647", required=True),
-                "labels": Param("an integer from 1 to 2147483647"),
-                "root": Param("a string", ""),
-                "encoding": Param("a string", "utf-8"),
-                "gray": Param("true or false"),
-                "resize": Param(size),
-                "crop": Param(size),
-                "mirror": Param("true or false", False),
-                "mean_value": Param("a number or a list of numbers"),
-                "mean_file": Param("a string"),
-                "scale": Param("a number", 1),
-                "shuffle": Param("true or false", True),
-                "seed": Param("an integer from 0 to 4294967295", 1),
-                "prefetch": Param("an integer from 1 to 2147483647", 4),
-                "threads": Param("an integer from 1 to 2147483647"),
-            },
-        )
+        params = read_param_str(self.param_str, "MultiLabelDataLayer", PARAMS)
         if os.path.isfile(params["source"]):
             source = ListSource(
                 params["source"],

@@ -117,8 +117,11 @@ def setup(folder: str, what: str, items: int, bits: int, distinct: int | None = 
 
 
 def on_processor(sample):
-    """A sample whose seconds are the processor's, of one thread: what other programs take is left out. It is the mean of
-    as many calls as take SECONDS: a single one of a fraction of a millisecond is that of a process that just woke."""
+    """A sample whose seconds are the processor's, of one thread: what other programs take is left out.
+
+    They are the mean of as many calls as take SECONDS: a single one of a fraction of a millisecond is that of a process
+    that just woke.
+    """
 
     def measured():
         start, calls = time.process_time(), 0

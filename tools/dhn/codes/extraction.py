@@ -6,6 +6,7 @@ Caffe is imported when it is used: a command sets before how much it logs.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from layer_params import read_param_str
 from numpy.typing import ArrayLike
 
 from dhn.codes import sources
@@ -45,8 +47,7 @@ def settings_of(model: str | os.PathLike) -> dict:
         if layer.bottom:
             continue
         if layer.type == "Python" and layer.python_param.module == "multilabel_data":
-            param = parse_json(layer.python_param.param_str)
-            return {key: param[key] for key in PREPARED if param.get(key) is not None}
+            return _settings_of_param_str(layer.python_param.param_str, f"{model}: layer {layer.name!r}")
         if layer.type in ("Data", "ImageData"):
             settings: dict[str, Any] = {}
             transform, image = layer.transform_param, layer.image_data_param
@@ -69,6 +70,19 @@ def settings_of(model: str | os.PathLike) -> dict:
         f"{model}: expected a test data layer (Data, ImageData, or Python with multilabel_data), found none; "
         "say how images are prepared with --mean-value, --scale and --resize"
     )
+
+
+def _settings_of_param_str(text: str, where: str) -> dict:
+    """The settings of PREPARED that a MultiLabelDataLayer has. Raises ValueError, which says where."""
+    from multilabel_data import PARAMS  # which imports caffe
+
+    try:
+        values = parse_json(text or "{}")
+        given = {key: values[key] for key in PREPARED if key in PARAMS and values.get(key) is not None}
+    except (ValueError, AttributeError):
+        raise ValueError(f"{where}: expected a JSON object in its param_str, found {text[:80]!r}") from None
+    read_param_str(json.dumps(given), where, {key: PARAMS[key] for key in given})
+    return given
 
 
 def load_net(model: str, weights: str) -> caffe.Net:

@@ -26,6 +26,7 @@ from dhn.codes import files
 from dhn.codes.array_files import ArrayFile, CodesError, open_arrays
 from dhn.codes.sources import ImageSource
 from dhn.files import parse_json, sha256, write_atomic
+from dhn.kinds import fits
 
 PART = re.compile(r"part-(\d+)-of-(\d+)\.npz")
 SAMPLES = 16  # images of a source whose pixels and labels its digest covers
@@ -177,6 +178,9 @@ def _all_parts(folder: str) -> list[_Stored]:
     return [_Stored(Path(folder, f"part-{index}-of-{counts[0]}.npz")) for index in range(counts[0])]
 
 
+ABOUT = {"items": int, "first": int, "recipe": dict, "sha256": {str: str}}  # what a part says of itself
+
+
 class _Stored:
     """A part as it is stored: what it says of itself, and its arrays, read one at a time."""
 
@@ -186,14 +190,14 @@ class _Stored:
         self.file: ArrayFile = open_arrays(path)
         try:
             self.about: dict[str, Any] = parse_json(str(self.file.load("part")))
-            first, rows = self.about["first"], self.file.shapes["codes"][0]
             self.names = [name for name in self.file.shapes if name != "part"]
-            complete = set(self.about["sha256"]) == set(self.names) and {"recipe", "items"} <= set(self.about)
-        except (KeyError, TypeError, ValueError, zipfile.BadZipFile):
-            complete, first, rows = False, 0, 0
+            complete = fits(self.about, ABOUT) and set(self.about["sha256"]) == set(self.names)
+            rows = self.file.shapes["codes"][0]
+        except (KeyError, IndexError, ValueError, zipfile.BadZipFile):
+            complete = False
         if not complete:
             raise CodesError(f"{path}: expected a part as extract_codes --shard writes it, found another; remove it")
-        self.rows = range(first, first + rows)
+        self.rows = range(self.about["first"], self.about["first"] + rows)
 
     def read(self, name: str) -> np.ndarray:
         """An array, its digest compared. Raises CodesError."""

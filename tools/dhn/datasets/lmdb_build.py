@@ -26,11 +26,13 @@ from dhn import files
 from dhn.datasets.labelled_images import Source, is_plain
 from dhn.datasets.lmdb_records import BATCH_BYTES, LmdbError, make_datum, make_key, write_records
 from dhn.files import load_json
+from dhn.kinds import fits
 from dhn.progress import counter, say
 
 FIRST_MAP = 4 * BATCH_BYTES  # the file takes what it holds; doubled whenever it is full
 CHUNK = 32  # images a worker thread takes at a time
 SHOWN = 10  # bad images named on the screen; a file names them all
+FACTS = {"recipe": dict, "records": int, "skipped": int, "bytes": int}  # of source.json
 FIRST_BYTES = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG"}
 SUFFIXES = {"jpg": {".jpg", ".jpeg", ".jpe", ".jfif"}, "png": {".png"}}
 
@@ -109,11 +111,13 @@ def _read_facts(out: Path, recipe: dict) -> dict | None:
     """What source.json says of an LMDB that was built from this recipe and is complete; else None."""
     try:
         facts = load_json(out / "source.json")
-        if facts["recipe"] != recipe or (out / "data.mdb").stat().st_size != facts["bytes"]:
+        if not fits(facts, FACTS) or facts["recipe"] != recipe:
+            return None
+        if (out / "data.mdb").stat().st_size != facts["bytes"]:
             return None
         with open_lmdb(str(out)) as environment:
             return facts if environment.stat()["entries"] == facts["records"] else None
-    except (OSError, ValueError, KeyError, TypeError, lmdb.Error):
+    except (OSError, ValueError, lmdb.Error):
         return None
 
 

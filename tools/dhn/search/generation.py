@@ -39,6 +39,7 @@ from atomic_writes import locks
 from atomic_writes.folders import replacing_folder
 
 from dhn.files import load_json, sha256, write_json
+from dhn.kinds import misfit
 from dhn.search import bounds
 from dhn.search.items import SearchError
 
@@ -50,6 +51,25 @@ ARRAYS: dict[str, tuple[type, ...]] = {  # and their types
     "codes": (np.float32,), "labels": (np.uint8, np.int8), "keys": (np.uint8,), "key_offsets": (np.int64,),
     "key_order": (np.int64,), "key_ranks": (np.int64,), "paths": (np.uint8,), "path_offsets": (np.int64,),
     "sources": (np.int64,),
+}  # fmt: skip
+NUMBER, TEXT = (float, None), (str, None)
+LOCATED = {"path": str, "relative": str}  # of places.located
+FILE = LOCATED | {"sha256": str}
+PREPARED = {
+    "resize?": (int, [int]), "gray?": bool, "upright?": bool, "mean_value?": (float, [float]), "mean_file?": str,
+    "scale?": float,
+}  # fmt: skip
+SCORE = {
+    "protocol": str, "R": (int, str), "map": NUMBER, "map_expected": NUMBER, "map_low": NUMBER, "map_high": NUMBER,
+    "caveats": [str],
+}  # fmt: skip
+NET = {"blob": str, "prepared": PREPARED, "size?": ([int], None), "model": FILE, "weights": FILE, "mean_file?": FILE}
+KINDS = {  # of index.json
+    "count": int, "distinct": int, "bits": int, "sums": {"words": object, "offsets": object},
+    "files": {str: {"dtype": str, "shape": [int], "offset": int, "bytes": int, "sha256": str}},
+    "pictures": [LOCATED | {"kind": str, "prefix": str}], "report?": LOCATED, "label_names?": ([str], None),
+    "dataset?": TEXT, "variant?": TEXT, "split?": ({"split?": TEXT, "form?": TEXT}, None), "score?": (SCORE, None),
+    "net?": (NET, None),
 }  # fmt: skip
 
 
@@ -71,6 +91,9 @@ def read_facts(folder: Path) -> dict:
     names = {f"{name}.npy" for name in ARRAYS}
     if not isinstance(files, dict) or set(files) != names or not _is_generation(facts.get("generation")):
         raise SearchError(f"{path}: does not name the files of an index; build it again")
+    key = misfit(facts, KINDS)
+    if key is not None or min(facts[name] for name in ("count", "distinct", "bits")) < 0:
+        raise SearchError(f"{path}: is damaged: {key or 'a number'!r} is not what was written; build the index again")
     return facts
 
 
@@ -84,10 +107,7 @@ def open_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:
 
     Raises FileNotFoundError for one that is not there, SearchError for one that is not as index.json says.
     """
-    numbers = [facts.get(name) for name in ("count", "distinct", "bits")]
-    count, distinct, bits = (number if isinstance(number, int) else -1 for number in numbers)
-    if min(count, distinct, bits) < 0:
-        raise SearchError(f"{folder / FACTS}: expected count, distinct and bits; build the index again")
+    count, distinct, bits = (facts[name] for name in ("count", "distinct", "bits"))
     expected = {
         "words": (distinct, -(-bits // 64)), "offsets": (distinct + 1,), "postings": (count,), "places": (count,),
         "codes": (count, bits), "labels": (count, None), "keys": (None,), "key_offsets": (count + 1,),
@@ -107,10 +127,7 @@ def open_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:
                 f"{path}: expected {np.dtype(kinds[0])} {expected[name]} as index.json says, found "
                 f"{arrays[name].dtype} {shape}; build the index again"
             )
-    pictures = facts.get("pictures")
-    if not isinstance(pictures, list):
-        raise SearchError(f"{folder / FACTS}: does not say where the pictures are; build the index again")
-    bounds.check(folder / facts["generation"], arrays, len(pictures))
+    bounds.check(folder / facts["generation"], arrays, len(facts["pictures"]))
     return arrays
 
 
@@ -121,11 +138,12 @@ def _map(path: Path, entry: dict) -> np.ndarray:
     """
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
+    shape, offset, expected = tuple(entry["shape"]), entry["offset"], entry["bytes"]
     try:
-        kind, shape, offset, expected = np.dtype(entry["dtype"]), tuple(entry["shape"]), entry["offset"], entry["bytes"]
-        whole = kind.kind in "iuf" and all(type(number) is int and number >= 0 for number in (*shape, offset, expected))
+        kind = np.dtype(entry["dtype"])
+        whole = kind.kind in "iuf" and min(*shape, offset, expected) >= 0
         whole = whole and expected == offset + kind.itemsize * math.prod(shape)
-    except (KeyError, TypeError, ValueError):
+    except (TypeError, ValueError):
         whole, expected = False, -1
     if not whole:
         raise SearchError(f"{path.parents[1] / FACTS}: does not say what {path.name} is; build the index again")
@@ -142,7 +160,7 @@ def verify(folder: Path, facts: dict) -> None:
     """Raise SearchError, naming the file, where one is not what was written; FileNotFoundError where one is missing."""
     for name, entry in facts["files"].items():
         path = folder / facts["generation"] / name
-        found, expected = sha256(path), str(entry.get("sha256"))
+        found, expected = sha256(path), entry["sha256"]
         if found != expected:
             raise SearchError(
                 f"{path}: is damaged (its SHA-256 is {found[:12]}..., index.json says {expected[:12]}...); "

@@ -1,0 +1,39 @@
+"""Kinds of values in a JSON file: what is read is checked against them, and used only where it fits.
+
+A kind is a type (float also stands for whole numbers), None, a tuple of kinds, [kind] for a list, {str: kind} for an
+object of any keys, or an object of kinds by key; a key that ends in `?` may be left out, and others may be there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+LARGEST = 1e15  # no number here is larger
+
+
+def fits(value: object, kind: Any) -> bool:
+    """Whether a value of a JSON file is of a kind."""
+    if kind is None:
+        return value is None
+    if isinstance(kind, tuple):
+        return any(fits(value, each) for each in kind)
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(fits(each, kind[0]) for each in value)
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and misfit(value, kind) is None
+    if kind in (int, float):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > LARGEST
+        return number and (kind is float or isinstance(value, int))
+    return isinstance(value, kind)
+
+
+def misfit(values: dict, kinds: dict) -> str | None:
+    """The first key whose value is not of its kind, or is missing; None where all are."""
+    named = dict.fromkeys(values, kinds[str]) if str in kinds else kinds
+    for key, kind in named.items():
+        name = key.removesuffix("?") if str not in kinds else key
+        if name in values and fits(values[name], kind):
+            continue
+        if name in values or name == key:
+            return name
+    return None
