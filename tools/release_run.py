@@ -13,7 +13,7 @@ import sys
 import dhn  # first: it says so where the project is not installed
 
 # isort: split
-from dhn.files import read_json
+from dhn.runs import facts
 from dhn.runs.command_line import run_of, run_parser
 from dhn.runs.folder import RunError
 from dhn.runs.released import release
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         run = run_of(options)
-        metrics = read_json(run.folder / "metrics.json")
+        metrics = facts.read(run.folder / "metrics.json", facts.METRICS)
         if metrics.get("weights_sha256") != run.record().get("weights_sha256", ""):
             raise RunError(f"{run.name} has no scores of its weights; {run.make_command('score')}")
         folder = release(run, {protocol: each["map"] for protocol, each in metrics["protocols"].items()})

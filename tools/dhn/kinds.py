@@ -20,14 +20,14 @@ def fits(value: object, kind: Any) -> bool:
     if isinstance(kind, list):
         return isinstance(value, list) and all(fits(each, kind[0]) for each in value)
     if isinstance(kind, dict):
-        return isinstance(value, dict) and misfit(value, kind) is None
+        return isinstance(value, dict) and _misfit(value, kind) is None
     if kind in (int, float):
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > LARGEST
         return number and (kind is float or isinstance(value, int))
     return isinstance(value, kind)
 
 
-def misfit(values: dict, kinds: dict) -> str | None:
+def _misfit(values: dict, kinds: dict) -> str | None:
     """The first key whose value is not of its kind, or is missing; None where all are."""
     named = dict.fromkeys(values, kinds[str]) if str in kinds else kinds
     for key, kind in named.items():
@@ -37,3 +37,14 @@ def misfit(values: dict, kinds: dict) -> str | None:
         if name in values or name == key:
             return name
     return None
+
+
+def damage(values: object, *kinds: dict) -> str | None:
+    """What is wrong with an object of a JSON file, in words: its first key of another kind. None where it fits one of
+    the kinds; of several, the first one's key is named."""
+    if not isinstance(values, dict):
+        return "it is no JSON object"
+    keys = [_misfit(values, each) for each in kinds]
+    if None in keys or (key := keys[0]) is None:
+        return None
+    return f"{key!r} cannot be {repr(values[key])[:80] if key in values else 'nothing'}"

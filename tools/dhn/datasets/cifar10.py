@@ -28,7 +28,8 @@ from dhn.datasets.image_files import LeftOut, SourceError, is_hidden
 from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import files_identity
 from dhn.download import download
-from dhn.files import load_array, load_json, sha256, write_atomic, write_json
+from dhn.files import load_array, read_json, sha256, write_atomic, write_json
+from dhn.kinds import fits
 from dhn.layout import option
 from dhn.progress import say
 
@@ -38,6 +39,9 @@ FOLDERS = {BINARY: "cifar-10-batches-bin", PYTHON: "cifar-10-batches-py"}  # wha
 FIRST = {BINARY: FILES[0], PYTHON: cifar10_python.FILES[0]}  # a file that tells the form
 DIGESTS = {BINARY: "sha256", PYTHON: "python_sha256"}  # where a recipe has the archives' published SHA-256
 RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, the green and the blue plane, rows first
+ABOUT = {  # images.json
+    "form": str, "archive": (str, None), "labels": [str], "sha256": {str: str}, "identity?": str, "file?": str,
+}  # fmt: skip
 BYTES = 1 << 29  # what an archive's files may have together: 184 MB as arrays, 62 as JPEG, with room
 
 
@@ -165,13 +169,13 @@ def _load_record(declaration: dict, source: Source | None, facts: Path, arrays: 
     source: None where it is not there any more; what was made of it is enough.
     """
     try:
-        record = load_json(facts)
-        record.setdefault("form", BINARY)  # of an older version, which read no other
-        whole = record["sha256"] == {path.name: sha256(path) for path in arrays} and record["labels"]
-        checked = record["archive"] in (None, declaration.get(DIGESTS.get(record["form"]), record["archive"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = {"form": BINARY, **read_json(facts)}  # an older version read no other form, and named none
+        if not fits(record, ABOUT) or record["sha256"] != {path.name: sha256(path) for path in arrays}:
+            return None
+        named = load_array(arrays[1]).max(initial=0) < len(record["labels"])
+    except (OSError, ValueError):
         return None
-    if not whole or not checked:
+    if not named or record["archive"] not in (None, declaration.get(DIGESTS.get(record["form"]), record["archive"])):
         return None
     if source is None:
         return record

@@ -19,6 +19,7 @@ import numpy as np
 
 from dhn.datasets import lmdb_build
 from dhn.datasets.labelled_images import from_list
+from dhn.datasets.splits import is_seed
 from dhn.download import DownloadError, download, is_complete
 from dhn.files import read_json, sha256, write_atomic, write_json, write_text
 from dhn.progress import say
@@ -202,7 +203,7 @@ def prepare_fashion_mnist(folder: Path, seed: int | None) -> None:
     """Fashion-MNIST's lists and LMDBs in `folder`. seed None: the one of the last time, at first 0."""
     if seed is None:
         recorded = read_json(folder / "split.json").get("seed")
-        seed = recorded if type(recorded) is int and 0 <= recorded < 1 << 32 else 0
+        seed = recorded if is_seed(recorded) else 0
     fashion_mnist(folder, seed)
     for name in ("train", "query", "database"):
         source = from_list(folder / f"{name}.txt", images=folder / "images.npy", classes=10)

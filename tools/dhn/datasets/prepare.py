@@ -18,8 +18,19 @@ from dhn.datasets.image_files import SourceError
 from dhn.datasets.image_set import AbsentError, Images
 from dhn.datasets.labelled_images import from_list
 from dhn.datasets.recipes import Recipe, RecipeError, Split
-from dhn.datasets.splits import LISTS, SplitError, check_disjoint, differences, draw, list_text, verify
-from dhn.files import load_array, load_json, write_atomic
+from dhn.datasets.splits import (
+    LISTS,
+    RECORDED,
+    SplitError,
+    check_disjoint,
+    differences,
+    draw,
+    is_seed,
+    list_text,
+    verify,
+)
+from dhn.files import load_array, load_json, read_json, write_atomic
+from dhn.kinds import fits
 from dhn.layout import option
 from dhn.progress import say
 
@@ -295,12 +306,9 @@ def build_lmdbs(folder: Path) -> dict[str, str]:
 
 def _recorded(folder: Path) -> dict:
     """What split.json says, {} where there is none or it is damaged."""
-    try:
-        facts = load_json(folder / "split.json")
-        is_valid = isinstance(facts["split"], str) and isinstance(facts["images"], dict)
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return facts if is_valid else {}
+    facts = read_json(folder / "split.json")
+    whole = fits(facts, RECORDED) and isinstance(facts.get("split"), str) and "images" in facts
+    return facts if whole and is_seed(facts.get("seed")) else {}
 
 
 def _is_complete(folder: Path, split: Split, seed: int) -> bool:

@@ -10,16 +10,30 @@ import collections
 import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import image_lists
 import numpy as np
 
 from dhn.datasets.image_set import Images
 from dhn.datasets.recipes import RecipeError, Split
-from dhn.files import load_json, sha256
+from dhn.files import load_json, read_json, sha256
+from dhn.kinds import damage, fits
 from dhn.layout import option, target_command
 
 LISTS = ("query", "train", "database")
+TEXT, WHOLE = (str, None), (int, None)
+RECORDED = {  # of split.json, where a program goes by it
+    "sha256": {str: str}, "split?": TEXT, "seed?": WHOLE, "from?": TEXT, "missing?": WHOLE, "bad?": WHOLE,
+    "R?": (int, str, None), "form?": TEXT, "note?": TEXT, "database?": (str, int, dict), "overlap?": ({str: int}, None),
+    "facts?": (dict, None),
+    "images?": {"root": TEXT, "array": TEXT, "classes": WHOLE, "encode": str},
+}  # fmt: skip
+
+
+def is_seed(value: object) -> TypeGuard[int]:
+    """Whether a value of a JSON file can be a seed of numpy's."""
+    return type(value) is int and 0 <= value < 1 << 32
 
 
 class SplitError(ValueError):
@@ -191,13 +205,14 @@ def verify(folder: Path) -> dict:
     paths = {name: folder / f"{name}.txt" for name in LISTS}
     try:
         facts = load_json(record)
-        noted = {name: facts["sha256"][path.name] for name, path in paths.items()}
-        allowed = dict(facts.get("overlap") or {})
-        images = dict(facts.get("facts") or {}).get("images_sha256")
     except OSError:
         raise SplitError(f"{record} is missing; {again}") from None
-    except (ValueError, KeyError, TypeError):
-        raise SplitError(f"{record} does not say what the lists were; {again}") from None
+    except ValueError:
+        facts = None
+    if wrong := damage(facts, RECORDED | {"sha256": {path.name: str for path in paths.values()}}):
+        raise SplitError(f"{record}: is damaged: {wrong}; {again}")
+    noted = {name: facts["sha256"][path.name] for name, path in paths.items()}
+    allowed, images = facts.get("overlap") or {}, (facts.get("facts") or {}).get("images_sha256")
     for name, path in paths.items():
         if not path.exists():
             raise SplitError(f"{path} is missing; {again}")
@@ -219,7 +234,5 @@ def verify(folder: Path) -> dict:
 
 def _inputs(source: Path) -> dict:
     """What an LMDB's source.json says that it was made from: the SHA-256 of its list, and of its images' array."""
-    try:
-        return dict(load_json(source)["recipe"]["inputs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    facts = read_json(source)
+    return facts["recipe"]["inputs"] if fits(facts, {"recipe": {"inputs": dict}}) else {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from dhn.codes import files as codes
 from dhn.files import load_json
+from dhn.kinds import fits
 from dhn.layout import target_command
 from dhn.runs import facts
 from dhn.scoring.retrieval import headline, score
@@ -53,7 +54,7 @@ def measure(folder: Path, real: bool, top: int | None) -> dict:
 
 def is_measured(value: object) -> bool:
     """Whether a value of a JSON file has the keys of MEASURED, as `measure` gives them."""
-    return facts.fits(value, _KINDS)
+    return fits(value, _KINDS)
 
 
 def quoted(row: Mapping) -> float | None:

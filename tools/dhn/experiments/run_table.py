@@ -15,6 +15,7 @@ from dhn import published
 from dhn.experiments import measure
 from dhn.experiments.classic_hashing import TITLES as BASELINES
 from dhn.files import load_json
+from dhn.kinds import fits
 from dhn.runs.folder import copies, overlap
 from dhn.scoring.retrieval import PROTOCOLS, headline, warnings_of
 
@@ -149,6 +150,8 @@ def from_run(facts: dict, folder: str) -> Scored:
 
 def from_cell(facts: dict, path: str) -> Scored:
     """What a cell of tools/ablation.py says; raises as `from_run`."""
+    if facts["map"] is None:
+        raise NoScores("no query counts, so there is no MAP")
     real, split = facts["made"]["real"], facts["made"]["split"]
     setting = Setting(
         source="here",
@@ -169,7 +172,9 @@ def from_cell(facts: dict, path: str) -> Scored:
 
 def scored(facts: dict, setting: Setting, scores: dict, protocol: str, place: str, cell: bool = False) -> Scored:
     """A run here of these settings and scores. Raises TypeError or ValueError for values that are none."""
-    numbers = {key: float(scores[key]) for key in SCORES if scores.get(key) is not None}
+    numbers = {key: scores[key] for key in SCORES if scores.get(key) is not None}
+    if not fits(numbers, {str: float}):
+        raise TypeError
     sentences = warnings_of({**facts, **numbers, "protocol": protocol}) if numbers.keys() == SCORES else []
     caveats = tuple(f"{setting.method}, {facts['bits']} bits ({place}): {sentence}" for sentence in sentences)
     run = Scored(facts.get("dataset"), int(facts["bits"]), facts.get("seed"), setting, numbers, caveats, cell)

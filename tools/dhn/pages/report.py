@@ -106,6 +106,9 @@ def page_of(run: Run | HandRun) -> Page:
     if not metrics.keys() >= {"protocol", "map", "protocols"}:
         raise RunError(f"{run.display_path(run.folder)} is not scored (no metrics.json); {run.make_command('score')}")
     metrics = facts.read(run.folder / "metrics.json", facts.METRICS)
+    if metrics["protocol"] not in retrieval.PROTOCOLS:
+        name = run.display_path(run.folder / "metrics.json")
+        raise RunError(f"{name} is of no protocol that is known, {metrics['protocol']!r}; {run.make_command('score')}")
     sides = read_sides(run, metrics.get("read_as") or {})
     scores = retrieval.score(*sides["query"], *sides["database"], metrics["protocol"], at=RANKS)
     check_metrics(run, metrics, scores)

@@ -8,10 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from dhn.files import read_json
-from dhn.kinds import misfit
+from dhn.kinds import damage
 
 TEXT, NUMBER, WHOLE, TEXTS = (str, None), (float, None), (int, None), ([str], None)
-SCORES = {"R?": (int, str), "map": NUMBER, "map_expected?": NUMBER, "map_low?": NUMBER, "map_high?": NUMBER}
+_RANGE = ("map_expected", "map_low", "map_high")
+_COUNTED = {"R": int, "queries_counted": int}
+# of a protocol; without a MAP there may be a range: the order of ties also decides whether a query counts
+SCORES = (
+    _COUNTED | dict.fromkeys(("map", *_RANGE), float),
+    _COUNTED | {"map": None, **dict.fromkeys(_RANGE, NUMBER)},
+)
 SPLIT = {
     "split?": TEXT,
     "form?": TEXT,
@@ -20,13 +26,14 @@ SPLIT = {
     "note?": TEXT,
     "missing?": WHOLE,
 }
-METRICS = SCORES | {
-    "protocol": str, "bits?": int, "queries?": int, "database?": int, "protocols": {str: SCORES},
+_METRICS = {
+    "protocol": str, "bits": int, "queries": int, "database": int, "protocols": {str: SCORES},
     "queries_unlabelled?": int, "database_unlabelled?": int, "precision_radius_2?": NUMBER, "seconds_per_step?": NUMBER,
     "codes?": {"query": {"distinct": int}, "database": {"distinct": int}}, "read_as?": ({str: str}, None),
     "dataset?": TEXT, "variant?": TEXT, "weights_sha256?": TEXT, "split?": (SPLIT, None), "settings?": (dict, None),
     "notes?": TEXTS, "edited?": TEXTS, "versions?": ({str: str}, None),
 }  # fmt: skip
+METRICS = tuple(_METRICS | scores for scores in SCORES)
 RECORD = {
     "iterations?": WHOLE, "seconds_per_step?": NUMBER, "resumed_at?": ([int], None), "recipe?": TEXT, "weights?": TEXT,
     "weights_sha256?": TEXT, "initial_weights?": TEXT, "initial_weights_sha256?": TEXT, "settings?": (dict, None),
@@ -38,7 +45,7 @@ class FactsError(ValueError):
     """A file of a run that does not hold what it should. Names the file and the key."""
 
 
-def read(path: Path, kinds: dict) -> dict:
+def read(path: Path, kinds: dict | tuple[dict, ...]) -> dict:
     """The facts of a file; {} where there is none, or none that is complete.
 
     kinds: METRICS, RECORD or SPLIT. Raises FactsError where something in it is of another kind.
@@ -46,10 +53,9 @@ def read(path: Path, kinds: dict) -> dict:
     return checked(read_json(path), kinds, path)
 
 
-def checked(facts: dict, kinds: dict, path: Path) -> dict:
-    """What was read of the file `path`, as `read` checks it."""
-    key = misfit(facts, kinds) if facts else None
-    if key is not None:
-        found = repr(facts[key])[:80] if key in facts else "nothing"
-        raise FactsError(f"{path}: is damaged: {key!r} cannot be {found}; remove the file and make it again")
+def checked(facts: dict, kinds: dict | tuple[dict, ...], path: Path) -> dict:
+    """What was read of the file `path`, as `read` checks it. kinds: several of which it shall fit one."""
+    wrong = damage(facts, *(kinds if isinstance(kinds, tuple) else (kinds,))) if facts else None
+    if wrong:
+        raise FactsError(f"{path}: is damaged: {wrong}; remove the file and make it again")
     return facts

@@ -39,7 +39,7 @@ from atomic_writes import locks
 from atomic_writes.folders import replacing_folder
 
 from dhn.files import load_json, sha256, write_json
-from dhn.kinds import misfit
+from dhn.kinds import damage
 from dhn.search import bounds
 from dhn.search.items import SearchError
 
@@ -64,12 +64,14 @@ SCORE = {
     "caveats": [str],
 }  # fmt: skip
 NET = {"blob": str, "prepared": PREPARED, "size?": ([int], None), "model": FILE, "weights": FILE, "mean_file?": FILE}
-KINDS = {  # of index.json
-    "count": int, "distinct": int, "bits": int, "sums": {"words": object, "offsets": object},
+ABOUT = {  # what an index is of, wherever it is kept
+    "bits": int, "report?": LOCATED, "label_names?": ([str], None), "dataset?": TEXT, "variant?": TEXT,
+    "split?": ({"split?": TEXT, "form?": TEXT}, None), "score?": (SCORE, None), "net?": (NET, None),
+}  # fmt: skip
+KINDS = ABOUT | {  # of index.json
+    "count": int, "distinct": int, "sums": {"words": object, "offsets": object},
     "files": {str: {"dtype": str, "shape": [int], "offset": int, "bytes": int, "sha256": str}},
-    "pictures": [LOCATED | {"kind": str, "prefix": str}], "report?": LOCATED, "label_names?": ([str], None),
-    "dataset?": TEXT, "variant?": TEXT, "split?": ({"split?": TEXT, "form?": TEXT}, None), "score?": (SCORE, None),
-    "net?": (NET, None),
+    "pictures": [LOCATED | {"kind": str, "prefix": str}],
 }  # fmt: skip
 
 
@@ -91,9 +93,10 @@ def read_facts(folder: Path) -> dict:
     names = {f"{name}.npy" for name in ARRAYS}
     if not isinstance(files, dict) or set(files) != names or not _is_generation(facts.get("generation")):
         raise SearchError(f"{path}: does not name the files of an index; build it again")
-    key = misfit(facts, KINDS)
-    if key is not None or min(facts[name] for name in ("count", "distinct", "bits")) < 0:
-        raise SearchError(f"{path}: is damaged: {key or 'a number'!r} is not what was written; build the index again")
+    if wrong := damage(facts, KINDS):
+        raise SearchError(f"{path}: is damaged: {wrong}; build the index again")
+    if min(facts[name] for name in ("count", "distinct", "bits")) < 0:
+        raise SearchError(f"{path}: is damaged: a count below 0; build the index again")
     return facts
 
 

@@ -27,9 +27,11 @@ import numpy as np
 from atomic_writes import make_folder
 
 from dhn.files import parse_json
+from dhn.kinds import fits
 from dhn.search import build, generation, kernels, ranking
 from dhn.search.backends import Backend
 from dhn.search.backends.lance_table import batches, real_codes, schema_of
+from dhn.search.generation import ABOUT
 from dhn.search.index import check_queries, label_column
 from dhn.search.items import DEFAULTS, Items, Options, Result, SearchError
 
@@ -161,7 +163,7 @@ class Lance(Backend):
             about = parse_json(metadata[b"dhn"])
         except (KeyError, ValueError):
             about = None
-        if not isinstance(about, dict) or not isinstance(about.get("bits"), int):
+        if not fits(about, ABOUT):
             raise SearchError(f"{self.uri}: expected items that build_index wrote, found another table")
         return about
 
