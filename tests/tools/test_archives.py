@@ -167,6 +167,20 @@ def test_a_zip_whose_directory_swallows_an_entry(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_an_archive_without_a_file_is_refused(tmp_path, make):
+    archive = make(tmp_path / "archive", {})
+    with pytest.raises(archives.ArchiveError, match=r"archive: expected files in it, found none; get it again"):
+        archives.unpack(archive, tmp_path / "out", everything, 2000)
+
+
+def test_a_name_that_a_nul_ends_early_is_refused(tmp_path):
+    archive = make_zip(tmp_path / "archive", {"photos/crow.jpg": b"1"})
+    archive.write_bytes(archive.read_bytes().replace(b"photos/crow.jpg", b"photos/\0row.jpg"))
+    with pytest.raises(archives.ArchiveError, match=r"is not a path inside the archive's own folder"):
+        archives.unpack(archive, tmp_path / "out", everything, 2000)
+
+
 def test_a_zip_of_70_000_entries_and_one_with_a_comment(tmp_path):
     """Of zip64, whose end has a form of its own; bytes after the end are no part of it."""
     archive = make_zip(tmp_path / "many", {f"{number}": b"" for number in range(70_000)})

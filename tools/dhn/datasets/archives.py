@@ -81,9 +81,9 @@ def _check_name(archive: Path, name: str) -> None:
 def _zip_members(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
     check_directory(file)
     for info in file.infolist():
-        _check_name(archive, info.filename)
+        _check_name(archive, info.orig_filename)  # zipfile ends a name at a NUL
         mode = info.external_attr >> 16
-        if info.is_dir():
+        if info.is_dir() and not info.file_size:
             continue
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise ArchiveError(f"{archive}: {info.filename!r} is a link or a device; nothing was unpacked")
@@ -137,6 +137,8 @@ def opened(archive: str | os.PathLike, limit: int) -> Iterator[list[Member]]:
                     )
                 names.add(member.name)
                 members.append(member)
+            if not members:
+                raise ArchiveError(f"{archive}: expected files in it, found none; get it again")
         yield members
 
 
