@@ -188,7 +188,7 @@ KINDS: dict[str, Kind] = {
     "NUS-WIDE's list": Kind("nus/ImageList/ImageList.txt", prepare(), ("recipe.json",)),
     "NUS-WIDE's labels": Kind("nus/Groundtruth/AllLabels/Labels_concept00.txt", prepare(), ("recipe.json",)),
     **{
-        f"recipe of {name}": Kind(f"{part}/recipe.json", prepare(), repeats=part != "flickr")
+        f"recipe of {name}": Kind(f"{part}/recipe.json", prepare(), ("..: ",), repeats=part != "flickr")
         for part, name in (("binary", "CIFAR-10"), ("flickr", "MIRFLICKR"), ("nus", "NUS-WIDE"), ("lists", "lists"))
     },
     "list of lists": Kind("lists/train1.txt", prepare(), ("recipe.json",)),

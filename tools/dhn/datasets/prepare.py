@@ -383,6 +383,8 @@ def prepare(
             _report_bad(recipe, bad, total + facts["bad"], folder, allowed.bad)
             if not more:
                 return facts
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise RecipeError(recipe.path, f"{error.filename}: cannot be read or written ({error.strerror})") from None
     except AbsentError as error:
         same = all(before.get(key) == value for key, value in chosen.facts().items())
         if not same or not _is_complete(folder, chosen, seed):

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from dhn import files, published
 from dhn.codes import files as codes
+from dhn.codes.array_files import CodesError
 from dhn.layout import RECIPES, target_command
 from dhn.pages import gallery, plots
 from dhn.pages.comparison import Comparison, compare_with_published
@@ -109,7 +110,12 @@ def page_of(run: Run | HandRun) -> Page:
     if metrics["protocol"] not in retrieval.PROTOCOLS:
         name = run.display_path(run.folder / "metrics.json")
         raise RunError(f"{name} is of no protocol that is known, {metrics['protocol']!r}; {run.make_command('score')}")
-    sides = read_sides(run, metrics.get("read_as") or {})
+    read_as = metrics.get("read_as") or {}
+    try:
+        codes.parse_meaning(read_as.get("codes"))
+    except CodesError as error:
+        raise RunError(f"{run.display_path(run.folder / 'metrics.json')}, read_as: {error}") from None
+    sides = read_sides(run, read_as)
     scores = retrieval.score(*sides["query"], *sides["database"], metrics["protocol"], at=RANKS)
     check_metrics(run, metrics, scores)
     real = retrieval.PROTOCOLS[metrics["protocol"]].real
