@@ -211,6 +211,9 @@ def verify(folder: Path) -> dict:
         facts = None
     if wrong := damage(facts, RECORDED | {"sha256": {path.name: str for path in paths.values()}}):
         raise SplitError(f"{record}: is damaged: {wrong}; {again}")
+    top = facts.get("R")
+    if top not in (None, "all") and not (isinstance(top, int) and top > 0):
+        raise SplitError(f"{record}: is damaged: 'R' cannot be {top!r}; {again}")
     noted = {name: facts["sha256"][path.name] for name, path in paths.items()}
     allowed, images = facts.get("overlap") or {}, (facts.get("facts") or {}).get("images_sha256")
     for name, path in paths.items():
