@@ -35,6 +35,8 @@ def _constant(blob: Blob, param: caffe_pb2.FillerParameter) -> torch.Tensor:
 def _uniform_filler(blob: Blob, param: caffe_pb2.FillerParameter) -> torch.Tensor:
     if not param.min <= param.max:
         raise ValueError(f"uniform filler: expected min at most max, found min: {param.min:g}, max: {param.max:g}")
+    if not param.max - param.min <= torch.finfo(torch.float32).max:
+        raise ValueError(f"uniform filler: expected a finite range, found min: {param.min:g}, max: {param.max:g}")
     return _uniform(blob, param.min, param.max)
 
 

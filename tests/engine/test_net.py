@@ -411,3 +411,10 @@ def test_arrays_outlive_nets(net):
     expected = weights.copy()
     del net
     np.testing.assert_array_equal(weights, expected)
+
+
+@pytest.mark.parametrize("ends", ["min: -inf max: 0.1", "min: 0 max: inf", "min: -3e38 max: 3e38", "max: nan"])
+def test_a_uniform_filler_without_a_finite_range_names_its_layer(ends):
+    source = DATA + ip().replace('type: "xavier"', f'type: "uniform" {ends}')
+    with pytest.raises(ValueError, match=r"layer 'ip' .*uniform filler: expected (a finite range|min at most max)"):
+        make(source)
