@@ -41,6 +41,12 @@ lr_policy: "step" gamma: 0.1 stepsize: 1
 max_iter: 2 display: 1 average_loss: 2 iter_size: 1 clip_gradients: 10 random_seed: 3 snapshot: 1
 snapshot_prefix: "s" solver_mode: CPU test_iter: 1 test_interval: 1 test_initialization: true debug_info: false
 """
+OTHER_SOLVER = """train_net: "net.prototxt" test_net: "net.prototxt" type: "Adam" base_lr: 0.01 momentum: 0.9
+momentum2: 0.999 delta: 1e-8 lr_policy: "multistep" stepvalue: 1 stepvalue: 2 gamma: 0.5 power: 0.75 max_iter: 3
+test_iter: 2 test_interval: 2 test_initialization: false test_compute_loss: true test_state { stage: "a" level: 1 }
+train_state { stage: "b" } iter_size: 2 display: 2 average_loss: 1 snapshot: 3 snapshot_prefix: "o" snapshot_diff: true
+snapshot_after_train: false layer_wise_reduce: false device_id: 0 solver_mode: CPU weights: "s_iter_1.caffemodel"
+"""
 HASH_LAYER = """layer { name: "hash_layer" type: "InnerProduct" bottom: "data" top: "hash_layer"
   inner_product_param { num_output: 8 weight_filler { type: "gaussian" std: 0.01 } } }
 """
@@ -101,6 +107,7 @@ def training() -> None:
     for form in ("HDF5", "BINARYPROTO"):
         Path("solver.prototxt").write_text(f"{SOLVER}snapshot_format: {form}\n")
         caffe.get_solver("solver.prototxt").solve()
+    Path("other.prototxt").write_text(OTHER_SOLVER)
     Path("net.binary").write_bytes(read_net("net.prototxt").SerializeToString())
     Path("fork.proto").write_text(
         'syntax = "proto2"; package caffe;\nmessage LayerParameter { optional MineParameter mine_param = 9147; }\n'

@@ -55,6 +55,17 @@ for _name, _module, _layer, _bottoms, _params in (
     _HASHING += f'layer {{ name: "{_name}" type: "Python" {_names} top: "{_name}" loss_weight: 1 python_param {{\n'
     _HASHING += f'  module: "{_module}" layer: "{_layer}" param_str: \'{_params}\' }} }}\n'
 
+_FORKS_HASHING = """layer { name: "data" type: "DummyData" top: "code" top: "label" dummy_data_param {
+  shape { dim: 2 dim: 4 } shape { dim: 2 dim: 3 } data_filler { type: "gaussian" std: 0.5 }
+  data_filler { type: "constant" value: 1 } } }
+layer { name: "pairs" type: "PairwiseLoss" bottom: "code" bottom: "label" top: "pairs"
+  pairwise_param { l_threshold: 15 q_threshold: 1 l_lambda: 1 q_gamma: 0.1 axis: 1 } }
+layer { name: "plain" type: "PairwiseLoss" bottom: "code" bottom: "label" top: "plain"
+  pairwise_param { threshold: 15 } }
+layer { name: "quantized" type: "QuantizationLoss" bottom: "code" top: "quantized" quantization_param { threshold: 1 } }
+layer { name: "net" type: "PairwiseLoss" bottom: "code" bottom: "label" bottom: "code" bottom: "label" top: "net"
+  pairwise_param { class_num: 10 sigmoid_param: 0.5 continous_similarity: true l_threshold: 15 l_lambda: 1 } }
+"""
 NETS = {
     "vision": _chain(
         "Convolution param { lr_mult: 1 decay_mult: 1 } convolution_param { num_output: 4 kernel_size: 3 pad: 1 "
@@ -102,6 +113,41 @@ layer { name: "silence" type: "Silence" bottom: "h" bottom: "i" bottom: "x" bott
     "output": """layer { name: "in" type: "DummyData" top: "x" top: "y" dummy_data_param { shape { dim: 2 dim: 3 } } }
 layer { name: "out" type: "HDF5Output" bottom: "x" bottom: "y" hdf5_output_param { file_name: "out.h5" } }
 """,
+    "fields": _chain(  # that the others leave out
+        "Convolution convolution_param { num_output: 2 kernel_h: 3 kernel_w: 2 pad_h: 1 pad_w: 0 stride_h: 1 "
+        'stride_w: 2 engine: CAFFE force_nd_im2col: true weight_filler { type: "msra" variance_norm: AVERAGE } }',
+        "Pooling pooling_param { pool: AVE kernel_h: 2 kernel_w: 2 pad_h: 1 pad_w: 0 stride_h: 2 stride_w: 1 "
+        "round_mode: FLOOR engine: CAFFE }",
+        "ReLU relu_param { engine: CAFFE }", "Sigmoid sigmoid_param { engine: CAFFE }",
+        "TanH tanh_param { engine: CAFFE }", "Clip clip_param { min: -0.5 max: 0.5 }", "Swish swish_param { beta: 2 }",
+        'Eltwise bottom: "swish6" eltwise_param { operation: MAX stable_prod_grad: true }',
+        "Concat concat_param { concat_dim: 1 }",
+        "Slice propagate_down: true slice_param { slice_dim: 1 }",
+        "Softmax softmax_param { engine: CAFFE }", "Pooling pooling_param { pool: MAX global_pooling: true }",
+        'InnerProduct inner_product_param { num_output: 3 transpose: true weight_filler { type: "gaussian" } }',
+    ) + """layer { name: "dummy" type: "DummyData" top: "old"
+  dummy_data_param { num: 2 channels: 3 height: 1 width: 1 } }
+layer { name: "memory" type: "MemoryData" top: "m" top: "n"
+  memory_data_param { batch_size: 2 channels: 3 height: 4 width: 4 }
+  exclude { phase: TRAIN } exclude { phase: TEST min_level: 0 max_level: 3 not_stage: "x" } }
+""",
+    "forks": _chain(
+        "Permute permute_param { order: 0 order: 2 order: 3 order: 1 }", "Interp interp_param { height: 5 width: 7 }",
+        "Interp interp_param { zoom_factor: 2 pad_beg: 0 pad_end: 0 }", "Interp interp_param { shrink_factor: 2 }",
+        'Normalize norm_param { across_spatial: false channel_shared: true eps: 1e-9 scale_filler { value: 2 } }',
+        "ShuffleChannel shuffle_channel_param { group: 2 }",
+        "DepthwiseConvolution convolution_param { num_output: 8 kernel_size: 3 pad: 1 group: 8 }",
+        "ScaleTanH scale_tanh_param { init_scale: 1 step_size: 20 gamma: 0.005 power: 0.5 }",
+    ) + """layer { name: "rois" type: "DummyData" top: "rois" top: "mask" dummy_data_param { shape { dim: 2 dim: 5 }
+  shape { dim: 2 dim: 3 dim: 8 dim: 8 } data_filler { type: "constant" value: 1 } } }
+layer { name: "roi" type: "ROIPooling" bottom: "data" bottom: "rois" top: "roi"
+  roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.5 } }
+layer { name: "up" type: "Upsample" bottom: "data" bottom: "mask" top: "up"
+  upsample_param { scale: 2 pad_out_h: false upsample_h: 16 upsample_w: 16 } }
+layer { name: "smooth" type: "SmoothL1Loss" bottom: "data" bottom: "mask" top: "smooth"
+  smooth_l1_loss_param { sigma: 2 } }
+""",
+    "forks' hashing": _FORKS_HASHING,
     "recurrent": """layer { name: "in" type: "DummyData" top: "x" top: "cont" dummy_data_param {
   shape { dim: 3 dim: 2 dim: 4 } shape { dim: 3 dim: 2 } data_filler { type: "constant" value: 1 } } }
 layer { name: "lstm" type: "LSTM" bottom: "x" bottom: "cont" top: "h" recurrent_param { num_output: 3

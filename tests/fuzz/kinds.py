@@ -200,6 +200,11 @@ KINDS: dict[str, Kind] = {
         words(caffe_main, "train -solver solver.prototxt -minloglevel 1"),
         ("layer ", "net "),
     ),
+    "solver of other fields": Kind(
+        "training/other.prototxt",
+        words(caffe_main, "train -solver other.prototxt -minloglevel 1"),
+        ("layer ", "net "),
+    ),
     "net in three forms": Kind("nets/old.prototxt", words(upgrade_proto.net_text, "old.prototxt new.prototxt")),
     "binary net": Kind("training/net.binary", words(upgrade_proto.net_binary, "net.binary new.binary")),
     "drawn net": Kind("nets/selection.prototxt", words(draw_net.main, "selection.prototxt net.dot"), ("layer ",)),
