@@ -49,17 +49,22 @@ class ROIPooling(Layer):
     def compute(self, features: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         regions, where = self._regions, features.device
         count, channels, height, width = features.shape
-        wrong = (regions[:, 0] < 0) | (regions[:, 0] >= count)
+        wrong = ~((regions[:, 0] >= 0) & (regions[:, 0] < count))  # not a number too
         if wrong.any():
             place = int(wrong.nonzero()[0])
             item = regions[place, 0].item()
             self.check(False, f"region {place} is of item {item:g}, expected an item of the batch, 0 to {count - 1}")
         param = self.layer_param.roi_pooling_param
+        corners = regions[:, 1:] * param.spatial_scale
+        self.check(
+            bool((corners.abs() < 1 << 31).all()),
+            f"the regions' corners times spatial_scale, {param.spatial_scale:g}, must be numbers of 32 bits",
+        )
         shape = (len(regions), channels, param.pooled_h, param.pooled_w)
         if not len(regions):
             return features.new_zeros(shape)
-        y, no_rows = _bins(regions[:, (2, 4)] * param.spatial_scale, param.pooled_h, height)
-        x, no_columns = _bins(regions[:, (1, 3)] * param.spatial_scale, param.pooled_w, width)
+        y, no_rows = _bins(corners[:, (1, 3)], param.pooled_h, height)
+        x, no_columns = _bins(corners[:, (0, 2)], param.pooled_w, width)
         empty = (no_rows[:, :, None] | no_columns[:, None, :])[:, None]  # (R, 1, pooled_h, pooled_w)
         items, y, x, empty = (upload.copy(each, where) for each in (regions[:, 0].long(), y, x, empty))
         each = channels * y[0].numel() * x[0].numel()
