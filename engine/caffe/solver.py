@@ -312,7 +312,7 @@ class Solver:
         ):
             self.current_step += 1
             glog.info("sgd_solver.cpp:50", f"MultiStep Status: Iteration {self.iter}, step = {self.current_step}")
-        return rate(p, self.iter, self.current_step)
+        return float(rate(p, self.iter, self.current_step))
 
     # -- display and test
 

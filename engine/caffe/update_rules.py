@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import (
     _foreach_add,
@@ -116,7 +117,18 @@ def adam(
 
 def _adam_correction(param: caffe_pb2.SolverParameter, iteration: int) -> float:
     t = iteration + 1
-    return math.sqrt(1 - param.momentum2**t) / (1 - param.momentum**t)
+    with np.errstate(all="ignore"):
+        return float(np.sqrt(1 - _power(param.momentum2, t)) / (1 - _power(param.momentum, t)))
+
+
+def _exp(exponent: float) -> float:
+    return math.exp(exponent) if exponent < 700 else math.inf
+
+
+def _power(base: float, exponent: float) -> np.float64:
+    """As C's pow, which Caffe calls: infinity and not-a-number, where Python raises or gives a complex number."""
+    with np.errstate(all="ignore"):
+        return np.float64(base) ** exponent
 
 
 def _divide_by_root(diffs: Tensors, squares: Tensors, delta: float) -> None:
@@ -246,10 +258,10 @@ def pieces(columns: Sequence[Tensors]) -> Iterator[list[Tensors]]:
 # Policy -> (rate at an iteration, given the solver's parameters and its current step; fields the policy needs).
 LR_POLICIES = {
     "fixed": (lambda p, i, step: p.base_lr, ()),
-    "step": (lambda p, i, step: p.base_lr * p.gamma**step, ("gamma", "stepsize")),
-    "exp": (lambda p, i, step: p.base_lr * p.gamma**i, ("gamma",)),
-    "inv": (lambda p, i, step: p.base_lr * (1 + p.gamma * i) ** -p.power, ("gamma", "power")),
-    "multistep": (lambda p, i, step: p.base_lr * p.gamma**step, ("gamma", "stepvalue")),
-    "poly": (lambda p, i, step: p.base_lr * (1 - i / p.max_iter) ** p.power, ("power", "max_iter")),
-    "sigmoid": (lambda p, i, step: p.base_lr / (1 + math.exp(-p.gamma * (i - p.stepsize))), ("gamma", "stepsize")),
+    "step": (lambda p, i, step: p.base_lr * _power(p.gamma, step), ("gamma", "stepsize")),
+    "exp": (lambda p, i, step: p.base_lr * _power(p.gamma, i), ("gamma",)),
+    "inv": (lambda p, i, step: p.base_lr * _power(1 + p.gamma * i, -p.power), ("gamma", "power")),
+    "multistep": (lambda p, i, step: p.base_lr * _power(p.gamma, step), ("gamma", "stepvalue")),
+    "poly": (lambda p, i, step: p.base_lr * _power(1 - i / (p.max_iter or math.nan), p.power), ("power", "max_iter")),
+    "sigmoid": (lambda p, i, step: p.base_lr / (1 + _exp(-p.gamma * (i - p.stepsize))), ("gamma", "stepsize")),
 }

@@ -270,6 +270,28 @@ def test_test_nets_use_the_trained_parameters():
     assert np.shares_memory(made.test_nets[0].params["ip"][0].data, made.net.params["ip"][0].data)
 
 
+EXTREMES = {  # a solver's fields, an iteration, and the rate there as C computes it
+    'lr_policy: "exp" gamma: 3e38': (9, math.inf),
+    'lr_policy: "sigmoid" gamma: -1e30 stepsize: 1': (2, 0),
+    'lr_policy: "inv" gamma: 0.5 power: -1e9': (3, math.inf),
+    'lr_policy: "poly" power: 0.5 max_iter: 2': (3, math.nan),
+}
+
+
+@pytest.mark.parametrize("fields", EXTREMES)
+def test_a_rate_beyond_the_numbers_is_what_c_makes_of_it(fields):
+    made = solver(fields)
+    made.iter, expected = EXTREMES[fields]
+    np.testing.assert_equal(made.lr, expected)
+
+
+@pytest.mark.parametrize("moments", ["momentum: 1", "momentum: 0.9 momentum2: 2", "momentum: 1e30 momentum2: 1e30"])
+def test_moments_from_1_on_give_no_numbers_and_a_warning(moments, capfd):
+    made = solver(f"{moments} display: 1", "Adam")
+    made.step(40)
+    assert "the loss is nan" in capfd.readouterr().err
+
+
 def test_a_test_of_no_batch_has_no_outputs(capfd):
     """As in BVLC Caffe, whose loss of it is not a number."""
     made = solver("test_iter: 0 test_interval: 5 test_compute_loss: true")

@@ -147,7 +147,7 @@ layer { name: "up" type: "Upsample" bottom: "data" bottom: "mask" top: "up"
 layer { name: "smooth" type: "SmoothL1Loss" bottom: "data" bottom: "mask" top: "smooth"
   smooth_l1_loss_param { sigma: 2 } }
 """,
-    "forks' hashing": _FORKS_HASHING,
+    "forks_hashing": _FORKS_HASHING,
     "recurrent": """layer { name: "in" type: "DummyData" top: "x" top: "cont" dummy_data_param {
   shape { dim: 3 dim: 2 dim: 4 } shape { dim: 3 dim: 2 } data_filler { type: "constant" value: 1 } } }
 layer { name: "lstm" type: "LSTM" bottom: "x" bottom: "cont" top: "h" recurrent_param { num_output: 3

@@ -74,7 +74,7 @@ def test_roi_pooling_gives_the_gradient_to_the_first_of_equal_values(one):
     "region", [[0, 0, 0, np.inf, 1], [0, np.nan, 0, 1, 1], [0, 0, 0, 1, 1e30], [np.nan, 0, 0, 1, 1]]
 )
 def test_roi_pooling_refuses_what_is_no_place(one, region):
-    with pytest.raises(ValueError, match="must be numbers of 32 bits|expected an item of the batch"):
+    with pytest.raises(ValueError, match=r"must be numbers of 32 bits|expected an item of the batch"):
         layer = 'type: "ROIPooling" roi_pooling_param { pooled_w: 2 pooled_h: 2 }'
         one(layer, np.zeros((2, 1, 4, 4)), [region]).forward()
 
