@@ -160,7 +160,10 @@ class Solver:
         for listed in self.param.weights:
             for path in listed.split(","):
                 glog.info("solver.cpp:72", f"Finetuning from {path.strip()}")
-                net.copy_from(path.strip())
+                try:
+                    net.copy_from(path.strip())
+                except OSError as error:
+                    raise type(error)(f"{self.place}, weights: {error}") from None
         return net
 
     def _read_net(self, path: str) -> caffe_pb2.NetParameter:

@@ -332,6 +332,12 @@ def test_weights_named_in_the_solver(tmp_path):
     assert (solver(f'weights: "{tmp_path}/w.caffemodel"').net.params["ip"][0].data == 7).all()
 
 
+@pytest.mark.parametrize("path", ["nowhere.caffemodel", "."])
+def test_weights_that_cannot_be_read_say_who_names_them(path):
+    with pytest.raises(OSError, match=r"^solver, weights: .*expected a binary NetParameter"):
+        solver(f'weights: "{path}"')
+
+
 def test_training_does_not_depend_on_held_arrays():
     """An array that a user keeps makes the net copy instead of taking buffers over; the numbers stay."""
     free, watched = solver("momentum: 0.9"), solver("momentum: 0.9")

@@ -203,7 +203,7 @@ KINDS: dict[str, Kind] = {
     "solver of other fields": Kind(
         "training/other.prototxt",
         words(caffe_main, "train -solver other.prototxt -minloglevel 1"),
-        ("layer ", "net ", ".caffemodel"),
+        ("layer ", "net "),
     ),
     "net in three forms": Kind("nets/old.prototxt", words(upgrade_proto.net_text, "old.prototxt new.prototxt")),
     "binary net": Kind("training/net.binary", words(upgrade_proto.net_binary, "net.binary new.binary")),
