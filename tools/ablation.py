@@ -274,12 +274,13 @@ def main(arguments: list[str] | None = None) -> int:
         options.variant, options.seed = "dhn", 1
         first = command_line.run_of(argparse.Namespace(**{**vars(options), "bits": options.bits[0]}))
         chosen = product(options.seeds, options.bits, options.variants)  # a whole table of one seed comes first
+        settings = command_line.settings_typed(options)
         runs = [Run(first.dataset, variant, bits, ROOT, first.net, seed) for seed, bits, variant in chosen]
         folder = ROOT / "runs" / (f"{first.dataset}-ablation" + (f"-{first.net}" if first.net else ""))
         make_folder(folder)
         with locks.hold(folder / "ablation.csv"):
             rows = itq(first.dataset, options.bits, options.seeds, ROOT)
-            trained = list(cells(runs, options.weights, options.gpu, folder, command_line.settings_typed(options)))
+            trained = list(cells(runs, options.weights, options.gpu, folder, settings))
             caveat = split_caveat(read_json(ROOT / "data" / first.dataset / "split.json"))
             write(first.dataset, [*trained, *rows], folder, len(options.seeds), caveat)
     except (RunError, ValueError, OSError) as error:

@@ -362,11 +362,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.weights and not Path(options.weights).is_file():
             raise ValueError(f"{option('weights', options.weights)}: there is no such file")
-        run = run_of(options)
+        run, settings = run_of(options), settings_typed(options) or {}
         folder = run.root / "runs" / f"{run.name}-tune"
         make_folder(folder)
         with locks.hold(folder / "tune.json"):
-            rows, chosen = tune(run, options.grid, options.weights, options.gpu, settings_typed(options) or {})
+            rows, chosen = tune(run, options.grid, options.weights, options.gpu, settings)
             write(run, rows, chosen, options.grid)
     except (RunError, LmdbError, ValueError, OSError) as error:
         print(f"tune: {error}", file=sys.stderr)
