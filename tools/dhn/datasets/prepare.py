@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Collection, Iterable
@@ -33,6 +34,10 @@ from dhn.files import load_array, load_json, read_json, write_atomic
 from dhn.kinds import fits
 from dhn.layout import option
 from dhn.progress import say
+
+
+# of a path that is no file's, or not one that may be read: the recipe names it
+NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -383,7 +388,9 @@ def prepare(
             _report_bad(recipe, bad, total + facts["bad"], folder, allowed.bad)
             if not more:
                 return facts
-    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
         raise RecipeError(recipe.path, f"{error.filename}: cannot be read or written ({error.strerror})") from None
     except AbsentError as error:
         same = all(before.get(key) == value for key, value in chosen.facts().items())
