@@ -48,6 +48,11 @@ def exit_at_signals(program: str) -> None:
             signal.signal(number, _exit)
 
 
+def is_command() -> bool:
+    """Whether this process is a command, which has called `exit_at_signals`, and not a program that imports modules."""
+    return bool(_program)
+
+
 def _exit(number: int, _: FrameType | None) -> NoReturn:
     os.write(2, f"{_program}: ended by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 
@@ -47,3 +48,18 @@ def test_a_net_does_not_wait_for_what_few_nets_need(tmp_path):
     )
     command = [sys.executable, "-c", program, str(tmp_path / "net.prototxt")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_command_collects_what_it_makes_and_no_more_what_it_imported(tmp_path):
+    """A file that a user's module never closes is written when the module is collected, as the command ends."""
+    (tmp_path / "users.py").write_text("log = open('log', 'w')\nlog.write('all of it')\ndef layer(): return log\n")
+    program = (
+        "import gc; from atomic_writes import ending; from caffe.imports import import_module; "
+        "before = gc.get_freeze_count(); import_module('colorsys'); ending.exit_at_signals('command'); "
+        "import_module('wave'); print(before, gc.get_freeze_count() > 0, gc.isenabled()); import users"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout == "0 True True\n"
+    assert (tmp_path / "log").read_text() == "all of it"
