@@ -25,8 +25,7 @@ def run(main: Callable[[], int]) -> int:
     from atomic_writes import ending  # not before it is known to be installed
 
     if not gc.isenabled():  # as `begin_imports` left it
-        gc.freeze()
-        gc.unfreeze()  # what is imported is in the oldest generation now, which is looked through rarely
+        gc.freeze()  # what is imported is looked through no more, also when the process ends
         gc.enable()
 
     def command() -> int:
