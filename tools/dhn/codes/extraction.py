@@ -96,7 +96,8 @@ def load_net(model: str, weights: str) -> caffe.Net:
         if not os.path.isfile(path):
             raise ValueError(f"{what}: there is no file {path}")
     net = caffe.Net(model, caffe.TEST, weights=weights)
-    missing = [name for name in net.params if name not in _layers_in(weights)]
+    given = _layers_in(weights)
+    missing = [name for name in net.params if name not in given]
     if missing:
         raise ValueError(f"{weights} has no weights for {', '.join(missing)} of {model}: is it another net's file?")
     return net
