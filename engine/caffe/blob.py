@@ -269,7 +269,7 @@ class Blob:
             )
         if diff.size not in (0, self.count):
             raise ValueError(f"expected {self.count} diffs for shape {self.shape_string()}, or none, found {diff.size}")
-        self.data[...] = data.reshape(self._shape)
+        self.set_data(torch.from_numpy(np.require(data, requirements="W")))  # a blob may take it over, without a copy
         if diff.size:
             self.diff[...] = diff.reshape(self._shape)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 
@@ -11,6 +13,8 @@ from caffe.blob import Blob
 from caffe.proto import caffe_pb2
 
 FAN_IN, FAN_OUT, AVERAGE = 0, 1, 2
+
+_waiting: list[tuple[Blob, caffe_pb2.FillerParameter]] | None = None  # None: outside of `only_unwritten`
 
 
 def _normal(blob: Blob, mean: float, std: float) -> torch.Tensor:
@@ -102,4 +106,24 @@ def fill(blob: Blob, param: caffe_pb2.FillerParameter) -> None:
         raise ValueError(f"Sparsity not supported by the {param.type} filler; remove `sparse: {param.sparse}`")
     if not blob.count:
         raise ValueError(f"{param.type} filler: the blob has no values to fill: its shape is {blob.shape_string()}")
-    blob.set_data(FILLERS[param.type](blob, param))
+    if _waiting is None:
+        blob.set_data(FILLERS[param.type](blob, param))
+    else:
+        _waiting.append((blob, param))
+
+
+@contextlib.contextmanager
+def only_unwritten() -> Iterator[None]:
+    """While entered, `fill` checks and waits. At the end the blobs to which nothing was written meanwhile are filled.
+
+    For a net that is made and gets its weights where no seed is given: the others draw other numbers than they would.
+    """
+    global _waiting
+    _waiting = waiting = []
+    try:
+        yield
+    finally:
+        _waiting = None
+    for blob, param in waiting:
+        if blob.data_memory.is_zero:
+            fill(blob, param)

@@ -182,3 +182,15 @@ def test_add_blob():
     blobs = BlobVec()
     blobs.add_blob(2, 3)
     assert blobs[0].shape == (2, 3)
+
+
+def test_values_of_a_message_go_to_views_that_are_out():
+    proto = caffe_pb2.BlobProto(shape=caffe_pb2.BlobShape(dim=[2]), data=[1, 2])
+    blob, seen = Blob((2,)), Blob((2,))
+    view = seen.data
+    for each in (blob, seen):
+        each.from_proto(proto)
+        assert each.data.tolist() == [1, 2]
+    assert view.tolist() == [1, 2]
+    blob.data[0] = 5
+    assert list(proto.data) == [1, 2]

@@ -16,6 +16,7 @@ import caffe
 from caffe import glog
 from caffe.cli import database
 from caffe.cli.flags import Flags, run
+from caffe.imports import import_module
 from caffe.proto import caffe_pb2, wire
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ def extract(words: list[str], values: SimpleNamespace) -> int:
         )
     if not batches.isdigit() or int(batches) < 1:
         raise ValueError(f"num_mini_batches: expected a whole number from 1 on, found {batches!r}")
-    net = caffe.Net(net_file, caffe_pb2.TEST)
-    net.copy_from(weights)
+    fillers = import_module("caffe.fillers")  # here: it imports torch, which help needs not
+    with fillers.only_unwritten():  # BVLC's command has no seed either
+        net = caffe.Net(net_file, caffe_pb2.TEST)
+        net.copy_from(weights)
     for name in names:
         if name not in net.blobs:
             raise ValueError(
