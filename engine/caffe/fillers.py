@@ -119,7 +119,8 @@ def only_unwritten() -> Iterator[None]:
     For a net that is made and gets its weights where no seed is given: the others draw other numbers than they would.
     """
     global _waiting
-    _waiting = waiting = []
+    waiting: list[tuple[Blob, caffe_pb2.FillerParameter]] = []
+    _waiting = waiting
     try:
         yield
     finally:
