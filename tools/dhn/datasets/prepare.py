@@ -35,7 +35,6 @@ from dhn.kinds import fits
 from dhn.layout import option
 from dhn.progress import say
 
-
 # of a path that is no file's, or not one that may be read: the recipe names it
 NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
