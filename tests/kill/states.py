@@ -66,7 +66,9 @@ def halves(between: Contents, old: Contents, new: Contents, lived: bool) -> list
     """
     problems = []
     for path, content in between.items():
-        stage = isinstance(content, dict) or _is_stage(path) or (lived and path.endswith(TABLES))
+        stage = (
+            isinstance(content, dict) or ("-tune/" in path and is_snapshot(path)) or (lived and path.endswith(TABLES))
+        )
         if content == BROKEN or (not stage and content not in (old.get(path), new.get(path))):
             problems.append(f"{path} is neither old nor new")
     problems += [f"{path} is not there any more" for path in old if path in new and path not in between
@@ -122,11 +124,11 @@ def _records(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_stage(path: str) -> bool:
-    """Whether a file is a snapshot that is removed later, and complete."""
+def is_snapshot(path: str) -> bool:
+    """Whether a file is of a snapshot, and complete."""
     kind = {".caffemodel": caffe_pb2.NetParameter, ".solverstate": caffe_pb2.SolverState}.get(Path(path).suffix)
     try:
-        return kind is not None and "-tune/" in path and bool(kind.FromString(Path(path).read_bytes()).ByteSize())
+        return kind is not None and bool(kind.FromString(Path(path).read_bytes()).ByteSize())
     except (OSError, DecodeError):
         return False
 
