@@ -2,8 +2,9 @@
 
 A tile of 4x4 bottom values and the filter are both transformed to 16 values, whose products, summed over the channels
 (16 products of matrices), are transformed to 2x2 top values: y = A^T [(G w G^T) * (B^T x B)] A. The transforms add,
-subtract and halve, so float32 keeps its precision: beside float64 the top's error and the weight's gradient's are a
-third of those of torch's direct convolution, the bottom's gradient's is nine tenths.
+subtract and halve, so float32 keeps its precision: beside float64 the error of top and gradients is 2.7e-7 to 3.2e-7 of
+their values, on any processor. That of torch's direct convolution is 3 times as much for the top and 1.1 for the
+bottom's gradient where oneDNN has AVX2, 0.83 where it has AVX-512, and 2.8 for the weight's gradient.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016, equations 5 to 8.
 """

@@ -71,7 +71,8 @@ class DataTransformer:
             raise ValueError(f"crop_size {self.crop} is bigger than the image, {size(image)}")
         if self.mean is not None and self.mean.shape != image:
             raise ValueError(
-                f"the image is {size(image)}, that of {self._mean_file} {size(self.mean.shape)}: they must be alike"
+                f"the image is {size(image)}, the mean file {self._mean_file} has {size(self.mean.shape)}: "
+                "they must be alike"
             )
         if self.mean_values.size not in (0, 1, channels):
             raise ValueError(

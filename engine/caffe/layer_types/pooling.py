@@ -157,6 +157,10 @@ class Pooling(Layer):
         self.pad = (param.pad_h, param.pad_w) if has("pad_h") else (param.pad, param.pad)
         self.stride = (param.stride_h, param.stride_w) if has("stride_h") else (param.stride, param.stride)
         self.check(min(self.stride) > 0, f"Stride dimensions cannot be zero; found {self.stride}.")
+        self.check(
+            max(*self.kernel, *self.stride, *self.pad) < 1 << 31,
+            f"kernel, stride and pad must be below 2^31; found {self.kernel}, {self.stride} and {self.pad}",
+        )
         if param.global_pooling:
             self.check(self.pad == (0, 0) and self.stride == (1, 1),
                        "With Global_pooling: true; only pad = 0 and stride = 1; "

@@ -132,6 +132,7 @@ REFUSED = {
     "kernel_h: 2": "For non-square filters both kernel_h and kernel_w are required; found kernel_h",
     "kernel_size: 0": r"Filter dimensions cannot be zero; found \(0, 0\)",
     "kernel_size: 2 stride: 0": "Stride dimensions cannot be zero",
+    "kernel_size: 2 stride: 2147483648": "kernel, stride and pad must be below 2",
     "kernel_size: 2 pad: 1 pad_h: 1 pad_w: 1": "pad is pad OR pad_h and pad_w are required",
     "kernel_size: 2 stride_h: 1": "stride is stride OR stride_h and stride_w are required",
     "kernel_size: 2 pad: 2": r"padding must be smaller than the kernel; found pad \(2, 2\) and kernel \(2, 2\)",
