@@ -85,12 +85,7 @@ def _command(main: Callable[[list[str]], int], words: list[str]) -> int:
     import dhn
 
     sys.argv = [sys.modules[main.__module__].__file__ or main.__module__, *words]
-    try:
-        status = main(words) if main.__module__.startswith("caffe.") else dhn.run(lambda: main(words))
-    except KeyboardInterrupt:  # before the command has begun, or when it is over: Python ends so
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-        raise
+    status = main(words) if main.__module__.startswith("caffe.") else dhn.run(lambda: main(words))
     for number in SIGNALS:  # the command is over; what follows is the test's
         signal.signal(number, signal.SIG_IGN)
     with open(os.path.join(_folder, "modules"), "a") as stream:
@@ -102,17 +97,28 @@ def _fork(call: Callable[[], int], log: Path | None = None, new_group: bool = Fa
     """A child that calls `call` and ends with its status; `how` as of subprocess.Popen."""
     sys.stdout.flush()
     sys.stderr.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # one that comes now comes in `run`
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return child
 
     def run() -> int:
+        try:
+            return begin()
+        except KeyboardInterrupt:  # before the command has begun, or when it is over: Python ends so
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+            raise
+
+    def begin() -> int:
         if new_group:
             os.setpgid(0, 0)
         for number in SIGNALS:  # as after an exec
             if callable(signal.getsignal(number)) or new_group:
                 default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
                 signal.signal(number, default)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         out = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND) if log else None
         for target, stream in ((1, how.get("stdout")), (2, how.get("stderr"))):
             source = out if out is not None else stream.fileno() if stream is not None else target
