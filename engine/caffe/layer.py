@@ -91,7 +91,10 @@ class Layer:
     def __init__(self, layer_param: caffe_pb2.LayerParameter):
         self.layer_param = layer_param
         self.phase = layer_param.phase
-        self.blobs = blobs_of(layer_param.blobs)
+        try:
+            self.blobs = blobs_of(layer_param.blobs)
+        except (ValueError, MemoryError) as error:
+            self.check(False, f"blobs: {error}")
         self.propagate_down: list[bool] = []
         self.param_propagate_down: list[bool] = []
         self.may_overwrite = False

@@ -418,3 +418,12 @@ def test_a_uniform_filler_without_a_finite_range_names_its_layer(ends):
     source = DATA + ip().replace('type: "xavier"', f'type: "uniform" {ends}')
     with pytest.raises(ValueError, match=r"layer 'ip' .*uniform filler: expected (a finite range|min at most max)"):
         make(source)
+
+
+@pytest.mark.parametrize(
+    "blobs", ["shape { dim: 4 }", "shape { dim: -3 }", "num: 2 data: 1", "shape { dim: 2147483647 }"]
+)
+def test_blobs_of_a_prototxt_that_hold_no_parameters_name_their_layer(blobs):
+    bias = 'layer { name: "b" type: "Bias" bottom: "data" top: "b" blobs { %s } }' % blobs
+    with pytest.raises(ValueError, match=r"layer 'b' \(Bias\): blobs: "):
+        make(DATA + bias)

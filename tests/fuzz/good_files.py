@@ -47,6 +47,10 @@ test_iter: 2 test_interval: 2 test_initialization: false test_compute_loss: true
 train_state { stage: "b" } iter_size: 2 display: 2 average_loss: 1 snapshot: 3 snapshot_prefix: "o" snapshot_diff: true
 snapshot_after_train: false layer_wise_reduce: false device_id: 0 solver_mode: CPU weights: "s_iter_1.caffemodel"
 """
+INLINE_SOLVER = f"""train_net_param {{ {TRAINED} }} test_net_param {{ {TRAINED} }} solver_type: RMSPROP rms_decay: 0.98
+delta: 1e-8 base_lr: 0.01 lr_policy: "inv" gamma: 0.1 power: 0.75 max_iter: 2 test_iter: 1 test_interval: 1
+snapshot_after_train: false solver_mode: CPU random_seed: 1
+"""
 HASH_LAYER = """layer { name: "hash_layer" type: "InnerProduct" bottom: "data" top: "hash_layer"
   inner_product_param { num_output: 8 weight_filler { type: "gaussian" std: 0.01 } } }
 """
@@ -99,6 +103,8 @@ def nets() -> None:
         Path(f"{name}.prototxt").write_text(text)
     Path("deploy.prototxt").write_text(DEPLOY)
     caffe.Net("deploy.prototxt", caffe.TEST).save("w.caffemodel")
+    infogain = caffe_pb2.BlobProto(num=1, channels=1, height=4, width=4, data=np.eye(4).ravel().tolist())
+    Path("infogain.binaryproto").write_bytes(infogain.SerializeToString())
 
 
 def training() -> None:
@@ -108,6 +114,7 @@ def training() -> None:
         Path("solver.prototxt").write_text(f"{SOLVER}snapshot_format: {form}\n")
         caffe.get_solver("solver.prototxt").solve()
     Path("other.prototxt").write_text(OTHER_SOLVER)
+    Path("inline.prototxt").write_text(INLINE_SOLVER)
     Path("net.binary").write_bytes(read_net("net.prototxt").SerializeToString())
     Path("fork.proto").write_text(
         'syntax = "proto2"; package caffe;\nmessage LayerParameter { optional MineParameter mine_param = 9147; }\n'

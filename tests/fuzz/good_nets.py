@@ -147,6 +147,28 @@ layer { name: "up" type: "Upsample" bottom: "data" bottom: "mask" top: "up"
 layer { name: "smooth" type: "SmoothL1Loss" bottom: "data" bottom: "mask" top: "smooth"
   smooth_l1_loss_param { sigma: 2 } }
 """,
+    "oldest": """name: "v0" input: "data" input_shape { dim: 2 dim: 3 dim: 8 dim: 8 } state { level: 1 stage: "a" }
+layers { layer { name: "conv" type: "conv" num_output: 4 kernelsize: 3 pad: 1 stride: 2 biasterm: true group: 1
+  weight_filler { type: "gaussian" std: 0.1 } bias_filler { value: 1 } blobs_lr: 1 blobs_lr: 2 weight_decay: 1 }
+  bottom: "data" top: "conv" }
+layers { layer { name: "relu" type: "relu" } bottom: "conv" top: "conv" }
+layers { layer { name: "norm" type: "lrn" local_size: 3 alpha: 0.0001 beta: 0.75 } bottom: "conv" top: "norm" }
+layers { layer { name: "pool" type: "pool" pool: MAX kernelsize: 2 stride: 2 } bottom: "norm" top: "pool" }
+layers { layer { name: "drop" type: "dropout" dropout_ratio: 0.5 } bottom: "pool" top: "pool" }
+layers { layer { name: "ip" type: "innerproduct" num_output: 3 biasterm: false } bottom: "pool" top: "ip" }
+layers { layer { name: "concat" type: "concat" concat_dim: 1 } bottom: "ip" bottom: "ip" top: "two" }
+layers { layer { name: "prob" type: "softmax" } bottom: "two" top: "prob" }
+""",
+    "shared": _DATA + """layer { name: "a" type: "InnerProduct" bottom: "data" top: "a"
+  param { name: "w" share_mode: STRICT lr_mult: 1 } param { name: "b" share_mode: PERMISSIVE }
+  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "b" type: "InnerProduct" bottom: "data" top: "b" param { name: "w" } param { name: "b" }
+  inner_product_param { num_output: 4 } }
+layer { name: "biased" type: "Bias" bottom: "data" top: "biased" bias_param { axis: 1 }
+  blobs { shape { dim: 3 } data: 1 data: 2 data: 3 } }
+layer { name: "information" type: "InfogainLoss" bottom: "a" bottom: "label" top: "information"
+  infogain_loss_param { source: "infogain.binaryproto" axis: 1 } loss_param { ignore_label: 2 normalization: FULL } }
+""",
     "forks_hashing": _FORKS_HASHING,
     "recurrent": """layer { name: "in" type: "DummyData" top: "x" top: "cont" dummy_data_param {
   shape { dim: 3 dim: 2 dim: 4 } shape { dim: 3 dim: 2 } data_filler { type: "constant" value: 1 } } }

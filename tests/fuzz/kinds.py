@@ -205,6 +205,12 @@ KINDS: dict[str, Kind] = {
         words(caffe_main, "train -solver other.prototxt -minloglevel 1"),
         ("layer ", "net "),
     ),
+    "solver with its nets": Kind(
+        "training/inline.prototxt",
+        words(caffe_main, "train -solver inline.prototxt -minloglevel 1"),
+        ("layer ", "net "),
+    ),
+    "infogain matrix": Kind("nets/infogain.binaryproto", time_net("shared.prototxt"), ("layer 'information'",)),
     "net in three forms": Kind("nets/old.prototxt", words(upgrade_proto.net_text, "old.prototxt new.prototxt")),
     "binary net": Kind("training/net.binary", words(upgrade_proto.net_binary, "net.binary new.binary")),
     "drawn net": Kind("nets/selection.prototxt", words(draw_net.main, "selection.prototxt net.dot"), ("layer ",)),
