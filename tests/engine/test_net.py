@@ -424,6 +424,6 @@ def test_a_uniform_filler_without_a_finite_range_names_its_layer(ends):
     "blobs", ["shape { dim: 4 }", "shape { dim: -3 }", "num: 2 data: 1", "shape { dim: 2147483647 }"]
 )
 def test_blobs_of_a_prototxt_that_hold_no_parameters_name_their_layer(blobs):
-    bias = 'layer { name: "b" type: "Bias" bottom: "data" top: "b" blobs { %s } }' % blobs
+    bias = f'layer {{ name: "b" type: "Bias" bottom: "data" top: "b" blobs {{ {blobs} }} }}'
     with pytest.raises(ValueError, match=r"layer 'b' \(Bias\): blobs: "):
         make(DATA + bias)
