@@ -52,10 +52,14 @@ def name_layer(error: Exception, layer: Layer) -> None:
     """
     if hasattr(error, "caffe_layer"):
         return  # of a layer within this one
+    name = f"layer {layer.layer_param.name!r} ({layer.type})"
     if layer.public is not layer:
         error.caffe_layer = _user_layer(error, layer)  # type: ignore[attr-defined]
+    elif isinstance(error, OSError) and "layer " not in str(error):  # a file that its parameters name
+        named = type(error)(f"{name}: {error}")
+        named.errno = error.errno
+        raise named from error
     elif is_memory_error(error):
-        name = f"layer {layer.layer_param.name!r} ({layer.type})"
         raise MemoryError(
             f"{name}: not enough memory: {_first_line(error)}; make batch_size, the images or num_output smaller"
         ) from error

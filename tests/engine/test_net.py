@@ -427,3 +427,9 @@ def test_blobs_of_a_prototxt_that_hold_no_parameters_name_their_layer(blobs):
     bias = f'layer {{ name: "b" type: "Bias" bottom: "data" top: "b" blobs {{ {blobs} }} }}'
     with pytest.raises(ValueError, match=r"layer 'b' \(Bias\): blobs: "):
         make(DATA + bias)
+
+
+def test_a_file_that_a_layer_names_and_that_is_not_there_names_the_layer():
+    loss = LOSS.replace("SoftmaxWithLoss", "InfogainLoss").replace("top", 'infogain_loss_param { source: "x" } top', 1)
+    with pytest.raises(FileNotFoundError, match=r"layer 'loss' \(InfogainLoss\): Cannot read x"):
+        make(DATA + LABEL + ip() + loss)
