@@ -225,7 +225,8 @@ def test_parameter_diffs_add_up_until_cleared(net):
     net.backward()
     once = net.params["ip"][0].diff.copy()
     net.backward()
-    np.testing.assert_allclose(net.params["ip"][0].diff, 2 * once, rtol=1e-6, atol=1e-7)  # a value next to 0 is rounded as its sums are
+    close = {"rtol": 1e-6, "atol": 1e-7}  # a value next to 0 is rounded as its sums are
+    np.testing.assert_allclose(net.params["ip"][0].diff, 2 * once, **close)
     net.clear_param_diffs()
     assert not net.params["ip"][0].diff.any()
 
