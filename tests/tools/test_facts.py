@@ -17,6 +17,7 @@ METRICS = {**SCORES, "protocol": "standard", "bits": 48, "queries": 3, "database
     [
         (facts.METRICS, METRICS, "map", "0.5"),
         (facts.METRICS, METRICS, "map", 10**400),
+        (facts.METRICS, METRICS, "map", float("nan")),
         (facts.METRICS, METRICS, "bits", True),
         (facts.METRICS, METRICS, "bits", 1.5),
         (facts.METRICS, METRICS, "protocols", ["standard"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-LARGEST = 1e15  # no number here is larger
+LARGEST = 1e15  # no number here is larger, infinite, or none (NaN)
 
 
 def fits(value: object, kind: Any) -> bool:
@@ -22,7 +22,7 @@ def fits(value: object, kind: Any) -> bool:
     if isinstance(kind, dict):
         return isinstance(value, dict) and _misfit(value, kind) is None
     if kind in (int, float):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > LARGEST
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
         return number and (kind is float or isinstance(value, int))
     return isinstance(value, kind)
 
