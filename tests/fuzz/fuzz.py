@@ -120,7 +120,7 @@ class Reader:
         digest = hashlib.sha256(_TIMES.sub("", log.read_text(errors="replace")).encode())
         for path in sorted(work.rglob("*")):
             if path.is_file() and before.get(path) != path.stat().st_mtime_ns and not _UNLIKE.search(path.name):
-                digest.update(path.name.encode() + path.read_bytes())
+                digest.update(os.fsencode(path.name) + path.read_bytes())
         os.chdir(self.folder)
         shutil.rmtree(work)
         return result, digest.hexdigest()
