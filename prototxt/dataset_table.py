@@ -280,24 +280,45 @@ def labels_of(dataset: str) -> Labels:
     """The labels of a data set, as data/<dataset>/split.json counts them; LABELS where it is not there.
 
     Of the paper's data sets the number of queries is that of the paper's split. Raises ValueError for a data set of
-    your own without that file.
+    your own without that file, and for a file whose values are of other kinds.
     """
-    built_in = LABELS.get(dataset)
+    built_in, path = LABELS.get(dataset), os.path.join(ROOT, "data", dataset, "split.json")
     try:
-        with open(os.path.join(ROOT, "data", dataset, "split.json"), encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             facts = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        facts = None
+    if isinstance(facts, dict):
+        key = _misfit(facts)
+        if key is not None:
+            again = f"make data DATASET={dataset}" if BY_MAKE else f"dhn get-data {dataset}"
+            raise ValueError(f"{path}: is damaged: {key!r} cannot be {facts[key]!r:.80}; run: {again}")
         if built_in is not None:
-            return built_in._replace(classes=len(facts["label_names"]))
-        names, images = facts.get("label_names", []), facts.get("images", {})
-        size, counts = tuple(images.get("size") or ()) or None, facts["counts"]
-        return Labels(counts["query"], len(names), images.get("multi_label", False), size, counts.get("train"))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        if built_in is not None:
-            return built_in
-        command = "make data DATASET=path/to/recipe" if BY_MAKE else "dhn get-data path/to/recipe"
-        raise ValueError(
-            f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that `{command}` has made"
-        ) from None
+            return built_in._replace(classes=len(facts["label_names"])) if "label_names" in facts else built_in
+        images, counts = facts.get("images", {}), facts.get("counts", {})
+        if "query" in counts:
+            size, names = tuple(images.get("size") or ()) or None, facts.get("label_names", [])
+            return Labels(counts["query"], len(names), images.get("multi_label", False), size, counts.get("train"))
+    if built_in is not None:
+        return built_in
+    command = "make data DATASET=path/to/recipe" if BY_MAKE else "dhn get-data path/to/recipe"
+    raise ValueError(
+        f"unknown dataset {dataset!r}; there are {', '.join(DATASETS)}, and those that `{command}` has made"
+    )
+
+
+def _misfit(facts: dict) -> Any:
+    """The first key of a split.json whose value is of another kind than `make data` writes; None where none is."""
+    names, images, counts = facts.get("label_names", []), facts.get("images", {}), facts.get("counts", {})
+    size = images.get("size") if isinstance(images, dict) else None
+    pair = isinstance(size, list) and len(size) == 2 and all(type(each) is int and each > 0 for each in size)
+    right = {
+        "label_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
+        "images": isinstance(images, dict) and type(images.get("multi_label", False)) is bool
+        and (size is None or pair),
+        "counts": isinstance(counts, dict) and all(type(count) is int and count >= 0 for count in counts.values()),
+    }  # fmt: skip
+    return next((key for key, fits in right.items() if not fits), None)
 
 
 def nets_of(dataset: str) -> tuple:

@@ -49,6 +49,7 @@ from dhn.datasets import splits
 from dhn.datasets.lmdb_records import LmdbError
 from dhn.experiments.measure import MEASURED, is_measured, measure, quoted
 from dhn.files import load_json, parse_json, read_json, sha256, write_csv, write_json, write_text
+from dhn.kinds import fits
 from dhn.layout import option, target_command
 from dhn.pages.page import terminal
 from dhn.progress import console
@@ -59,6 +60,7 @@ from dhn.runs.prototxts import Settings, net_texts, write_nets
 from google.protobuf import text_format
 from lmdb_files import LmdbFileError, open_lmdb
 
+COUNTS = {"query": int, "database": int, "train": int}  # of the parts' split.json
 HELD_OUT = 0.1  # of the training images, for each of validation queries and their database
 GRIDS = {
     "paper": (
@@ -118,7 +120,7 @@ def hold_out(run: Run, folder: Path) -> dict:
     form = read_json(run.data / "split.json").get("form")  # "JPEG copies": what the images are read from
     record = folder / "split.json"
     facts: dict[str, Any] = read_json(record)
-    if facts.get("of") == of and facts.get("form") == form and "counts" in facts:
+    if facts.get("of") == of and facts.get("form") == form and fits(facts.get("counts"), COUNTS):
         return facts["counts"]
     try:
         with open_lmdb(str(built)) as source, source.begin() as transaction:

@@ -21,6 +21,7 @@ from dhn.experiments.metrics import score_files, write_metrics
 from dhn.files import load_json
 from dhn.layout import target_command
 from dhn.progress import console
+from dhn.runs import facts as run_facts
 from dhn.runs.folder import ROOT, Run, RunError
 from dhn.scoring.retrieval import PROTOCOLS
 
@@ -171,7 +172,7 @@ def load_features(
         read, of_net = lambda side: pixels(source(run, side)), None
     else:
         read, of_net = blob_features(run, name, model, weights)
-    lists = {side: load_json(source(run, side) / "source.json")["recipe"] for side in SIDES}
+    lists = {side: run_facts.read(source(run, side) / "source.json", {"recipe": dict}).get("recipe") for side in SIDES}
     digest = hashlib.sha256(json.dumps(lists, sort_keys=True).encode()).hexdigest()
     return cache(read), {"features": name, "net": of_net, "images": digest, "split": split}
 

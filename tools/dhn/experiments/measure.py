@@ -29,14 +29,21 @@ def ranks(data: Path) -> int | None:
     A split that does not state R is measured over the entire database.
     """
     path = data / "split.json"
+    again = target_command("data", data.name)
     try:
-        top = load_json(path).get("R", "all")
+        split = load_json(path)
     except OSError:
         return None
-    except (ValueError, AttributeError):
-        again = target_command("data", data.name)
-        raise ValueError(f"{path}: expected a JSON object, found something else; run: {again}") from None
-    return top if isinstance(top, int) else None
+    except ValueError:
+        split = None
+    if not isinstance(split, dict):
+        raise ValueError(f"{path}: expected a JSON object, found something else; run: {again}")
+    top = split.get("R", "all")
+    if top in (None, "all"):
+        return None
+    if not fits(top, int) or top < 1:
+        raise ValueError(f"{path}: is damaged: 'R' cannot be {top!r}; run: {again}")
+    return int(top)
 
 
 def measure(folder: Path, real: bool, top: int | None) -> dict:

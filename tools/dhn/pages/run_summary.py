@@ -17,6 +17,7 @@ from caffe.proto.upgrade import upgrade_net
 from google.protobuf.descriptor import FieldDescriptor
 
 from dhn.files import read_json
+from dhn.runs import facts
 from dhn.runs.by_hand import HandRun, trained_net
 from dhn.runs.folder import AnyRun, overlap
 
@@ -205,12 +206,16 @@ def data_summary(run: AnyRun) -> DataSummary:
     )
 
 
+SOURCE = {"records": int, "recipe?": {"inputs?": {"list?": (str, None)}}}  # of source.json
+
+
 def sides_of(data: Path) -> list[Side]:
     """The sets of a data folder that have an LMDB."""
     sides = []
     for name in SIDES:
-        source = read_json(data / f"{name}_lmdb" / "source.json")
+        path = data / f"{name}_lmdb" / "source.json"
+        source = facts.read(path, SOURCE)
         if source:
-            digest = source["recipe"]["inputs"].get("list") if "recipe" in source else None
+            digest = source.get("recipe", {}).get("inputs", {}).get("list")
             sides.append(Side(name, source["records"], digest))
     return sides

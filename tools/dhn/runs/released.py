@@ -22,6 +22,7 @@ from atomic_writes import make_folder
 from atomic_writes.folders import replacing_folder
 
 from dhn.files import read_json, sha256, write_atomic, write_json
+from dhn.kinds import fits
 from dhn.layout import PROTOTXT, target_command
 from dhn.runs import facts
 from dhn.runs.folder import RECIPE, WRITTEN, AnyRun, Run, RunError
@@ -47,8 +48,8 @@ def digests_of_images(data: Path) -> dict[str, dict]:
     """
     digests = {}
     for side in SIDES:
-        inputs = read_json(data / f"{side}_lmdb" / "source.json").get("recipe", {}).get("inputs")
-        if not inputs:
+        source = read_json(data / f"{side}_lmdb" / "source.json")
+        if not fits(source, {"recipe": {"inputs": dict}}) or not (inputs := source["recipe"]["inputs"]):
             raise RunError(f"{data}/{side}_lmdb is missing; run: {target_command('data', data.name)}")
         digests[side] = inputs
     return digests
