@@ -354,3 +354,23 @@ def test_refusals(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         net.write(dataset, variant, bits, str(tmp_path), *name)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("label_names", "xyzw"), ("label_names", {}), ("counts", {"query": -1}), ("counts", {"query": "x"}),
+        ("counts", {"query": 1, "train": "x"}), ("images", {"size": "ab"}), ("images", {"multi_label": "x"}),
+        ("images", None),
+    ],
+)  # fmt: skip
+def test_a_damaged_split_makes_no_net(tmp_path, monkeypatch, key, value):
+    monkeypatch.setattr(dataset_table, "ROOT", str(tmp_path))
+    path = tmp_path / "data" / "birds" / "split.json"
+    path.parent.mkdir(parents=True)
+    good = {"label_names": ["a", "b"], "counts": {"query": 4, "train": 6}, "images": {"size": [8, 9]}}
+    path.write_text(json.dumps(good))
+    assert dataset_table.labels_of("birds")[:2] == (4, 2)
+    path.write_text(json.dumps({**good, key: value}))
+    with pytest.raises(ValueError, match=rf"split\.json: is damaged: '{key}' cannot be "):
+        dataset_table.labels_of("birds")

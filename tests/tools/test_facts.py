@@ -6,6 +6,7 @@ import json
 
 import pytest
 from dhn.experiments import measure
+from dhn.pages.run_summary import sides_of
 from dhn.runs import facts
 
 SCORES = {"R": 9, "queries_counted": 3, "map": 0.5, "map_expected": 0.5, "map_low": 0.5, "map_high": 1}
@@ -54,3 +55,24 @@ def test_a_measure_that_a_file_holds(key, value):
     row = {**dict.fromkeys(measure.MEASURED, 0.5), "R": 5, "queries": 2, "database": 8, "note": ""}
     assert measure.is_measured(row) and not measure.is_measured({**row, key: value})
     assert not measure.is_measured([*row]) and not measure.is_measured({"map": 0.5})
+
+
+@pytest.mark.parametrize("top", ["x", 5000.0, [], True, 0, -1])
+def test_a_rank_that_none_can_be(tmp_path, top):
+    (tmp_path / "split.json").write_text(json.dumps({"R": top}))
+    with pytest.raises(ValueError, match=r"split\.json: is damaged: 'R' cannot be "):
+        measure.ranks(tmp_path)
+    for right, ranks in ((10, 10), ("all", None), (None, None)):
+        (tmp_path / "split.json").write_text(json.dumps({"R": right}))
+        assert measure.ranks(tmp_path) == ranks
+
+
+@pytest.mark.parametrize(
+    "source",
+    [{"recipe": "x", "records": 3}, {"recipe": {}}, {"records": "x"}, {"recipe": {"inputs": None}, "records": 3}],
+)
+def test_what_an_lmdb_of_the_report_was_made_from(tmp_path, source):
+    (tmp_path / "query_lmdb").mkdir()
+    (tmp_path / "query_lmdb" / "source.json").write_text(json.dumps(source))
+    with pytest.raises(facts.FactsError, match=r"source\.json: is damaged: '(recipe|records)' cannot be "):
+        sides_of(tmp_path)
