@@ -134,7 +134,7 @@ def test_what_one_solver_is_asked_for_all_do(asking, action, solver, tmp_path):
     ended = side_by_side.run(2, work)
     check_ended(ended)
     place = "at 3 True" if action == "stop" else "at 5 False"
-    assert all(child.text.endswith(f"{place}\n") for child in ended)
+    assert all(f"\n{place}\n" in f"\n{child.text}" for child in ended)  # torch may have a last word
     assert (tmp_path / "s_iter_3.solverstate").exists() == (action == "snapshot")
 
 
