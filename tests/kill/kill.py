@@ -66,8 +66,8 @@ class Tester:
         problems = self.left_processes()
         between = self.states.contents(self.log)
         # ^C has caffe write a snapshot where the training stands, which stays: the next run goes on from it
-        stops = {path for path in between if path not in new and self.states.is_snapshot(path)} - old.keys()
-        stops = stops if how == "SIGINT" else set()
+        more = between.keys() - new.keys() - old.keys() if how == "SIGINT" else set()
+        stops = {path for path in more if self.states.is_snapshot(path)}
         between = {path: content for path, content in between.items() if path not in stops}
         problems += self.states.halves(between, old, new, status >= 0)
         if how != "SIGKILL":
