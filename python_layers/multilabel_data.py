@@ -11,6 +11,7 @@ import numpy as np
 
 from image_records import ListSource, LmdbSource, Prefetcher, planes
 from layer_params import Param, read_param_str
+from pictures import PictureError
 
 _CHUNK = 4  # images that one thread makes at a time
 _WORTH_THREADS = 1 << 12  # values of a picture: to hand smaller ones to threads takes as long as to decode them
@@ -185,22 +186,22 @@ class Batches:
     def _check(self, index: int, image: np.ndarray) -> None:
         expected, mean = self.shape[1:], self.mean.shape
         if image.shape[0] != expected[0]:
-            raise ValueError(
+            raise PictureError(
                 f"{self.source.name(index)}: expected {expected[0]} channels as in the first image, "
                 f"found {image.shape[0]}; set 'gray' to true or false"
             )
         if self.crop is None and image.shape != expected:
-            raise ValueError(
+            raise PictureError(
                 f"{self.source.name(index)}: expected {expected[1]}x{expected[2]} pixels as in the first "
                 f"image, found {image.shape[1]}x{image.shape[2]}; set 'resize' or 'crop'"
             )
         if image.shape[1] < expected[1] or image.shape[2] < expected[2]:
-            raise ValueError(
+            raise PictureError(
                 f"{self.source.name(index)}: expected at least {expected[1]}x{expected[2]} pixels to crop "
                 f"from, found {image.shape[1]}x{image.shape[2]}; set 'resize' or a smaller 'crop'"
             )
         if mean not in ((), (image.shape[0], 1, 1), image.shape):
-            raise ValueError(
+            raise PictureError(
                 f"{self.source.name(index)}: expected a mean for images of {image.shape} (channels, "
                 f"height, width), found one of {mean}"
             )

@@ -14,7 +14,7 @@ _FLOAT_FILES = (b"PF", b"Pf", b"\x76\x2f\x31\x01")  # PFM, OpenEXR: OpenCV would
 
 
 class PictureError(ValueError):
-    """Bytes that are not a picture which can be read completely. Names the picture."""
+    """A picture that cannot be read completely, or not be used as the settings are. Names the picture."""
 
 
 def decode(data: bytes, gray: bool | None, name: str) -> np.ndarray:

@@ -143,6 +143,9 @@ class Transformer:
                 "Channel swap needs to have the same number of dimensions as the input channels; "
                 f"expected {self._shape(in_)[1]}, found {tuple(order)}"
             )
+        channels = len(order)
+        if not all(-channels <= channel < channels for channel in order):
+            raise ValueError(f"Channel swap: expected channels below {channels}, found {tuple(order)}")
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:

@@ -40,11 +40,14 @@ ENVIRONMENT = {
     "GLOG_logtostderr": "1", "GLOG_log_prefix": "0", "COLUMNS": "2000", "NO_COLOR": "1",
 }  # fmt: skip
 _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numbers or unused bytes in them
-_COMPUTES = re.compile(r", line \d+ in (forward|backward|compute|step|test)$", re.MULTILINE)  # of faulthandler's stack
+# in faulthandler's stack
+_COMPUTES = re.compile(r", line \d+ in (forward|backward|compute|step|test|time|convert|_put)$", re.MULTILINE)
 _TIMES = re.compile(
     r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+|W0000 .*\]"
     # by threads that read ahead
-    r"|(Restarting data prefetching|Corrupt JPEG data|libpng (warning|error):|\[ *(ERROR|WARN):\d+@).*\n"
+    r"|(Restarting data prefetching|libpng (warning|error):|\[ *(ERROR|WARN):\d+@).*\n"
+    r"|(Corrupt JPEG data|Premature end of JPEG|Invalid SOS param|Inconsistent progression|Unknown Adobe color"
+    r"|Warning: unknown JFIF).*\n"
 )
 
 

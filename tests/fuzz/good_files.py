@@ -13,6 +13,7 @@ from pathlib import Path
 
 import build_index
 import caffe
+import command_lines
 import cv2
 import extract_codes
 import get_data
@@ -59,16 +60,6 @@ DEPLOY = (
     + HASH_LAYER
 )
 PICTURES = ("0.jpg", "1.png", "2.bmp", "3.tiff", "4.webp", "5.ppm", "6.pgm", "7.gif", "8.png", "9.jpg")
-COMMAND_LINES = {
-    "score_map": "--query query.npz --database database.npz --protocol standard --top 5 --codes sign --json",
-    "search": "index --codes query.npz --top 3 --radius 4 --label 1 --unique --ties key --json",
-    "build_index": "--codes database.npz --codes-are sign --labels-are vectors --out other",
-    "caffe": "train -solver solver.prototxt -iterations 1 -minloglevel 2 -sigint_effect stop",
-    "extract_codes": "--model deploy.prototxt --weights w.caffemodel --source 1.png --resize 6 6 --out o.npz "
-    "--batch-size 2 --mean-value 1 2 3 --scale 0.5 --labels 3 --blob hash_layer",
-    "create_lmdb": "list.txt out --root . --classes 3 --resize 6 6",
-    "get_data": "folder.json --root new --seed 3 --split mine --allow-missing 1 --skip-bad 1",
-}
 LOG = """I1124 02:06:28.123456  42 solver.cpp:288] Solving net
 I1124 02:06:29.100000  42 solver.cpp:239] Iteration 0 (0 iter/s, 0s/1 iters), loss = 0.69
 I1124 02:06:29.200000  42 solver.cpp:258]     Train net output #0: loss = 0.69 (* 1 = 0.69 loss)
@@ -84,8 +75,9 @@ def make(folder: Path) -> None:
         (folder / part.__name__).mkdir()
         with inside(folder / part.__name__):
             part()
-            for name, line in COMMAND_LINES.items():
-                Path(f"{name}.words").write_text(line)
+            for name, line in command_lines.LINES.items():
+                if line.folder == part.__name__:
+                    Path(f"{name}.words").write_text(line.words)
 
 
 @contextlib.contextmanager
@@ -149,6 +141,7 @@ def images() -> None:
     Path("hdf5.txt").write_text("data.h5\n")
     for name in good_nets.READERS:
         Path(f"{name}.prototxt").write_text(good_nets.reader(name))
+    Path("crops.csv").write_text("filename,ymin,xmin,ymax,xmax\n0.jpg,0,0,6,6\n1.png,1,1,7,7\n")
     Path("deploy.prototxt").write_text(DEPLOY)
     caffe.Net("deploy.prototxt", caffe.TEST).save("w.caffemodel")
     Path("datum").write_bytes(
@@ -221,7 +214,7 @@ def data_sets() -> None:
 
 
 def runs() -> None:
-    """A scored run in a folder of its own, its data set, and a release of one."""
+    """A scored run in a folder of its own, its data set, and its index."""
     miniatures.photos(Path("photos"), ("crow", "tit"), 5)
     numbers = {"query": {"per_label": 1}, "train": {"per_label": 2}, "database": "rest", "R": 10}
     recipe = {"source": {"kind": "folder", "path": "photos"}, "splits": {"mine": numbers}}
@@ -245,3 +238,4 @@ def runs() -> None:
         words = f"--model {run}/deploy.prototxt --weights {run}/s_iter_2.caffemodel --source data/birds/{side}_lmdb"
         assert extract_codes.main([*words.split(), "--out", f"{run}/{side}.npz"]) == 0
     assert score_run.main(["--run", "runs/mine"]) == 0
+    assert build_index.main(["runs/mine"]) == 0

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import asked_server
 import build_index
 import convert_weights
 import create_lmdb
@@ -35,10 +36,9 @@ from caffe.cli import (
     upgrade_proto,
 )
 from caffe.cli.main import main as caffe_main
+from command_lines import LINES, Main
 from dhn.datasets import archives, cifar10_python
 from dhn.experiments import run_table, side_by_side
-
-Main = Callable[[list[str]], int | None]
 
 
 class Kind(NamedTuple):
@@ -174,15 +174,6 @@ RUN_FILES = (
     "metrics.json", "query.npz", "train.log", "solver.prototxt", "train_val.prototxt", "training.json", "written.json",
     "deploy.prototxt", "s_iter_2.caffemodel",
 )  # fmt: skip
-COMMANDS: dict[str, tuple[str, Main]] = {
-    "score_map": ("codes", score_map.main),
-    "search": ("codes", search.main),
-    "build_index": ("codes", build_index.main),
-    "caffe": ("training", caffe_main),
-    "extract_codes": ("images", extract_codes.main),
-    "create_lmdb": ("images", create_lmdb.main),
-    "get_data": ("data_sets", get_data.main),
-}
 
 KINDS: dict[str, Kind] = {
     **{
@@ -321,9 +312,15 @@ KINDS: dict[str, Kind] = {
     "run: split.json": Kind("runs/data/birds/split.json", words(score_run.main, "--run runs/mine"), ("birds",)),
     "run scored": Kind(f"{RUN}/metrics.json", words(score_run.main, "--run runs/mine"), ("runs/mine",)),
     "runs compared": Kind(f"{RUN}/metrics.json", compare, ("runs/mine",)),
+    "index served": Kind(
+        f"{RUN}/index/index.json",
+        lambda: asked_server.ask_all("runs/mine/index", "00000001_crow/3.jpg", "photos/tit/1.jpg"),
+        repeats=False,  # pages of the index are drawn
+    ),
+    "windows of detect": Kind("images/crops.csv", words(*LINES["detect"][1:])),
     # command lines
     **{
-        f"command line: {name}": Kind(f"{part}/{name}.words", words_of(main, f"{name}.words"), ("",))
-        for name, (part, main) in COMMANDS.items()
+        f"command line: {name}": Kind(f"{line.folder}/{name}.words", words_of(line.main, f"{name}.words"), ("",))
+        for name, line in LINES.items()
     },
 }

@@ -203,7 +203,7 @@ def test_other_weights_are_refused(made, index, tmp_path):
     encoder.Encoder(open_index(copy / "run" / "index"))  # of the copy: relative paths come first
     with open(copy / "run" / "dhn_iter_5.caffemodel", "ab") as stream:
         stream.write(b"\0")
-    with pytest.raises(SearchError, match=r"moved/run/.*caffemodel: expected the weights that made the index's codes"):
+    with pytest.raises(SearchError, match=r"moved/run/.*caffemodel: expected the weights that made the codes of"):
         encoder.Encoder(open_index(copy / "run" / "index"))
 
 

@@ -1,7 +1,8 @@
 """Kinds of values in a JSON file: what is read is checked against them, and used only where it fits.
 
-A kind is a type (float also stands for whole numbers), None, a tuple of kinds, [kind] for a list, {str: kind} for an
-object of any keys, or an object of kinds by key; a key that ends in `?` may be left out, and others may be there.
+A kind is a type (float also stands for whole numbers), a range of whole numbers, None, a tuple of kinds, [kind] for a
+list, [kind, kind] for one of two values, {str: kind} for an object of any keys, or an object of kinds by key; a key
+that ends in `?` may be left out, and others may be there.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ def fits(value: object, kind: Any) -> bool:
     if isinstance(kind, tuple):
         return any(fits(value, each) for each in kind)
     if isinstance(kind, list):
-        return isinstance(value, list) and all(fits(each, kind[0]) for each in value)
+        if not isinstance(value, list):
+            return False
+        kinds = kind if len(kind) > 1 else kind * len(value)
+        return len(value) == len(kinds) and all(map(fits, value, kinds))
     if isinstance(kind, dict):
         return isinstance(value, dict) and _misfit(value, kind) is None
+    if isinstance(kind, range):
+        return type(value) is int and value in kind
     if kind in (int, float):
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
         return number and (kind is float or isinstance(value, int))

@@ -47,8 +47,8 @@ def extract(words: list[str], values: SimpleNamespace) -> int:
         raise ValueError(
             f"the number of blob names and dataset names must be equal; found {len(names)} and {len(folders)}"
         )
-    if not batches.isdigit() or int(batches) < 1:
-        raise ValueError(f"num_mini_batches: expected a whole number from 1 on, found {batches!r}")
+    if not batches.isdigit() or not 1 <= int(batches) < 1 << 31:
+        raise ValueError(f"num_mini_batches: expected a whole number from 1 to 2147483647, found {batches[:20]!r}")
     fillers = import_module("caffe.fillers")  # here: it imports torch, which help needs not
     with fillers.only_unwritten():  # BVLC's command has no seed either
         net = caffe.Net(net_file, caffe_pb2.TEST)

@@ -95,7 +95,7 @@ def _whole(text: str) -> int:
 def pair(text: str) -> tuple[int, int]:
     """`256,256` as (height, width)."""
     numbers = tuple(_whole(part) for part in text.split(","))
-    if len(numbers) != 2:
+    if len(numbers) != 2 or 0 in numbers:
         raise ValueError(f"expected height,width, found {text!r}")
     return numbers
 

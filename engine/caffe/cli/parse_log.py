@@ -29,6 +29,10 @@ def write_csv(path: Path, rows: list[Row], delimiter: str, verbose: bool) -> Non
 
 
 def _parse(args: argparse.Namespace) -> None:
+    try:
+        csv.writer(io.StringIO(), delimiter=args.delimiter)
+    except (TypeError, ValueError):
+        raise ValueError(f"--delimiter: expected one character, found {args.delimiter!r}") from None
     folder, name = Path(args.output_dir), Path(args.logfile_path).name
     check_folder(folder / name)
     log = Log(args.logfile_path)

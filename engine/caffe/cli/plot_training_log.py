@@ -22,6 +22,7 @@ CHARTS = [
     ("Train loss", "Iters"),
     ("Train loss", "Seconds"),
 ]
+DATES = {"svg": ["Date"], "pdf": ["CreationDate"]}  # metadata that say when a picture was made
 _COLUMNS = {"Iters": "NumIters", "Seconds": "Seconds"}
 
 
@@ -53,6 +54,7 @@ def _plot(args: argparse.Namespace) -> None:
     check_folder(args.picture)
     curves = [(path, *curve(Log(path), args.chart, path)) for path in args.logs]
     try:
+        import matplotlib
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
@@ -71,7 +73,8 @@ def _plot(args: argparse.Namespace) -> None:
     axes.set_title(f"{what} vs. {along}")
     axes.legend()
     content, kind = io.BytesIO(), Path(args.picture).suffix.removeprefix(".")
-    figure.savefig(content, format=kind)
+    with matplotlib.rc_context({"svg.hashsalt": "caffe"}):  # the same log twice: the same file
+        figure.savefig(content, format=kind, metadata=dict.fromkeys(DATES.get(kind, ())))
     write_atomic(args.picture, content.getbuffer())
 
 

@@ -92,7 +92,8 @@ class Encoder:
             self.net = load_net(str(paths["model"]), str(paths["weights"]))
         self.blob, prepared = entry["blob"], dict(entry["prepared"])
         if self.blob not in self.net.blobs:
-            raise SearchError(f"{paths['model']}: expected the blob {self.blob}, found {', '.join(self.net.blobs)}")
+            found = ", ".join(self.net.blobs)
+            raise SearchError(f"{index.folder}: its codes are the blob {self.blob!r}, but {paths['model']} has {found}")
         if "mean_file" in paths:
             prepared["mean_file"] = str(paths["mean_file"])
         self._batch_size, channels = self.net.blobs[self.net.inputs[0]].shape[:2]
@@ -101,6 +102,10 @@ class Encoder:
         resize, size = prepared.get("resize"), entry.get("size")
         self._resize = (resize, resize) if isinstance(resize, int) else resize and tuple(resize)
         self._size = size and tuple(size)
+        least = tuple(self.net.blobs[self.net.inputs[0]].shape[2:])
+        for name, found in (("resize", self._resize), ("size", self._size)):
+            if found and any(side < smallest for side, smallest in zip(found, least, strict=False)):
+                raise SearchError(f"{index.folder}: {name} {found} is less than {paths['model']} takes, {least}")
 
     def encode(self, data: Sequence[bytes], names: Sequence[str] | None = None) -> np.ndarray:
         """Real-valued codes (Q, K) float32 of encoded images (JPEG, PNG, ...), prepared as extract_codes.py does it.
@@ -117,9 +122,9 @@ class Encoder:
 def _checked(folder: Path, entry: dict, name: str) -> Path:
     """The file of the net that an index names. Raises SearchError where it is missing or another one."""
     path = places.find(folder, entry)
-    what = f"the {name.replace('_', ' ')} that made the index's codes"
+    what = f"{path}: expected the {name.replace('_', ' ')} that made the codes of {folder},"
     if not path.is_file():
-        raise SearchError(f"{path}: expected {what}, found no such file")
+        raise SearchError(f"{what} found no such file")
     if sha256(path) != entry["sha256"]:
-        raise SearchError(f"{path}: expected {what}, found another file (its SHA-256 differs); build the index again")
+        raise SearchError(f"{what} found another file (its SHA-256 differs); build the index again")
     return path

@@ -55,15 +55,19 @@ ARRAYS: dict[str, tuple[type, ...]] = {  # and their types
 NUMBER, TEXT = (float, None), (str, None)
 LOCATED = {"path": str, "relative": str}  # of places.located
 FILE = LOCATED | {"sha256": str}
+SIDE = range(1, 1 << 16)  # pixels
 PREPARED = {
-    "resize?": (int, [int]), "gray?": bool, "upright?": bool, "mean_value?": (float, [float]), "mean_file?": str,
-    "scale?": float,
+    "resize?": (SIDE, [SIDE, SIDE]), "gray?": bool, "upright?": bool, "mean_value?": (float, [float]),
+    "mean_file?": str, "scale?": float,
 }  # fmt: skip
 SCORE = {
     "protocol": str, "R": (int, str), "map": NUMBER, "map_expected": NUMBER, "map_low": NUMBER, "map_high": NUMBER,
     "caveats": [str],
 }  # fmt: skip
-NET = {"blob": str, "prepared": PREPARED, "size?": ([int], None), "model": FILE, "weights": FILE, "mean_file?": FILE}
+NET = {
+    "blob": str, "prepared": PREPARED, "size?": ([SIDE, SIDE], None), "model": FILE, "weights": FILE,
+    "mean_file?": FILE,
+}  # fmt: skip
 ABOUT = {  # what an index is of, wherever it is kept
     "bits": int, "report?": LOCATED, "label_names?": ([str], None), "dataset?": TEXT, "variant?": TEXT,
     "split?": ({"split?": TEXT, "form?": TEXT}, None), "score?": (SCORE, None), "net?": (NET, None),
