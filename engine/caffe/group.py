@@ -76,7 +76,7 @@ def open_store(uid: bytes | str | None) -> dist.PrefixStore:
         else:
             text = os.fsdecode(uid)
             host, colon, port = text.rpartition(":")
-            if not colon or not port.isdigit():
+            if not colon or not port.isdecimal():
                 raise ValueError(f"NCCL: expected a uid that caffe.NCCL.new_uid() gave, found {text!r}")
             socket.create_connection((host, int(port))).close()  # TCPStore would try again for a minute
             store = dist.TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=_FIND)

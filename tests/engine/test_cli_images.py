@@ -64,6 +64,8 @@ def test_classify_refuses(folder, capsys):
         f"nowhere.png out {MODEL}": "Cannot load nowhere.png",
         f"images nofolder/out {MODEL}": "there is no folder",
         f"images out --images_dim 6 {MODEL}": "expected height,width, found '6'",
+        f"images out --images_dim 0,6 {MODEL}": "expected height,width, found '0,6'",
+        f"images out --channel_swap 2,3,0 {MODEL}": "expected channels below 3, found (2, 3, 0)",
         f"images out {MODEL} mean.npy": "--mean_file: expected a file at mean.npy, found none.\n",
     }.items():
         status, found = run(capsys, classify, words)

@@ -71,6 +71,9 @@ def test_delimiter_and_nothing_to_write(log, tmp_path, capsys):
     assert f"Not writing {log}.train; no lines to write" in capsys.readouterr().out
     assert not Path(f"{log}.train").exists()
     assert table(Path(f"{log}.test"), ";")[0]["accuracy"] == "0.1"
+    for delimiter in ("", "ab"):
+        assert parse_log.main([str(log), str(tmp_path), "--delimiter", delimiter]) == 1
+        assert f"--delimiter: expected one character, found {delimiter!r}" in capsys.readouterr().err
 
 
 def test_bvlcs_log():
@@ -112,7 +115,10 @@ def test_pictures(log, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     for name, start in {"a.png": b"\x89PNG", "a.pdf": b"%PDF", "a.svg": b"<?xml"}.items():
         assert plot_training_log.main(["7", str(tmp_path / name), str(log), str(BVLC_LOG)]) == 0
-        assert (tmp_path / name).read_bytes().startswith(start)
+        picture = (tmp_path / name).read_bytes()
+        assert picture.startswith(start)
+        assert plot_training_log.main(["7", str(tmp_path / name), str(log), str(BVLC_LOG)]) == 0
+        assert (tmp_path / name).read_bytes() == picture, name
     assert plot_training_log.main(["0", str(tmp_path / "a.docx"), str(log)]) == 1
     assert "expected a picture that ends in one of" in capsys.readouterr().err
     log.write_text(LOG.replace("Test net", "Best net"))

@@ -147,6 +147,7 @@ def test_the_features_are_bvlcs(folder, capfd):
         "conv,ip x 1 lmdb": "the number of blob names and dataset names must be equal; found 2 and 1",
         "nope x 1 lmdb": "Unknown feature blob name nope in the network features.prototxt; it has data, label, conv",
         "ip x many lmdb": "num_mini_batches",
+        f"ip x {10**400} lmdb": "num_mini_batches: expected a whole number from 1 to 2147483647, found '1000",
         "ip x 1 sql": "Unknown database backend 'sql'",
         "ip x 1 lmdb GPU 99": "Cannot use GPU 99",
         "ip x 1 lmdb GPU DEVICE_ID=99": "Cannot use GPU 99",

@@ -59,6 +59,8 @@ def test_transformer_refuses():
         transformer.set_transpose("data", (1, 0))
     with pytest.raises(ValueError, match="Channel swap needs to have the same number of dimensions as the input chan"):
         transformer.set_channel_swap("data", (1, 0))
+    with pytest.raises(ValueError, match=r"Channel swap: expected channels below 3, found \(2, 3, 0\)"):
+        transformer.set_channel_swap("data", (2, 3, 0))
     with pytest.raises(ValueError, match="Mean channels incompatible with input"):
         transformer.set_mean("data", np.zeros(4))
     with pytest.raises(ValueError, match="Mean shape invalid"):

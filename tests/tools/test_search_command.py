@@ -207,6 +207,27 @@ def test_other_weights_are_refused(made, index, tmp_path):
         encoder.Encoder(open_index(copy / "run" / "index"))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("blob", "nope", r"index: its codes are the blob 'nope', but .*deploy\.prototxt has data, "),
+        ("size", [], r"index\.json: is damaged: 'net' cannot be "),
+        ("size", [1, 8], r"index: size \(1, 8\) is less than .*deploy\.prototxt takes, \("),
+        ("prepared", {"resize": 0}, r"index\.json: is damaged: 'net' cannot be "),
+        ("prepared", {"resize": [8, 8, 8]}, r"index\.json: is damaged: 'net' cannot be "),
+        ("prepared", {"resize": 1}, r"index: resize \(1, 1\) is less than "),
+    ],
+)
+def test_a_net_entry_that_cannot_be_is_refused(made, index, tmp_path, key, value, message):
+    copy = tmp_path / "moved"
+    shutil.copytree(made, copy)
+    path = copy / "run" / "index" / "index.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "net": {**facts["net"], key: value}}))
+    with pytest.raises(SearchError, match=message):
+        encoder.Encoder(open_index(path.parent))
+
+
 def test_codes_of_another_net_leave_the_net_out(made, capsys, tmp_path):
     values, labels = codes.load(made / "run" / "database.npz")
     codes.save(tmp_path / "x.npz", -values, labels)

@@ -47,7 +47,7 @@ def extract(words: list[str], values: SimpleNamespace) -> int:
         raise ValueError(
             f"the number of blob names and dataset names must be equal; found {len(names)} and {len(folders)}"
         )
-    if not batches.isdigit() or not 1 <= int(batches) < 1 << 31:
+    if not batches.isdecimal() or not 1 <= int(batches) < 1 << 31:
         raise ValueError(f"num_mini_batches: expected a whole number from 1 to 2147483647, found {batches[:20]!r}")
     fillers = import_module("caffe.fillers")  # here: it imports torch, which help needs not
     with fillers.only_unwritten():  # BVLC's command has no seed either
@@ -79,7 +79,7 @@ def _use(words: list[str]) -> None:
         return
     glog.error("extract_features.cpp:52", "Using GPU")
     number = words[1].removeprefix("DEVICE_ID=") if len(words) > 1 else "0"
-    if not number.isdigit():
+    if not number.isdecimal():
         raise ValueError(f"DEVICE_ID: expected a whole number from 0 on, found {number!r}")
     glog.error("extract_features.cpp:58", f"Using Device_id={number}")
     import torch  # here, as help needs it not

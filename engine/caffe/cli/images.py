@@ -87,7 +87,7 @@ def use_device(gpu: bool) -> None:
 
 
 def _whole(text: str) -> int:
-    if not text.strip().isdigit():
+    if not text.strip().isdecimal():
         raise ValueError(f"expected whole numbers separated by ',', found {text!r}")
     return int(text)
 
