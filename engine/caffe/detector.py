@@ -49,7 +49,10 @@ class Detector(Net):
             image = io.load_image(filename)
             for window in windows:
                 rows.append({"window": window, "filename": filename})
-                crops.append(self.crop(image, window))
+                try:
+                    crops.append(self.crop(image, window))
+                except ValueError as error:
+                    raise ValueError(f"{filename}: {error}") from None
         if not crops:
             return []
         name = self.inputs[0]

@@ -11,7 +11,9 @@ import csv
 import io
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import run
 from caffe.cli.images import add_flags, check_files, steps, use_device
 
+FARTHEST = 1 << 31  # pixels; no coordinate reaches them
 COORD_COLS = ["ymin", "xmin", "ymax", "xmax"]
 
 
@@ -31,19 +34,28 @@ def windows(path: str) -> list[tuple[str, list[list[int]]]]:
     """
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
+        found: dict[str, list[list[int]]] = {}
+        for row in _rows(path, reader):
+            try:
+                window = [int(float(row[name])) for name in COORD_COLS]
+            except (TypeError, ValueError, OverflowError):
+                window = [FARTHEST]
+            if max(map(abs, window)) >= FARTHEST:
+                raise ValueError(f"{path}:{reader.line_num}: expected four numbers of pixels, found {row}")
+            found.setdefault(row["filename"], []).append(window)
+    return list(found.items())
+
+
+def _rows(path: str, reader: csv.DictReader) -> Iterator[dict[str, Any]]:
+    try:
         missing = {"filename", *COORD_COLS} - set(reader.fieldnames or ())
         if missing:
             raise ValueError(
                 f"{path}: expected the columns filename, {', '.join(COORD_COLS)}; {sorted(missing)} missing"
             )
-        found: dict[str, list[list[int]]] = {}
-        for row in reader:
-            try:
-                window = [int(float(row[name])) for name in COORD_COLS]
-            except (TypeError, ValueError):
-                raise ValueError(f"{path}:{reader.line_num}: expected four numbers, found {row}") from None
-            found.setdefault(row["filename"], []).append(window)
-    return list(found.items())
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"{path}: is no table of windows behind line {reader.line_num}: {error}") from None
 
 
 def _save(path: str, detections: list[dict]) -> None:
