@@ -80,6 +80,14 @@ def test_a_batch_that_cannot_be_divided_is_refused(run):
     assert not (run.folder / several_gpus.solver_name(3)).exists()
 
 
+@pytest.mark.parametrize("size", ["-4", '"64"', "6.5", "[64", "true"])
+def test_a_batch_size_that_is_none_is_refused(run, size):
+    path = run.folder / "train_val.prototxt"
+    path.write_text(path.read_text().replace('"batch_size": 64', f'"batch_size": {size}').replace("'{", "' {"))
+    with pytest.raises(RunError, match=r"train_val\.prototxt: .* a whole number batch_size in param_str, found '"):
+        several_gpus.write_solver(run, 2)
+
+
 def test_the_command_names_solver_and_gpus(run):
     words = training.command(run, None, "w.caffemodel", [0, 2])[3:]
     assert words == [

@@ -10,6 +10,7 @@ from caffe.proto import caffe_pb2
 from caffe.proto.text import read_net, to_text
 
 from dhn.files import parse_json, write_text
+from dhn.kinds import fits
 from dhn.runs.folder import Run, RunError
 
 
@@ -72,10 +73,24 @@ def _batches(net: caffe_pb2.NetParameter) -> Iterator[Any]:
                 yield value
 
 
+def _settings(text: str, run: Run) -> dict:
+    """The settings of a Python layer that has a batch_size. Raises RunError where that is no number of images."""
+    try:
+        settings = parse_json(text)
+    except ValueError:
+        settings = None
+    if not fits(settings, {"batch_size": range(1, 1 << 31)}):
+        raise RunError(
+            f"{run.display_path(run.folder / 'train_val.prototxt')}: expected a JSON object with a whole number "
+            f"batch_size in param_str, found {text[:80]!r}"
+        )
+    return settings
+
+
 def _divide(part: Any, count: int, run: Run) -> int:
     """Divide the batch_size in a message of `_batches`; returns what it was."""
     of_python = part.DESCRIPTOR.name == "PythonParameter"
-    settings = parse_json(part.param_str) if of_python else {}
+    settings = _settings(part.param_str, run) if of_python else {}
     size = int(settings["batch_size"] if of_python else part.batch_size)
     if size % count:
         fitting = ", ".join(str(each) for each in range(2, size + 1) if size % each == 0)
