@@ -99,6 +99,8 @@ class Detector(Net):
         offset = np.round(np.maximum(0, -first) * scale).astype(int)
         first, last = first.clip(0, im.shape[:2]).astype(int), last.clip(0, im.shape[:2]).astype(int)
         extent = np.minimum(np.round((last - first + 1) * scale).astype(int), size - offset)
+        if extent.min() < 1:  # of so wide a window, the image is less than a pixel
+            raise _outside(im, window)
         part = io.resize_image(self._part(im, window, (*first, *last)), extent)
         crop = np.ones(self.crop_dims, np.float32) * self.crop_mean
         crop[offset[0] : offset[0] + extent[0], offset[1] : offset[1] + extent[1]] = part
@@ -108,10 +110,7 @@ class Detector(Net):
     def _part(im: np.ndarray, window: Sequence[int], box: Sequence[int]) -> np.ndarray:
         part = im[box[0] : box[2], box[1] : box[3]]
         if not part.size:
-            raise ValueError(
-                f"crop: expected a window (ymin, xmin, ymax, xmax) inside the image of {im.shape[0]} x {im.shape[1]}, "
-                f"found {tuple(int(at) for at in window)}"
-            )
+            raise _outside(im, window)
         return part
 
     def configure_crop(self, context_pad: int | None) -> None:
@@ -133,3 +132,10 @@ class Detector(Net):
             if name in self.transformer.channel_swap:
                 mean = mean[:, :, np.argsort(self.transformer.channel_swap[name])]
             self.crop_mean = mean / self.transformer.raw_scale.get(name, 1.0)
+
+
+def _outside(im: np.ndarray, window: Sequence[int]) -> ValueError:
+    return ValueError(
+        f"crop: expected a window (ymin, xmin, ymax, xmax) inside the image of {im.shape[0]} x {im.shape[1]}, "
+        f"found {tuple(int(at) for at in window)}"
+    )

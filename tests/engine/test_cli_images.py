@@ -116,7 +116,7 @@ def test_detect_windows_of_a_list(folder, capsys):
 def test_detect_refuses(folder, capsys, monkeypatch):
     Path("w.csv").write_text("filename,ymin,xmin,ymax\n")
     Path("bad.csv").write_text("filename,ymin,xmin,ymax,xmax\na.png,1,2,3,x\n")
-    for name, coordinate in {"far": "2147483648", "beyond": "inf", "outside": "2000000"}.items():
+    for name, coordinate in {"far": "2147483648", "beyond": "inf", "outside": "2000000", "small": "-1000000"}.items():
         Path(f"{name}.csv").write_text(f"filename,ymin,xmin,ymax,xmax\nimages/0.png,0,{coordinate},4,4\n")
     Path("long.csv").write_text("filename,ymin,xmin,ymax,xmax\n" + "a" * 200000 + ",1,2,3,4\n")
     Path("names.txt").write_text("images/0.png\n")
@@ -126,6 +126,7 @@ def test_detect_refuses(folder, capsys, monkeypatch):
         f"far.csv out.csv --context_pad 1 --crop_mode list {MODEL}": "far.csv:2: expected four numbers of pixels",
         f"beyond.csv out.csv --context_pad 1 --crop_mode list {MODEL}": "beyond.csv:2: expected four numbers of pixels",
         f"outside.csv out.csv --context_pad 1 --crop_mode list {MODEL}": "images/0.png: crop: expected a window",
+        f"small.csv out.csv --context_pad 1 --crop_mode list {MODEL}": "images/0.png: crop: expected a window",
         f"long.csv out.csv --context_pad 1 --crop_mode list {MODEL}": "long.csv: is no table of windows behind line 1",
         f"names.txt out.csv --context_pad 1 --crop_mode list {MODEL}": "--crop_mode list needs a .csv with windows",
         f"names.txt out.csv --context_pad 1 {MODEL}": "needs the module selective_search_ijcv_with_python",

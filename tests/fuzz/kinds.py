@@ -317,7 +317,7 @@ KINDS: dict[str, Kind] = {
         lambda: asked_server.ask_all("runs/mine/index", "00000001_crow/3.jpg", "photos/tit/1.jpg"),
         repeats=False,  # pages of the index are drawn
     ),
-    "windows of detect": Kind("images/crops.csv", words(*LINES["detect"][1:]), ("0.jpg", "1.png")),
+    "windows of detect": Kind("images/crops.csv", words(*LINES["detect"][1:]), ("0.jpg", "1.png", "Cannot load ")),
     # command lines
     **{
         f"command line: {name}": Kind(f"{line.folder}/{name}.words", words_of(line.main, f"{name}.words"), ("",))

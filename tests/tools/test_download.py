@@ -111,6 +111,16 @@ def test_the_next_mirror_is_tried(server, tmp_path, first):
     assert (tmp_path / "file").read_bytes() == BODY
 
 
+@pytest.mark.parametrize(
+    "address", [":http//a/b", f"http://127.0.0.1:{10**20}/b", f"http://{'a' * 400}.example/b", "http://[::1/b"]
+)
+def test_what_is_no_address_is_passed_over(server, tmp_path, address):
+    target = tmp_path / "file"
+    with pytest.raises(DownloadError, match="no address that can be asked"):
+        download([address], target, DIGEST)
+    assert download([address, server + "good"], target, DIGEST)
+
+
 def test_when_no_mirror_gives_it_the_error_says_what_to_do(server, tmp_path):
     urls = [server + "missing", server + "wrong", "http://127.0.0.1:9/closed"]
     with pytest.raises(DownloadError) as caught:

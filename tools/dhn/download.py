@@ -124,6 +124,8 @@ def _from_mirror(url: str, part: Path, expected: Expected, gunzip: bool, progres
                 return problem
         except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
             problem = str(getattr(error, "reason", None) or error or type(error).__name__)
+        except (ValueError, OverflowError) as error:
+            return f"no address that can be asked ({error})"
         else:
             if is_complete(part, expected, gunzip):
                 return None
