@@ -67,7 +67,7 @@ def test_caffe_itself_is_stopped_before_it_saves_what_is_not_finite(tmp_path):
     run = Run("x", "dhn", 8, tmp_path)
     with run.lock() as lock:
         status, diverged = training.launch(run, None, lock)
-    assert status == -signal.SIGTERM
+    assert status == 128 + signal.SIGTERM
     assert diverged.iteration <= 6 and diverged.place == "param 0 of layer 'ip' (InnerProduct)", diverged
     assert "Optimization Done" not in run.log.read_text()
     divergence.remove_spoiled(folder / "dhn", diverged.iteration)

@@ -100,11 +100,12 @@ def launch(
     if interrupted is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
-        printed_at, pace = -math.inf, Pace(total)
+        printed_at, pace, told = -math.inf, Pace(total), False
         with training(run.name, total) as show, curves:
             for line in follow(run.log, start, lambda: child.poll() is None):
                 curves.feed(line)
-                if watch.feed(line):
+                if watch.feed(line) and not told:
+                    told = True  # a second signal would come while the child cleans up
                     child.terminate()
                 if sentence := codes.feed(line):
                     console.print(f"{run.name}: {sentence}", markup=False)
