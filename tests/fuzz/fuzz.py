@@ -40,8 +40,10 @@ ENVIRONMENT = {
     "GLOG_logtostderr": "1", "GLOG_log_prefix": "0", "COLUMNS": "2000", "NO_COLOR": "1",
 }  # fmt: skip
 _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numbers or unused bytes in them
-# in faulthandler's stack
-_COMPUTES = re.compile(r", line \d+ in (forward|backward|compute|step|test|time|convert|_put)$", re.MULTILINE)
+# in faulthandler's stack: what takes as long as it was told to
+_COMPUTES = re.compile(
+    r"(, line \d+ in (forward|backward|compute|step|test|time)|/extract_features.py\", line \d+ in \w+)$", re.MULTILINE
+)
 _TIMES = re.compile(
     r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+|W0000 .*\]"
     # by threads that read ahead
