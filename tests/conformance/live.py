@@ -43,13 +43,13 @@ def whole_net(name: str, folder: Path) -> tuple[str, list[str]]:
             side = "the reference" if inside else "the engine"
             return f"  {name:14} stopped", [f"{name}: {side} stopped with status {done.returncode}"]
     said, count, worst = [], 0, dict.fromkeys(("forward", "backward", "later"), 0.0)
-    for part in ("trained", "layers") if name in LARGE else ("trained",):
+    for part in ("free", "layers") if name in LARGE else ("free",):
         expected, found = (load(out / (part + ".npz")) for out in folders)
         said += [f"{name}: {part}: {line}" for line in comparison.differences(expected, found)[1]]
         count += len(expected)
         for value in expected.keys() & found.keys():
             backward = "backward" if value.endswith(".diff") else "forward"
-            kind = "later" if value.startswith(comparison.LATER) else backward
+            kind = "later" if value.startswith(comparison.LATER) or value.endswith("]") else backward
             worst[kind] = max(worst[kind], comparison.deviation(expected[value], found[value]))
     for out in folders:
         for each in out.iterdir():

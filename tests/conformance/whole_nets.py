@@ -2,8 +2,9 @@
 
     python whole_nets.py NET OUT [REFERENCE]
 
-Forward, backward and five SGD updates from weights and inputs drawn from the net's name, into OUT/trained.npz; of the
-large nets the gradients in OUT/layers.npz (see `layer_by_layer`), REFERENCE being the folder that the reference filled.
+From weights and inputs drawn from the net's name: forward, backward and five SGD updates of a small net, forward of a
+large one, into OUT/free.npz; five updates of a large one in OUT/layers.npz (see `layer_by_layer`), REFERENCE being the
+folder that the reference filled.
 The inputs have their full size, but for `fcn8s` (224x224, channels divided by four); a batch is 2, of the large nets 1.
 Dropout, which each engine draws for itself, has ratio 0.
 """
@@ -37,15 +38,12 @@ SMALL = {
 LARGE = {
     "caffenet": (caffenet, 0.001),
     "alexnet": (alexnet, 0.001),
-    "googlenet": (googlenet, 2e-5),
+    "googlenet": (googlenet, 0.001),
     "resnet50": (resnet50, 1e-3),
     "fcn8s": (fcn8s, 1e-7),
 }
 NETS = {**SMALL, **LARGE}
 UPDATES = 5
-# Another draw where the first one comes so near to a tie in a pooling window that BVLC Caffe differs from itself after
-# the updates: by 8 % between netlib's BLAS and one thread of OpenBLAS. With this one all agree within 8e-6.
-REDRAWN = {"caffenet": 1}
 WHOLE = 1 << 20  # a blob of more values is compared by its norms and by this many samples, evenly spaced
 SOLVER = (
     'train_net: "%s" base_lr: %g lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005 max_iter: %d '
@@ -73,7 +71,7 @@ def text(name: str, in_place: bool = True) -> str:
 
 def draws_of(name: str) -> np.random.RandomState:
     """What the net's weights and inputs are drawn from."""
-    return np.random.RandomState(zlib.crc32(name.encode()) + REDRAWN.get(name, 0))
+    return np.random.RandomState(zlib.crc32(name.encode()))
 
 
 def draw_weights(net, random: np.random.RandomState) -> None:
@@ -146,6 +144,12 @@ def diffs_of(net) -> list:
     return found
 
 
+def weights_of(net) -> list:
+    return [
+        ("%s[%d]" % (name, index), blob.data) for name, blobs in net.params.items() for index, blob in enumerate(blobs)
+    ]
+
+
 def open_solver(name: str, folder: str, in_place: bool):
     model, path = (os.path.join(folder, name + end) for end in ("_net.prototxt", "_solver.prototxt"))
     for each, content in ((model, text(name, in_place)), (path, SOLVER % (model, NETS[name][1], UPDATES))):
@@ -154,57 +158,62 @@ def open_solver(name: str, folder: str, in_place: bool):
     return caffe.get_solver(path)
 
 
-def trained(name: str, folder: str, most: int = WHOLE) -> dict:
-    """What forward gives, and ("after updates ...") losses, data and weights after five updates.
+def free(name: str, folder: str, most: int = WHOLE) -> dict:
+    """What forward gives; of a small net the diffs too, and ("after updates ...") all that and the losses of updates.
 
-    Of the small nets the diffs too, before and after. folder: where net and solver are written. most: see `seen`.
+    folder: where net and solver are written. most: see `seen`.
     """
     random = draws_of(name)
     solver = open_solver(name, folder, in_place=True)
     net = solver.net
-    shown = data_of if name in LARGE else (lambda net: data_of(net) + diffs_of(net))
     draw_weights(net, random)
     draw_inputs(net, random)
     net.forward()
-    if name in SMALL:
-        net.backward()
-    answers = {key: seen(array, most) for key, array in shown(net)}
+    if name in LARGE:
+        return {key: seen(array, most) for key, array in data_of(net)}
+    net.backward()
+    answers = {key: seen(array, most) for key, array in data_of(net) + diffs_of(net)}
     losses = []
     for _ in range(UPDATES):
         draw_inputs(net, random)
         solver.step(1)
         losses.append([float(net.blobs[output].data.sum()) for output in net.outputs])
     answers["after updates: losses"] = np.array(losses, np.float32)
-    for key, array in shown(net):
+    for key, array in data_of(net) + diffs_of(net) + weights_of(net):
         answers["after updates: " + key] = seen(array, most)
-    for layer, blobs in net.params.items():
-        for index, blob in enumerate(blobs):
-            answers["after updates: %s[%d]" % (layer, index)] = seen(blob.data, most)
     return answers
 
 
 def layer_by_layer(name: str, folder: str, given) -> dict:
-    """Forward layer by layer, each fed what the reference's layers before it gave, then backward through the whole net.
+    """Updates in which each layer's forward is fed what the reference's layers before it gave; backward is free.
 
-    given: the reference's answer (data by name), None in the reference itself. So both engines differentiate at the
-    same point: a ReLU or a maximum whose two sides are a rounding apart cannot send a gradient two ways.
+    given: the reference's answer, None in the reference itself. So both engines differentiate at the same points: a
+    ReLU or a maximum whose two sides are a rounding apart cannot send a gradient two ways. Where they go on freely it
+    does: by 8 % of CaffeNet's values after five updates, between netlib's BLAS and OpenBLAS under the same BVLC Caffe.
     """
     random = draws_of(name)
-    net = open_solver(name, folder, in_place=False).net
+    solver = open_solver(name, folder, in_place=False)
+    net = solver.net
     draw_weights(net, random)
-    draw_inputs(net, random)
     names, answers = list(net._blob_names), {}
-    for index in range(len(net.layers)):
-        net._forward(index, index)
-        for top in (names[top] for top in net._top_ids(index)):
-            blob = net.blobs[top]
-            answers[top] = blob.data.copy()
-            if given is not None:
-                if blob.data.shape != given[top].shape:
-                    raise ValueError("%s: shape %s, the reference's is %s" % (top, blob.data.shape, given[top].shape))
-                blob.data[...] = given[top]
-    net.backward()
-    answers.update((key, seen(array, WHOLE)) for key, array in diffs_of(net))
+    for number in range(1, UPDATES + 1):
+        draw_inputs(net, random)
+        net.clear_param_diffs()
+        for index in range(len(net.layers)):
+            net._forward(index, index)
+            for top in (names[top] for top in net._top_ids(index)):
+                key, blob = "update %d: %s" % (number, top), net.blobs[top]
+                answers[key] = blob.data.copy()
+                if given is not None:
+                    fed = given[key]
+                    if blob.data.shape != fed.shape:
+                        raise ValueError("%s: shape %s, the reference's is %s" % (key, blob.data.shape, fed.shape))
+                    blob.data[...] = fed
+        net.backward()
+        shown = [(key, seen(array, WHOLE)) for key, array in diffs_of(net)]
+        solver.apply_update()
+        shown += [(key, seen(array, WHOLE)) for key, array in weights_of(net)]
+        answers.update(("update %d: %s" % (number, key), array) for key, array in shown)
     return answers
 
 
@@ -215,7 +224,7 @@ def main() -> int:
     name, out = sys.argv[1:3]
     caffe.set_mode_cpu()
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(os.path.join(out, "trained.npz"), **trained(name, folder))
+        np.savez(os.path.join(out, "free.npz"), **free(name, folder))
         if name in LARGE:
             given = np.load(os.path.join(sys.argv[3], "layers.npz"), allow_pickle=False) if len(sys.argv) > 3 else None
             np.savez(os.path.join(out, "layers.npz"), **layer_by_layer(name, folder, given))

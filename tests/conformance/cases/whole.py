@@ -12,7 +12,7 @@ SAMPLES = 6
 
 def _ask(name):
     def ask(folder):
-        return whole_nets.trained(name, folder, SAMPLES)
+        return whole_nets.free(name, folder, SAMPLES)
 
     return ask
 
