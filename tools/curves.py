@@ -24,12 +24,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write train.csv next to the log of a training.")
     parser.add_argument("log", type=Path, help="train.log, or any log of `caffe train`")
     path = parser.parse_args(arguments).log
-    if not path.exists():
+    try:
+        path.stat()  # a log that is not there reads as an empty one
+        text = read(path).csv().encode()
+        write_atomic(path.with_name("train.csv"), lambda stream: stream.write(text))
+    except FileNotFoundError:
         print(f"curves: there is no file {path}", file=sys.stderr)
-        return 1
-    text = read(path).csv().encode()
-    write_atomic(path.with_name("train.csv"), lambda stream: stream.write(text))
-    return 0
+    except OSError as error:
+        print(f"curves: {path}: {error.strerror or error}", file=sys.stderr)
+    else:
+        return 0
+    return 1
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import caffe
@@ -109,6 +110,11 @@ def test_detect_windows_of_a_list(folder, capsys):
         ("images/0.png", "8"),
         ("images/2.png", "7"),
     ]
+    odd = "images/caf\udce9.png"  # Latin-1
+    os.rename("images/2.png", odd)
+    Path("w.csv").write_bytes(os.fsencode(f"filename,ymin,xmin,ymax,xmax\n{odd},1,1,6,7\n"))
+    assert run(capsys, detect, f"w.csv odd.csv --crop_mode list --context_pad 0 {MODEL}")[0] == 0
+    assert Path("odd.csv").read_bytes().splitlines()[1].startswith(b"images/caf\xe9.png,1,1,6,7,")
     blue = [float(row["class0"]) for row in rows]
     assert blue == pytest.approx([10, 10, 30], abs=0.01) and float(rows[0]["class2"]) == pytest.approx(30, abs=0.01)
 

@@ -161,3 +161,10 @@ def test_a_training_that_displays_nothing_leaves_nothing(tmp_path):
     with curves.Recorder(tmp_path / "train.log") as record:
         record.feed("I1124 caffe.cpp:1] nothing")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [".", "missing.log", "a" * 300])
+def test_a_log_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    assert curves_command.main([name]) == 1
+    assert capsys.readouterr().err.startswith("curves: ") and not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def windows(path: str) -> list[tuple[str, list[list[int]]]]:
     Raises:
         ValueError: a column is missing, or a coordinate is no number.
     """
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
         found: dict[str, list[list[int]]] = {}
         for row in _rows(path, reader):
@@ -66,7 +67,7 @@ def _save(path: str, detections: list[dict]) -> None:
         writer.writerow(["filename", *COORD_COLS, *classes])
         for one in detections:
             writer.writerow([one["filename"], *one["window"], *np.ravel(one["prediction"]).tolist()])
-        write_atomic(path, text.getvalue().encode())
+        write_atomic(path, text.getvalue().encode(errors="surrogateescape"))
         return
     import pandas
 
@@ -109,7 +110,10 @@ def _detect(args: argparse.Namespace) -> None:
             raise ValueError(f"{args.input_file}: --crop_mode list needs a .csv with windows")
         detections = detector.detect_windows(windows(args.input_file))
     else:
-        names = Path(args.input_file).read_text().split("\n") if suffix == ".txt" else dict(windows(args.input_file))
+        if suffix == ".txt":
+            names = os.fsdecode(Path(args.input_file).read_bytes()).split("\n")
+        else:
+            names = [name for name, _ in windows(args.input_file)]
         detections = detector.detect_selective_search([name.strip() for name in names if name.strip()])
     print(f"Processed {len(detections)} windows in {time.perf_counter() - start:.3f} s.")
     start = time.perf_counter()
