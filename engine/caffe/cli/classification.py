@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,8 +25,10 @@ TOP = 5
 
 def load_net(model: str, weights: str) -> caffe.Net:
     """The net with its weights. Raises ValueError for one without one image-shaped input and one output."""
-    net = caffe.Net(model, caffe_pb2.TEST)
-    net.copy_from(weights)
+    fillers = import_module("caffe.fillers")  # here: it imports torch, which help needs not
+    with fillers.only_unwritten():  # BVLC's command has no seed either
+        net = caffe.Net(model, caffe_pb2.TEST)
+        net.copy_from(weights)
     for kind, names in (("input", net.inputs), ("output", net.outputs)):
         if len(names) != 1:
             raise ValueError(f"{model}: Network should have exactly one {kind}, found {len(names)}: {', '.join(names)}")
