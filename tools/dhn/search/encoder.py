@@ -103,9 +103,9 @@ class Encoder:
         self._resize = (resize, resize) if isinstance(resize, int) else resize and tuple(resize)
         self._size = size and tuple(size)
         least = tuple(self.net.blobs[self.net.inputs[0]].shape[2:])
-        for name, found in (("resize", self._resize), ("size", self._size)):
-            if found and any(side < smallest for side, smallest in zip(found, least, strict=False)):
-                raise SearchError(f"{index.folder}: {name} {found} is less than {paths['model']} takes, {least}")
+        for name, sides in (("resize", self._resize), ("size", self._size)):
+            if sides and any(side < smallest for side, smallest in zip(sides, least, strict=False)):
+                raise SearchError(f"{index.folder}: {name} {sides} is less than {paths['model']} takes, {least}")
 
     def encode(self, data: Sequence[bytes], names: Sequence[str] | None = None) -> np.ndarray:
         """Real-valued codes (Q, K) float32 of encoded images (JPEG, PNG, ...), prepared as extract_codes.py does it.
