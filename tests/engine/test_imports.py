@@ -8,12 +8,14 @@ import subprocess
 import sys
 
 import pytest
+from atomic_writes import ending
 from caffe.imports import import_module
 
 
 @pytest.fixture
-def collector():
-    """It is enabled afterwards, whatever a test does."""
+def collector(monkeypatch):
+    """It is enabled afterwards, whatever a test does, and this process is no command, whatever was called before."""
+    monkeypatch.setattr(ending, "_program", "")
     gc.enable()
     yield
     gc.enable()
