@@ -35,6 +35,16 @@ def image_transformer(
     return transformer
 
 
+def check_image(net: Net, image: np.ndarray, name: str) -> None:
+    """Raise ValueError, which names it, for what is no image (H, W, K) of the net's K channels."""
+    channels = net.blobs[net.inputs[0]].shape[1]
+    if image.ndim != 3 or image.shape[2] != channels or not image.size or image.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name}: expected an image (H, W, {channels}) of numbers for the net's {channels} channels, found "
+            f"{image.dtype} {image.shape}"
+        )
+
+
 class Classifier(Net):
     """A net in phase TEST whose first input takes images.
 
@@ -72,9 +82,12 @@ class Classifier(Net):
                 for the centre crop, in the shape the net gives it.
 
         Raises:
-            ValueError: no image, or image_dims smaller than the net's input.
+            ValueError: no image, one of other channels than the net's input, or image_dims smaller than that.
         """
-        images = [io.resize_image(image, self.image_dims) for image in inputs]
+        images = []
+        for number, image in enumerate(inputs):
+            check_image(self, image, f"predict: image {number}")
+            images.append(io.resize_image(image, self.image_dims))
         if not images:
             raise ValueError("predict: expected at least one image (H, W, K), found none")
         crops = io.oversample(images, self.crop_dims) if oversample else self._centres(images)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from caffe import io
-from caffe.classifier import image_transformer
+from caffe.classifier import check_image, image_transformer
 from caffe.net import Net
 from caffe.proto.caffe_pb2 import TEST
 
@@ -47,6 +47,7 @@ class Detector(Net):
         rows, crops = [], []
         for filename, windows in images_windows:
             image = io.load_image(filename)
+            check_image(self, image, filename)
             for window in windows:
                 rows.append({"window": window, "filename": filename})
                 try:

@@ -164,6 +164,8 @@ class Transformer:
         if mean.ndim not in (2, 3):
             raise ValueError(f"Mean shape invalid: expected (K,), (H, W) or (K, H, W), found {mean.shape}")
         image = np.broadcast_to(mean, (1, *mean.shape)) if mean.ndim == 2 else mean
+        if len(image) not in (1, shape[1]) or not image.size:
+            raise ValueError(f"Mean channels incompatible with input. Expected {shape[1:]}, found {image.shape}")
         if image.shape != shape[1:]:
             low, high = image.min(), image.max()
             if high > low:

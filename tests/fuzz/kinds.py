@@ -31,6 +31,7 @@ from caffe.cli import (
     compute_image_mean,
     convert_imageset,
     convert_mnist_data,
+    detect,
     draw_net,
     parse_log,
     upgrade_proto,
@@ -252,6 +253,11 @@ KINDS: dict[str, Kind] = {
     "record": Kind("images/datum", record, ("datum_lmdb",)),
     "encoded record": Kind("images/datum_encoded", record, ("datum_encoded_lmdb",)),
     "mean": Kind("images/mean.binaryproto", read_net("mean.prototxt")),
+    "mean of classify": Kind("images/mean.npy", words(*LINES["classify"][1:])),
+    "mean image of detect": Kind(
+        "images/mean.binaryproto", words(detect.main, LINES["detect"].words.replace("mean.npy", "mean.binaryproto"))
+    ),
+    "npy of classify": Kind("images/pictures.npy", words(classify.main, f"pictures.npy {LINES['classify'].words[6:]}")),
     "mean of tools": Kind(
         "images/mean.npy", words(extract_codes.main, f"{EXTRACT} --source 1.png --mean-file mean.npy")
     ),

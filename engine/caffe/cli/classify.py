@@ -16,8 +16,9 @@ import numpy as np
 
 import caffe
 from caffe.atomic_files import check_folder, write_atomic
+from caffe.classifier import check_image
 from caffe.cli.arguments import run
-from caffe.cli.images import add_flags, check_files, pair, steps, use_device
+from caffe.cli.images import add_flags, check_files, load_array, pair, set_mean, steps, use_device
 
 
 def _inputs(path: str, ext: str) -> list[np.ndarray]:
@@ -26,7 +27,7 @@ def _inputs(path: str, ext: str) -> list[np.ndarray]:
         print(f"Loading file: {path}")
         if not os.path.isfile(path):
             raise FileNotFoundError(f"expected images as an .npy at {path}")
-        return list(np.load(path, allow_pickle=False))
+        return [*load_array(path)]
     if os.path.isdir(path):
         print(f"Loading folder: {path}")
         names = sorted(glob.glob(os.path.join(glob.escape(path), f"*.{ext}")))
@@ -44,7 +45,10 @@ def _classify(args: argparse.Namespace) -> None:
     use_device(args.gpu)
     size = pair(args.images_dim)
     classifier = caffe.Classifier(args.model_def, args.pretrained_model, image_dims=size, **steps(args))
+    set_mean(classifier, args.mean_file)
     inputs = _inputs(args.input_file, args.ext)
+    for image in inputs:
+        check_image(classifier, image, args.input_file)
     print(f"Classifying {len(inputs)} inputs.")
     start = time.perf_counter()
     predictions = classifier.predict(inputs, not args.center_only)

@@ -21,7 +21,7 @@ import numpy as np
 import caffe
 from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import run
-from caffe.cli.images import add_flags, check_files, steps, use_device
+from caffe.cli.images import add_flags, check_files, set_mean, steps, use_device
 
 FARTHEST = 1 << 31  # pixels; no coordinate reaches them
 COORD_COLS = ["ymin", "xmin", "ymax", "xmax"]
@@ -96,10 +96,9 @@ def _detect(args: argparse.Namespace) -> None:
     _check_output(args.output_file)
     check_files(args)
     use_device(args.gpu)
-    how = steps(args)
-    if how["mean"] is not None and how["mean"].ndim == 3:
-        how["mean"] = how["mean"].mean((1, 2))  # windows have no place of their own in a mean image
-    detector = caffe.Detector(args.model_def, args.pretrained_model, context_pad=args.context_pad, **how)
+    detector = caffe.Detector(args.model_def, args.pretrained_model, **steps(args))
+    set_mean(detector, args.mean_file, by_channel=True)  # windows have no place of their own in a mean image
+    detector.configure_crop(args.context_pad)
     start = time.perf_counter()
     print("Loading input...")
     suffix = Path(args.input_file).suffix.lower()

@@ -66,14 +66,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def steps(args: argparse.Namespace) -> dict:
-    """The steps as keywords of caffe.Classifier and caffe.Detector."""
+    """The steps but for the mean as keywords of caffe.Classifier and caffe.Detector."""
     swap = [_whole(text) for text in args.channel_swap.split(",")] if args.channel_swap else None
-    return {
-        "mean": read_mean(args.mean_file) if args.mean_file else None,
-        "input_scale": args.input_scale,
-        "raw_scale": args.raw_scale,
-        "channel_swap": swap,
-    }
+    return {"input_scale": args.input_scale, "raw_scale": args.raw_scale, "channel_swap": swap}
+
+
+def set_mean(net: caffe.Classifier | caffe.Detector, path: str, by_channel: bool = False) -> None:
+    """Have the net's input less the mean image of a file, or by_channel its mean colour; '': nothing less.
+
+    Raises ValueError, which names the file.
+    """
+    if not path:
+        return
+    mean = read_mean(path)
+    if by_channel and mean.ndim == 3:
+        mean = mean.mean((1, 2))
+    try:
+        net.transformer.set_mean(net.inputs[0], mean)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def use_device(gpu: bool) -> None:
@@ -100,11 +111,34 @@ def pair(text: str) -> tuple[int, int]:
     return numbers
 
 
+def load_array(path: str) -> np.ndarray:
+    """The numbers of an .npy. Raises ValueError, which names it, for another file, one cut short, or other values."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # of a damaged header numpy raises nearly everything
+        array = None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf" or not array.size:
+        raise ValueError(
+            f"{path}: expected an array of numbers as numpy saves it (.npy), found another file or half one"
+        )
+    return array
+
+
 def read_mean(path: str) -> np.ndarray:
     """The mean image (K, H, W) of an .npy or a binaryproto. Raises FileNotFoundError where there is none."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"expected a mean image, .npy or .binaryproto, at {path}, found no file")
     if path.endswith(".npy"):
-        return np.load(path, allow_pickle=False)
-    mean = caffe.io.blobproto_to_array(caffe.proto.text.read_binary(path, caffe.proto.caffe_pb2.BlobProto()))
-    return mean[0] if mean.ndim == 4 else mean
+        mean = load_array(path)
+    else:
+        blob = caffe.proto.text.read_binary(path, caffe.proto.caffe_pb2.BlobProto())
+        try:
+            mean = caffe.io.blobproto_to_array(blob)
+        except ValueError as error:
+            raise ValueError(f"{path}: expected a mean image as binaryproto: {error}") from None
+    mean = mean[0] if mean.ndim == 4 else mean
+    if not mean.size or not np.isfinite(mean).all():
+        raise ValueError(f"{path}: expected a mean image of finite numbers, found {mean.shape} of others or none")
+    return mean

@@ -15,7 +15,7 @@ from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
 from dhn.download import DownloadError, download, is_complete, parse_digest
-from dhn.files import digests_of
+from dhn.files import digests_of, reading_arrays
 from dhn.progress import console
 
 BVLC = "http://dl.caffe.berkeleyvision.org/"
@@ -116,7 +116,8 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
     else:
         data = path.read_bytes()
     if data.startswith(b"\x93NUMPY"):
-        mean = np.load(io.BytesIO(data), allow_pickle=False)
+        with reading_arrays(path):
+            mean = np.load(io.BytesIO(data), allow_pickle=False)
     else:
         try:
             mean = blobproto_to_array(caffe_pb2.BlobProto.FromString(data))
