@@ -54,6 +54,8 @@ def test_without_image_dims_the_whole_image_is_resized(files):
 def test_refusals(files):
     with pytest.raises(ValueError, match="at least one image"):
         caffe.Classifier(*files).predict([])
+    with pytest.raises(ValueError, match=r"image 1: expected an image \(H, W, 3\) of numbers .* float32 \(8, 6, 1\)"):
+        caffe.Classifier(*files).predict([steps(8, 6), steps(8, 6)[..., :1]])
     small = caffe.Classifier(*files, image_dims=(3, 8))
     with pytest.raises(ValueError, match=r"\(4, 4\), found \(3, 8\)"):
         small.predict([steps(8, 8)], oversample=False)

@@ -73,6 +73,26 @@ def test_classify_refuses(folder, capsys):
         assert status == 1 and said in found, found
 
 
+def test_arrays_and_means_that_cannot_be_are_named(folder, capsys):
+    good = np.full((2, 6, 6, 3), 0.5, np.float32)
+    for name, array in {"gray": good[..., :1], "flat": good[0, 0], "none": good[:0], "words": good.astype(str)}.items():
+        np.save(f"{name}.npy", array)
+        status, found = run(capsys, classify, f"{name}.npy out --images_dim 6,6 {MODEL}")
+        assert status == 1 and f"classify: {name}.npy: expected an " in found, found
+    np.save("good.npy", good)
+    Path("cut.npy").write_bytes(Path("good.npy").read_bytes()[:90])
+    np.save("five.npy", np.zeros((5, 4, 4)))
+    np.save("nan.npy", np.float32([1, 2, np.nan]))
+    Path("cut.binaryproto").write_bytes(caffe.proto.caffe_pb2.BlobProto(data=[1] * 7, channels=3).SerializeToString())
+    table = "filename,ymin,xmin,ymax,xmax\nimages/0.png,0,0,4,4\n"
+    Path("w.csv").write_text(table)
+    for mean in ("cut.npy", "five.npy", "nan.npy", "cut.binaryproto"):
+        for command, words in ((classify, "good.npy out"), (detect, "w.csv out.csv --crop_mode list --context_pad 0")):
+            status, found = run(capsys, command, f"{words} {MODEL} {mean}")
+            assert status == 1 and f": {mean}: " in found, found
+    assert not list(folder.glob("out*"))
+
+
 def test_the_defaults_are_bvlcs(folder, capsys, monkeypatch):
     """Below the folder above python/classify.py's, as in BVLC's tree; below the working folder for `classify`."""
     for root, script in (("", "bin/classify"), ("python/../", "python/classify.py")):

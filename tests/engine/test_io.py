@@ -63,6 +63,10 @@ def test_transformer_refuses():
         transformer.set_channel_swap("data", (2, 3, 0))
     with pytest.raises(ValueError, match="Mean channels incompatible with input"):
         transformer.set_mean("data", np.zeros(4))
+    with pytest.raises(
+        ValueError, match=r"Mean channels incompatible with input. Expected \(3, 6, 5\), found \(5, 2, 2\)"
+    ):
+        transformer.set_mean("data", np.zeros((5, 2, 2)))
     with pytest.raises(ValueError, match="Mean shape invalid"):
         transformer.set_mean("data", np.zeros((1, 3, 6, 5)))
 
