@@ -18,6 +18,7 @@ import score_map
 import score_run
 import search
 from caffe.cli import (
+    classification,
     classify,
     compute_image_mean,
     convert_imageset,
@@ -62,6 +63,9 @@ LINES = {
     "compute_image_mean": Line("images", compute_image_mean.main, "-backend lmdb lmdb out.binaryproto"),
     "extract_features": Line(
         "images", extract_features.main, "w.caffemodel data.prototxt data,label out1,out2 2 lmdb CPU"
+    ),
+    "classification": Line(
+        "images", classification.main, "deploy.prototxt w.caffemodel mean.binaryproto names.txt 1.png"
     ),
     "classify": Line(
         "images",

@@ -141,6 +141,7 @@ def images() -> None:
     Path("hdf5.txt").write_text("data.h5\n")
     for name in good_nets.READERS:
         Path(f"{name}.prototxt").write_text(good_nets.reader(name))
+    Path("names.txt").write_text("".join(f"n{number} thing\n" for number in range(8)))
     np.save("pictures.npy", rng.rand(2, 7, 7, 3).astype(np.float32))
     Path("crops.csv").write_text("filename,ymin,xmin,ymax,xmax\n0.jpg,0,0,6,6\n1.png,1,1,7,7\n")
     Path("deploy.prototxt").write_text(DEPLOY)

@@ -253,6 +253,10 @@ KINDS: dict[str, Kind] = {
     "record": Kind("images/datum", record, ("datum_lmdb",)),
     "encoded record": Kind("images/datum_encoded", record, ("datum_encoded_lmdb",)),
     "mean": Kind("images/mean.binaryproto", read_net("mean.prototxt")),
+    **{
+        f"{file} of classification": Kind(f"images/{file}", words(*LINES["classification"][1:]), ("layer ", "net "))
+        for file in ("deploy.prototxt", "w.caffemodel", "mean.binaryproto", "names.txt", "1.png")
+    },
     "mean of classify": Kind("images/mean.npy", words(*LINES["classify"][1:])),
     "mean image of detect": Kind(
         "images/mean.binaryproto", words(detect.main, LINES["detect"].words.replace("mean.npy", "mean.binaryproto"))
