@@ -220,17 +220,28 @@ def test_what_matlab_holds_besides_numbers_is_named(tmp_path):
         assert f"found a MATLAB {name}" in refusal(f"{tmp_path}/y.mat:{name}s", f"{tmp_path}/y.mat:labels")
 
 
+@pytest.mark.parametrize("kind", [b"\x7f\xff\xff\xff", b"\x0f\0\0\0", b"\x0e\0\0\0", b"\x0a\0\0\0"])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_matlab_file_whose_data_have_no_type_is_refused(tmp_path, compressed):
-    """scipy would read beyond a table's end, and the process would end by a signal."""
+def test_a_matlab_file_whose_data_have_no_type_is_refused(tmp_path, compressed, kind):
+    """scipy would read beyond a table's end, or in its gaps, and the process would end by a signal."""
     scipy.io.savemat(tmp_path / "x.mat", {"codes": np.eye(9, 8), "labels": np.eye(9)})
     raw = bytearray((tmp_path / "x.mat").read_bytes())
     size = int.from_bytes(raw[132:136], "little")  # of the first array; its data begin with their type, 9: double
     at = raw.index((9).to_bytes(4, "little") + (9 * 8 * 8).to_bytes(4, "little"), 128, 136 + size)
-    raw[at : at + 4] = b"\x7f\xff\xff\xff"
+    raw[at : at + 4] = kind
     if compressed:
         packed = zlib.compress(raw[128 : 136 + size])
         raw[128 : 136 + size] = struct.pack("<2I", 15, len(packed)) + packed
+    (tmp_path / "x.mat").write_bytes(raw)
+    assert "x.mat: is not a .mat file, or not a complete one; write it again" in refusal(tmp_path / "x.mat")
+
+
+@pytest.mark.parametrize(("at", "value"), [(145, 8), (140, 4), (136, 5)])
+def test_a_matlab_matrix_that_lacks_a_part_is_refused(tmp_path, at, value):
+    """Of complex numbers without the imaginary ones scipy would read the next matrix as those, and end by a signal."""
+    scipy.io.savemat(tmp_path / "x.mat", {"codes": np.eye(9, 8), "labels": np.eye(9)})
+    raw = bytearray((tmp_path / "x.mat").read_bytes())
+    raw[at] = value
     (tmp_path / "x.mat").write_bytes(raw)
     assert "x.mat: is not a .mat file, or not a complete one; write it again" in refusal(tmp_path / "x.mat")
 

@@ -112,8 +112,8 @@ def _numbers(path: str, words: Iterator[tuple[str, int]], *names: str) -> tuple[
 def _contents(path: str, place: str) -> bytes:
     try:
         return Path(byte_strings.path(path)).read_bytes()
-    except OSError as error:
-        reason = f"{error.strerror} (seen from {os.getcwd()})"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = f"{getattr(error, 'strerror', None) or error} (seen from {os.getcwd()})"
         raise ValueError(f"{place}: Could not open or find file {path}: {reason}") from None
 
 

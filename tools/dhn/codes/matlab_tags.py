@@ -1,6 +1,7 @@
 """The tags of a MATLAB file of version 5 to 7.2, looked through before scipy reads it.
 
-scipy takes the type in a tag as the index of a table without a look at its size: a damaged one ends the process.
+scipy takes the type in a tag as the index of a table without a look at its size and its gaps: a damaged one ends the
+process.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ import zlib
 from collections.abc import Callable
 from typing import BinaryIO, Literal
 
-MATRIX, COMPRESSED, TYPES = 14, 15, range(1, 19)
+MATRIX, COMPRESSED = 14, 15  # types
+NUMBERS = {*range(1, 8), 9, 12, 13, *range(16, 19)}  # those of numbers and letters; there are no others
+FLAGS = 6, 8  # type and bytes of a matrix's first element, whose lowest byte is its class
+CONTAINERS = {1, 2, 3, 16, 17}  # classes of matrices of matrices: cells, structures, objects
+WHOLE = {5, 6}  # types of a shape
+ELEMENTS = {4: 3, 5: 5, **dict.fromkeys(range(6, 16), 3)}  # of a class behind the flags; one more of a complex matrix
+IS_COMPLEX = 1 << 11  # in the flags
 HEADER, BLOCK, DEEPEST = 128, 1 << 16, 50
 
 Read = Callable[[int], bytes]
@@ -52,14 +59,26 @@ def _tag(read: Read, order: Order) -> tuple[int, int, bytes | None]:
 
 
 def _check_elements(read: Read, size: int, order: Order, depth: int = 0) -> None:
-    """The elements of a matrix of so many bytes."""
+    """The elements of a matrix of so many bytes; none of an empty one."""
     if depth > DEEPEST:
         raise ValueError("cells within cells without end")
+    if not size:
+        return
+    flags = read(16)
+    if len(flags) < 16 or size < 16 or tuple(int.from_bytes(flags[at : at + 4], order) for at in (0, 4)) != FLAGS:
+        raise ValueError("a matrix has no class")
+    size, bits, found = size - 16, int.from_bytes(flags[8:12], order), 0
+    types = NUMBERS | {MATRIX} if bits & 0xFF in CONTAINERS else NUMBERS
+    needed = ELEMENTS.get(bits & 0xFF, 0)
+    needed += bool(needed and bits & IS_COMPLEX)
     while size > 0:
+        found += 1
         kind, count, small = _tag(read, order)
         size -= 8
-        if kind not in TYPES:
-            raise ValueError(f"there is no type {kind}")
+        if kind not in types:
+            raise ValueError(f"there is no type {kind} of numbers")
+        if found == 1 and needed and (kind not in WHOLE or small is not None or count < 8 or count % 4):
+            raise ValueError("a matrix has no shape")
         if small is not None:
             if count > 4:
                 raise ValueError("an element is cut off")
@@ -72,6 +91,8 @@ def _check_elements(read: Read, size: int, order: Order, depth: int = 0) -> None
         else:
             _skip(read, min(padded, size))
         size -= padded
+    if found < needed:
+        raise ValueError(f"a matrix has {found} of {needed} elements")
 
 
 def _skip(read: Read, count: int) -> None:

@@ -50,6 +50,8 @@ def _naming_damage(archive: Path) -> Iterator[None]:
             raise  # of the system
         reason = str(error).split("\n")[0].removesuffix(":")
         raise ArchiveError(f"{archive}: is not a complete zip or tar archive ({reason}); get it again") from None
+    except MemoryError:  # a damaged .xz may ask for 4 GB
+        raise ArchiveError(f"{archive}: asks for more memory to be unpacked than there is; get it again") from None
 
 
 @dataclass(frozen=True)
