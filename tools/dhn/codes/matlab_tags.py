@@ -6,6 +6,7 @@ process.
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Callable
@@ -16,7 +17,9 @@ NUMBERS = {*range(1, 8), 9, 12, 13, *range(16, 19)}  # those of numbers and lett
 FLAGS = 6, 8  # type and bytes of a matrix's first element, whose lowest byte is its class
 CONTAINERS = {1, 2, 3, 16, 17}  # classes of matrices of matrices: cells, structures, objects
 WHOLE = {5, 6}  # types of a shape
-ELEMENTS = {4: 3, 5: 5, **dict.fromkeys(range(6, 16), 3)}  # of a class behind the flags; one more of a complex matrix
+# of a class behind the flags, shape and name among them; one more of a complex matrix; none of MATLAB's own objects, 17
+ELEMENTS = {1: 2, 2: 2, 3: 2, 4: 3, 5: 5, 16: 2, **dict.fromkeys(range(6, 16), 3)}
+LONGEST, MANY = 128, 10**6  # bytes of a shape; matrices in a matrix that need not all have bytes of their own
 IS_COMPLEX = 1 << 11  # in the flags
 HEADER, BLOCK, DEEPEST = 128, 1 << 16, 50
 
@@ -77,22 +80,38 @@ def _check_elements(read: Read, size: int, order: Order, depth: int = 0) -> None
         size -= 8
         if kind not in types:
             raise ValueError(f"there is no type {kind} of numbers")
-        if found == 1 and needed and (kind not in WHOLE or small is not None or count < 8 or count % 4):
-            raise ValueError("a matrix has no shape")
         if small is not None:
-            if count > 4:
+            if count > 4 or (found == 1 and needed):
                 raise ValueError("an element is cut off")
             continue
         padded = count if kind == MATRIX else -(-count // 8) * 8
         if count > size:
             raise ValueError("an element is cut off")
-        if kind == MATRIX:
+        if found == 1 and needed:
+            many = math.prod(_shape(read, kind, count, order))
+            if MATRIX in types and many > max(MANY, size // 8):
+                raise ValueError(f"{many} matrices in {size} bytes")
+            _skip(read, min(padded, size) - count)
+        elif kind == MATRIX:
             _check_elements(read, count, order, depth + 1)
         else:
             _skip(read, min(padded, size))
         size -= padded
     if found < needed:
         raise ValueError(f"a matrix has {found} of {needed} elements")
+
+
+def _shape(read: Read, kind: int, count: int, order: Order) -> list[int]:
+    """The sizes of a matrix, in an element of so many bytes."""
+    if kind not in WHOLE or not 8 <= count <= LONGEST or count % 4:
+        raise ValueError("a matrix has no shape")
+    data = read(count)
+    if len(data) < count:
+        raise ValueError("an element is cut off")
+    sizes = [int.from_bytes(data[at : at + 4], order, signed=True) for at in range(0, count, 4)]
+    if min(sizes) < 0:
+        raise ValueError(f"a matrix of shape {sizes}")
+    return sizes
 
 
 def _skip(read: Read, count: int) -> None:
