@@ -29,7 +29,7 @@ _VALUES: list[Any] = [
     None, True, -1, 0, 1, 0.5, 10**30, float("inf"), float("nan"), "", "x", "..", "1", [], [[]], ["x"], [1, 2], {},
     {"x": 1},
 ]  # fmt: skip
-_WORDS = [b"x", b'"x"', b'""', b"{", b"}", b"-1"]
+_WORDS = [b"x", b'"x"', b'""', b"{", b"}", b"-1", b"a\0b", b"\xff", b"a" * 400]
 Edit = Callable[[bytearray, random.Random, Sequence[bytes]], None]
 
 
