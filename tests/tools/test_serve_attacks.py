@@ -12,6 +12,7 @@ import zlib
 from contextlib import closing
 
 import numpy as np
+import PIL
 import pytest
 import search_server
 from dhn.search.server.limits import Limits
@@ -149,7 +150,12 @@ def test_a_client_that_does_not_read(folder):
 )
 def test_a_picture_of_too_many_pixels(server, picture):
     answer = server.upload(picture)
-    assert answer.status == 413 and "expected at most 50,000,000 pixels" in answer.json["error"], answer
+    if (
+        picture.startswith(b"RIFF") and int(PIL.__version__.split(".")[0]) < 13
+    ):  # it wants more of a WebP than its header
+        assert answer.status == 415, answer
+    else:
+        assert answer.status == 413 and "expected at most 50,000,000 pixels" in answer.json["error"], answer
 
 
 NO_PICTURES = {
