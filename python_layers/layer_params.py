@@ -52,9 +52,9 @@ def read_param_str(text: str, layer: str, params: dict[str, Param]) -> dict[str,
     except RecursionError:
         raise ValueError(f"{layer}: param_str must be JSON, e.g. {example}; found one nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{layer}: param_str must be JSON, e.g. {example}; found {text!r} ({error})") from None
+        raise ValueError(f"{layer}: param_str must be JSON, e.g. {example}; found {text[:200]!r} ({error})") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{layer}: param_str must be a JSON object, e.g. {example}; found {text!r}")
+        raise ValueError(f"{layer}: param_str must be a JSON object, e.g. {example}; found {text[:200]!r}")
     unknown = sorted(set(values) - set(params))
     if unknown:
         raise ValueError(
