@@ -116,7 +116,7 @@ def test_the_next_mirror_is_tried(server, tmp_path, first):
 )
 def test_what_is_no_address_is_passed_over(server, tmp_path, address):
     target = tmp_path / "file"
-    with pytest.raises(DownloadError, match="no address that can be asked|Servname not supported"):
+    with pytest.raises(DownloadError, match=r"no address that can be asked|Servname not supported"):
         download([address], target, DIGEST)
     assert download([address, server + "good"], target, DIGEST)
 
