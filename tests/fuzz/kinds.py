@@ -261,7 +261,9 @@ KINDS: dict[str, Kind] = {
     "mean image of detect": Kind(
         "images/mean.binaryproto", words(detect.main, LINES["detect"].words.replace("mean.npy", "mean.binaryproto"))
     ),
-    "npy of classify": Kind("images/pictures.npy", words(classify.main, f"pictures.npy {LINES['classify'].words[6:]}")),
+    "npy of classify": Kind(
+        "images/pictures.npy", words(classify.main, LINES["classify"].words.replace("1.png", "pictures.npy"))
+    ),
     "mean of tools": Kind(
         "images/mean.npy", words(extract_codes.main, f"{EXTRACT} --source 1.png --mean-file mean.npy")
     ),
