@@ -189,7 +189,7 @@ def test_pictures_without_labels_have_codes_but_no_score(tmp_path, capsys):
     files = [word for side, name in (("query", "picture"), ("database", "database"))
              for word in (f"--{side}", str(tmp_path / f"{name}.npz"))]  # fmt: skip
     assert score_map.main([*files, "--protocol", "standard"]) != 0
-    assert "the labels of the query are unknown (-1) in all 1 rows: nothing to score" in capsys.readouterr().err
+    assert "picture.npz: the labels are unknown (-1) in all 1 rows: nothing to score" in capsys.readouterr().err
 
 
 def test_what_is_no_source_is_named(folder, capsys):

@@ -72,7 +72,7 @@ def test_labels_of_every_form_give_the_true_map(tmp_path, labels_of, read_as):
         (lambda c: c if len(c) == COUNTS["query"] else one_hot(c), "query.npz has class numbers and"),
         (lambda c: one_hot(c)[:, : 9 + (len(c) > 20)], "query.npz has 9 label columns and"),
         (lambda c: c.astype(str), "query.npz: expected labels to be an array of numbers, found text"),
-        (lambda c: np.full(len(c), -1), "the labels of the query are unknown (-1) in all 20 rows"),
+        (lambda c: np.full(len(c), -1), "query.npz: the labels are unknown (-1) in all 20 rows"),
     ],
     ids=["0 and 1", "-1 and +1", "soft", "wrapped", "from 1 and 0", "two forms", "columns", "text", "unknown"],
 )

@@ -164,13 +164,13 @@ def signs(values: np.ndarray, codes_are: str | None, threshold: float, where: st
 def join(query: Side, database: Side, names: tuple[str, str]) -> tuple[Side, Side]:
     """Both sides with the same label columns: class numbers of one numbering, as many columns as the larger needs.
 
-    names: the files, for messages. Raises CodesError where the sides do not fit each other.
+    names: the files, for messages. Raises CodesError where the sides do not fit each other, or no labels are known.
     """
     if query.codes.shape[1] != database.codes.shape[1]:
         raise CodesError(_mismatch(names, "bits", query.codes.shape[1], database.codes.shape[1]))
-    width = max(query.labels.shape[1], database.labels.shape[1])
-    if (query.labels < 0).all() or (database.labels < 0).all():  # pictures without labels: scoring says so
-        return _widened(query, width), _widened(database, width)
+    for side, name in zip((query, database), names, strict=True):
+        if (side.labels < 0).all():
+            raise CodesError(f"{name}: the labels are unknown (-1) in all {len(side.labels)} rows: nothing to score")
     if query.are_classes != database.are_classes:
         classes, others = names if query.are_classes else names[::-1]
         raise CodesError(
@@ -187,6 +187,7 @@ def join(query: Side, database: Side, names: tuple[str, str]) -> tuple[Side, Sid
                 f"{names[0]} has classes {low} to {high} and {names[1]} {first} to {last}: one counts from 0, the "
                 "other from 1; number both alike"
             )
+    width = max(query.labels.shape[1], database.labels.shape[1])
     return _widened(query, width), _widened(database, width)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dhn.codes import files as codes
+from dhn.codes.array_files import CodesError
 from dhn.files import sha256, write_atomic
 from dhn.scoring.retrieval import score
 
@@ -40,7 +41,11 @@ def score_files(
         codes.read(query, query_labels, codes_are, labels_are),
         codes.read(database, database_labels, codes_are, labels_are),
     )
-    first, second = codes.join(*sides, (query, database))
+    names = (
+        f"{query}, {query_labels}" if query_labels else str(query),
+        f"{database}, {database_labels}" if database_labels else str(database),
+    )
+    first, second = codes.join(*sides, names)
     classes = np.count_nonzero((first.labels == 1).any(0) | (second.labels == 1).any(0))
     read_as = {
         "codes": codes_are or "sign",
@@ -48,7 +53,10 @@ def score_files(
     }
     results = []
     for name in protocols:
-        scores = score(first.codes, first.labels, second.codes, second.labels, name, top)
+        try:
+            scores = score(first.codes, first.labels, second.codes, second.labels, name, top)
+        except ValueError as error:
+            raise CodesError(f"{' and '.join(names)}: {error}") from None
         scores["notes"] = [*first.notes, *second.notes, *scores["notes"]]
         results.append({**scores, "read_as": read_as})
     return results
