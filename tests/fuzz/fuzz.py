@@ -146,7 +146,8 @@ class Reader:
 def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = False) -> int:
     """Run in the namespace; prints a table, keeps the findings' files in `folder`/findings. Returns how many.
 
-    each: text files alone, and each value and word of them changed by itself, until the time is over or all were.
+    each: each kind's file in the place of each other one, then each value and word of the text files changed by itself,
+    until the time is over or all were.
     """
     os.environ.update(ENVIRONMENT, MPLCONFIGDIR=str(folder), HOME=str(folder))
     tests = Path(__file__).parents[1]
@@ -166,12 +167,8 @@ def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = F
     contents = {name: (folder / "good" / kind.file).read_bytes() for name, kind in chosen.items()}
     counts = {name: collections.Counter() for name in chosen}
     spent = dict.fromkeys(chosen, 0.0)
-    damaged = {
-        name: mutations.each_value(content, f"{seed}:{name}")
-        if each
-        else mutations.drawn(content, f"{seed}:{name}", list(contents.values()))
-        for name, content in contents.items()
-    }
+    edits = mutations.each_value if each else mutations.drawn
+    damaged = {name: edits(content, f"{seed}:{name}", list(contents.values())) for name, content in contents.items()}
     findings, until = 0, time.monotonic() + seconds
     while damaged and (start := time.monotonic()) < until:
         name = min(damaged, key=lambda kind: spent[kind])
@@ -221,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", metavar="TEXT", help="only kinds with this in their name")
-    parser.add_argument("--each", action="store_true", help="each value and word of the text files by itself")
+    parser.add_argument("--each", action="store_true", help="each file as each kind, each value and word of texts")
     options = parser.parse_args(arguments)
     if INSIDE not in os.environ:
         folder = tempfile.mkdtemp(prefix="fuzz-")

@@ -144,16 +144,20 @@ def drawn(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[b
     return (mutate(content, random.Random(f"{seed}:{number}"), others) for number in itertools.count())
 
 
-def each_value(content: bytes, seed: str) -> Iterator[bytes]:
-    """A text with one value or word changed, all such texts in an order of the seed's; of binary files, none."""
+def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[bytes]:
+    """Each of the other files in the place of this one; then, of a text, all in which one value or word is changed.
+
+    seed: of the latter's order.
+    """
+    yield from (other for other in dict.fromkeys(others) if other != content)
     if b"\0" in content[:4096]:
-        return iter(())
+        return
     try:
         edits = list(_values_of_json(json.loads(content)))
     except ValueError:
         edits = [*_numbers(content), *_words(content)]
     random.Random(seed).shuffle(edits)
-    return iter(edits)
+    yield from edits
 
 
 def _values_of_json(good: Any) -> Iterator[bytes]:
