@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
             done = _delete(out, options.delete) if options.delete else _add(out, run, options)
         index = open_index(out)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"build_index: {error}", file=sys.stderr)
+        print(f"build_index: {dhn.sentence(error)}", file=sys.stderr)
         return 1
     facts = f"{len(index):,} items, {index.about['distinct']:,} distinct codes of {index.bits} bits"
     say(f"{out}: {done}{facts} ({time.monotonic() - start:.1f} s)")

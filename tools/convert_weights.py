@@ -22,7 +22,6 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError  # what torch.load raises for what is no file of tensors
 
 import dhn  # first: it says so where the project is not installed
 
@@ -98,12 +97,21 @@ def from_torchvision(state: Mapping[str, torch.Tensor]) -> caffe.Net:
     expected = {f"{module}.{part}": shape if part == "weight" else shape[:1]
                 for module, (_, shape) in TORCHVISION.items() for part in ("weight", "bias")}  # fmt: skip
     if set(state) != set(expected):
-        missing, more = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
+        missing, more = sorted(set(expected) - set(state)), sorted(map(str, set(state) - set(expected)))
         raise ValueError(
             f"expected the state dict of torchvision's AlexNet, {', '.join(expected)}; "
-            f"missing: {', '.join(missing) or 'none'}; found besides: {', '.join(map(str, more)) or 'none'}"
+            f"missing: {', '.join(missing) or 'none'}; found besides: {', '.join(more) or 'none'}"
         )
-    outputs = len(state["classifier.6.bias"])
+    for name, value in state.items():
+        if (
+            not isinstance(value, torch.Tensor)
+            or value.layout != torch.strided
+            or value.is_meta
+            or not value.is_floating_point()
+        ):
+            found = f"{value.layout} of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+            raise ValueError(f"{name}: expected a tensor of floating-point numbers, found {found}")
+    outputs = state["classifier.6.bias"].numel()
     for name, shape in expected.items():
         shape_in_file = tuple(state[name].shape)
         if shape_in_file != (wanted := tuple(outputs if dim is None else dim for dim in shape)):
@@ -126,10 +134,11 @@ def convert_torchvision(source: Path, target: Path) -> Path:
     """
     try:
         state = torch.load(source, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{source}: expected a state dict written by torch.save: {str(error).splitlines()[0]}"
-        ) from None
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged file, whatever its code comes upon
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{source}: expected a state dict written by torch.save: {reason}") from None
     if not isinstance(state, Mapping):
         raise ValueError(f"{source}: expected a state dict, found {type(state).__name__}")
     try:
@@ -181,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
             prototxt = convert_torchvision(options.source, options.target)
             console.print(f"wrote {options.target} and {prototxt}")
     except (OSError, ValueError, ImportError) as error:
-        print(f"convert_weights: {error}", file=sys.stderr)
+        print(f"convert_weights: {dhn.sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

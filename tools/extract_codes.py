@@ -115,7 +115,7 @@ def main(arguments: list | None = None) -> int:
         else:
             _extract_as_test_layer(settings)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"extract_codes: {error}", file=sys.stderr)
+        print(f"extract_codes: {dhn.sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

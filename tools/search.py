@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # who read what was printed has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"search: {error}", file=sys.stderr)
+        print(f"search: {dhn.sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"serve: cannot listen at {where} ({error.strerror}); choose another --port or --host", file=sys.stderr)
         return 1
     except (ValueError, RuntimeError) as error:
-        print(f"serve: {error}", file=sys.stderr)
+        print(f"serve: {dhn.sentence(error)}", file=sys.stderr)
         return 1
     name = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{name}:{listening.getsockname()[1]}/"
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
                 ready=lambda: console.print(f"{address}  (Ctrl-C ends the server)"),
             )
         except (ValueError, OSError) as error:
-            print(f"serve: {error}", file=sys.stderr)
+            print(f"serve: {dhn.sentence(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             pass

@@ -214,6 +214,9 @@ KINDS: dict[str, Kind] = {
     "caffemodel of tools": Kind(
         "training/s_iter_1.caffemodel", convert("show s_iter_1.caffemodel --net net.prototxt"), (" mismatched ",)
     ),
+    "HDF5 caffemodel of tools": Kind(
+        "training/s_iter_1.caffemodel.h5", convert("show s_iter_1.caffemodel.h5 --net net.prototxt"), (" mismatched ",)
+    ),
     "HDF5 caffemodel": Kind("training/s_iter_1.caffemodel.h5", use_weights("s_iter_1.caffemodel.h5")),
     "solverstate": Kind("training/s_iter_1.solverstate", resume("s_iter_1.solverstate")),
     "HDF5 solverstate": Kind("training/s_iter_1.solverstate.h5", resume("s_iter_1.solverstate.h5")),

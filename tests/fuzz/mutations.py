@@ -147,16 +147,19 @@ def drawn(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[b
 def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[bytes]:
     """Each of the other files in the place of this one; then, of a text, all in which one value or word is changed.
 
-    seed: of the latter's order.
+    seed: of the order of each.
     """
-    yield from (other for other in dict.fromkeys(others) if other != content)
+    rng = random.Random(seed)
+    replaced = [other for other in dict.fromkeys(others) if other != content]
+    rng.shuffle(replaced)
+    yield from replaced
     if b"\0" in content[:4096]:
         return
     try:
         edits = list(_values_of_json(json.loads(content)))
     except ValueError:
         edits = [*_numbers(content), *_words(content)]
-    random.Random(seed).shuffle(edits)
+    rng.shuffle(edits)
     yield from edits
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import caffe
 import create_lmdb
 import cv2
@@ -190,6 +192,18 @@ def test_pictures_without_labels_have_codes_but_no_score(tmp_path, capsys):
              for word in (f"--{side}", str(tmp_path / f"{name}.npz"))]  # fmt: skip
     assert score_map.main([*files, "--protocol", "standard"]) != 0
     assert "picture.npz: the labels are unknown (-1) in all 1 rows: nothing to score" in capsys.readouterr().err
+
+
+def test_a_net_whose_own_data_are_missing_is_named_by_its_layer(folder, capsys):
+    model = folder / "with_data.prototxt"
+    model.write_text(
+        'layer { name: "mine" type: "Python" top: "data" top: "label" python_param { module: "multilabel_data" '
+        'layer: "MultiLabelDataLayer" param_str: \'{"source": "nowhere", "batch_size": 2}\' } }'
+    )
+    (folder / "w.caffemodel").write_bytes(b"")
+    words = ["--model", str(model), "--weights", str(folder / "w.caffemodel"), "--out", str(folder / "x.npz")]
+    assert extract_codes.main([*words, "--source", "list.txt"]) == 2
+    assert re.search(r"^extract_codes: layer 'mine' \(Python.*'nowhere' must be", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_what_is_no_source_is_named(folder, capsys):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import sys
 import time
 from typing import NamedTuple
 
 import caffe
 import convert_weights
+import h5py
 import net as prototxt
 import numpy as np
 import onnxruntime
@@ -17,6 +20,7 @@ import torch
 from caffe.blob import Blob
 from caffe.cli.main import main as caffe_command
 from caffe.proto import caffe_pb2, text
+from dhn import run as run_command
 from dhn.weights import report as weights_report
 from dhn.weights.releases import NETS
 
@@ -298,6 +302,39 @@ def test_the_weights_of_squeezenet_fill_every_layer_below_the_hash_layer(tmp_pat
     assert report.release[0] == "squeezenet_v1.0"
 
 
+def no_groups(file):
+    file["data"] = np.zeros(3)
+
+
+def no_layer(file):
+    file["data/0"] = np.zeros(3)
+
+
+def blob_beside_a_layer(file):
+    file["data/ip/0"], file["data/ip/inner/0"] = np.zeros(3), np.zeros(3)
+
+
+def empty(file):
+    file["data/ip/0"] = h5py.Empty("f4")
+
+
+def name_of_a_type(file):
+    file["data/ip/0"] = np.dtype("f4")
+
+
+@pytest.mark.parametrize("fill, found", [
+    (no_groups, "found an HDF5 file without the group 'data'"), (no_layer, "found data/0"),
+    (blob_beside_a_layer, "found data/ip/0"), (empty, "found data/ip/0"), (name_of_a_type, "found data/ip/0"),
+])  # fmt: skip
+def test_an_hdf5_file_that_is_no_caffemodel_is_refused(tmp_path, capsys, fill, found):
+    net, path = net_file(tmp_path / "net.prototxt", dhn(SMALL, "AlexNet")), tmp_path / "w.caffemodel.h5"
+    with h5py.File(path, "w") as file:
+        fill(file)
+    assert convert_weights.main(["show", str(path), "--net", str(net)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"convert_weights: {path}: expected a caffemodel") and found in error
+
+
 def test_a_file_that_is_no_caffemodel_is_refused(tmp_path, capsys):
     net = net_file(tmp_path / "net.prototxt", dhn(SMALL, "AlexNet"))
     (tmp_path / "empty").write_bytes(b"")
@@ -305,6 +342,22 @@ def test_a_file_that_is_no_caffemodel_is_refused(tmp_path, capsys):
     for name, words in (("empty", "file without layers"), ("text", "do not decode"), ("missing", "Cannot read")):
         assert convert_weights.main(["show", str(tmp_path / name), "--net", str(net)]) == 1
         assert words in capsys.readouterr().err
+
+
+def test_an_error_in_a_users_layer_shows_its_code_then_its_name(tmp_path, capsys, monkeypatch):
+    (tmp_path / "broken_layer.py").write_text(
+        "import caffe\nclass Broken(caffe.Layer):\n    def setup(self, bottom, top):\n        {}['mine']\n"
+        "    reshape = forward = lambda self, bottom, top: None\n    backward = None\n"
+    )
+    net = tmp_path / "net.prototxt"
+    net.write_text('layer { name: "x" type: "Python" python_param { module: "broken_layer" layer: "Broken" } }')
+    monkeypatch.setattr("sys.argv", ["tools/convert_weights.py"])
+    monkeypatch.setattr("sys.path", list(sys.path))
+    assert run_command(lambda: convert_weights.main(["show", "w.caffemodel", "--net", str(net)])) == 1
+    *shown, last = capsys.readouterr().err.splitlines()
+    assert "Traceback" in shown[0] and "    {}['mine']" in map(str.rstrip, shown)
+    where = re.escape(f"{tmp_path / 'broken_layer.py'}:4")
+    assert re.fullmatch(rf"convert_weights: layer 'x' \(Python, broken_layer.Broken, {where}\): KeyError: 'mine'", last)
 
 
 # -- to other programs
@@ -409,6 +462,11 @@ def test_another_state_dict_is_refused_by_what_is_wrong(tmp_path, capsys):
         (missing | {"head.weight": torch.zeros(1)}, "missing: features.0.bias; found besides: head.weight"),
         (good | {"features.3.weight": torch.zeros(256, 48, 5, 5)}, r"features.3.weight: expected the shape (192, 64"),
         ([1, 2], "expected a state dict, found list"),
+        (missing | {3: 1}, "found besides: 3"),
+        (good | {"features.0.bias": 7}, "features.0.bias: expected a tensor of floating-point numbers, found int"),
+        (good | {"features.0.bias": torch.zeros(64).to_sparse()}, "numbers, found torch.sparse_coo of torch.float32"),
+        (good | {"features.0.bias": torch.zeros(64, dtype=torch.int8)}, "numbers, found torch.strided of torch.int8"),
+        (good | {"classifier.6.bias": torch.tensor(1.0)}, "classifier.6.weight: expected the shape (1, 4096)"),
     )
     for state, words in cases:
         torch.save(state, tmp_path / "s.pth")

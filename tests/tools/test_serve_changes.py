@@ -20,6 +20,7 @@ from pathlib import Path
 
 import search_server
 import serve
+from dhn.files import sha256
 from dhn.search.index import open_index
 from dhn.search.server import run
 from dhn.search.server.connection import Connection
@@ -70,9 +71,11 @@ def test_killed_while_the_index_grows(tmp_path):
 
 def test_the_folder_is_replaced_under_a_running_server(tmp_path):
     index, other = (search_server.write_index(tmp_path / name, count) for name, count in (("a", 30), ("b", 45)))
-    damaged = tmp_path / "damaged"
+    damaged, netless = tmp_path / "damaged", tmp_path / "netless"
     shutil.copytree(other, damaged)
     flip_a_byte(damaged)
+    shutil.copytree(other, netless)
+    damage_the_net(netless)
     with search_server.serving(index, Limits(look_seconds=0.02)) as server, ThreadPoolExecutor(4) as pool:
         ended = threading.Event()
 
@@ -94,7 +97,8 @@ def test_the_folder_is_replaced_under_a_running_server(tmp_path):
 
         asking = [pool.submit(ask) for _ in range(4)]
         try:
-            for place, (new, images, problem) in enumerate(((damaged, 30, True), (other, 45, False))):
+            changes = (damaged, 30, True), (netless, 30, True), (other, 45, False)
+            for place, (new, images, problem) in enumerate(changes):
                 index.rename(tmp_path / f"old {place}")
                 time.sleep(0.05)  # there is no index at all
                 new.rename(index)
@@ -122,6 +126,18 @@ def flip_a_byte(index: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+def damage_the_net(index: Path) -> None:
+    """The net of an index becomes one whose data are not there; its digest is right."""
+    about = json.loads((index / "index.json").read_text())
+    model = index / "no_net.prototxt"
+    model.write_text(
+        'layer { name: "in" type: "Python" top: "data" top: "label" python_param { module: "multilabel_data" '
+        'layer: "MultiLabelDataLayer" param_str: \'{"source": "nowhere", "batch_size": 2}\' } }'
+    )
+    about["net"]["model"] |= {"path": str(model), "relative": model.name, "sha256": sha256(model)}
+    (index / "index.json").write_text(json.dumps(about))
 
 
 def test_a_damaged_index_is_not_served(tmp_path, capsys, monkeypatch):

@@ -9,6 +9,7 @@ import gc
 import re
 import resource
 import sys
+import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,8 +39,19 @@ def run(main: Callable[[], int]) -> int:
             reason = next(iter(str(error).splitlines()), "")
             print(f"{Path(sys.argv[0]).stem}: not enough memory{reason and f': {reason}'}", file=sys.stderr)
             return 1
+        except Exception as error:
+            if not hasattr(error, "caffe_layer"):
+                raise
+            traceback.print_exc()  # of a Python layer: its code is the user's
+            print(f"{Path(sys.argv[0]).stem}: {sentence(error)}", file=sys.stderr)
+            return 1
 
     return ending.run(command)
+
+
+def sentence(error: Exception) -> str:
+    """What to tell the reader of an error: of one in a net's Python layer its name, class and file too."""
+    return getattr(error, "caffe_layer", None) or str(error)  # as the engine notes it, caffe.errors.name_layer
 
 
 def begin_imports(program: str) -> None:

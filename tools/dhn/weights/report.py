@@ -17,7 +17,7 @@ from pathlib import Path
 
 import caffe
 import h5py
-from caffe import glog
+from caffe import glog, hdf5_files
 from caffe.blob_proto import proto_shape
 from caffe.proto import caffe_pb2, text
 from caffe.proto.upgrade import upgrade_net
@@ -173,11 +173,11 @@ def _fits(source: _Layer, layer: _Layer) -> bool:
 def _read(path: Path) -> tuple[str, list[_Layer]]:
     """Name and layers of a caffemodel."""
     if path.is_file() and h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            if "data" not in file:
+        with hdf5_files.reading(path, "an HDF5 caffemodel") as file:
+            if not isinstance(file.get("data"), h5py.Group):
                 raise ValueError(f"{path}: expected a caffemodel, found an HDF5 file without the group 'data'")
             layers: dict[str, list] = {}
-            file["data"].visititems(lambda name, member: _add_layer(layers, name, member))
+            file["data"].visititems(lambda name, member: _add_layer(layers, name, member, path))
             return "", [_Layer(name, "", tuple(shapes)) for name, shapes in layers.items()]
     with quiet():
         param = upgrade_net(text.read_binary(path, caffe_pb2.NetParameter()), str(path))
@@ -190,12 +190,16 @@ def _read(path: Path) -> tuple[str, list[_Layer]]:
     ]  # fmt: skip
 
 
-def _add_layer(layers: dict[str, list], name: str, member: h5py.Group | h5py.Dataset) -> None:
+def _add_layer(layers: dict[str, list], name: str, member: h5py.Group | h5py.Dataset, path: Path) -> None:
     """Take up a member of an HDF5 file: a layer is a group of its blobs, the layer a/b a group in the group a."""
-    if isinstance(member, h5py.Dataset):
-        layers[name.rpartition("/")[0]].append(member.shape)
-    elif not any(isinstance(each, h5py.Group) for each in member.values()):
-        layers[name] = []
+    if isinstance(member, h5py.Group):
+        if not any(isinstance(each, h5py.Group) for each in member.values()):
+            layers[name] = []
+        return
+    layer = name.rpartition("/")[0]
+    if layer not in layers or getattr(member, "shape", None) is None:  # of a type's name, and of what is empty
+        raise ValueError(f"{path}: expected a caffemodel, a group of parameters for each layer, found data/{name}")
+    layers[layer].append(member.shape)
 
 
 def _of_net(net: caffe.Net) -> list[_Layer]:

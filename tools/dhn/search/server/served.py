@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import dhn
 from dhn.search.encoder import Encoder
 from dhn.search.index import Index, open_index
-from dhn.search.items import SearchError
 from dhn.search.server.limits import Limits
 from dhn.search.server.work import Workers
 
@@ -42,7 +42,7 @@ class Served:
     def __init__(self, folder: str | os.PathLike, limits: Limits, gpu: int | None, verify: bool) -> None:
         """gpu: that computes codes; None: the CPU. verify: compare the digests now too.
 
-        Raises SearchError for a folder without a complete index, or whose net is not there.
+        Raises SearchError for a folder without a complete index, or whose net is not there; what its net raises.
         """
         self.folder = Path(folder)
         self.searches = Workers("search", 2, limits.searches)
@@ -82,9 +82,9 @@ class Served:
             self._snapshot = await self.pictures.run(self._open, self._snapshot, True)
             self.problem = None
             log.info("%s has changed: %d images now", self.folder, len(self._snapshot.index))
-        except (SearchError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # of the index, or of its net
             self.problem = "the index has changed and cannot be used; the server's log says why"
-            log.warning("%s has changed and is not used: %s", self.folder, error)
+            log.warning("%s has changed and is not used: %s", self.folder, dhn.sentence(error))
         finally:
             self._opening = None
 
