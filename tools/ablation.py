@@ -64,8 +64,9 @@ def cell(run: Run, weights: str | None, gpu: int | None, folder: Path, settings:
         settings = {name: value for name, value in settings.items() if name != "lambda"}
     training.train(trained, weights=weights, gpu=gpu, settings=settings)
     scored_run.score(trained, gpu)
-    own = trained.record().get("settings") or {}
-    origin = {"weights": trained.record()["weights_sha256"], "split": trained.record()["split"], "real": real}
+    record = trained.record()
+    own = record.get("settings") or {}
+    origin = {"weights": record["weights_sha256"], "split": record.get("split"), "real": real}
     path = folder / "cells" / f"{run.name}.json"
     facts = read_json(path)
     if facts.get("made") == origin and is_measured(facts):

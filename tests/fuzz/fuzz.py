@@ -161,14 +161,15 @@ def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = F
         (folder / "good").mkdir()
         good_files.make(folder / "good")
         published.make(folder / "good")
-    chosen = {name: kind for name, kind in {**kinds.KINDS, **published.KINDS}.items() if only in name}
+    every = {**kinds.KINDS, **published.KINDS}
+    chosen = {name: kind for name, kind in every.items() if only in name}
     reader = Reader(folder, chosen)
     expected: dict[str, str] = {}  # the digest of the undamaged file's answer
-    contents = {name: (folder / "good" / kind.file).read_bytes() for name, kind in chosen.items()}
+    contents = {name: (folder / "good" / kind.file).read_bytes() for name, kind in every.items()}
     counts = {name: collections.Counter() for name in chosen}
     spent = dict.fromkeys(chosen, 0.0)
     edits = mutations.each_value if each else mutations.drawn
-    damaged = {name: edits(content, f"{seed}:{name}", list(contents.values())) for name, content in contents.items()}
+    damaged = {name: edits(contents[name], f"{seed}:{name}", list(contents.values())) for name in chosen}
     findings, until = 0, time.monotonic() + seconds
     while damaged and (start := time.monotonic()) < until:
         name = min(damaged, key=lambda kind: spent[kind])

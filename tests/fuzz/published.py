@@ -5,17 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import caffe
 import finished_run
 import get_data
 import miniatures
-from dhn.datasets import cifar10_pictures, fashion_mnist
+from caffe.proto import caffe_pb2
+from dhn.datasets import cifar10_pictures, fashion_mnist, splits
 from dhn.experiments import measure
-from dhn.files import write_json
-from dhn.runs import released
+from dhn.files import sha256, write_json
+from dhn.runs import released, training
 from dhn.runs.folder import Run, RunError
+from dhn.runs.prototxts import Settings, net_texts
+from dhn.weights import report as weights_report
 from good_files import inside
 from kinds import Kind, caught, compare, words
 
@@ -38,12 +44,16 @@ SOURCES = {
     },
 }
 RUN = ("cifar10", "dhn", 8)
+NET = 'layer { name: "ip" type: "DummyData" top: "x" dummy_data_param { shape { dim: 1 } } }'
+TRAINED_WITH = ("data/cifar10/split.json", "data/cifar10/train_lmdb/source.json", "data/cifar10/train.txt")
+RESUMED_WITH = ("w.caffemodel", "w.solverstate")
+RUN_NAMES = ("cifar10-dhn-8",)
 MAPS = {"standard": 0.5, "dhn-caffe": 0.7}
 
 
 def make(folder: Path) -> None:
     """Write the good files below `folder`."""
-    for part in (binary, python, pictures, flickr, nus, lists, release, cells):
+    for part in (binary, python, pictures, flickr, nus, lists, release, cells, trained):
         (folder / part.__name__).mkdir()
         with inside(folder / part.__name__):
             part()
@@ -102,10 +112,10 @@ def lists() -> None:
     _recipe("lists", **dict.fromkeys(("query", "train", "database"), "listed"))
 
 
-def _run() -> Run:
+def _run(net: str | None = "squeezenet") -> Run:
     """A run here, whose released weights are here too."""
     released.PROTOTXT = Path("prototxt").resolve()
-    return Run(*RUN, Path.cwd(), net="squeezenet")
+    return Run(*RUN, Path.cwd(), net=net)
 
 
 def release() -> None:
@@ -136,6 +146,54 @@ def cells() -> None:
     about = {"dataset": "birds", "variant": "dhn_b", "bits": 8, "seed": 1, "net": "alexnet", "settings": {}}
     origin = {"weights": "1", "split": {"split": "mine", "seed": 0, "R": 10}, "real": True}
     write_json(folder / "cell.json", {**about, **scores, "made": origin})
+
+
+def trained() -> None:
+    """A run that train.py has brought to its end, here without `caffe train`, and the data set's facts."""
+    run = _run(None)
+    for row, name in enumerate(splits.LISTS):
+        run.data.joinpath(f"{name}_lmdb").mkdir(parents=True)
+        path = run.data / f"{name}.txt"
+        path.write_text(f"{row} 0\n")
+        write_json(run.data / f"{name}_lmdb/source.json", {"recipe": {"inputs": {"list": sha256(path)}}})
+    digests = {f"{name}.txt": sha256(run.data / f"{name}.txt") for name in splits.LISTS}
+    write_json(run.data / "split.json", {"seed": 0, "sha256": digests})
+    Path("net.prototxt").write_text(NET)
+    net = caffe.Net("net.prototxt", caffe.TEST)
+    net.save("w.caffemodel")
+    net.save("initial.caffemodel")
+    state = caffe_pb2.SolverState(iter=2, learned_net="w.caffemodel", history=[caffe_pb2.BlobProto(data=[0.5])])
+    Path("w.solverstate").write_bytes(state.SerializeToString())
+    assert train(weights="initial.caffemodel") == 0
+
+
+def train(resume: bool = False, weights: str | None = None) -> int:
+    """The run here is trained, again where it was; copying two files stands in for `caffe train`.
+
+    resume: its last weights are gone, and a snapshot is there.
+    """
+
+    def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: object = None) -> list[str]:
+        log = "I1124 03:04:05.000006 7 solver.cpp:239] Iteration 2 (5 iter/s, 0.4s/2 iters), loss = 0.5"
+        copy = f"cp w.caffemodel {run.weights()}; cp w.solverstate {run.weights().with_suffix('.solverstate')}"
+        return ["sh", "-c", f"echo '{log}'; {copy}"]
+
+    def texts(run: Run, settings: Settings) -> dict[str, str]:
+        return {name: text.replace(f"{Path.cwd()}/", "") for name, text in net_texts(run, settings).items()}
+
+    training.command = command
+    training.weights_report.show = lambda weights, net: weights_report.Report(str(weights), str(net))  # others ask it
+    run = _run(None)
+    if resume:
+        for kind in ("caffemodel", "solverstate"):
+            shutil.copy(f"w.{kind}", run.folder / f"dhn_iter_2.{kind}")
+        run.folder.joinpath("dhn_iter_10000.caffemodel").unlink()
+    try:
+        training.train(run, resume, weights, texts=texts)
+    except (RunError, ValueError, OSError) as error:
+        print(error)
+        return 1
+    return 0
 
 
 def prepare(*options: str) -> Callable[[], int | None]:
@@ -196,5 +254,14 @@ KINDS: dict[str, Kind] = {
         f"released: {name}": Kind(f"release/released/{name}", install, exact=name.endswith("caffemodel"))
         for name in ("released.json", "training.json", "solver.prototxt", "written.json", "dhn_iter_5.caffemodel")
     },
+    **{
+        f"{'resumed' if resume else 'trained'} again: {name}": Kind(
+            f"trained/runs/cifar10-dhn-8/{name}", partial(train, resume), RUN_NAMES
+        )
+        for resume in (False, True)
+        for name in ("training.json", "written.json", "solver.prototxt", "train_val.prototxt", "train.log")
+    },
+    **{f"trained again: {name}": Kind(f"trained/{name}", train, RUN_NAMES) for name in TRAINED_WITH},
+    **{f"resumed again: {name}": Kind(f"trained/{name}", partial(train, True), RUN_NAMES) for name in RESUMED_WITH},
     "cell of an ablation": Kind("cells/runs/birds-ablation/cells/cell.json", compare),
 }  # fmt: skip

@@ -511,6 +511,31 @@ def test_a_record_cut_short_counts_for_nothing(run):
     assert run.record() == {} and not run.is_trained()
 
 
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda facts: facts.pop("initial_weights"), "it has initial_weights_sha256 alone"),
+        (lambda facts: facts.pop("initial_weights_sha256"), "it has initial_weights alone"),
+        (lambda facts: facts.update(initial_weights=None), "'initial_weights' cannot be None"),
+        (lambda facts: facts.update(resumed_at=None), "'resumed_at' cannot be None"),
+        (lambda facts: facts.update(diverged={"iteration": 3}), "'diverged' cannot be {'iteration': 3}"),
+    ],
+    ids=["no path", "no digest", "null", "resumed", "diverged"],
+)
+def test_a_damaged_record_is_named(run, tmp_path, damage, words):
+    weights = tmp_path / "w.caffemodel"
+    weights.write_bytes(NET)
+    training.train(run, weights=str(weights))
+    path = run.folder / "training.json"
+    facts = json.loads(path.read_text())
+    damage(facts)
+    write_json(path, facts)
+    run.weights().unlink()
+    with pytest.raises(ValueError) as error:
+        training.train(run)
+    assert str(error.value).startswith(f"{path}: is damaged: ") and words in str(error.value)
+
+
 def test_state_and_model_must_agree(run):
     run.folder.mkdir(parents=True)
     state = run.folder / "dhn_iter_5.solverstate"

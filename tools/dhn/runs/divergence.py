@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,8 +38,12 @@ class Divergence:
         return f"{self.what} at iteration {self.iteration:,}{where}"
 
     def facts(self) -> dict:
-        """For a JSON file; Divergence(**facts) is this again."""
+        """For a JSON file; `of` makes this of it again."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, facts: Mapping) -> Divergence:
+        return cls(facts["iteration"], facts["what"], facts["place"])
 
 
 class LossWatch:

@@ -35,10 +35,13 @@ _METRICS = {
 }  # fmt: skip
 METRICS = tuple(_METRICS | scores for scores in SCORES)
 RECORD = {
-    "iterations?": WHOLE, "seconds_per_step?": NUMBER, "resumed_at?": ([int], None), "recipe?": TEXT, "weights?": TEXT,
-    "weights_sha256?": TEXT, "initial_weights?": TEXT, "initial_weights_sha256?": TEXT, "settings?": (dict, None),
-    "released?": ({"folder": str, "map": {str: NUMBER}}, None),
+    "iterations?": WHOLE, "seconds_per_step?": NUMBER, "resumed_at?": [int], "recipe?": str, "weights?": str,
+    "weights_sha256?": str, "initial_weights?": str, "initial_weights_sha256?": str, "settings?": (dict, None),
+    "released?": ({"folder": str, "map": {str: NUMBER}}, None), "split?": (dict, None),
+    "pretraining?": {"initial_weights?": str, "initial_weights_sha256?": str},
+    "diverged?": {"iteration": int, "what": str, "place": str},
 }  # fmt: skip
+INITIAL = ("initial_weights", "initial_weights_sha256")  # of RECORD: both or neither
 
 
 class FactsError(ValueError):

@@ -116,7 +116,12 @@ class AnyRun:
 
         Raises facts.FactsError where it is damaged.
         """
-        return facts.read(self.folder / "training.json", facts.RECORD)
+        path = self.folder / "training.json"
+        record = facts.read(path, facts.RECORD)
+        if len(given := [key for key in facts.INITIAL if key in record]) == 1:
+            both = " and ".join(facts.INITIAL)
+            raise facts.FactsError(f"{path}: is damaged: of {both} it has {given[0]} alone; remove it and make it again")
+        return record
 
     def edited(self) -> list[str]:
         """The prototxt files that are not as they were written: somebody edited them."""
@@ -205,7 +210,7 @@ class Run(AnyRun):
         weights = self.weights()
         return (
             "weights_sha256" in record
-            and record["recipe"] == self.recipe(record.get("initial_weights_sha256"))
+            and record.get("recipe") == self.recipe(record.get("initial_weights_sha256"))
             and weights.exists()
             and sha256(weights) == record["weights_sha256"]
         )

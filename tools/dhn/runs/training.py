@@ -27,12 +27,12 @@ from dhn.runs import divergence, several_gpus
 from dhn.runs.code_watch import CodeWatch
 from dhn.runs.curves import Recorder
 from dhn.runs.divergence import Divergence, LossWatch
+from dhn.runs.facts import INITIAL
 from dhn.runs.folder import Run, RunError
 from dhn.runs.log import SNAPSHOT, Pace, follow, parse_display, seconds_per_step
 from dhn.runs.prototxts import Settings, net_texts, settings_of, write_nets
 from dhn.weights import report as weights_report
 
-INITIAL = ("initial_weights", "initial_weights_sha256")  # of training.json
 Gpus = int | Sequence[int] | None  # the GPU that computes, several, or none
 EVERY = 10  # seconds between progress lines where the output is not a terminal
 
@@ -234,7 +234,7 @@ def plan(run: Run, recipe: str, record: dict, initial: dict, resume: bool) -> Do
         return Done()
     snapshot = run.newest_snapshot()
     if "diverged" in record and not resume:
-        raise RunError(_diverged(run, Divergence(**record["diverged"]), snapshot))
+        raise RunError(_diverged(run, Divergence.of(record["diverged"]), snapshot))
     if snapshot is not None:
         return Resume(*snapshot)
     if resume:
