@@ -58,6 +58,7 @@ from dhn.runs.command_line import add_settings, run_of, run_parser, settings_typ
 from dhn.runs.folder import Run, RunError, copies
 from dhn.runs.prototxts import Settings, net_texts, write_nets
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 from lmdb_files import LmdbFileError, open_lmdb
 
 COUNTS = {"query": int, "database": int, "train": int}  # of the parts' split.json
@@ -139,8 +140,11 @@ def hold_out(run: Run, folder: Path) -> dict:
     facts = {"split": "held out of the training images", "seed": run.seed, "R": "all", "of": of, "sha256": {}}
     facts |= {"form": form} if form else {}
     for name, part in parts.items():
-        digest = write_part([records[row] for row in np.sort(part)], folder / f"{name}_lmdb", folder / f"{name}.txt")
-        facts["sha256"][f"{name}.txt"] = digest
+        out, listed = folder / f"{name}_lmdb", folder / f"{name}.txt"
+        try:
+            facts["sha256"][listed.name] = write_part([records[row] for row in np.sort(part)], out, listed)
+        except LmdbError as error:
+            raise LmdbError(f"{run.display_path(built)}: {error}") from None
     facts["counts"] = {name: len(part) for name, part in parts.items()}
     write_json(record, facts)
     return facts["counts"]
@@ -148,13 +152,8 @@ def hold_out(run: Run, folder: Path) -> dict:
 
 def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) -> str:
     """Write records as an LMDB and its list of `key l1 ... lC` or `key class`; returns the list's SHA-256."""
-    names, labels = [], []
-    for key, value in records:
-        name, datum = key.decode(errors="replace"), caffe_pb2.Datum.FromString(value)
-        if not datum.float_data and not datum.HasField("label"):
-            raise LmdbError(f"record {name}: expected a label vector in float_data or a class number, found neither")
-        names.append(name)
-        labels.append([int(label) for label in datum.float_data] or [datum.label])
+    named = [(key.decode(errors="replace"), value) for key, value in records]
+    names, labels = [name for name, _ in named], [_labels(name, value) for name, value in named]
     write_text(listed, splits.list_text(names, labels, listed))
     size, digest = sum(len(key) + len(value) for key, value in records), sha256(listed)
     with replacing_folder(out) as folder:
@@ -163,6 +162,20 @@ def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) 
                 transaction.put(key, value, append=True)
         write_json(folder / "source.json", {"recipe": {"inputs": {"list": digest}}, "records": len(records)})
     return digest
+
+
+def _labels(name: str, value: bytes) -> list[int]:
+    """The label vector or the class number of a record. Raises LmdbError where it has neither."""
+    try:
+        datum = caffe_pb2.Datum.FromString(value)
+    except DecodeError as error:
+        raise LmdbError(f"record {name}: expected a Datum, found damaged bytes ({error}); build it again") from None
+    if datum.float_data and all(map(float.is_integer, datum.float_data)):
+        return [int(label) for label in datum.float_data]
+    if datum.float_data or not datum.HasField("label"):
+        found = "other numbers" if datum.float_data else "neither"
+        raise LmdbError(f"record {name}: expected a label vector in float_data or a class number, found {found}")
+    return [datum.label]
 
 
 def trial_texts(trial: Trial) -> dict[str, str]:

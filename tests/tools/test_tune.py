@@ -168,8 +168,12 @@ def test_class_numbers_and_unknown_labels_are_listed_as_the_records_have_them(ru
     lines = (tmp_path / "part.txt").read_text().splitlines()
     assert lines == ["00000000_a 0.png 3", "00000001_a 1.png -1", "00000002_a 2.png 0"]
     neither = caffe_pb2.Datum(channels=1, height=1, width=1, data=b"x").SerializeToString()
+    half = caffe_pb2.Datum(float_data=[0.5]).SerializeToString()
     with pytest.raises(LmdbError, match=r"record b\.png: expected a label vector in float_data or a class number"):
         tune.write_part([(b"b.png", neither)], tmp_path / "none_lmdb", tmp_path / "none.txt")
+    for value, found in ((b"\xff", "found damaged bytes"), (half, "found other numbers")):
+        with pytest.raises(LmdbError, match=rf"record b\.png: expected .*{found}"):
+            tune.write_part([(b"b.png", value)], tmp_path / "none_lmdb", tmp_path / "none.txt")
 
 
 def test_the_papers_grids():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dhn.codes import files as codes
+from dhn.codes.array_files import CodesError
 from dhn.files import load_json
 from dhn.kinds import fits
 from dhn.layout import target_command
@@ -55,7 +56,10 @@ def measure(folder: Path, real: bool, top: int | None) -> dict:
     precision at the hits in the top R, a query without a hit there being left out: as the authors' scripts do it.
     """
     query, database = (codes.load(folder / f"{side}.npz") for side in ("query", "database"))
-    scores = score(*query, *database, protocol=REAL if real else BINARY, top=top or len(database[0]), at=())
+    try:
+        scores = score(*query, *database, protocol=REAL if real else BINARY, top=top or len(database[0]), at=())
+    except ValueError as error:
+        raise CodesError(f"{folder}: {error}") from None
     return {**{key: scores[key] for key in MEASURED[:-1]}, "note": "; ".join(scores["notes"])}
 
 

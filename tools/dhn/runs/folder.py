@@ -120,7 +120,9 @@ class AnyRun:
         record = facts.read(path, facts.RECORD)
         if len(given := [key for key in facts.INITIAL if key in record]) == 1:
             both = " and ".join(facts.INITIAL)
-            raise facts.FactsError(f"{path}: is damaged: of {both} it has {given[0]} alone; remove it and make it again")
+            raise facts.FactsError(
+                f"{path}: is damaged: of {both} it has {given[0]} alone; remove it and make it again"
+            )
         return record
 
     def edited(self) -> list[str]:
