@@ -214,6 +214,19 @@ KINDS: dict[str, Kind] = {
     "caffemodel of tools": Kind(
         "training/s_iter_1.caffemodel", convert("show s_iter_1.caffemodel --net net.prototxt"), (" mismatched ",)
     ),
+    "net of tools": Kind(
+        "training/net.prototxt",
+        convert("show s_iter_1.caffemodel --net net.prototxt"),
+        ("layer ", "net ", " mismatched "),
+    ),
+    **{
+        f"net exported to {suffix}": Kind(
+            "images/deploy.prototxt",
+            convert(f"export w.caffemodel --net deploy.prototxt out.{suffix}"),
+            ("layer ", "net "),
+        )
+        for suffix in ("pt", "onnx")
+    },
     "HDF5 caffemodel of tools": Kind(
         "training/s_iter_1.caffemodel.h5", convert("show s_iter_1.caffemodel.h5 --net net.prototxt"), (" mismatched ",)
     ),
