@@ -46,7 +46,7 @@ def model(net: Net) -> onnx.ModelProto:
     """The ONNX model of `net`, checked by onnx.
 
     Raises:
-        ValueError: the net is not in phase TEST, or a layer has no ONNX form; the message names it.
+        ValueError: the net is not in phase TEST, or a layer or the net has no ONNX form; the message names it.
     """
     _check(net)
     graph = Graph()
@@ -70,7 +70,10 @@ def model(net: Net) -> onnx.ModelProto:
     result = helper.make_model(
         whole, producer_name="caffe", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
     )
-    onnx.checker.check_model(result)
+    try:
+        onnx.checker.check_model(result)
+    except onnx.checker.ValidationError as error:  # of a blob without a name, say
+        raise ValueError(f"net {net.name!r} has no ONNX form: {str(error).splitlines()[0]}") from None
     return result
 
 

@@ -190,6 +190,9 @@ def test_what_has_no_onnx_form_is_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             save_onnx(make(data + source), tmp_path / "net.onnx")
+    net = make('name: "mine" ' + inputs(x=(2, 3)) + 'layer { name: "r" type: "ReLU" bottom: "x" top: "" }')
+    with pytest.raises(ValueError, match=r"net 'mine' has no ONNX form: Field 'name' .* is required to be non-empty"):
+        save_onnx(net, tmp_path / "net.onnx")
     with pytest.raises(ValueError, match=r"is in phase TRAIN: expected caffe\.TEST"):
         save_onnx(make(ALEXNET, caffe.TRAIN), tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
