@@ -227,6 +227,15 @@ KINDS: dict[str, Kind] = {
         )
         for suffix in ("pt", "onnx")
     },
+    **{
+        f"net exported: {name}": Kind(
+            f"nets/{name}.prototxt",
+            convert(f"export w.caffemodel --net {name}.prototxt out.onnx"),
+            ("layer ", "net "),
+            repeats=False,
+        )
+        for name in ("fields", "neurons", "oldest")
+    },
     "HDF5 caffemodel of tools": Kind(
         "training/s_iter_1.caffemodel.h5", convert("show s_iter_1.caffemodel.h5 --net net.prototxt"), (" mismatched ",)
     ),
