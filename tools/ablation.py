@@ -90,7 +90,7 @@ def cells(
         try:
             row |= cell(run, weights, gpu, folder, settings)
         except (RunError, ValueError, OSError) as error:
-            console.print(f"{run.name} failed: {error}")
+            console.print(f"{run.name} failed: {dhn.sentence(error)}")
             row |= dict.fromkeys([*MEASURED, "settings"])
         yield row
 
@@ -285,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
             caveat = split_caveat(read_json(ROOT / "data" / first.dataset / "split.json"))
             write(first.dataset, [*trained, *rows], folder, len(options.seeds), caveat)
     except (RunError, ValueError, OSError) as error:
-        print(f"ablation: {error}", file=sys.stderr)
+        print(f"ablation: {dhn.sentence(error)}", file=sys.stderr)
         return 1
     console.print(
         f"wrote {folder.relative_to(ROOT)}/: cells.csv, ablation.csv, ablation.md, ablation.png, ablation.html"

@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows = baselines(run.dataset, *features, options.methods, options.bits, options.seed)
             write_csv(out, rows)
     except (RunError, ValueError, OSError) as error:
-        print(f"baselines: {error}", file=sys.stderr)
+        print(f"baselines: {dhn.sentence(error)}", file=sys.stderr)
         return 1
     console.print(table(run.dataset, rows, split_caveat(features[1]["split"])))
     for row in rows:

@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(sentence, markup=False)
         train(run, options.resume, options.weights, options.gpus or options.gpu, settings=settings_typed(options))
     except (RunError, ValueError, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
+        print(f"train: {dhn.sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

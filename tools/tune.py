@@ -243,7 +243,7 @@ def one_pass(
         try:
             row |= measured(trial)
         except (RunError, ValueError) as error:  # a learning rate may be too high: the others count
-            console.print(f"{trial.name} failed: {error}")
+            console.print(f"{trial.name} failed: {dhn.sentence(error)}")
             row |= dict.fromkeys(MEASURED)
         rows.append(row)
     scored = [(mean, value) for row, value in zip(rows, values, strict=True) if (mean := quoted(row)) is not None]
@@ -384,7 +384,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows, chosen = tune(run, options.grid, options.weights, options.gpu, settings)
             write(run, rows, chosen, options.grid)
     except (RunError, LmdbError, ValueError, OSError) as error:
-        print(f"tune: {error}", file=sys.stderr)
+        print(f"tune: {dhn.sentence(error)}", file=sys.stderr)
         return 1
     return 0
 
