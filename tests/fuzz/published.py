@@ -175,8 +175,9 @@ def train(resume: bool = False, weights: str | None = None) -> int:
 
     def command(run: Run, snapshot: str | None, weights: str | None = None, gpu: object = None) -> list[str]:
         log = "I1124 03:04:05.000006 7 solver.cpp:239] Iteration 2 (5 iter/s, 0.4s/2 iters), loss = 0.5"
-        copy = f"cp w.caffemodel {run.weights()}; cp w.solverstate {run.weights().with_suffix('.solverstate')}"
-        return ["sh", "-c", f"echo '{log}'; {copy}"]
+        script = 'echo "$1"; cp w.caffemodel "$2" && cp w.solverstate "$3" || { echo "F $4: no snapshot"; exit 1; }'
+        weights = run.weights()
+        return ["sh", "-c", script, "sh", log, weights, weights.with_suffix(".solverstate"), run.name]
 
     def texts(run: Run, settings: Settings) -> dict[str, str]:
         return {name: text.replace(f"{Path.cwd()}/", "") for name, text in net_texts(run, settings).items()}
