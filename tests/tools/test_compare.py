@@ -200,7 +200,8 @@ def test_files_that_hold_no_scores_are_named_and_leave_the_others(root, monkeypa
     files = {"cut": "{\"dataset\": ", "list": "[1, 2]", "bits": '{"protocols": {"standard": {"map": 1}}}',
              "none": '{"protocols": {}}', "text": '{"protocols": {"standard": {"map": "high"}}, "queries": 1,'
              ' "database": 1, "bits": 8}', "empty": "", "lists": '{"protocols": {"standard": {"map": 0.5}}, "bits": 8,'
-             '"queries": 1, "database": 1, "seed": [1]}', "deep": 100_000 * "["}  # fmt: skip
+             '"queries": 1, "database": 1, "seed": [1]}', "wide": '{"protocols": {"standard": {"map": 0.5}},'
+             '"bits": 16384, "queries": 1, "database": 1}', "deep": 100_000 * "["}  # fmt: skip
     for name, text in files.items():
         (root / "runs" / name).mkdir()
         (root / "runs" / name / "metrics.json").write_text(text)

@@ -16,6 +16,7 @@ from dhn.experiments import measure
 from dhn.experiments.classic_hashing import TITLES as BASELINES
 from dhn.files import load_json
 from dhn.kinds import fits
+from dhn.runs.facts import BITS
 from dhn.runs.folder import copies, overlap
 from dhn.scoring.retrieval import PROTOCOLS, headline, warnings_of
 
@@ -96,6 +97,8 @@ def read_runs(root: Path) -> tuple[list[Scored], list[str]]:
             continue
         try:
             cell = path.parent.name == "cells"
+            if not fits(facts["bits"], BITS):
+                raise ValueError(facts["bits"])
             scored = from_cell(facts, name) if cell else from_run(facts, f"runs/{path.parent.name}")
         except NoScores as error:
             unusable.append(f"{name}: {error}")

@@ -11,6 +11,7 @@ from dhn.files import read_json
 from dhn.kinds import damage
 
 TEXT, NUMBER, WHOLE, TEXTS = (str, None), (float, None), (int, None), ([str], None)
+BITS = range(1, 1 << 14)  # of a code that can be ranked, scoring.retrieval.MOST_BITS
 _RANGE = ("map_expected", "map_low", "map_high")
 _COUNTED = {"R": int, "queries_counted": int}
 # of a protocol; without a MAP there may be a range: the order of ties also decides whether a query counts
@@ -27,7 +28,7 @@ SPLIT = {
     "missing?": WHOLE,
 }
 _METRICS = {
-    "protocol": str, "bits": int, "queries": int, "database": int, "protocols": {str: SCORES},
+    "protocol": str, "bits": BITS, "queries": int, "database": int, "protocols": {str: SCORES},
     "queries_unlabelled?": int, "database_unlabelled?": int, "precision_radius_2?": NUMBER, "seconds_per_step?": NUMBER,
     "codes?": {"query": {"distinct": int}, "database": {"distinct": int}}, "read_as?": ({str: str}, None),
     "dataset?": TEXT, "variant?": TEXT, "weights_sha256?": TEXT, "split?": (SPLIT, None), "settings?": (dict, None),
