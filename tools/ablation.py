@@ -31,6 +31,7 @@ import matplotlib
 import net
 import run_settings
 from atomic_writes import locks, make_folder
+from atomic_writes.command_lines import Parser
 from dhn.experiments import baselines, scored_run
 from dhn.experiments.measure import LENGTHS, MEASURED, is_measured, mean_and_spread, measure, quoted, ranks
 from dhn.files import read_json, write_atomic, write_csv, write_json, write_text
@@ -261,7 +262,7 @@ def write(dataset: str, rows: Sequence[dict], folder: Path, wanted: int, caveat:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Train and score variants x bits x seeds; one table.")
+    parser = Parser(description="Train and score variants x bits x seeds; one table.")
     parser.add_argument("dataset", help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
     parser.add_argument("--variants", nargs="+", choices=list(net.VARIANTS), default=["dhn", "dhn_b", "dhn_q", "dhn_e"])
     parser.add_argument("--bits", nargs="+", type=int, default=list(LENGTHS), help="default: 12 24 32 48")

@@ -24,6 +24,7 @@ import dhn  # first: it says so where the project is not installed
 # isort: split
 import net
 from atomic_writes import locks, make_folder
+from atomic_writes.command_lines import Parser
 from dhn.experiments.baselines import PIXELS, baselines, load_features
 from dhn.experiments.classic_hashing import METHODS
 from dhn.experiments.measure import LENGTHS, quoted
@@ -67,7 +68,7 @@ def cell(row: dict) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Score LSH, SH, ITQ and ITQ-CCA on a data set.")
+    parser = Parser(description="Score LSH, SH, ITQ and ITQ-CCA on a data set.")
     parser.add_argument("dataset", help="a data set whose LMDBs are built, or its recipe")
     parser.add_argument("--features", default=PIXELS, metavar="BLOB", help="pixels (default) or a blob, as fc5 or fc7")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))

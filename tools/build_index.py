@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 import dhn  # first: it says so where the project is not installed
 
 # isort: split
+from atomic_writes.command_lines import Parser
 from dhn.codes.files import DECLARED, MEANINGS
 from dhn.layout import tool_command
 from dhn.progress import console, say
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = Parser(description=(__doc__ or "").split("\n")[0])
     add_run(parser, "run", nargs="?", metavar="RUN", help="a scored run: its folder, or the name of its data set")
     parser.add_argument("--gpu", type=int, metavar="N", help="compare codes with the net's on this GPU")
     parser.add_argument("--codes", metavar="FILE", help="codes to index; default: RUN's database.npz")

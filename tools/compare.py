@@ -16,13 +16,13 @@ Writes runs/compare-<dataset>.csv, .json and .html.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import dhn  # first: it says so where the project is not installed
 
 # isort: split
 import net
+from atomic_writes.command_lines import Parser
 from dhn.experiments.run_table import read_runs
 from dhn.experiments.side_by_side import compare
 from dhn.progress import console
@@ -31,7 +31,7 @@ from dhn.runs.folder import ROOT
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Published MAPs and those of the runs here, side by side.")
+    parser = Parser(description="Published MAPs and those of the runs here, side by side.")
     parser.add_argument("dataset", nargs="?", help="default: all that have runs or published numbers")
     parser.add_argument("--bits", nargs="+", type=int, help="default: 12 24 32 48, and those of the runs here")
     options = parser.parse_args(arguments)

@@ -18,7 +18,6 @@ folded into the bias, it would be wrong along the padded border.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ import dhn  # first: it says so where the project is not installed
 import caffe
 import numpy as np
 import torch
+from atomic_writes.command_lines import Parser
 from caffe import layers as L
 from caffe import params as P
 from caffe.atomic_files import write_atomic
@@ -169,7 +169,7 @@ def export(weights: Path, prototxt: Path, target: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Weights from and for other programs.")
+    parser = Parser(description="Weights from and for other programs.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("show", "what is copied, new, ignored or mismatched"), ("export", "to torch or ONNX")):
         command = commands.add_parser(name, help=text)

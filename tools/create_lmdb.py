@@ -26,6 +26,7 @@ import sys
 from collections.abc import Sequence
 
 import dhn
+from atomic_writes.command_lines import Parser
 from dhn.arguments import at_least
 from dhn.datasets.image_files import SourceError
 from dhn.datasets.labelled_images import Source, from_arrays, from_folder, from_list
@@ -66,7 +67,7 @@ def _spell_out_skip_bad(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Build an LMDB of labelled images for Caffe, or check one.")
+    parser = Parser(description="Build an LMDB of labelled images for Caffe, or check one.")
     parser.add_argument(
         "paths",
         nargs="+",

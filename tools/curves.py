@@ -10,18 +10,18 @@ what it had done beyond that snapshot before is left out.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import dhn
+from atomic_writes.command_lines import Parser
 from dhn.files import write_atomic
 from dhn.runs.curves import read
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write train.csv next to the log of a training.")
+    parser = Parser(description="Write train.csv next to the log of a training.")
     parser.add_argument("log", type=Path, help="train.log, or any log of `caffe train`")
     path = parser.parse_args(arguments).log
     try:

@@ -35,6 +35,7 @@ import dhn  # first: it says so where the project is not installed
 # isort: split
 import numpy as np
 from atomic_writes import locks, make_folder
+from atomic_writes.command_lines import Parser
 from dhn.arguments import at_least
 from dhn.codes import classifier, parts, sources
 from dhn.codes import files as codes
@@ -122,7 +123,7 @@ def main(arguments: list | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """The options; each fills the field of Settings of its name, --classifier `crops`."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = Parser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", required=True, metavar="deploy.prototxt", help="net with one image input")
     parser.add_argument("--weights", required=True, metavar="W.caffemodel", help="its weights (.caffemodel or .h5)")
     parser.add_argument("--blob", default="hash_layer", help="blob that holds the codes; default: hash_layer")

@@ -18,11 +18,11 @@ way, the SHA-256 of what the files hold is checked. Written next to them: `image
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import dhn
+from atomic_writes.command_lines import Parser
 from dhn.datasets.lmdb_records import LmdbError
 from dhn.datasets.prepare import prepare_dataset
 from dhn.download import DownloadError
@@ -32,7 +32,7 @@ from dhn.progress import printable
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     description = "Get a data set, draw its query, training and database images, and build their LMDBs."
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("dataset", help="fashion_mnist, cifar10, nus_wide, flickr25k, or the path of a recipe")
     parser.add_argument("--root", default="data", help="folder of the data sets (default: data)")
     parser.add_argument("--seed", type=int, help="seed of the split (default: 0)")

@@ -16,12 +16,12 @@ first.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import dhn
+from atomic_writes.command_lines import Parser
 from dhn.download import DownloadError
 from dhn.progress import console
 from dhn.weights.releases import GOES_INTO, NETS, get_mean, get_net
@@ -29,7 +29,7 @@ from dhn.weights.releases import GOES_INTO, NETS, get_mean, get_net
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Get a net's weights and the mean image they were trained with.")
+    parser = Parser(description="Get a net's weights and the mean image they were trained with.")
     parser.add_argument("net", choices=[*NETS, *GOES_INTO], help="the release, or the net that it goes into")
     parser.add_argument("--folder", default="weights", help="where the files go (default: weights)")
     parser.add_argument("--mirror", help="address of a folder that holds the files; asked first")

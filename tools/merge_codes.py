@@ -8,19 +8,19 @@ weights, source and settings. X.npz appears when it is complete, in one step; th
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import dhn  # first: it says so where the project is not installed
 
 # isort: split
+from atomic_writes.command_lines import Parser
 from dhn.codes import parts
 from dhn.progress import console
 
 
 def main(arguments: list | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = Parser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("parts", metavar="PARTS", help="folder of the parts")
     parser.add_argument("--out", required=True, metavar="X.npz", help="codes file to write")
     options = parser.parse_args(arguments)

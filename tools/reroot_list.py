@@ -13,7 +13,6 @@ data/nus_wide/train.txt, trains unchanged. Images that are not there stop it, an
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import dhn  # first: it says so where the project is not installed
 
 # isort: split
 import image_lists
+from atomic_writes.command_lines import Parser
 from dhn.datasets.image_set import Folder
 from dhn.datasets.splits import list_text
 from dhn.files import write_atomic
@@ -84,7 +84,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Point image lists at where the images are on this machine.")
+    parser = Parser(description="Point image lists at where the images are on this machine.")
     parser.add_argument("lists", nargs="+", type=Path, metavar="LIST", help="image lists, lines `path label ...`")
     parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="folder of the images")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder for the new lists")

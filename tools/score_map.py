@@ -17,13 +17,13 @@ sentences on what was not read plainly and on why a MAP means little.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dhn
+from atomic_writes.command_lines import Parser
 from dhn.codes import files as codes
 from dhn.experiments.metrics import score_files, write_metrics
 from dhn.scoring.retrieval import PROTOCOLS
@@ -78,7 +78,7 @@ def _table(name: str, *columns: str) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--query", required=True, metavar="FILE", help="codes and labels of the queries")
     parser.add_argument("--query-labels", metavar="FILE", help="their labels, if in a file of their own")
     parser.add_argument("--database", required=True, metavar="FILE", help="codes and labels of the database")

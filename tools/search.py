@@ -30,6 +30,7 @@ import dhn  # first: it says so where the project is not installed
 
 # isort: split
 import numpy as np
+from atomic_writes.command_lines import Parser
 from dhn.codes.files import MEANINGS
 from dhn.progress import console, printable, say
 from dhn.search import answers
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = Parser(description=(__doc__ or "").split("\n")[0])
     add_index(parser)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--image", nargs="+", metavar="FILE", help="pictures")

@@ -15,11 +15,11 @@ localhost and IP addresses need no mention. What is uploaded is not kept.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
 import dhn  # first: it says so where the project is not installed
+from atomic_writes.command_lines import Parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     limit_libraries()
     from dhn.search.command_line import add_index, find_index
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = Parser(description=(__doc__ or "").split("\n")[0])
     add_index(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; default: 127.0.0.1, this machine")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")

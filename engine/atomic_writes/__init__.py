@@ -8,8 +8,8 @@ The engine and the tools write all their results through this package. It needs 
   it there; the next process that writes into that folder removes it.
 - An OSError is one sentence that names the file. Its errno stays.
 
-folders.py does the same for folders, locks.py lets one process at a time write an output, and ending.py is about
-commands and children that are told to end.
+folders.py does the same for folders, locks.py lets one process at a time write an output, ending.py is about commands
+and children that are told to end, command_lines.py about the words they are given.
 """
 
 from __future__ import annotations

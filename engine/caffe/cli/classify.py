@@ -13,6 +13,7 @@ import sys
 import time
 
 import numpy as np
+from atomic_writes.command_lines import Parser
 
 import caffe
 from caffe.atomic_files import check_folder, write_atomic
@@ -61,7 +62,7 @@ def _classify(args: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="classify", description=__doc__)
+    parser = Parser(prog="classify", description=__doc__)
     parser.add_argument("input_file", help="Input image, directory, or npy")
     parser.add_argument("output_file", help="Output npy filename")
     add_flags(parser)

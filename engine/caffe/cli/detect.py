@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from atomic_writes.command_lines import Parser
 
 import caffe
 from caffe.atomic_files import check_folder, write_atomic
@@ -122,7 +123,7 @@ def _detect(args: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="detect", description=__doc__)
+    parser = Parser(prog="detect", description=__doc__)
     parser.add_argument("input_file", help="Input txt/csv filename. If .txt, must be list of filenames")
     parser.add_argument("output_file", help="Output h5/csv filename. Format depends on extension")
     add_flags(parser)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from atomic_writes.command_lines import Parser
+
 from caffe import draw
 from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import add_proto, run
@@ -24,7 +26,7 @@ def _draw(args: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="draw_net", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(prog="draw_net", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("input_net_proto_file", help="Input network prototxt file")
     parser.add_argument("output_image_file", help="Output image file, of the type that its name ends in")
     parser.add_argument(

@@ -8,6 +8,8 @@ import io
 import sys
 from pathlib import Path
 
+from atomic_writes.command_lines import Parser
+
 from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import run
 from caffe.cli.training_log import Log, Row
@@ -42,7 +44,7 @@ def _parse(args: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="parse_log", description="Parse a Caffe training log into two CSV files containing training and testing "
         "information",
     )  # fmt: skip

@@ -7,6 +7,8 @@ import io
 import sys
 from pathlib import Path
 
+from atomic_writes.command_lines import Parser
+
 from caffe.atomic_files import check_folder, write_atomic
 from caffe.cli.arguments import run
 from caffe.cli.training_log import LOSS, Log, Row
@@ -81,7 +83,7 @@ def _plot(args: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     kinds = "\n".join(f"  {number}: {what}  vs. {along}" for number, (what, along) in enumerate(CHARTS))
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="plot_training_log",
         description=f"Supported chart types:\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -9,6 +9,7 @@ from typing import Any
 
 import net
 import run_settings
+from atomic_writes.command_lines import Parser
 
 from dhn.datasets import recipes
 from dhn.runs.by_hand import HandRun, open_run
@@ -30,7 +31,7 @@ def run_parser(
 
     gpu: with --gpu, for a command that computes.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("dataset", nargs=nargs, help=f"{', '.join(net.DATASETS)}, or the path of a recipe")
     parser.add_argument("--variant", choices=list(variants), default="dhn", help="default: dhn")
     parser.add_argument("--bits", type=int, default=48, help="length of the codes (default: 48)")
