@@ -79,6 +79,11 @@ def test_only_commands_print_and_exit(path):
     assert allowed or not list(prints(path))
 
 
+@pytest.mark.parametrize("path", [*COMMANDS.values(), *LIBRARY, *ENGINE])
+def test_command_lines_are_read_by_our_parser(path):
+    assert path.name == "command_lines.py" or "argparse.ArgumentParser(" not in path.read_text()
+
+
 @pytest.mark.parametrize("path", COMMANDS.values(), ids=COMMANDS)
 def test_torch_is_the_engines(path):
     assert "torch" not in imported(path) or path.stem in TORCH

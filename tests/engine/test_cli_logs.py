@@ -76,6 +76,13 @@ def test_delimiter_and_nothing_to_write(log, tmp_path, capsys):
         assert f"--delimiter: expected one character, found {delimiter!r}" in capsys.readouterr().err
 
 
+def test_a_second_separator_is_refused(log, tmp_path, capsys):
+    assert parse_log.main(["--", str(log), str(tmp_path)]) == 0
+    with pytest.raises(SystemExit) as stop:
+        parse_log.main([str(log), "--", "--"])  # argparse alone makes [] of the second word before Python 3.13
+    assert stop.value.code == 2 and "expected -- once at most, found it 2 times" in capsys.readouterr().err
+
+
 def test_bvlcs_log():
     log = Log(BVLC_LOG)
     assert [row["NumIters"] for row in log.train] == [0, 5, 10, 15]
