@@ -332,6 +332,17 @@ def cut(path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+@pytest.mark.parametrize("dtype", [",", "<u8,", "V8", "2<u4", "", "O", "<f16"])
+def test_a_type_that_no_array_of_an_index_has_is_named(tmp_path, dtype):
+    build.build(tmp_path, some_items(20, 12))
+    path = tmp_path / "index.json"
+    facts = json.loads(path.read_text())
+    facts["files"]["words.npy"]["dtype"] = dtype
+    path.write_text(json.dumps(facts))
+    with pytest.raises(SearchError, match=r"index\.json: does not say what words\.npy is; build the index again"):
+        open_index(tmp_path)
+
+
 @pytest.mark.parametrize("name", [f"{name}.npy" for name in generation.ARRAYS])
 def test_a_damaged_file_is_named(tmp_path, name):
     items = some_items(20, 12)

@@ -29,6 +29,7 @@ import hashlib
 import itertools
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -52,6 +53,7 @@ ARRAYS: dict[str, tuple[type, ...]] = {  # and their types
     "key_order": (np.int64,), "key_ranks": (np.int64,), "paths": (np.uint8,), "path_offsets": (np.int64,),
     "sources": (np.int64,),
 }  # fmt: skip
+DTYPE = re.compile(r"[<>|][iuf][1248]")  # as numpy writes what an index holds
 NUMBER, TEXT = (float, None), (str, None)
 LOCATED = {"path": str, "relative": str}  # of places.located
 FILE = LOCATED | {"sha256": str}
@@ -146,13 +148,8 @@ def _map(path: Path, entry: dict) -> np.ndarray:
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
     shape, offset, expected = tuple(entry["shape"]), entry["offset"], entry["bytes"]
-    try:
-        kind = np.dtype(entry["dtype"])
-        whole = kind.kind in "iuf" and min(*shape, offset, expected) >= 0
-        whole = whole and expected == offset + kind.itemsize * math.prod(shape)
-    except (TypeError, ValueError):
-        whole, expected = False, -1
-    if not whole:
+    kind = np.dtype(entry["dtype"]) if DTYPE.fullmatch(entry["dtype"]) else None  # numpy reads whole lists of types
+    if kind is None or min(*shape, offset, expected) < 0 or expected != offset + kind.itemsize * math.prod(shape):
         raise SearchError(f"{path.parents[1] / FACTS}: does not say what {path.name} is; build the index again")
     if size != expected:
         raise SearchError(f"{path}: expected {expected:,} bytes, found {size:,}; build the index again")
