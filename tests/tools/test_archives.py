@@ -167,6 +167,19 @@ def test_a_zip_whose_directory_swallows_an_entry(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_zip_whose_directory_says_that_a_file_holds_nothing(tmp_path):
+    """Neither compressed bytes nor a checksum: zipfile gives an empty file for it."""
+    archive = make_zip(tmp_path / "archive")
+    raw = bytearray(archive.read_bytes())
+    at = raw.index(b"PK\1\2")
+    raw[at + 16 : at + 24] = bytes(8)
+    archive.write_bytes(raw)
+    size = int.from_bytes(raw[at + 24 : at + 28], "little")
+    with pytest.raises(archives.ArchiveError, match=rf"archive: expected {size} bytes in .*, found 0; get it again"):
+        archives.unpack(archive, tmp_path / "out", everything, 2000)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+
+
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_an_archive_without_a_file_is_refused(tmp_path, make):
     archive = make(tmp_path / "archive", {})

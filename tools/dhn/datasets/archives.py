@@ -65,9 +65,15 @@ class Member:
 
     def blocks(self) -> Iterator[bytes]:
         """What it holds, a block at a time. Raises ArchiveError where it is damaged."""
+        found = 0
         with _naming_damage(self.archive), self.open() as stream:
             while block := stream.read(CHUNK):
+                found += len(block)
                 yield block
+        if found != self.size:  # a zip's directory may say so with a checksum that is right
+            raise ArchiveError(
+                f"{self.archive}: expected {self.size:,} bytes in {self.name!r}, found {found:,}; get it again"
+            )
 
     def read(self) -> bytes:
         """What it holds. Raises ArchiveError where it is damaged."""
