@@ -156,8 +156,10 @@ def stream_state(random: np.random.RandomState) -> bytes:
     return np.append(words, place).astype("<u4").tobytes()
 
 
-def set_stream_state(random: np.random.RandomState, state: bytes) -> None:
-    """Draw on from a `stream_state` of the root solver; the solvers beside it keep streams of their own.
+def restored_stream(random: np.random.RandomState, state: bytes) -> np.random.RandomState:
+    """A stream that draws on from a `stream_state` of the root solver; of the solvers beside it, `random` itself.
+
+    `random` is not touched: in a forked child its lock may be held by a thread that stayed with the parent.
 
     Raises:
         ValueError: it is none.
@@ -165,8 +167,11 @@ def set_stream_state(random: np.random.RandomState, state: bytes) -> None:
     words = np.frombuffer(state, "<u4")
     if words.size != 625:
         raise ValueError(f"expected a random stream's state of 2500 bytes, found {len(state)}")
-    if parallel.restores_random_numbers():
-        random.set_state(("MT19937", words[:624], int(words[624]), 0, 0.0))
+    if not parallel.restores_random_numbers():
+        return random
+    restored = np.random.RandomState(0)
+    restored.set_state(("MT19937", words[:624], int(words[624]), 0, 0.0))
+    return restored
 
 
 def _stop_glibc_returning_memory() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import caffe
 import cv2
@@ -98,6 +100,41 @@ def test_a_data_layer_reads_on_in_the_child_and_in_the_parent(prototxt, tmp_path
 
     assert in_child(work)
     assert work(), "the parent goes on where it was"
+
+
+@contextlib.contextmanager
+def held(lock) -> Iterator[None]:
+    """The lock is another thread's within, as of one that draws."""
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_fork_while_the_reading_thread_draws(tmp_path, monkeypatch):
+    """numpy's streams have a lock, which nobody lets go in the child."""
+    monkeypatch.chdir(tmp_path)
+    with open("list.txt", "w") as lines:
+        for number in range(7):
+            cv2.imwrite(f"{number}.png", np.full((8, 8, 3), number, np.uint8))
+            lines.write(f"{number}.png {number}\n")
+    net = net_of(IMAGE_DATA)
+    net.forward()
+    reader = net._layers[0]._batches.reader
+    with held(reader.random._bit_generator.lock), held(reader.transformer.random._bit_generator.lock):
+        assert in_child(lambda: bool(net.forward()))
+    assert net.forward(), "the parent goes on"
 
 
 def test_a_solver_trains_in_the_child():

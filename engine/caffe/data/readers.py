@@ -149,7 +149,7 @@ class ListReader(Reader):
         if state.count != len(self.entries):
             found = f"found {len(self.entries)} in {self.param.source}"
             raise ValueError(f"expected a list of {state.count} images, {found}")
-        device.set_stream_state(self.random, state.order_stream)
+        self.random = device.restored_stream(self.random, state.order_stream)
         self._draw_order()
         self.at = state.at
 
@@ -227,4 +227,5 @@ class Batches:
     def restore(self, state: caffe_pb2.SourceState) -> None:
         """Go on from a `state`. Raises ValueError where the records are not those it speaks of."""
         self.reader.restore(state)
-        device.set_stream_state(self.reader.transformer.random, state.transform_stream)
+        transformer = self.reader.transformer
+        transformer.random = device.restored_stream(transformer.random, state.transform_stream)

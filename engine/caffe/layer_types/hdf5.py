@@ -166,7 +166,7 @@ class HDF5Data(SourceLayer):
         resumed, source = caffe_pb2.SourceState.FromString(state), self.layer_param.hdf5_data_param.source
         if len(resumed.file_order) != len(self.files):
             raise ValueError(f"expected {len(resumed.file_order)} files, found {len(self.files)} in {source}")
-        device.set_stream_state(self.random, resumed.order_stream)
+        self.random = device.restored_stream(self.random, resumed.order_stream)
         self.file_order, self.file = np.array(resumed.file_order), resumed.file
         self._load()
         if len(self.row_order) != resumed.count:

@@ -232,7 +232,7 @@ class Sampler:
 
     def restore(self, state: caffe_pb2.SourceState) -> None:
         """Draw on from a `state`."""
-        device.set_stream_state(self.random, state.transform_stream)
+        self.random = device.restored_stream(self.random, state.transform_stream)
 
     def _place(self, window: Window, mirror: int, out: np.ndarray) -> None:
         pixels = window.image.read()
