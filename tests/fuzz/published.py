@@ -15,9 +15,9 @@ import finished_run
 import get_data
 import miniatures
 from caffe.proto import caffe_pb2
-from dhn.datasets import cifar10_pictures, fashion_mnist, splits
+from dhn.datasets import cifar10_pictures, fashion_mnist
 from dhn.experiments import measure
-from dhn.files import sha256, write_json
+from dhn.files import write_json
 from dhn.runs import released, training
 from dhn.runs.folder import Run, RunError
 from dhn.runs.prototxts import Settings, net_texts
@@ -47,7 +47,7 @@ RUN = ("cifar10", "dhn", 8)
 NET = 'layer { name: "ip" type: "DummyData" top: "x" dummy_data_param { shape { dim: 1 } } }'
 TRAINED_WITH = ("data/cifar10/split.json", "data/cifar10/train_lmdb/source.json", "data/cifar10/train.txt")
 RESUMED_WITH = ("w.caffemodel", "w.solverstate")
-RUN_NAMES = ("cifar10-dhn-8",)
+RUN_NAMES = ("-".join(map(str, RUN)),)  # its folder's
 MAPS = {"standard": 0.5, "dhn-caffe": 0.7}
 
 
@@ -151,13 +151,11 @@ def cells() -> None:
 def trained() -> None:
     """A run that train.py has brought to its end, here without `caffe train`, and the data set's facts."""
     run = _run(None)
-    for row, name in enumerate(splits.LISTS):
-        run.data.joinpath(f"{name}_lmdb").mkdir(parents=True)
-        path = run.data / f"{name}.txt"
-        path.write_text(f"{row} 0\n")
-        write_json(run.data / f"{name}_lmdb/source.json", {"recipe": {"inputs": {"list": sha256(path)}}})
-    digests = {f"{name}.txt": sha256(run.data / f"{name}.txt") for name in splits.LISTS}
-    write_json(run.data / "split.json", {"seed": 0, "sha256": digests})
+    run.data.mkdir(parents=True)
+    for name, digest in finished_run.write_lists(run.data).items():
+        lmdb = run.data / name.replace(".txt", "_lmdb")
+        lmdb.mkdir()
+        write_json(lmdb / "source.json", {"recipe": {"inputs": {"list": digest}}})
     Path("net.prototxt").write_text(NET)
     net = caffe.Net("net.prototxt", caffe.TEST)
     net.save("w.caffemodel")
@@ -257,7 +255,7 @@ KINDS: dict[str, Kind] = {
     },
     **{
         f"{'resumed' if resume else 'trained'} again: {name}": Kind(
-            f"trained/runs/cifar10-dhn-8/{name}", partial(train, resume), RUN_NAMES
+            f"trained/runs/{RUN_NAMES[0]}/{name}", partial(train, resume), RUN_NAMES
         )
         for resume in (False, True)
         for name in ("training.json", "written.json", "solver.prototxt", "train_val.prototxt", "train.log")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from caffe.proto import caffe_pb2
+from dhn.datasets import splits
 from dhn.files import sha256, write_json
 from dhn.runs import released
 from dhn.runs.folder import Run
@@ -26,3 +29,12 @@ def write(run: Run, initial_digest: str | None = None, **record: object) -> None
     weights = {"weights": run.weights().name, "weights_sha256": sha256(run.weights())}
     made = {"iterations": 5, "recipe": run.recipe(initial_digest), **weights}
     write_json(run.folder / "training.json", made | record)
+
+
+def write_lists(data: Path) -> dict[str, str]:
+    """Write the lists of a data set, of one image each, and their split.json; returns the lists' SHA-256."""
+    for row, name in enumerate(splits.LISTS):
+        (data / f"{name}.txt").write_text(f"{row} 0\n")
+    digests = {f"{name}.txt": sha256(data / f"{name}.txt") for name in splits.LISTS}
+    write_json(data / "split.json", {"seed": 0, "sha256": digests})
+    return digests

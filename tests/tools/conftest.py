@@ -6,23 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import browser
+import finished_run
 import pytest
-from dhn.datasets import splits
-from dhn.files import sha256, write_json
 
 
 @pytest.fixture
 def make_lists() -> Callable[[Path], dict[str, str]]:
     """make_lists(folder) writes lists of one image each and their split.json; it returns the lists' SHA-256."""
-
-    def make(data: Path) -> dict[str, str]:
-        for row, name in enumerate(splits.LISTS):
-            (data / f"{name}.txt").write_text(f"{row} 0\n")
-        digests = {f"{name}.txt": sha256(data / f"{name}.txt") for name in splits.LISTS}
-        write_json(data / "split.json", {"seed": 0, "sha256": digests})
-        return digests
-
-    return make
+    return finished_run.write_lists
 
 
 @pytest.fixture(params=["C", "numpy"])

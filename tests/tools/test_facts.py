@@ -8,6 +8,7 @@ import pytest
 from dhn.experiments import measure
 from dhn.pages.run_summary import sides_of
 from dhn.runs import facts
+from dhn.scoring import retrieval
 
 SCORES = {"R": 9, "queries_counted": 3, "map": 0.5, "map_expected": 0.5, "map_low": 0.5, "map_high": 1}
 METRICS = {**SCORES, "protocol": "standard", "bits": 48, "queries": 3, "database": 9, "protocols": {"standard": SCORES}}
@@ -76,3 +77,7 @@ def test_what_an_lmdb_of_the_report_was_made_from(tmp_path, source):
     (tmp_path / "query_lmdb" / "source.json").write_text(json.dumps(source))
     with pytest.raises(facts.FactsError, match=r"source\.json: is damaged: '(recipe|records)' cannot be "):
         sides_of(tmp_path)
+
+
+def test_the_bits_of_a_file_are_those_that_can_be_ranked():
+    assert range(1, retrieval.MOST_BITS + 1) == facts.BITS
