@@ -12,6 +12,7 @@ from typing import Any
 
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 _WORD = re.compile(rb"[\w./-]+|[^\w\s]")
+_QUOTED = re.compile(rb'"[^"\n]*"|[\w./-]+|[^\w\s]')
 _NUMBERS = [
     b"0", b"-1", b"1", b"2", b"3", b"255", b"256", b"65536", b"1000000", b"2147483647", b"2147483648",
     b"-2147483648", b"4294967295",
@@ -147,7 +148,7 @@ def drawn(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[b
 def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[bytes]:
     """Each of the other files in the place of this one; then, of a text, all in which one value or word is changed.
 
-    seed: of the order of each.
+    Last, all in which a word stands in the place of another. seed: of the order of each.
     """
     rng = random.Random(seed)
     replaced = [other for other in dict.fromkeys(others) if other != content]
@@ -161,6 +162,9 @@ def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Itera
         edits = [*_numbers(content), *_words(content)]
     rng.shuffle(edits)
     yield from edits
+    exchanged = list(_exchanged(content))
+    rng.shuffle(exchanged)
+    yield from (content[:start] + word + content[end:] for start, end, word in exchanged)
 
 
 def _values_of_json(good: Any) -> Iterator[bytes]:
@@ -195,9 +199,17 @@ def _numbers(text: bytes) -> Iterator[bytes]:
         yield from (text[: found.start()] + number + text[found.end() :] for number in _NUMBERS if number != found[0])
 
 
+def _exchanged(text: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(start, end, word): each word of it that can stand in the place of another one, and where that is."""
+    words = [word for word in _QUOTED.finditer(text) if len(word[0]) > 1 or word[0].isalnum()]
+    distinct = sorted({word[0] for word in words})
+    for word in words:
+        yield from ((*word.span(), other) for other in distinct if other != word[0])
+
+
 def _words(text: bytes) -> Iterator[bytes]:
     """One word of it is missing, there twice, another, or changed places with the next one."""
-    words = list(re.finditer(rb'"[^"\n]*"|[\w./-]+|[^\w\s]', text))
+    words = list(_QUOTED.finditer(text))
     for word, after in itertools.zip_longest(words, words[1:]):
         before, behind = text[: word.start()], text[word.end() :]
         yield before + behind

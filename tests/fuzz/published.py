@@ -245,8 +245,13 @@ KINDS: dict[str, Kind] = {
     "NUS-WIDE's list": Kind("nus/ImageList/ImageList.txt", prepare(), ("recipe.json",)),
     "NUS-WIDE's labels": Kind("nus/Groundtruth/AllLabels/Labels_concept00.txt", prepare(), ("recipe.json",)),
     **{
-        f"recipe of {name}": Kind(f"{part}/recipe.json", prepare(), ("..: ",), repeats=part != "flickr")
-        for part, name in (("binary", "CIFAR-10"), ("flickr", "MIRFLICKR"), ("nus", "NUS-WIDE"), ("lists", "lists"))
+        f"recipe of {name}": Kind(f"{part}/recipe.json", prepare(), ("..: ", *named), repeats=part != "flickr")
+        for part, name, named in (
+            ("binary", "CIFAR-10", ("cifar-10-binary.tar.gz",)),  # which a recipe may name in place of another
+            ("flickr", "MIRFLICKR", ("images.zip", "annotations.zip")),
+            ("nus", "NUS-WIDE", ("Labels_concept", "ImageList.txt")),
+            ("lists", "lists", (".txt",)),
+        )
     },
     "list of lists": Kind("lists/train1.txt", prepare(), ("recipe.json",)),
     **{

@@ -159,7 +159,8 @@ def read(archive: str | os.PathLike, names: Iterable[str], limit: int) -> dict[s
             if name in wanted:
                 contents[name] = member.read()
     if missing := sorted(wanted - set(contents)):
-        raise ArchiveError(f"{archive}: expected it to hold {', '.join(missing)}, found none of that name")
+        content = f"{len(members):,} files, the first of them {members[0].name}"
+        raise ArchiveError(f"{archive}: expected it to hold {', '.join(missing)}, found none of that name in {content}")
     return contents
 
 
