@@ -105,7 +105,7 @@ def batch_shape(shape: tuple, layer: str, declared: str | None = None) -> tuple:
     axes = shape[:2] if len(shape) <= 2 else (shape[0], *[size for size in shape[1:] if size != 1])
     axes = axes if len(axes) > 1 or len(shape) == 1 else (*axes, 1)
     finding = f"found {_shape_text(shape)} in bottom[1]"
-    if len(axes) > 2 or len(axes) == 0:
+    if len(axes) > 2 or len(shape) == 0:
         raise LabelError(f"{layer}: expected label vectors (B, C) in bottom[1], {finding}")
     if declared == "classes":
         if len(axes) == 2 and axes[1] != 1:

@@ -21,7 +21,14 @@ def rows(blob):
     """A blob's data as (B, values): a live numpy view, or on a GPU the tensor itself, without a copy to the host."""
     tensor = getattr(blob, "data_tensor", None)
     values = tensor if tensor is not None and tensor.is_cuda else blob.data
-    return values.reshape(values.shape[0], -1)
+    return values.reshape(values.shape[0], int(np.prod(values.shape[1:])))
+
+
+def check_codes(shape: tuple, layer: str) -> None:
+    """Raise ValueError, which begins with `layer`, where `shape`, of bottom[0], is not that of codes (B, K)."""
+    if not shape or 0 in shape:
+        found = "x".join(map(str, shape)) or "one number without axes"
+        raise ValueError(f"{layer}: expected codes (B, K) in bottom[0], found {found}")
 
 
 def on_host(array) -> np.ndarray:

@@ -55,17 +55,18 @@ class PairwiseLossLayer(caffe.Layer):
         self.declared, self.pairs = settings["labels"], settings["pairs"]
 
     def reshape(self, bottom, top):
-        codes, found = bottom[0].shape, bottom[1].shape
-        axes = labels.batch_shape(tuple(found), "PairwiseLossLayer", self.declared)
+        codes, found = tuple(bottom[0].shape), tuple(bottom[1].shape)
+        loss_arrays.check_codes(codes, "PairwiseLossLayer")
+        axes = labels.batch_shape(found, "PairwiseLossLayer", self.declared)
         if self.normalization == "authors" and self.declared != "classes" and axes[1] == 1:
             raise ValueError(
                 'PairwiseLossLayer: "normalization": "authors" expects label vectors of 2 labels or more, '
                 "found 1: there, images that share all labels are an unknown pair, so none is similar"
             )
-        if codes[0] != found[0]:
+        if codes[:1] != found[:1]:
             raise ValueError(
                 f"PairwiseLossLayer: codes (B, K) and labels (B, C) need the same B; "
-                f"found {tuple(codes)} and {tuple(found)}"
+                f"found {codes} and {found}"
             )
         top[0].reshape(1)
 

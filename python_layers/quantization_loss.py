@@ -37,6 +37,7 @@ class QuantizationLossLayer(caffe.Layer):
         self.normalization = settings["normalization"]
 
     def reshape(self, bottom, top):
+        loss_arrays.check_codes(tuple(bottom[0].shape), "QuantizationLossLayer")
         top[0].reshape(1)
 
     def forward(self, bottom, top):

@@ -54,12 +54,13 @@ class SquaredSimilarityLossLayer(caffe.Layer):
         self.declared, self.pairs = settings["labels"], settings["pairs"]
 
     def reshape(self, bottom, top):
-        codes, found = bottom[0].shape, bottom[1].shape
-        labels.batch_shape(tuple(found), "SquaredSimilarityLossLayer", self.declared)
-        if codes[0] != found[0]:
+        codes, found = tuple(bottom[0].shape), tuple(bottom[1].shape)
+        loss_arrays.check_codes(codes, "SquaredSimilarityLossLayer")
+        labels.batch_shape(found, "SquaredSimilarityLossLayer", self.declared)
+        if codes[:1] != found[:1]:
             raise ValueError(
                 f"SquaredSimilarityLossLayer: codes (B, K) and labels (B, C) need the same B; "
-                f"found {tuple(codes)} and {tuple(found)}"
+                f"found {codes} and {found}"
             )
         top[0].reshape(1)
 

@@ -18,6 +18,7 @@ A layer states facts as class attributes, and `check_counts` turns them into BVL
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn, TypeVar, overload
@@ -39,6 +40,11 @@ def blobs_of(protos: Iterable[caffe_pb2.BlobProto]) -> BlobVec:
         blobs.append(Blob())
         blobs[-1].from_proto(proto)
     return blobs
+
+
+def merged(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """x with its axes from `axis` on as one, of size 1 where there are none. (A size of -1 fails without values.)"""
+    return x.reshape(*x.shape[:axis], math.prod(x.shape[axis:]))
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,18 @@ class Layer:
     one argument for each of its bottoms."""
 
     # -- forward and backward
+
+    def shape_tops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """`reshape`. Raises ValueError where a layer in place gives its bottom another shape: BVLC computes on what it
+        has overwritten then. A user's own layer may know what it does."""
+        in_place = [(blob, blob.shape) for blob, one in zip(bottom, top, strict=False) if blob is one]
+        self.reshape(bottom, top)
+        for blob, shape in in_place:
+            self.check(
+                blob.shape == shape or self.public is not self,
+                f"cannot compute in place: its top has the shape {blob.shape_string()} and its bottom {shape}; "
+                "give the top another name",
+            )
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Fill the tops' data."""
@@ -311,7 +329,7 @@ class LossLayer(Layer):
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(
-            bottom[0].shape[:1] == bottom[1].shape[:1],
+            bottom[0].num_axes > 0 and bottom[0].shape[:1] == bottom[1].shape[:1],
             "The data and label should have the same first dimension; "
             f"found {bottom[0].shape_string()} and {bottom[1].shape_string()}",
         )

@@ -121,7 +121,7 @@ class Net:
             self._call("before_forward", index)
             layer, bottoms, tops = self._layers[index], self._bottoms(index), self._tops(index)
             try:
-                layer.reshape(bottoms, tops)
+                layer.shape_tops(bottoms, tops)
                 layer.forward(bottoms, tops)
             except Exception as error:
                 errors.name_layer(error, layer)
@@ -181,7 +181,11 @@ class Net:
     def reshape(self) -> None:
         """Give every blob the shape that follows from the inputs' shapes."""
         for index, layer in enumerate(self._layers):
-            layer.reshape(self._bottoms(index), self._tops(index))
+            try:
+                layer.shape_tops(self._bottoms(index), self._tops(index))
+            except Exception as error:
+                errors.name_layer(error, layer)
+                raise
 
     # -- pycaffe's views, made once: a net's wiring does not change
 

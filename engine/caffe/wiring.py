@@ -180,7 +180,7 @@ class Wiring:
         layer.check_counts(bottoms, tops)
         try:
             layer.setup(bottoms, tops)
-            layer.reshape(bottoms, tops)
+            layer.shape_tops(bottoms, tops)
         except AxisError as error:
             layer.check(False, str(error))
         except Exception as error:

@@ -94,6 +94,7 @@ class PairwiseLoss(LossLayer):
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
+        _check_codes(self, bottom[0])
         if len(bottom) == 4:
             shapes = [blob.shape_string() for blob in bottom]
             self.check(
@@ -123,11 +124,10 @@ class PairwiseLoss(LossLayer):
 
     def backward(self, top, propagate_down, bottom):
         for index in self.no_gradient:
-            if index < len(propagate_down) and propagate_down[index]:
-                raise ValueError(
-                    f"PairwiseLoss Layer {self.layer_param.name!r} cannot backpropagate to label inputs "
-                    f"(bottom {index}); write propagate_down: false for it"
-                )
+            self.check(
+                not any(propagate_down[index : index + 1]),
+                f"cannot backpropagate to label inputs (bottom {index}); write propagate_down: false for it",
+            )
         for blob, wanted, gradient in zip(bottom[::2], propagate_down[::2], self.gradients):
             if wanted:
                 blob.diff[...] = gradient.reshape(blob.shape)
@@ -189,6 +189,7 @@ class QuantizationLoss(LossLayer):
     no_gradient = no_force_backward = ()
 
     def reshape(self, bottom, top):
+        _check_codes(self, bottom[0])
         top[0].reshape()
 
     def forward(self, bottom, top):
@@ -199,6 +200,13 @@ class QuantizationLoss(LossLayer):
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
             bottom[0].diff[...] = (_loss_weight(self) * self.gradient).reshape(bottom[0].shape)
+
+
+def _check_codes(layer: LossLayer, codes) -> None:
+    """Refuse a bottom[0] that is one number without axes, or has no values."""
+    layer.check(
+        codes.num_axes > 0 and codes.count > 0, f"expected codes (B, K) in bottom[0], found {codes.shape_string()}"
+    )
 
 
 def _loss_weight(layer: LossLayer) -> float:

@@ -44,6 +44,8 @@ _UNLIKE = re.compile(r"\.(html|h5|mdb)$|lock")  # files with times, process numb
 _COMPUTES = re.compile(
     r"(, line \d+ in (forward|backward|compute|step|test|time)|/extract_features.py\", line \d+ in \w+)$", re.MULTILINE
 )
+# of a Python layer's own error; the layers of this project mean only others
+_MISTAKE = re.compile(r"\): (Assertion|Attribute|Index|Key|Name|Type|UnboundLocal|ZeroDivision)Error: ")
 _TIMES = re.compile(
     r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+|W0000 .*\]"
     # by threads that read ahead
@@ -70,7 +72,7 @@ def answer(command, names: tuple[str, ...], log: Path, seconds: int) -> str:
         slow = {signal.SIGALRM: f"over {WAITS * seconds} s", signal.SIGXCPU: f"over {seconds} s of a processor"}
         return slow.get(signal.Signals(number), signal.Signals(number).name)
     lines = [line for line in text.split("\n") if line.strip()] or [""]
-    if "Traceback (most recent call last)" in text and "(Python, " not in lines[-1]:
+    if "Traceback (most recent call last)" in text and ("(Python, " not in lines[-1] or _MISTAKE.search(lines[-1])):
         return "traceback"
     if os.WEXITSTATUS(ended) == 0:
         return "right"

@@ -211,6 +211,9 @@ def test_dhn_caffe_logs_both_losses(logged):
     assert any(line.startswith("L loss:") for line in lines) and any(line.startswith("Q loss:") for line in lines)
 
 
+SCALAR = 'type: "Reduction" bottom: "a" top: "s" } layer { name: "it" '
+
+
 @pytest.mark.parametrize("source, message", [
     (SELF, "empty pairwise_param with 2 bottoms.*l_threshold: -1.*threshold: -1"),
     (SELF + " pairwise_param { threshold: 15 q_gamma: 1 }", "different forks.*found threshold, q_gamma"),
@@ -222,6 +225,9 @@ def test_dhn_caffe_logs_both_losses(logged):
     ('type: "ScaleTanH" bottom: "a" top: "t" scale_tanh_param { step_size: 0 }', "step_size must be 1 or more"),
     ('type: "ScaleTanH" bottom: "a" top: "t" scale_tanh_param { gamma: 2 }', "gamma has no effect without power"),
     ('type: "Entropy" bottom: "a" top: "e" entropy_param { threshold: 1 }', "Entropy.*no net that the authors"),
+    (SCALAR + 'type: "QuantizationLoss" bottom: "s" top: "loss"', r"codes \(B, K\) in bottom\[0\], found \(1\)"),
+    (SCALAR + SELF.replace('"a"', '"s"').replace('"b"', '"s"') + " pairwise_param { threshold: 1 }", "same first dimension"),
+    (SCALAR + SELF.replace('"a"', '"s"') + " pairwise_param { threshold: 1 }", "same first dimension"),
 ])  # fmt: skip
 def test_what_is_refused(source, message):
     with pytest.raises(ValueError, match=f"layer 'it'.*{message}"):
@@ -230,7 +236,7 @@ def test_what_is_refused(source, message):
 
 @pytest.mark.parametrize("source", [SELF.replace("false", "true"), FOUR_DOWN.replace("false", "true")])
 def test_no_gradient_for_labels(source):
-    with pytest.raises(ValueError, match="'it' cannot backpropagate to label inputs"):
+    with pytest.raises(ValueError, match=r"'it' \(PairwiseLoss\): cannot backpropagate to label inputs"):
         filled(source + " pairwise_param { l_threshold: -1 }")
 
 

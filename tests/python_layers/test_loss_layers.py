@@ -126,6 +126,24 @@ def test_batches_of_different_size_are_refused(tmp_path, module):
         make_net(tmp_path, module, batch=7)
 
 
+@pytest.mark.parametrize("module", LOSSES)
+@pytest.mark.parametrize("param_str", ["", '{"labels": "classes"}'])
+@pytest.mark.parametrize("bottoms", ["ss", "sx", "xs"])
+def test_a_loss_in_the_place_of_codes_or_labels_is_refused(tmp_path, module, param_str, bottoms):
+    if module == "quantization_loss":
+        bottoms, param_str = "s", ""
+    names = " ".join(f'bottom: "{name}"' for name in bottoms)
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 1 } } }'
+        'layer { name: "sum" type: "Reduction" bottom: "x" top: "s" reduction_param { axis: 0 } }'
+        f'layer {{ name: "loss" type: "Python" {names} top: "loss" python_param {{'
+        f" module: \"{module}\" layer: \"{LOSSES[module][0]}\" param_str: '{param_str}' }} }}"
+    )
+    with pytest.raises(ValueError, match=rf"{LOSSES[module][0]}: .*(codes|labels|vectors)"):
+        caffe.Net(str(path), caffe.TRAIN)
+
+
 def test_wrong_number_of_bottoms_is_refused(tmp_path):
     path = tmp_path / "net.prototxt"
     path.write_text(

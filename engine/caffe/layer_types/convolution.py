@@ -203,8 +203,8 @@ class Convolution(Layer):
                 x, weight, bias, self.stride, self.pad, self.dilation, self.group
             )
         if self.spatial == 0:  # one position
-            one = F.conv1d(x.reshape(-1, self.channels, 1), weight.unsqueeze(-1), bias, groups=self.group)
-            return one.reshape(*lead, -1)
+            one = F.conv1d(x.reshape(math.prod(lead), self.channels, 1), weight.unsqueeze(-1), bias, groups=self.group)
+            return one.reshape(*lead, one.shape[1])
         x = x.reshape(math.prod(lead), *x.shape[self.axis :])
         y = CONVOLUTIONS.get(self.spatial, convolve)(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
         return y.reshape(*lead, *y.shape[1:])
@@ -240,7 +240,7 @@ class Deconvolution(Convolution):
         x = x.reshape(math.prod(lead), *x.shape[self.axis :])
         if self.spatial == 0:  # one position
             one = F.conv_transpose1d(x.unsqueeze(-1), weight.unsqueeze(-1), bias, groups=self.group)
-            return one.reshape(*lead, -1)
+            return one.reshape(*lead, one.shape[1])
         y = TRANSPOSED.get(self.spatial, deconvolve)(
             x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation
         )

@@ -39,4 +39,4 @@ class ShuffleChannel(Layer):
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         group = self.layer_param.shuffle_channel_param.group
         shape = x.shape
-        return x.reshape(shape[0], group, shape[1] // group, -1).transpose(1, 2).reshape(shape)
+        return x.reshape(shape[0], group, shape[1] // group, *shape[2:]).transpose(1, 2).reshape(shape)

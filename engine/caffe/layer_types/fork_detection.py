@@ -133,7 +133,7 @@ class SmoothL1Loss(LossLayer):
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for index, blob in enumerate(bottom):
             self.check(
-                blob.count == bottom[0].count and blob.shape[:1] == bottom[0].shape[:1],
+                blob.num_axes > 0 and blob.count == bottom[0].count and blob.shape[:1] == bottom[0].shape[:1],
                 f"bottom {index} must be of bottom 0's shape {bottom[0].shape_string()}; found {blob.shape_string()}",
             )
         self.check(self.layer_param.smooth_l1_loss_param.sigma > 0, "sigma must be above 0")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from caffe.blob import Blob
-from caffe.layer import LossLayer, register
+from caffe.layer import LossLayer, merged, register
 from caffe.layer_types.loss import check_label_count, classes_of, normalizer
 from caffe.proto import caffe_pb2
 from caffe.proto.text import read_binary
@@ -49,7 +49,7 @@ class MultinomialLogisticLoss(LossLayer):
         )
 
     def compute(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        prob = x.reshape(x.shape[0], -1)
+        prob = merged(x, 1)
         index, _ = classes_of(self, labels, prob.unsqueeze(-1), None)
         return _Logistic.apply(prob, index) / x.shape[0]
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from caffe.blob import Blob
-from caffe.layer import LossLayer, register
+from caffe.layer import LossLayer, merged, register
 from caffe.layer_types.loss import classes_of
 from caffe.proto import caffe_pb2
 
@@ -32,7 +32,7 @@ class HingeLoss(LossLayer):
         )
 
     def compute(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        scores = x.reshape(x.shape[0], -1)
+        scores = merged(x, 1)
         index, _ = classes_of(self, labels, scores.unsqueeze(-1), None)
         signs = torch.ones_like(scores).scatter_(1, index, -1)
         margins = F.relu(1 + signs * scores)
@@ -90,5 +90,5 @@ class ContrastiveLoss(LossLayer):
 
     def compute(self, a: torch.Tensor, b: torch.Tensor, similar: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.contrastive_loss_param
-        rows = [x.reshape(x.shape[0], -1) for x in (a, b)]
+        rows = [merged(x, 1) for x in (a, b)]
         return _Contrastive.apply(*rows, similar.reshape(-1).trunc() != 0, param.margin, param.legacy_version)

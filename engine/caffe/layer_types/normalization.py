@@ -12,7 +12,7 @@ from caffe.blob import Blob
 from caffe.cpu import kernels
 from caffe.cpu.parts import by_parts
 from caffe.cuda import kernels as cuda_kernels
-from caffe.layer import Layer, register
+from caffe.layer import Layer, merged, register
 from caffe.proto import caffe_pb2
 
 WITHIN_CHANNEL = caffe_pb2.LRNParameter.NormRegion.Value("WITHIN_CHANNEL")
@@ -53,7 +53,7 @@ class LRN(Layer):
 def _channel_sums(x: torch.Tensor, size: int, factor: float, plus: float = 0.0) -> torch.Tensor:
     """For each channel, plus + factor * the sum of the `size` channels around it: (N, C, H, W) -> (N, C, H, W)."""
     if x.is_cuda:  # one launch for the sums, whatever the size
-        rows = x.reshape(x.shape[0], 1, x.shape[1], -1)
+        rows = merged(x, 2).unsqueeze(1)
         sums = F.avg_pool2d(rows, (size, 1), 1, (size // 2, 0), divisor_override=1)
         return sums.mul_(factor).add_(plus).view(x.shape)
     sums = torch.add(x.new_full((), plus), x, alpha=factor)
@@ -169,5 +169,5 @@ class MVN(Layer):
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.mvn_param
         shape = (*x.shape, 1, 1, 1, 1)[:4]
-        rows = x.reshape(shape[0] if param.across_channels else shape[0] * shape[1], -1)
+        rows = x.reshape(shape).flatten(1) if param.across_channels else x.reshape(shape).flatten(2).flatten(0, 1)
         return _MeanVariance.apply(rows, param.eps if param.normalize_variance else None).view(shape)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from caffe import fillers, glog
 from caffe.blob import Blob
-from caffe.layer import Layer, register
+from caffe.layer import Layer, merged, register
 
 
 def lstm_step(
@@ -203,9 +203,9 @@ class Recurrent(Layer):
     def compute(self, x: torch.Tensor, cont: torch.Tensor, *rest: torch.Tensor) -> list[torch.Tensor]:
         weights = list(self.params)
         input_weight, bias = weights[:2]
-        drive = F.linear(x.reshape(*x.shape[:2], -1), input_weight, bias)
+        drive = F.linear(merged(x, 2), input_weight, bias)
         if self.static:
-            drive = drive + F.linear(rest[0].reshape(x.shape[1], -1), weights[2])
+            drive = drive + F.linear(merged(rest[0], 1), weights[2])
         exposed = [state.detach()[0] for state in rest[self.static :]]
         states = exposed if self.exposed else [state.to(x.dtype) for state in self.start]
         outputs = []

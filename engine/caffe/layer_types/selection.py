@@ -9,7 +9,7 @@ import torch
 
 from caffe import value_checks
 from caffe.blob import Blob
-from caffe.layer import Layer, register
+from caffe.layer import Layer, merged, register
 from caffe.proto import caffe_pb2
 
 SUM, ASUM, SUMSQ, MEAN = (
@@ -89,6 +89,7 @@ class BatchReindex(Layer):
     no_gradient = (1,)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.check(bottom[0].num_axes > 0, f"expected items of one axis or more; found {bottom[0].shape_string()}")
         self.check(bottom[1].num_axes == 1, f"expected indices of one axis; found {bottom[1].shape_string()}")
         top[0].reshape(*bottom[1].shape, *bottom[0].shape[1:])
 
@@ -131,9 +132,9 @@ class Filter(Layer):
         )
         for index, blob in enumerate(values):
             self.check(
-                blob.shape[0] == selector.shape[0],
-                "Each bottom should have the same 0th dimension as the selector blob: expected "
-                f"{selector.shape[0]}, found bottom[{index}] {blob.shape_string()}",
+                selector.num_axes > 0 and blob.shape[:1] == selector.shape[:1],
+                "Each bottom should have the same 0th dimension as the selector blob: expected that of "
+                f"{selector.shape_string()}, found bottom[{index}] {blob.shape_string()}",
             )
         self.selected = selector.data_tensor.view(-1).nonzero().view(-1)
         count = len(self.selected) if self.reshaped else selector.shape[0]
@@ -178,7 +179,7 @@ class ArgMax(Layer):
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.argmax_param
         along_axis = param.HasField("axis")
-        x = x.detach() if along_axis else x.detach().reshape(x.shape[0], -1)
+        x = x.detach() if along_axis else merged(x.detach(), 1)
         axis = param.axis % x.ndim if along_axis else 1
         order = _ordered(x, axis)
         best = order.amax(axis, keepdim=True) if param.top_k == 1 else order.topk(param.top_k, axis).values
@@ -209,7 +210,7 @@ class Reduction(Layer):
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.reduction_param
-        rows = x.reshape(*x.shape[: self.axis], -1)
+        rows = merged(x, self.axis)
         reduced = {
             SUM: lambda: rows.sum(-1),
             MEAN: lambda: rows.mean(-1),

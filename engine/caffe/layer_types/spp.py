@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -57,7 +58,7 @@ class SPP(Layer):
         grid, pooled = Pooling(param), Blob()
         grid.setup([x], [pooled])
         grid.reshape([x], [pooled])
-        return grid, pooled.count // x.shape[0]
+        return grid, math.prod(pooled.shape[1:])
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         pooled = [self._tops(grid.compute(x))[0] for grid in self.grids]
