@@ -329,7 +329,7 @@ class LossLayer(Layer):
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.check(
-            bottom[0].num_axes > 0 and bottom[0].shape[:1] == bottom[1].shape[:1],
+            bottom[0].shape[bottom[0].axis(0)] == bottom[1].shape[bottom[1].axis(0)],
             "The data and label should have the same first dimension; "
             f"found {bottom[0].shape_string()} and {bottom[1].shape_string()}",
         )

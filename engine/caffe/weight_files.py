@@ -122,7 +122,7 @@ def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
 
     Raises:
         FileNotFoundError: there is no folder to write into.
-        ValueError: two layers have one name.
+        ValueError: two layers have one name, or one has none, or is called what HDF5 has another use for.
     """
     check_folder(path)
     twice = [name for name, count in Counter(net._layer_names).items() if count > 1]
@@ -138,12 +138,18 @@ def save_hdf5(net: Net, path: str | Path, write_diff: bool = False) -> None:
         if write_diff:
             groups.append(("diff", file.create_group("diff")))
         for name, layer in zip(net._layer_names, net._layers, strict=True):
-            sides = [(side, group.create_group(byte_strings.encode(name))) for side, group in groups]
-            for j, blob in enumerate(layer.blobs):
-                if net._param_owner[param_id] is None:
-                    for side, group in sides:
-                        group.create_dataset(str(j), data=getattr(blob, side))
-                param_id += 1
+            try:
+                sides = [(side, group.create_group(byte_strings.encode(name))) for side, group in groups]
+                for j, blob in enumerate(layer.blobs):
+                    if net._param_owner[param_id] is None:
+                        for side, group in sides:
+                            group.create_dataset(str(j), data=getattr(blob, side))
+                    param_id += 1
+            except ValueError as error:  # an empty name, or `a` after `a/b`
+                raise ValueError(
+                    f"Error saving weights to {path}: HDF5 cannot keep them under the layer's name {name!r} ({error}); "
+                    "give the layer another name, or save a binary caffemodel"
+                ) from None
 
     write_atomic_hdf5(path, fill)
 

@@ -226,8 +226,8 @@ SCALAR = 'type: "Reduction" bottom: "a" top: "s" } layer { name: "it" '
     ('type: "ScaleTanH" bottom: "a" top: "t" scale_tanh_param { gamma: 2 }', "gamma has no effect without power"),
     ('type: "Entropy" bottom: "a" top: "e" entropy_param { threshold: 1 }', "Entropy.*no net that the authors"),
     (SCALAR + 'type: "QuantizationLoss" bottom: "s" top: "loss"', r"codes \(B, K\) in bottom\[0\], found \(1\)"),
-    (SCALAR + SELF.replace('"a"', '"s"').replace('"b"', '"s"') + " pairwise_param { threshold: 1 }", "same first dimension"),
-    (SCALAR + SELF.replace('"a"', '"s"') + " pairwise_param { threshold: 1 }", "same first dimension"),
+    (SCALAR + SELF.replace('"a"', '"s"').replace('"b"', '"s"') + " pairwise_param { threshold: 1 }", "0-D Blob"),
+    (SCALAR + SELF.replace('"a"', '"s"') + " pairwise_param { threshold: 1 }", "0-D Blob"),
 ])  # fmt: skip
 def test_what_is_refused(source, message):
     with pytest.raises(ValueError, match=f"layer 'it'.*{message}"):

@@ -89,8 +89,8 @@ class BatchReindex(Layer):
     no_gradient = (1,)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.check(bottom[0].num_axes > 0, f"expected items of one axis or more; found {bottom[0].shape_string()}")
         self.check(bottom[1].num_axes == 1, f"expected indices of one axis; found {bottom[1].shape_string()}")
+        bottom[0].axis(0)
         top[0].reshape(*bottom[1].shape, *bottom[0].shape[1:])
 
     def compute(self, x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -132,9 +132,9 @@ class Filter(Layer):
         )
         for index, blob in enumerate(values):
             self.check(
-                selector.num_axes > 0 and blob.shape[:1] == selector.shape[:1],
-                "Each bottom should have the same 0th dimension as the selector blob: expected that of "
-                f"{selector.shape_string()}, found bottom[{index}] {blob.shape_string()}",
+                blob.shape[blob.axis(0)] == selector.shape[selector.axis(0)],
+                "Each bottom should have the same 0th dimension as the selector blob: expected "
+                f"{selector.shape[0]}, found bottom[{index}] {blob.shape_string()}",
             )
         self.selected = selector.data_tensor.view(-1).nonzero().view(-1)
         count = len(self.selected) if self.reshaped else selector.shape[0]

@@ -297,6 +297,12 @@ ACTIONS = {
         run(INPUT, lambda net, folder: net.save_hdf5(os.path.join(folder, "no", "x.h5"))),
         ("no/x.h5",),
     ),
+    "save_hdf5_without_a_name": (
+        run(
+            INPUT + ip("", "data", "x"), lambda net, folder: net.save_hdf5(os.path.join(folder, "refused_nameless.h5"))
+        ),
+        ("Error saving weights to", "refused_nameless.h5"),
+    ),
     "save_hdf5_two_layers_of_a_name": (
         run(
             INPUT + ip("a", "data", "x") + ip("a", "x", "y"),

@@ -11,6 +11,7 @@ from .refusing import Refusal, build
 from .text import INPUT, ip, source
 
 VOLUME = source("data", 2, 3, 4, 5, 6)
+SCALARS = INPUT + text.layer("sums", "Reduction", "data", "s") + text.layer("squares", "Reduction", "data", "r")
 NO_SHAPE = text.layer("data", "Input", "", "data")
 
 
@@ -82,6 +83,10 @@ NETS = {
         INPUT + layer("Softmax", more="softmax_param { axis: -3 }"),
         ("axis -3 out of range for 2-D Blob with shape 4 3 (12)",),
     ),
+    "loss_of_no_axes": (SCALARS + layer("EuclideanLoss", "s r"), ("axis 0 out of range for 0-D Blob",)),
+    "loss_of_no_axes_and_labels": (SCALARS + layer("HingeLoss", "s data"), ("axis 0 out of range for 0-D Blob",)),
+    "labels_of_no_axes": (SCALARS + layer("SoftmaxWithLoss", "data s"), ("axis 0 out of range for 0-D Blob",)),
+    "filter_of_no_axes": (SCALARS + layer("Filter", "s r"), ("axis 0 out of range for 0-D Blob",)),
     "dummy_shape_and_num": (dummy("shape { dim: 1 } num: 1", "x"), ("Both shape and legacy fields were specified",)),
     "dummy_num": (dummy("num: 1 num: 1"), ("Must specify 'num' once, or once per top blob (3); specified 2",)),
     "dummy_channels": (

@@ -141,7 +141,7 @@ def test_reduction(one, normal, operation, axis):
         ('type: "Tile" tile_param { tiles: -1 }', [(2, 3)], "Number of tiles must be positive; found -1"),
         ('type: "BatchReindex"', [(2, 3), (2, 1)], r"expected indices of one axis; found 2 1 \(2\)"),
         ('type: "Filter"', [(2, 3), (2, 2)], "Selector blob dimensions must be singletons"),
-        ('type: "Filter"', [(2, 3), (3,)], r"expected that of 3 \(3\), found bottom\[0\] 2 3 \(6\)"),
+        ('type: "Filter"', [(2, 3), (3,)], r"expected 3, found bottom\[0\] 2 3 \(6\)"),
         ('type: "Filter"', [(2, 3), (2, 3), (2,)], "expected one top for each bottom but the selector, 2; found 1"),
         ('type: "ArgMax" argmax_param { top_k: 0 }', [(2, 3)], "top k must not be less than 1; found 0"),
         ('type: "ArgMax" argmax_param { top_k: 7 }', [(2, 3, 2)], "flattened bottom blob per instance, 6; found 7"),
