@@ -220,6 +220,8 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_or
         ValueError: another interpolation order.
     """
     new_dims = tuple(int(dim) for dim in new_dims)
+    if im.dtype.kind == "f" and im.dtype.itemsize not in (4, 8):  # SciPy has no half and no long floats
+        im = im.astype(np.float32 if im.dtype == np.float16 else np.float64)
     if im.shape[-1] not in (1, 3):
         factors = np.array(new_dims, float) / im.shape[:2]
         from scipy import ndimage  # here, for it takes a tenth of the time of `import caffe`

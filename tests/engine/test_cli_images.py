@@ -60,7 +60,9 @@ def test_classify_an_image_and_an_npy(folder, capsys):
 
 
 def test_classify_refuses(folder, capsys):
+    np.save("number.npy", 3.0)
     for words, said in {
+        f"number.npy out {MODEL}": "number.npy: expected images (N, height, width, channels), found one number",
         f"images out --ext jpg {MODEL}": "expected images that end in .jpg, found none",
         f"nowhere.png out {MODEL}": "Cannot load nowhere.png",
         f"images nofolder/out {MODEL}": "there is no folder",

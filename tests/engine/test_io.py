@@ -159,6 +159,13 @@ def test_load_image_refuses(tmp_path, address):
             io.load_image(source)
 
 
+@pytest.mark.parametrize("channels", [2, 3])
+@pytest.mark.parametrize("kind, like", [(np.float16, np.float32), (np.longdouble, np.float64)])
+def test_resize_of_floats_that_scipy_does_not_have(kind, like, channels):
+    image = np.random.RandomState(0).rand(8, 6, channels).astype(kind)
+    np.testing.assert_array_equal(io.resize_image(image, (3, 4)), io.resize_image(image.astype(like), (3, 4)))
+
+
 def test_resize_refuses():
     with pytest.raises(ValueError, match="expected an order from 0 to 5, found 6"):
         io.resize_image(np.random.rand(4, 4, 3), (2, 2), 6)

@@ -26,6 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import arrays
 import mutations
 
 SECONDS_EACH = 10  # of a processor: the machine may be busy with other things
@@ -168,6 +169,8 @@ def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = F
     reader = Reader(folder, chosen)
     expected: dict[str, str] = {}  # the digest of the undamaged file's answer
     contents = {name: (folder / "good" / kind.file).read_bytes() for name, kind in every.items()}
+    if each:
+        reader.ends |= {new[-END:] for name in chosen for new in arrays.others(contents[name])}  # good files too
     counts = {name: collections.Counter() for name in chosen}
     spent = dict.fromkeys(chosen, 0.0)
     edits = mutations.each_value if each else mutations.drawn

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import arrays
+
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 _WORD = re.compile(rb"[\w./-]+|[^\w\s]")
 _QUOTED = re.compile(rb'"[^"\n]*"|[\w./-]+|[^\w\s]')
@@ -146,7 +148,8 @@ def drawn(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[b
 
 
 def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[bytes]:
-    """Each of the other files in the place of this one; then, of a text, all in which one value or word is changed.
+    """Each of the other files in the place of this one; then all in which one array, or one value or word of a text, is
+    changed.
 
     Last, all in which a word stands in the place of another. seed: of the order of each.
     """
@@ -154,6 +157,9 @@ def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Itera
     replaced = [other for other in dict.fromkeys(others) if other != content]
     rng.shuffle(replaced)
     yield from replaced
+    changed = list(arrays.others(content))
+    rng.shuffle(changed)
+    yield from changed
     if b"\0" in content[:4096]:
         return
     try:

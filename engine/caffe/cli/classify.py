@@ -28,7 +28,10 @@ def _inputs(path: str, ext: str) -> list[np.ndarray]:
         print(f"Loading file: {path}")
         if not os.path.isfile(path):
             raise FileNotFoundError(f"expected images as an .npy at {path}")
-        return [*load_array(path)]
+        images = load_array(path)
+        if images.ndim == 0:
+            raise ValueError(f"{path}: expected images (N, height, width, channels), found one number")
+        return [*images]
     if os.path.isdir(path):
         print(f"Loading folder: {path}")
         names = sorted(glob.glob(os.path.join(glob.escape(path), f"*.{ext}")))
