@@ -360,6 +360,20 @@ def test_a_damaged_file_is_named(tmp_path, name):
         open_index(tmp_path)
 
 
+@pytest.mark.parametrize("name", [f"{name}.npy" for name in generation.ARRAYS])
+def test_an_array_of_another_type_or_shape_in_as_many_bytes_is_refused(tmp_path, name):
+    items = some_items(20, 12)
+    build.build(tmp_path, Items(items.codes, items.labels, items.keys, items.keys))
+    path = tmp_path / "g-000001" / name
+    array = np.load(path)
+    others = [array.reshape(-1, 1) if array.ndim == 1 else array.reshape(-1), array.reshape(1, *array.shape)]
+    others.append(array.view(f"i{array.itemsize}" if array.dtype.kind != "i" else f"u{array.itemsize}"))
+    for other in [*others, *([array.astype(array.dtype.newbyteorder(">"))] if array.itemsize > 1 else [])]:
+        np.save(path, other)
+        with pytest.raises(SearchError, match=f"{name}: expected an array of .*index.json says, found another header"):
+            open_index(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "at", "value"),
     [

@@ -54,6 +54,7 @@ ARRAYS: dict[str, tuple[type, ...]] = {  # and their types
     "sources": (np.int64,),
 }  # fmt: skip
 DTYPE = re.compile(r"[<>|][iuf][1248]")  # as numpy writes what an index holds
+HEADER = 10 + (1 << 16) - 1  # bytes that the header of an .npy of format 1.0 has at most
 NUMBER, TEXT = (float, None), (str, None)
 LOCATED = {"path": str, "relative": str}  # of places.located
 FILE = LOCATED | {"sha256": str}
@@ -141,18 +142,23 @@ def open_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:
 
 
 def _map(path: Path, entry: dict) -> np.ndarray:
-    """The array of an .npy file by memmap, by what index.json says of it.
+    """The array of an .npy file by memmap, by what index.json says of it; its header must say the same.
 
     Not by numpy.load: it parses the header by Python's compiler, which Python 3.11 cannot do in two threads at a time.
     """
+    shape, offset, expected = tuple(entry["shape"]), entry["offset"], entry["bytes"]
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-    shape, offset, expected = tuple(entry["shape"]), entry["offset"], entry["bytes"]
+        header = stream.read(min(max(offset, 0), HEADER))
     kind = np.dtype(entry["dtype"]) if DTYPE.fullmatch(entry["dtype"]) else None  # numpy reads whole lists of types
     if kind is None or min(*shape, offset, expected) < 0 or expected != offset + kind.itemsize * math.prod(shape):
         raise SearchError(f"{path.parents[1] / FACTS}: does not say what {path.name} is; build the index again")
     if size != expected:
         raise SearchError(f"{path}: expected {expected:,} bytes, found {size:,}; build the index again")
+    described = f"{{'descr': {entry['dtype']!r}, 'fortran_order': False, 'shape': {shape}, }}"  # as numpy writes it
+    if described.encode() not in header:
+        raise SearchError(f"{path}: expected an array of {kind} {shape}, as {FACTS} says, found another header; build "
+                          "the index again")  # fmt: skip
     if 0 in shape:  # nothing to map
         array = np.empty(shape, kind)
         array.flags.writeable = False
