@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 
 import h5py
 import numpy as np
 import scipy.io
+import scipy.sparse
 
 _TYPES = ("?", "b", "B", ">i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", ">f4", "<f8", "<g", "<c8", "S3", "U2", "M8[s]",
           "m8[s]", [("a", "<f4"), ("b", "<i4")], "V3")  # fmt: skip
@@ -20,13 +22,17 @@ def others(content: bytes) -> Iterator[bytes]:
     if content.startswith(b"\x93NUMPY"):
         for array in _others(np.load(io.BytesIO(content))):
             yield _npy(array)
+        yield _pickled()
     elif content.startswith(b"PK") and all(name.endswith(".npy") for name in zipfile.ZipFile(io.BytesIO(content)).namelist()):
         yield from _changed(dict(np.load(io.BytesIO(content))), _npz)
+        yield from _zipped(content)
     elif content.startswith(b"\x89HDF"):
         yield from _changed(_datasets(content), _hdf5)
+        yield from _stored_otherwise(content)
     elif content.startswith(b"MATLAB"):
         arrays = {key: value for key, value in scipy.io.loadmat(io.BytesIO(content)).items() if key[0] != "_"}
         yield from _changed(arrays, _mat)
+        yield from _of_matlab(arrays)
 
 
 def _others(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -75,18 +81,95 @@ def _datasets(content: bytes) -> dict[str, np.ndarray]:
     return found
 
 
+def _stored_otherwise(content: bytes) -> Iterator[bytes]:
+    """The HDF5 file with one of its items stored in another way, or of a kind that only HDF5 has."""
+    with h5py.File(io.BytesIO(content), "r") as file:
+        names: list[str] = []
+        file.visit(names.append)
+    ways: list[Callable[[h5py.File, str, np.ndarray], object]] = [
+        lambda file, name, array: file.create_dataset(name, data=array, chunks=array.shape, compression="gzip"),
+        lambda file, name, array: file.create_dataset(name, data=array, chunks=array.shape, compression="lzf"),
+        lambda file, name, array: file.create_dataset(name, data=array, chunks=array.shape, fletcher32=True, shuffle=True),
+        lambda file, name, array: file.create_dataset(name, data=array, maxshape=(None,) * array.ndim),
+        lambda file, name, array: file.create_dataset(name, shape=array.shape, dtype=array.dtype, chunks=True),
+        lambda file, name, array: file.create_dataset(name, data=h5py.Empty(array.dtype)),
+        lambda file, name, array: file.create_group(name),
+        lambda file, name, array: file.create_dataset(name, data="text"),
+        lambda file, name, array: file.create_dataset(name, data=["a", "bc"]),
+        lambda file, name, array: file.create_dataset(name, (3,), h5py.vlen_dtype(np.float32)),
+        lambda file, name, array: file.create_dataset(name, (3,), h5py.ref_dtype),
+        lambda file, name, array: file.create_dataset(name, (3,), h5py.enum_dtype({"a": 1})),
+        lambda file, name, array: file.create_dataset(name, (3,), np.dtype(("<f4", (8,)))),
+        lambda file, name, array: file.create_dataset(name, (1 << 40, 8), "<f4", chunks=(1, 8)),
+        lambda file, name, array: file.__setitem__(name, np.dtype("<f4")),
+        lambda file, name, array: file.__setitem__(name, h5py.SoftLink("/nowhere")),
+        lambda file, name, array: file.__setitem__(name, h5py.SoftLink(f"/{name}")),
+        lambda file, name, array: file.__setitem__(name, h5py.ExternalLink("nowhere.h5", "/x")),
+        lambda file, name, array: file.create_dataset(name, array.shape, array.dtype, external=[("nowhere.bin", 0, 1 << 20)]),
+    ]  # fmt: skip
+    for name in names:
+        for way in ways:
+            stream = io.BytesIO(content)
+            with h5py.File(stream, "a") as file:
+                item = file[name]
+                array = item[()] if isinstance(item, h5py.Dataset) else np.zeros((2, 3), np.float32)
+                del file[name]
+                try:
+                    way(file, name, np.asarray(array))
+                except (ValueError, TypeError, OSError):  # of a scalar there are no chunks
+                    continue
+            yield stream.getvalue()
+
+
+def _of_matlab(arrays: dict) -> Iterator[bytes]:
+    """MATLAB's files with cells, structures, sparse, logical, complex or text in the place of an array, and version 4."""
+    for name, array in arrays.items():
+        cell = np.empty((1, 2), object)
+        cell[0, 0], cell[0, 1] = array, "x"
+        for new in (cell, {"a": array}, scipy.sparse.csc_matrix(array), array.astype(bool), array + 1j, "text", ["a", "bc"],
+                    np.array([[1]], object)):  # fmt: skip
+            yield _mat({**arrays, name: new})
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, {name: array.astype(float) for name, array in arrays.items()}, format="4")
+    yield stream.getvalue()
+
+
+def _zipped(content: bytes) -> Iterator[bytes]:
+    """An .npz packed by other methods, with a folder in it, a member twice, one that is no array, and one of objects."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    first = next(iter(members))
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED):
+        yield _archive(list(members.items()), method)
+    for more in (("folder/", b""), (first, members[first]), ("x", b""), ("x.npy", b"text"), (first, _pickled()),
+                 ("x.npy", _pickled()), ("../x.npy", members[first]), ("", b"")):  # fmt: skip
+        yield _archive([*members.items(), more])
+        yield _archive([more, *list(members.items())[1:]])
+
+
+def _archive(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
+    stream = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(stream, "w") as archive:
+        warnings.simplefilter("ignore")  # of a name that is there twice
+        for name, data in members:
+            archive.writestr(zipfile.ZipInfo(name), data, method)
+    return stream.getvalue()
+
+
 def _npy(array: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
     return stream.getvalue()
 
 
-def _npz(arrays: dict) -> bytes:
+def _pickled() -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, array in arrays.items():
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), _npy(array))
+    np.save(stream, np.array([None, {}], object), allow_pickle=True)
     return stream.getvalue()
+
+
+def _npz(arrays: dict) -> bytes:
+    return _archive([(f"{name}.npy", _npy(array)) for name, array in arrays.items()])
 
 
 def _hdf5(arrays: dict) -> bytes:

@@ -109,8 +109,9 @@ def test_not_json(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[" * 100_000, "x.json: expected a recipe, found JSON that is nested too deeply to be one"),
-        ('{"a":' * 100_000, "x.json: expected a recipe, found JSON that is nested too deeply to be one"),
+        ("[" * 100_000, "x.json: expected JSON, found brackets within brackets without end"),
+        ('{"a": "\\ud800"}', r"x.json: expected text in a string, found '\\ud800', the half of a character"),
+        ('{"a":' * 100_000, "x.json: expected JSON, found brackets within brackets without end"),
         ("[" * 900 + "]" * 900, "x.json: expected an object, found "),
         ('{"source": {"kind": "list"}, "source": {"kind": "folder"}}', "x.json: the key 'source' stands twice"),
         ('{"splits": {"a": {}, "a": {}}}', "x.json: the key 'a' stands twice in one object"),

@@ -58,12 +58,23 @@ def write_json(path: Path, facts: dict) -> None:
     write_atomic(path, lambda stream: stream.write((json.dumps(facts, indent=1) + "\n").encode()))
 
 
-def parse_json(text: str | bytes) -> Any:
-    """What a text in JSON says. Raises ValueError for what is no JSON, or is nested too deeply for Python's parser."""
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """What a text in JSON says. options: json.loads's.
+
+    Raises ValueError for what is no JSON, is nested too deeply for Python's parser, or has the half of a character in
+    a string; a byte of a file's name that is not UTF-8 is none (surrogateescape).
+    """
     try:
-        return json.loads(text)
+        value = json.loads(text, **options)
     except RecursionError:
         raise ValueError("expected JSON, found brackets within brackets without end") from None
+    if isinstance(text, bytes) or "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise ValueError(f"expected text in a string, found {half}, the half of a character") from None
+    return value
 
 
 def load_json(path: Path) -> Any:
@@ -81,8 +92,8 @@ def read_json(path: Path) -> dict:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    write_atomic(path, lambda stream: stream.write(text.encode()))
+    """Write a text file, atomically; with the bytes of files' names that are not UTF-8."""
+    write_atomic(path, lambda stream: stream.write(text.encode(errors="surrogateescape")))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
@@ -91,7 +102,7 @@ def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomic(path, lambda stream: stream.write(text.getvalue().encode()))
+    write_atomic(path, lambda stream: stream.write(text.getvalue().encode(errors="surrogateescape")))
 
 
 def digests_of(path: str | os.PathLike, names: Iterable[str], gunzip: bool = False) -> dict[str, str]:

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dhn.files import load_json
+from dhn.files import load_json, parse_json
 from dhn.layout import INSTALLED, RECIPES, ROOT
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -123,15 +123,14 @@ def _load(path: Path) -> object:
         return dict(pairs)
 
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+        return parse_json(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except OSError as error:
         raise RecipeError(path, f"cannot read the recipe ({error.strerror})") from None
     except RecipeError:
         raise
-    except RecursionError:
-        raise RecipeError(path, "expected a recipe, found JSON that is nested too deeply to be one") from None
     except ValueError as error:
-        raise RecipeError(path, f"expected JSON: {error}") from None
+        said = str(error)
+        raise RecipeError(path, said if said.startswith("expected") else f"expected JSON: {said}") from None
 
 
 def shown(value: object) -> str:

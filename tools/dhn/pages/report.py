@@ -97,7 +97,7 @@ def write(run: Run | HandRun) -> Path:
     out = run.folder / "report.html"
     with locks.hold(out) if run.folder.is_dir() else contextlib.nullcontext():  # page_of says that it is not there
         page = environment().get_template(TEMPLATE).render(vars(page_of(run)))
-        files.write_atomic(out, lambda stream: stream.write(page.encode()))
+        files.write_atomic(out, lambda stream: stream.write(page.encode(errors="backslashreplace")))
     return out
 
 
