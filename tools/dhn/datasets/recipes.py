@@ -4,8 +4,8 @@
      "source": {"kind": "folder", "path": "photos"},
      "splits": {"mine": {"query": {"per_label": 10}, "train": {"per_label": 50}, "database": "rest", "R": "all"}}}
 
-name     letters, digits, - and _; its files land in data/<name>/. Default: the file's name, or for a recipe.json its
-         folder's
+name     letters, digits, - and _, 100 at most; its files land in data/<name>/. Default: the file's name, or for a
+         recipe.json its folder's
 source   where images and labels come from: a kind of sources.py with its keys. Paths are relative to the
          recipe's folder. Or `sources`: several by name, of which a split names one
 splits   by name, the first is the default. Of each:
@@ -36,7 +36,7 @@ from typing import Any
 from dhn.files import load_json, parse_json
 from dhn.layout import INSTALLED, RECIPES, ROOT
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # part of the names of folders, which have 255 bytes
 TRAINING = ("net", "solver", "pretraining")  # the sections that prototxt/run_settings.py reads
 DATABASES = ("rest", "rest and train", "train", "listed")
 
@@ -185,7 +185,7 @@ def read(path: str | os.PathLike) -> Recipe:
     stem = path.resolve().parent.name if path.name == "recipe.json" else path.stem
     name = entry.get("name", stem)
     fits = isinstance(name, str) and NAME.fullmatch(name) is not None
-    _check(f"{path}, name", fits, "letters, digits, - and _", name)
+    _check(f"{path}, name", fits, "letters, digits, - and _, 100 at most", name)
     if ("source" in entry) == ("sources" in entry):
         raise RecipeError(path, "expected either the key 'source' or the key 'sources'")
     sources = entry.get("sources", {"source": entry.get("source")})
