@@ -111,6 +111,12 @@ def test_refusals_name_the_file(tmp_path, monkeypatch):
             caffe.get_solver("s.prototxt")
 
 
+def test_a_zero_byte_in_a_path_is_told(tmp_path):
+    (tmp_path / "s.prototxt").write_text('net: "a\\000b" base_lr: 1 lr_policy: "fixed"')
+    with pytest.raises(ValueError, match=r"'a\\x00b': expected the path of a file, found a zero byte"):
+        caffe.get_solver(str(tmp_path / "s.prototxt"))
+
+
 def test_snapshot_prefix_is_checked_before_training(tmp_path):
     with pytest.raises(PermissionError, match="Cannot write to snapshot prefix"):
         solver(f'snapshot: 5 snapshot_prefix: "{tmp_path}/missing/x"')

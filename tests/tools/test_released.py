@@ -71,6 +71,15 @@ def test_other_images_or_damaged_weights_are_refused(run):
     assert not (run.folder / "training.json").exists()
 
 
+@pytest.mark.parametrize("name", ["/", "..", "", "a/b", "../dhn_iter_5.caffemodel"])
+def test_weights_that_are_no_file_of_the_release_are_refused(run, name):
+    record = released.release(run, MAPS) / "training.json"
+    shutil.rmtree(run.folder)
+    record.write_text(json.dumps({**json.loads(record.read_text()), "weights": name}))
+    with pytest.raises(RunError, match="training.json is damaged: .* is no file's name|is missing or damaged"):
+        released.install(run)
+
+
 @pytest.mark.parametrize("text", ["", "[", "[]", "{}", '{"images": 3, "map": {}}', '{"weights": 3}', "[" * 3000])
 @pytest.mark.parametrize("name", ["released.json", "training.json"])
 def test_a_damaged_file_of_a_release_is_named(run, name, text):

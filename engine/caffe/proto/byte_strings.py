@@ -35,8 +35,13 @@ def encode(text: str) -> bytes:
 
 
 def path(name: str | os.PathLike) -> str:
-    """A string of a message as a path, by which the file system is given the very bytes; another path as it is."""
+    """A string of a message as a path, by which the file system is given the very bytes; another path as it is.
+
+    Raises ValueError for one with a zero byte, at which BVLC's paths end.
+    """
     name = os.fspath(name)
+    if "\0" in name:
+        raise ValueError(f"{name!r}: expected the path of a file, found a zero byte in it; correct it")
     return name if name.isascii() else os.fsdecode(encode(name))
 
 

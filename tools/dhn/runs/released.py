@@ -117,7 +117,9 @@ def install(run: Run) -> bool:
             f"has ({', '.join(different)}); {run.make_command('train')}"
         )
     weights = folder / record["weights"]
-    if not weights.exists() or sha256(weights) != record["weights_sha256"]:
+    if weights.parent != folder:
+        raise RunError(f"{run.display_path(folder / 'training.json')} is damaged: {record['weights']!r} is no file's name")
+    if not weights.is_file() or sha256(weights) != record["weights_sha256"]:
         raise RunError(
             f"{run.display_path(weights)} is missing or damaged: its SHA-256 is not {record['weights_sha256']}"
         )
