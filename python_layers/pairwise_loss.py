@@ -65,8 +65,7 @@ class PairwiseLossLayer(caffe.Layer):
             )
         if codes[:1] != found[:1]:
             raise ValueError(
-                f"PairwiseLossLayer: codes (B, K) and labels (B, C) need the same B; "
-                f"found {codes} and {found}"
+                f"PairwiseLossLayer: codes (B, K) and labels (B, C) need the same B; found {codes} and {found}"
             )
         top[0].reshape(1)
 

@@ -59,8 +59,7 @@ class SquaredSimilarityLossLayer(caffe.Layer):
         labels.batch_shape(found, "SquaredSimilarityLossLayer", self.declared)
         if codes[:1] != found[:1]:
             raise ValueError(
-                f"SquaredSimilarityLossLayer: codes (B, K) and labels (B, C) need the same B; "
-                f"found {codes} and {found}"
+                f"SquaredSimilarityLossLayer: codes (B, K) and labels (B, C) need the same B; found {codes} and {found}"
             )
         top[0].reshape(1)
 

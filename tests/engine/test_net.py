@@ -361,7 +361,8 @@ def test_weights_go_out_and_come_in(net, tmp_path, suffix, save, load):
 @pytest.mark.parametrize("names", [("",), ("a/b", "a"), ("a", "a/0")])
 def test_names_that_hdf5_cannot_keep_are_told(tmp_path, names):
     net = make(DATA + "".join(IP.format(name=name, bottom="data", out=2, more="") for name in names))
-    with pytest.raises(ValueError, match=rf"Error saving weights to .*w.h5: .*layer's name '{names[-1]}' .*another name"):
+    said = rf"Error saving weights to .*w.h5: .*layer's name '{names[-1]}' .*another name"
+    with pytest.raises(ValueError, match=said):
         net.save_hdf5(tmp_path / "w.h5")
     assert not list(tmp_path.iterdir())
 

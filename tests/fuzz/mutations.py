@@ -33,8 +33,9 @@ _VALUES: list[Any] = [
     {"x": 1}, "\ud800", "\udc80", "a\0b", "a\nb", "/", ".", "~", "-", "x" * 300, "\x1b[31m", 1e308, 2**63, False,
 ]  # fmt: skip
 _WORDS = [
-    b"x", b'"x"', b'""', b"{", b"}", b"-1", b"a\0b", b"\xff", b"a" * 400, b'"a\\000b"', b'"\\377"', b'"/"', b'"."', b'".."',
-    b'"a\\nb"', b'"' + b"a" * 300 + b'"', b"nan", b"-inf", b"1e400", b"0x10", b"true", b'"\\033[31m"', b"[]", b"[1, 2]", b"{}",
+    b"x", b'"x"', b'""', b"{", b"}", b"-1", b"a\0b", b"\xff", b"a" * 400, b'"a\\000b"', b'"\\377"', b'"/"', b'"."',
+    b'".."', b'"a\\nb"', b'"' + b"a" * 300 + b'"', b"nan", b"-inf", b"1e400", b"0x10", b"true", b'"\\033[31m"',
+    b"[]", b"[1, 2]", b"{}",
 ]  # fmt: skip
 Edit = Callable[[bytearray, random.Random, Sequence[bytes]], None]
 

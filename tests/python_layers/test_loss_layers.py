@@ -138,7 +138,7 @@ def test_a_loss_in_the_place_of_codes_or_labels_is_refused(tmp_path, module, par
         'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 1 } } }'
         'layer { name: "sum" type: "Reduction" bottom: "x" top: "s" reduction_param { axis: 0 } }'
         f'layer {{ name: "loss" type: "Python" {names} top: "loss" python_param {{'
-        f" module: \"{module}\" layer: \"{LOSSES[module][0]}\" param_str: '{param_str}' }} }}"
+        f' module: "{module}" layer: "{LOSSES[module][0]}" param_str: \'{param_str}\' }} }}'
     )
     with pytest.raises(ValueError, match=rf"{LOSSES[module][0]}: .*(codes|labels|vectors)"):
         caffe.Net(str(path), caffe.TRAIN)

@@ -48,7 +48,9 @@ def test_unpack_and_read(tmp_path, make):
     assert archives.unpack(archive, tmp_path / "out", keep, 2000) == 1  # gives way to the new one
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
     assert archives.read(archive, ["a.txt", "b.txt"], 2000) == {"a.txt": b"first", "b.txt": b"second"}
-    with pytest.raises(archives.ArchiveError, match=r"hold d.txt, found none of that name in 3 files, the first of them top"):
+    with pytest.raises(
+        archives.ArchiveError, match=r"hold d.txt, found none of that name in 3 files, the first .* top"
+    ):
         archives.read(archive, ["a.txt", "d.txt"], 2000)
 
 

@@ -76,7 +76,7 @@ def test_weights_that_are_no_file_of_the_release_are_refused(run, name):
     record = released.release(run, MAPS) / "training.json"
     shutil.rmtree(run.folder)
     record.write_text(json.dumps({**json.loads(record.read_text()), "weights": name}))
-    with pytest.raises(RunError, match="training.json is damaged: .* is no file's name|is missing or damaged"):
+    with pytest.raises(RunError, match=r"training.json is damaged: .* is no file's name|is missing or damaged"):
         released.install(run)
 
 

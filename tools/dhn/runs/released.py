@@ -118,7 +118,9 @@ def install(run: Run) -> bool:
         )
     weights = folder / record["weights"]
     if weights.parent != folder:
-        raise RunError(f"{run.display_path(folder / 'training.json')} is damaged: {record['weights']!r} is no file's name")
+        raise RunError(
+            f"{run.display_path(folder / 'training.json')} is damaged: {record['weights']!r} is no file's name"
+        )
     if not weights.is_file() or sha256(weights) != record["weights_sha256"]:
         raise RunError(
             f"{run.display_path(weights)} is missing or damaged: its SHA-256 is not {record['weights_sha256']}"
