@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from urllib.parse import quote, urlencode
 
@@ -111,6 +112,24 @@ def test_items_and_their_pictures(folder, server):
         answer = server.get(f"/api/items/{quote(item['key'], safe='')}/image")
         assert (answer.body, answer.headers["content-type"]) == index.picture(row)
         assert server.get(f"/api/items/{item['key']}/image").body == answer.body, "a slash need not be encoded"
+
+
+def test_names_of_files_that_are_not_utf_8(tmp_path):
+    names = {0: os.fsdecode(b"cat/caf\xe9.png"), 1: "dog/\uf7e9.png"}  # the second has such a character of its own
+    label = os.fsdecode(b"\xe9")
+    folder = search_server.write_index(tmp_path, 3, {"label_names": ["cat", label, "ship"]}, names)
+    with search_server.serving(folder) as server:
+        items = {item["row"]: item for item in server.get("/api/items").json["items"]}
+        assert items[0]["key"] == items[0]["path"] == "cat/caf\uf7e9.png" and items[1]["key"] == names[1]
+        assert items[1]["labels"] == ["\uf7e9"] and server.get("/api/about").json["label_names"][1] == "\uf7e9"
+        for row in (0, 1):
+            answer = server.get(f"/api/items/{quote(items[row]['key'])}/image")
+            assert np.array_equal(cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR), pixels(row))
+            asked = f"/api/search?{urlencode({'key': items[row]['key'], 'top': 3})}"
+            assert {result["key"] for result in server.get(asked).json["results"]} == {i["key"] for i in items.values()}
+            assert os.fsencode(names[row]) in server.get(f"{asked}&format=csv").body
+        found = server.get(f"/api/search?{urlencode({'key': items[0]['key'], 'label': items[1]['labels'][0]})}")
+        assert [result["row"] for result in found.json["results"]] == [1]
 
 
 def test_a_picture_of_another_kind_is_sent_as_png(tmp_path):

@@ -115,13 +115,18 @@ layer {{ name: "hash_layer" type: "TanH" bottom: "hash" top: "hash_layer" }}
 """
 
 
-def write_index(root: Path, count: int = COUNT, about: Mapping[str, object] = MappingProxyType({})) -> Path:
+def write_index(
+    root: Path,
+    count: int = COUNT,
+    about: Mapping[str, object] = MappingProxyType({}),
+    named: Mapping[int, str] = MappingProxyType({}),
+) -> Path:
     """An index of `count` small images with its pictures, and a net of random weights that made the codes.
 
-    about: what index.json says otherwise or besides.
+    about: what index.json says otherwise or besides. named: paths of images that are called otherwise.
     """
     (root / "images").mkdir(parents=True)
-    paths = [f"{NAMES[number % 3]}/{number}.png" for number in range(count)]
+    paths = [named.get(number, f"{NAMES[number % 3]}/{number}.png") for number in range(count)]
     for number, path in enumerate(paths):
         (root / "images" / path).parent.mkdir(exist_ok=True)
         (root / "images" / path).write_bytes(encoded(pixels(number)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,15 @@ from dhn.search.items import SearchError
 from dhn.search.server import inputs
 from dhn.search.server.about import about_of, report_of
 from dhn.search.server.limits import Limits
-from dhn.search.server.middleware import AnswerHeaders, BodyLimit, RequestError, SameSite, error_answer
+from dhn.search.server.middleware import (
+    AnswerHeaders,
+    BodyLimit,
+    JsonAnswer,
+    RequestError,
+    SameSite,
+    error_answer,
+    received,
+)
 from dhn.search.server.openapi import MEDIA_TYPES, description
 from dhn.search.server.served import Served, Snapshot
 from dhn.search.server.work import FullError
@@ -23,7 +31,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 PAGE = Path(__file__).parent / "page"
@@ -98,8 +106,9 @@ class Api:
                 (results,) = await self.served.searches.run(lambda: snapshot.index.search(code, options))
         if given.get("format", "json") == "csv":
             name = asked.get("key", "code")
-            return Response(answers.csv_text([(name, results)]), media_type="text/csv")
-        return JSONResponse(answers.answer(asked, options, results))
+            text = answers.csv_text([(name, results)])
+            return Response(text.encode(errors="surrogateescape"), media_type="text/csv")
+        return JsonAnswer(answers.answer(asked, options, results))
 
     async def items(self, request: Request) -> Response:
         """GET /api/items: some images of the index, drawn at random by a seed."""
@@ -124,7 +133,7 @@ class Api:
             ]
 
         with self.served.searches.place():
-            return JSONResponse({"items": await self.served.searches.run(draw)})
+            return JsonAnswer({"items": await self.served.searches.run(draw)})
 
     async def image(self, request: Request) -> Response:
         """GET /api/items/{key}/image: the picture of an item, which the index finds by its key."""
@@ -146,13 +155,13 @@ class Api:
     async def about(self, request: Request) -> Response:
         """GET /api/about: what the index is."""
         snapshot = self.served.snapshot()
-        return JSONResponse(
+        return JsonAnswer(
             about_of(snapshot.index) | {"encoder": snapshot.encoder is not None, "top": self.limits.top}
         )
 
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json: the API."""
-        return JSONResponse(description(self.limits))
+        return JsonAnswer(description(self.limits))
 
     async def report(self, request: Request) -> Response:
         """GET /report: report.html of the run whose codes these are."""
@@ -164,7 +173,7 @@ class Api:
     async def health(self, request: Request) -> Response:
         """GET /healthz: 200 while the server answers; `problem` says why a changed index is not used."""
         index = self.served.snapshot().index
-        return JSONResponse({"status": "ok", "images": len(index), "problem": self.served.problem})
+        return JsonAnswer({"status": "ok", "images": len(index), "problem": self.served.problem})
 
 
 def single(request: Request) -> dict[str, str]:
@@ -177,10 +186,10 @@ def single(request: Request) -> dict[str, str]:
 
 def row_of(snapshot: Snapshot, key: str) -> int:
     """The row of a key. Raises RequestError where the index has no such key."""
-    try:
-        return snapshot.index.row_of(key)
-    except SearchError:
-        raise RequestError(404, f"key {key!r}: expected the key of an image of the index") from None
+    for each in dict.fromkeys((key, received(key))):  # a name may have such a character of its own
+        with suppress(SearchError):
+            return snapshot.index.row_of(each)
+    raise RequestError(404, f"key {key!r}: expected the key of an image of the index")
 
 
 def as_png(data: bytes) -> bytes:

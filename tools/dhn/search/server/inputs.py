@@ -11,7 +11,7 @@ from dhn.files import parse_json
 from dhn.search.index import Index
 from dhn.search.items import Options
 from dhn.search.server.limits import Limits
-from dhn.search.server.middleware import RequestError
+from dhn.search.server.middleware import RequestError, received
 from PIL import Image
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -31,6 +31,8 @@ def options(given: Mapping[str, Any], index: Index, limits: Limits) -> Options:
         chosen["top"] = whole_number("top", chosen["top"], 1, limits.top)
     if "radius" in chosen:
         chosen["radius"] = whole_number("radius", chosen["radius"], 0, index.bits)
+    if isinstance(chosen.get("label"), str) and received(chosen["label"]) in index.label_names:
+        chosen["label"] = received(chosen["label"])
     if "label" in chosen and chosen["label"] not in index.label_names:
         names = ", ".join(index.label_names[:20]) or "no labels"
         raise RequestError(400, f"label {chosen['label']!r}: expected one of the index: {names}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import re
 from collections.abc import Collection, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -22,6 +24,8 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+SENT = {0xDC00 + byte: 0xF700 + byte for byte in range(128, 256)}  # surrogateescape's, as private characters
+RECEIVED = {private: escaped for escaped, private in SENT.items()}
 HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^][:@/?#\s]+))(?::\d+)?")
 
 
@@ -33,9 +37,23 @@ class RequestError(Exception):
         self.status = status
 
 
-def error_answer(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+class JsonAnswer(JSONResponse):
+    """An answer in JSON. A byte of a file's name that is not UTF-8 is a character of SENT there, for no text of JSON and
+    no address can hold it; `received` takes it back."""
+
+    def render(self, content: Any) -> bytes:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.translate(SENT).encode(errors="backslashreplace")
+
+
+def received(text: str) -> str:
+    """A text of a request with the bytes that the characters of SENT stand for."""
+    return text.translate(RECEIVED)
+
+
+def error_answer(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JsonAnswer:
     """The answer to a request that is refused."""
-    return JSONResponse({"error": sentence}, status, headers)
+    return JsonAnswer({"error": sentence}, status, headers)
 
 
 class AnswerHeaders:
