@@ -237,7 +237,11 @@ def restore(solver: Solver, path: str | os.PathLike) -> None:
         state = text.read_binary(path, caffe_pb2.SolverState())
         if not state.HasField("iter"):
             raise ValueError(f"{path}: expected a solverstate, found a file without an iteration: is it a caffemodel?")
-        iteration, step, learned = state.iter, state.current_step, byte_strings.path(state.learned_net)
+        iteration, step = state.iter, state.current_step
+        try:
+            learned = byte_strings.path(state.learned_net)
+        except ValueError as error:
+            raise ValueError(f"{path}: learned_net: {error}") from None
         history = list(state.history)
         _check_history(solver, [tuple(proto.shape.dim) for proto in state.history], path)
         resume = _read_resume(path)

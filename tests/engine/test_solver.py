@@ -112,9 +112,16 @@ def test_refusals_name_the_file(tmp_path, monkeypatch):
 
 
 def test_a_zero_byte_in_a_path_is_told(tmp_path):
-    (tmp_path / "s.prototxt").write_text('net: "a\\000b" base_lr: 1 lr_policy: "fixed"')
-    with pytest.raises(ValueError, match=r"'a\\x00b': expected the path of a file, found a zero byte"):
-        caffe.get_solver(str(tmp_path / "s.prototxt"))
+    for field in ("net", "train_net", "test_net", "snapshot_prefix", "weights"):
+        (tmp_path / "s.prototxt").write_text(f'{field}: "a\\000b" base_lr: 1 lr_policy: "fixed"')
+        with pytest.raises(ValueError, match=r"s.prototxt: 'a\\x00b': expected the path of a file, found a zero"):
+            caffe.get_solver(str(tmp_path / "s.prototxt"))
+    (tmp_path / "s.solverstate").write_bytes(caffe_pb2.SolverState(iter=1, learned_net="a\0b").SerializeToString())
+    made = caffe.get_solver(
+        caffe_pb2.SolverParameter(net_param={"layer": [{"name": "x", "type": "Input", "top": ["x"]}]})
+    )
+    with pytest.raises(ValueError, match=r"s.solverstate: learned_net: 'a\\x00b': expected the path of a file"):
+        made.restore(str(tmp_path / "s.solverstate"))
 
 
 def test_snapshot_prefix_is_checked_before_training(tmp_path):

@@ -323,7 +323,9 @@ KINDS: dict[str, Kind] = {
         "codes/index/index.json", words(build_index.main, "--append --codes query.npz --prefix more/ --out index")
     ),
     # data sets
-    "recipe: folder": Kind("data_sets/folder.json", words(get_data.main, "folder.json --root new"), ("photos",)),
+    "recipe: folder": Kind(
+        "data_sets/folder.json", words(get_data.main, "folder.json --root new"), ("photos", "the folder cannot be read")
+    ),
     "recipe: list": Kind("data_sets/list.json", words(get_data.main, "list.json --root new"), ("list.txt", "photos")),
     "list of a recipe": Kind(
         "data_sets/list.txt", words(get_data.main, "list.json --root new"), ("list.json", "photos")
@@ -353,6 +355,9 @@ KINDS: dict[str, Kind] = {
         f"{RUN}/index/index.json",
         lambda: asked_server.ask_all("runs/mine/index", "00000001_crow/3.jpg", "photos/tit/1.jpg"),
         repeats=False,  # pages of the index are drawn
+    ),
+    "index on a page": Kind(
+        f"{RUN}/index/index.json", words(search.main, "runs/mine/index --key 00000001_crow/3.jpg --html page.html")
     ),
     "windows of detect": Kind("images/crops.csv", words(*LINES["detect"][1:]), ("0.jpg", "1.png", "Cannot load ")),
     # command lines

@@ -169,6 +169,14 @@ def test_a_batch_of_queries_as_json_csv_and_text(made, index, capsys):
     assert f"{asked}: 6 (crow)" in text and "distance" in text
 
 
+def test_a_page_of_an_index_of_codes_alone(made, capsys, tmp_path):
+    codes = made / "run" / "database.npz"
+    assert build_index.main(["--codes", str(codes), "--out", str(tmp_path / "index")]) == 0
+    said(capsys, search, tmp_path / "index", "--codes", codes, "--top", 3, "--html", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert f"{COUNT} queries in {tmp_path / 'index'}</h1>" in text and f"{COUNT} items, codes of " in text
+
+
 def test_a_page_has_the_pictures_right_and_wrong(made, index, capsys, tmp_path, chromium):
     page = tmp_path / "page.html"
     said(capsys, search, made / "run", "--key", *index.keys[3:5], "--top", 6, "--html", page)

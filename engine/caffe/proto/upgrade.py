@@ -65,7 +65,15 @@ def upgrade_solver(param: caffe_pb2.SolverParameter, source: str) -> caffe_pb2.S
     """Turn the old enum `solver_type` into the string `type`, and complete snapshot_prefix, in place.
 
     Without a prefix, or with a folder as one, snapshots take the solver file's name, as in BVLC Caffe.
+
+    Raises:
+        ValueError: one of its paths can be none.
     """
+    try:
+        for name in (param.net, param.train_net, *param.test_net, param.snapshot_prefix, *param.weights):
+            byte_strings.path(name)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
     _snapshot_prefix(param, source)
     return upgrade_solver_type(param, source)
 

@@ -155,9 +155,7 @@ class Api:
     async def about(self, request: Request) -> Response:
         """GET /api/about: what the index is."""
         snapshot = self.served.snapshot()
-        return JsonAnswer(
-            about_of(snapshot.index) | {"encoder": snapshot.encoder is not None, "top": self.limits.top}
-        )
+        return JsonAnswer(about_of(snapshot.index) | {"encoder": snapshot.encoder is not None, "top": self.limits.top})
 
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json: the API."""

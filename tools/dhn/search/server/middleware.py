@@ -38,8 +38,8 @@ class RequestError(Exception):
 
 
 class JsonAnswer(JSONResponse):
-    """An answer in JSON. A byte of a file's name that is not UTF-8 is a character of SENT there, for no text of JSON and
-    no address can hold it; `received` takes it back."""
+    """An answer in JSON. A byte of a file's name that is not UTF-8 is a character of SENT there, for no text in JSON
+    and no address can hold it; `received` takes it back."""
 
     def render(self, content: Any) -> bytes:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
