@@ -86,9 +86,13 @@ def test_arrays_and_means_that_cannot_be_are_named(folder, capsys):
     np.save("five.npy", np.zeros((5, 4, 4)))
     np.save("nan.npy", np.float32([1, 2, np.nan]))
     Path("cut.binaryproto").write_bytes(caffe.proto.caffe_pb2.BlobProto(data=[1] * 7, channels=3).SerializeToString())
+    for count in (0, 2):
+        blob = caffe.proto.caffe_pb2.BlobProto(data=[1] * 3 * count)
+        blob.shape.dim[:] = [count, 3, 1, 1]
+        Path(f"{count}.binaryproto").write_bytes(blob.SerializeToString())
     table = "filename,ymin,xmin,ymax,xmax\nimages/0.png,0,0,4,4\n"
     Path("w.csv").write_text(table)
-    for mean in ("cut.npy", "five.npy", "nan.npy", "cut.binaryproto"):
+    for mean in ("cut.npy", "five.npy", "nan.npy", "cut.binaryproto", "0.binaryproto", "2.binaryproto"):
         for command, words in ((classify, "good.npy out"), (detect, "w.csv out.csv --crop_mode list --context_pad 0")):
             status, found = run(capsys, command, f"{words} {MODEL} {mean}")
             assert status == 1 and f": {mean}: " in found, found

@@ -26,7 +26,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import arrays
 import mutations
 
 SECONDS_EACH = 10  # of a processor: the machine may be busy with other things
@@ -170,7 +169,7 @@ def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = F
     expected: dict[str, str] = {}  # the digest of the undamaged file's answer
     contents = {name: (folder / "good" / kind.file).read_bytes() for name, kind in every.items()}
     if each:
-        reader.ends |= {new[-END:] for name in chosen for new in arrays.others(contents[name])}  # good files too
+        reader.ends |= {new[-END:] for name in chosen for new in mutations.whole(contents[name])}  # good files too
     counts = {name: collections.Counter() for name in chosen}
     spent = dict.fromkeys(chosen, 0.0)
     edits = mutations.each_value if each else mutations.drawn

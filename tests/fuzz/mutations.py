@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import arrays
+import messages
 
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 _WORD = re.compile(rb"[\w./-]+|[^\w\s]")
@@ -152,8 +153,8 @@ def drawn(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[b
 
 
 def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[bytes]:
-    """Each of the other files in the place of this one; then all in which one array, or one value or word of a text, is
-    changed.
+    """Each of the other files in the place of this one; then all in which one array, one field of a message, or one
+    value or word of a text is changed.
 
     Last, all in which a word stands in the place of another. seed: of the order of each.
     """
@@ -161,7 +162,7 @@ def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Itera
     replaced = [other for other in dict.fromkeys(others) if other != content]
     rng.shuffle(replaced)
     yield from replaced
-    changed = list(arrays.others(content))
+    changed = [*whole(content)]
     rng.shuffle(changed)
     yield from changed
     if b"\0" in content[:4096]:
@@ -175,6 +176,12 @@ def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Itera
     exchanged = list(_exchanged(content))
     rng.shuffle(exchanged)
     yield from (content[:start] + word + content[end:] for start, end, word in exchanged)
+
+
+def whole(content: bytes) -> Iterator[bytes]:
+    """Whole files of the same format, with another array or another field of a message."""
+    yield from arrays.others(content)
+    yield from messages.others(content)
 
 
 def _values_of_json(good: Any) -> Iterator[bytes]:

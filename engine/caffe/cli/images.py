@@ -138,7 +138,10 @@ def read_mean(path: str) -> np.ndarray:
             mean = caffe.io.blobproto_to_array(blob)
         except ValueError as error:
             raise ValueError(f"{path}: expected a mean image as binaryproto: {error}") from None
-    mean = mean[0] if mean.ndim == 4 else mean
+    if mean.ndim == 4:
+        if len(mean) != 1:
+            raise ValueError(f"{path}: expected one mean image, found {len(mean)}")
+        mean = mean[0]
     if not mean.size or not np.isfinite(mean).all():
         raise ValueError(f"{path}: expected a mean image of finite numbers, found {mean.shape} of others or none")
     return mean

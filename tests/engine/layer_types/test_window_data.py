@@ -156,7 +156,7 @@ def test_refusals(net, fields, transform, windows, said):
 @pytest.mark.parametrize(
     "windows, said",
     [
-        ("# 0\nno\0.png 3 9 9 2\n1 1 0 0 3 3\n0 0 0 0 3 3", r"windows.txt:2: Could not open or find file .*null byte"),
+        ("# 0\nno\0.png 3 9 9 2\n1 1 0 0 3 3\n0 0 0 0 3 3", r"windows.txt:2: Could not open or find file .*zero byte"),
         ("# 0\nno.png 3 9 9 2\n1 1 0 0 3 3\n0 0 0 0 3 3", "windows.txt:2: Could not open or find file .*no.png"),
         (
             "# 0\na.png 3 9 9 2\n1 1 0 0 3 10\n0 0 0 0 3 10",
