@@ -1,4 +1,4 @@
-"""Other values in the fields of a message: of means, datums, caffemodels, solverstates and nets in protobuf's binary form.
+"""Other values in the fields of a message: of means, datums, caffemodels, solverstates and nets in binary form.
 
 The file stays a message of its type, whose lengths are right.
 """
@@ -16,6 +16,7 @@ _TYPES = (caffe_pb2.BlobProto, caffe_pb2.Datum, caffe_pb2.SolverState, caffe_pb2
 _WHOLE = (0, 1, -1, 2, 3, 255, 65536, (1 << 31) - 1, -(1 << 31), (1 << 32) - 1, (1 << 63) - 1, -(1 << 63))
 _REAL = (0.0, -0.0, 0.5, -1.0, 1e30, -1e30, 1e-45, float("nan"), float("inf"))
 _TEXTS = ("", "x", "a\0b", "a\nb", "/", ".", "a" * 300, "\ue000")
+_BYTES = (b"", b"x", b"\0" * 300)
 _FIRST = 3  # elements of a repeated field that are changed one by one
 _ONLY_SET = ("NetParameter", "LayerParameter")  # of which the fields that are not set are left alone: they are too many
 
@@ -103,6 +104,6 @@ def _values(field: FieldDescriptor) -> tuple[Any, ...]:
     by_type = {
         FieldDescriptor.CPPTYPE_BOOL: (False, True), FieldDescriptor.CPPTYPE_FLOAT: _REAL,
         FieldDescriptor.CPPTYPE_DOUBLE: _REAL,
-        FieldDescriptor.CPPTYPE_STRING: _TEXTS if field.type == FieldDescriptor.TYPE_STRING else (b"", b"x", b"\0" * 300),
+        FieldDescriptor.CPPTYPE_STRING: _TEXTS if field.type == FieldDescriptor.TYPE_STRING else _BYTES,
     }  # fmt: skip
     return by_type.get(field.cpp_type, _WHOLE)
