@@ -81,6 +81,9 @@ def test_a_second_separator_is_refused(log, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         parse_log.main([str(log), "--", "--"])  # argparse alone makes [] of the second word before Python 3.13
     assert stop.value.code == 2 and "expected -- once at most, found it 2 times" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        parse_log.main([str(log), str(tmp_path), "--delimiter=--"])  # and of the value
+    assert stop.value.code == 2 and "argument --delimiter: expected a value, found --" in capsys.readouterr().err
 
 
 def test_bvlcs_log():
