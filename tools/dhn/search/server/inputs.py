@@ -31,7 +31,7 @@ def options(given: Mapping[str, Any], index: Index, limits: Limits) -> Options:
         chosen["top"] = whole_number("top", chosen["top"], 1, limits.top)
     if "radius" in chosen:
         chosen["radius"] = whole_number("radius", chosen["radius"], 0, index.bits)
-    if isinstance(chosen.get("label"), str) and received(chosen["label"]) in index.label_names:
+    if isinstance(chosen.get("label"), str) and chosen["label"] not in index.label_names:
         chosen["label"] = received(chosen["label"])
     if "label" in chosen and chosen["label"] not in index.label_names:
         names = ", ".join(index.label_names[:20]) or "no labels"
