@@ -285,7 +285,7 @@ def _learned_net(file: h5py.File, path: Path) -> str:
 def _find_weights(state: Path, learned: str) -> Path:
     """The caffemodel that a solverstate names: where it says, or, where a run folder was moved, next to the state."""
     for candidate in (Path(learned), state.parent / Path(learned).name):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # False for a name that no file can have
             return candidate
     raise FileNotFoundError(
         f"{state} was written with the weights {learned}, found neither there nor next to it; put the caffemodel back"

@@ -111,7 +111,7 @@ def test_refusals_name_the_file(tmp_path, monkeypatch):
             caffe.get_solver("s.prototxt")
 
 
-def test_a_zero_byte_in_a_path_is_told(tmp_path):
+def test_a_path_that_none_can_be_is_told(tmp_path):
     for field in ("net", "train_net", "test_net", "snapshot_prefix", "weights"):
         (tmp_path / "s.prototxt").write_text(f'{field}: "a\\000b" base_lr: 1 lr_policy: "fixed"')
         with pytest.raises(ValueError, match=r"s.prototxt: 'a\\x00b': expected the path of a file, found a zero"):
@@ -121,6 +121,9 @@ def test_a_zero_byte_in_a_path_is_told(tmp_path):
         caffe_pb2.SolverParameter(net_param={"layer": [{"name": "x", "type": "Input", "top": ["x"]}]})
     )
     with pytest.raises(ValueError, match=r"s.solverstate: learned_net: 'a\\x00b': expected the path of a file"):
+        made.restore(str(tmp_path / "s.solverstate"))
+    (tmp_path / "s.solverstate").write_bytes(caffe_pb2.SolverState(iter=1, learned_net="a" * 300).SerializeToString())
+    with pytest.raises(FileNotFoundError, match=r"s.solverstate was written with the weights aaa"):
         made.restore(str(tmp_path / "s.solverstate"))
 
 
