@@ -73,6 +73,7 @@ REFUSED = {
     "img/ nowhere.txt x": (1, "Cannot read the image list nowhere.txt"),
     "-encoded img/ list.txt x": (1, "Failed to guess the encoding of 'noext'"),
     "-encode_type xyz img/ list.txt x": (1, "cannot encode images of type 'xyz'"),
+    "-encode_type \udc80 img/ list.txt x": (1, r"cannot encode images of type '\udc80'"),
     "-check_size -gray=false img/ named.txt nofolder/x": (1, "there is no folder"),
     "-backend foo img/ list.txt x": (1, "Unknown database backend 'foo'"),
     "-bogus img/ list.txt x": (1, "unknown command line flag 'bogus'"),

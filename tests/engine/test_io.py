@@ -1,6 +1,7 @@
 """caffe.io where no number needs BVLC: messages, refusals; the numbers are in test_recorded_data.py."""
 
 import http.server
+import os
 import threading
 import types
 from io import BytesIO
@@ -188,7 +189,7 @@ def test_what_scripts_find_in_the_module(tmp_path, monkeypatch):
     skimage = io.skimage
     values = skimage.img_as_float(np.array([0, 51, 255], np.uint8))
     assert values.dtype == float and values.tolist() == [0, 0.2, 1]
-    path = str(tmp_path / "saved.png")
+    path = str(tmp_path / os.fsdecode(b"caf\xe9.png"))
     for image in (PIXELS, PIXELS / 255, PIXELS[:, :, 0]):
         skimage.io.imsave(path, image)
         assert (skimage.io.imread(path) == (PIXELS if image.ndim == 3 else image)).all()
@@ -196,6 +197,10 @@ def test_what_scripts_find_in_the_module(tmp_path, monkeypatch):
     assert skimage.transform.resize is io.resize
     with pytest.raises(OSError, match="expected a name that ends in a type of image"):
         skimage.io.imsave(str(tmp_path / "saved"), PIXELS)
+    with pytest.raises(OSError, match="expected a name that ends in a type of image"):
+        skimage.io.imsave(str(tmp_path / "saved.\udc80"), PIXELS)
+    with pytest.raises(OSError, match=r"No such file or directory: .*saved.png"):
+        skimage.io.imsave(str(tmp_path / "no" / "saved.png"), PIXELS)
     with pytest.raises(AttributeError, match=r"caffe.io.skimage.transform has no 'hough' .*pip install scikit-image"):
         _ = skimage.transform.hough
 

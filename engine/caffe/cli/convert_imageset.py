@@ -78,7 +78,8 @@ def image_datum(path: str, label: int, size: tuple[int, int] | None, color: bool
     if size is None and _extension(path).replace("jpeg", "jpg") == encoding.lower().replace("jpeg", "jpg"):
         return caffe_pb2.Datum(data=content, label=label, encoded=True)
     try:
-        written, made = cv2.imencode(f".{encoding}", image)
+        # OpenCV crashes at text that is not UTF-8
+        written, made = cv2.imencode(f".{encoding}", image) if encoding.isascii() else (False, None)
     except cv2.error:
         written = False
     if not written:
