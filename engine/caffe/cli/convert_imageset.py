@@ -6,6 +6,7 @@ cannot be read, or is cut short, is left out and named in the log.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -77,12 +78,12 @@ def image_datum(path: str, label: int, size: tuple[int, int] | None, color: bool
         )
     if size is None and _extension(path).replace("jpeg", "jpg") == encoding.lower().replace("jpeg", "jpg"):
         return caffe_pb2.Datum(data=content, label=label, encoded=True)
-    try:
-        # OpenCV crashes at text that is not UTF-8
-        written, made = cv2.imencode(f".{encoding}", image) if encoding.isascii() else (False, None)
-    except cv2.error:
-        written = False
-    if not written:
+    made = None
+    if encoding.isascii():  # OpenCV crashes at text that is not UTF-8
+        with contextlib.suppress(cv2.error):
+            written, data = cv2.imencode(f".{encoding}", image)
+            made = data if written else None
+    if made is None:
         raise ValueError(f"{path}: OpenCV cannot encode images of type {encoding!r}; give -encode_type png or jpg")
     return caffe_pb2.Datum(data=made.tobytes(), label=label, encoded=True)
 
