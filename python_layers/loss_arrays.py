@@ -6,6 +6,7 @@ numpy arrays alone; these files never import torch.
 
 from __future__ import annotations
 
+import math
 import sys
 from types import ModuleType
 
@@ -21,7 +22,7 @@ def rows(blob):
     """A blob's data as (B, values): a live numpy view, or on a GPU the tensor itself, without a copy to the host."""
     tensor = getattr(blob, "data_tensor", None)
     values = tensor if tensor is not None and tensor.is_cuda else blob.data
-    return values.reshape(values.shape[0], int(np.prod(values.shape[1:])))
+    return values.reshape(values.shape[0], math.prod(values.shape[1:]))
 
 
 def check_codes(shape: tuple, layer: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import types
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 
 from caffe.data import exif
-from caffe.data.decoding import decode
+from caffe.data.decoding import decode, encode
 
 Source = str | os.PathLike | IO[bytes]  # an image: a path, an address, a file object
 _ADDRESSES = ("http://", "https://", "ftp://", "file://")
@@ -81,15 +80,11 @@ def imsave(fname: str | os.PathLike, arr: np.ndarray) -> None:
     image = arr[:, :, 0] if arr.ndim == 3 and arr.shape[2] == 1 else arr
     image = image if image.dtype in (np.uint8, np.uint16) else img_as_ubyte(image)
     image = image if image.ndim == 2 else image[:, :, [2, 1, 0, 3][: image.shape[2]]]
-    kind, made = os.path.splitext(os.fspath(fname))[1], None
-    if kind.isascii():  # OpenCV crashes at text that is not UTF-8
-        with contextlib.suppress(cv2.error):
-            written, data = cv2.imencode(kind, image)
-            made = data if written else None
+    made = encode(image, os.path.splitext(os.fspath(fname))[1])
     if made is None:
         raise OSError(f"Cannot write {os.fspath(fname)}: expected a name that ends in a type of image, such as .png")
     with open(fname, "wb") as file:
-        file.write(made.tobytes())
+        file.write(made)
 
 
 # -- values

@@ -45,7 +45,7 @@ _COMPUTES = re.compile(
     r"(, line \d+ in (forward|backward|compute|step|test|time)|/extract_features.py\", line \d+ in \w+)$", re.MULTILINE
 )
 # of a Python layer's own error; the layers of this project mean only others
-_MISTAKE = re.compile(r"\): (Assertion|Attribute|Index|Key|Name|Type|UnboundLocal|ZeroDivision)Error: ")
+MISTAKE = re.compile(r"\): (Assertion|Attribute|Index|Key|Name|Type|UnboundLocal|ZeroDivision)Error: ")
 _TIMES = re.compile(
     r"\d+(\.\d+)? (s|ms)\b|\d+:\d+:\d+|[\d.,]+ (iter|images)/s|[\d.]+s/\d+ iters|process \d+|W0000 .*\]"
     # by threads that read ahead
@@ -72,7 +72,7 @@ def answer(command, names: tuple[str, ...], log: Path, seconds: int) -> str:
         slow = {signal.SIGALRM: f"over {WAITS * seconds} s", signal.SIGXCPU: f"over {seconds} s of a processor"}
         return slow.get(signal.Signals(number), signal.Signals(number).name)
     lines = [line for line in text.split("\n") if line.strip()] or [""]
-    if "Traceback (most recent call last)" in text and ("(Python, " not in lines[-1] or _MISTAKE.search(lines[-1])):
+    if "Traceback (most recent call last)" in text and ("(Python, " not in lines[-1] or MISTAKE.search(lines[-1])):
         return "traceback"
     if os.WEXITSTATUS(ended) == 0:
         return "right"
@@ -168,8 +168,9 @@ def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = F
     reader = Reader(folder, chosen)
     expected: dict[str, str] = {}  # the digest of the undamaged file's answer
     contents = {name: (folder / "good" / kind.file).read_bytes() for name, kind in every.items()}
-    if each:
-        reader.ends |= {new[-END:] for name in chosen for new in mutations.whole(contents[name])}  # good files too
+    if each:  # good files too
+        exact = [name for name, kind in chosen.items() if kind.exact]
+        reader.ends |= {new[-END:] for name in exact for new in mutations.whole(contents[name])}
     counts = {name: collections.Counter() for name in chosen}
     spent = dict.fromkeys(chosen, 0.0)
     edits = mutations.each_value if each else mutations.drawn

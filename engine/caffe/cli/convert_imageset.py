@@ -6,7 +6,6 @@ cannot be read, or is cut short, is left out and named in the log.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -20,7 +19,7 @@ from caffe.cli import database
 from caffe.cli.flags import Flags, run
 from caffe.data import exif
 from caffe.data.databases import read_list
-from caffe.data.decoding import channels_first, decode, decode_flags
+from caffe.data.decoding import channels_first, decode, decode_flags, encode
 from caffe.data.prefetch import workers
 from caffe.proto import caffe_pb2
 
@@ -78,14 +77,10 @@ def image_datum(path: str, label: int, size: tuple[int, int] | None, color: bool
         )
     if size is None and _extension(path).replace("jpeg", "jpg") == encoding.lower().replace("jpeg", "jpg"):
         return caffe_pb2.Datum(data=content, label=label, encoded=True)
-    made = None
-    if encoding.isascii():  # OpenCV crashes at text that is not UTF-8
-        with contextlib.suppress(cv2.error):
-            written, data = cv2.imencode(f".{encoding}", image)
-            made = data if written else None
+    made = encode(image, f".{encoding}")
     if made is None:
         raise ValueError(f"{path}: OpenCV cannot encode images of type {encoding!r}; give -encode_type png or jpg")
-    return caffe_pb2.Datum(data=made.tobytes(), label=label, encoded=True)
+    return caffe_pb2.Datum(data=made, label=label, encoded=True)
 
 
 def _extension(path: str) -> str:

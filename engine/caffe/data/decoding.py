@@ -1,7 +1,8 @@
-"""From the bytes of a picture file or a Datum to pixels: numpy and OpenCV, no torch."""
+"""From the bytes of a picture file or a Datum to pixels, and back: numpy and OpenCV, no torch."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,6 +40,17 @@ def decode(data: bytes, flags: int) -> np.ndarray:
             "file, or cut short"
         )
     return image if flags == cv2.IMREAD_UNCHANGED else exif.upright(image, exif.orientation(data))
+
+
+def encode(image: np.ndarray, kind: str) -> bytes | None:
+    """A picture file of a kind, `.png` say; None where OpenCV has no such kind, or it cannot hold the image."""
+    import cv2
+
+    if kind.isascii():  # OpenCV crashes at text that is not UTF-8
+        with contextlib.suppress(cv2.error):
+            written, data = cv2.imencode(kind, image)
+            return data.tobytes() if written else None
+    return None
 
 
 def decode_flags(color: bool | None) -> int:

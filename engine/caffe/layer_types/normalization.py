@@ -169,5 +169,5 @@ class MVN(Layer):
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         param = self.layer_param.mvn_param
         shape = (*x.shape, 1, 1, 1, 1)[:4]
-        rows = x.reshape(shape).flatten(1) if param.across_channels else x.reshape(shape).flatten(2).flatten(0, 1)
+        rows = merged(x.reshape(shape if param.across_channels else (shape[0] * shape[1], *shape[2:])), 1)
         return _MeanVariance.apply(rows, param.eps if param.normalize_variance else None).view(shape)
