@@ -10,6 +10,7 @@ import struct
 
 import numpy as np
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _FLOAT_FILES = (b"PF", b"Pf", b"\x76\x2f\x31\x01")  # PFM, OpenEXR: OpenCV would cut their values to 0 and 1
 
 
@@ -26,13 +27,9 @@ def decode(data: bytes, gray: bool | None, name: str) -> np.ndarray:
     import cv2
 
     flags = {True: cv2.IMREAD_GRAYSCALE, False: cv2.IMREAD_COLOR, None: cv2.IMREAD_ANYCOLOR}[gray]
-    if not len(data):
-        raise PictureError(f"{name}: expected a picture, found 0 bytes; leave it out or replace it")
-    if data[:2] == b"\xff\xd8" and not _is_complete_jpeg(data):
-        raise PictureError(
-            f"{name}: expected a picture, found a JPEG that is cut short ({len(data)} bytes, no end "
-            f"marker); leave it out or replace it"
-        )
+    found = damage(data)
+    if found is not None:
+        raise PictureError(f"{name}: expected a picture, found {found}; leave it out or replace it")
     if data.startswith(_FLOAT_FILES):
         raise PictureError(f"{name}: expected 8 or 16 bits a channel, found floating-point pixels; convert the picture")
     try:  # turned here, not in OpenCV: its older versions know the orientation of a JPEG only
@@ -47,6 +44,30 @@ def decode(data: bytes, gray: bool | None, name: str) -> np.ndarray:
         )
     image = image.reshape(image.shape[0], image.shape[1], -1)
     return np.ascontiguousarray(_upright(image, orientation(data)))
+
+
+def damage(data: bytes) -> str | None:
+    """No bytes, a JPEG that ends too early, or a PNG or GIF whose sizes cannot be right, in words; else None.
+
+    OpenCV before 5 fills what is missing of a JPEG with other pixels. OpenCV 5 makes room for what a PNG's chunk or a
+    GIF's screen says it takes: 4 or 7 GB for a damaged file of a kilobyte.
+    """
+    count = f"{len(data)} bytes"
+    if not len(data):
+        return count
+    if data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _jpeg_segments(data)[1]) < 0:
+        return f"a JPEG that is cut short ({count}, no end marker)"
+    if data[:8] == _PNG:
+        for name, start, stop in _chunks(data, 8, ">", 4):
+            if stop > len(data):
+                return f"a PNG that is cut short or damaged ({count}, a chunk of {stop - start:,} from byte {start} on)"
+            if name == b"IEND":
+                break
+    if data[:6] in (b"GIF87a", b"GIF89a") and len(data) >= 10:
+        width, height = struct.unpack_from("<HH", data, 6)
+        if width * height > max(1 << 24, 4096 * len(data)):  # a code of 12 bits stands for less than 4096
+            return f"a damaged GIF ({count} for {width} x {height} pixels)"
+    return None
 
 
 def orientation(data: bytes) -> int:
@@ -83,7 +104,7 @@ def _exif(data: bytes) -> bytes:
     """The EXIF block of a JPEG, PNG or WebP picture; empty where it has none."""
     if data[:2] == b"\xff\xd8":
         blocks = [data[start + 6 : stop] for start, stop in _jpeg_segments(data)[0] if data[start : start + 6] == _EXIF]
-    elif data[:8] == b"\x89PNG\r\n\x1a\n":
+    elif data[:8] == _PNG:
         blocks = [data[start:stop] for name, start, stop in _chunks(data, 8, ">", 4) if name == b"eXIf"]
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         blocks = [data[start:stop] for name, start, stop in _chunks(data, 12, "<", 0) if name == b"EXIF"]
@@ -111,11 +132,6 @@ def _jpeg_segments(data: bytes) -> tuple[list[tuple[int, int]], int]:
         if marker == 0xDA:
             break
     return found, place
-
-
-def _is_complete_jpeg(data: bytes) -> bool:
-    """Whether a JPEG's scans end in an end marker: OpenCV before 5 fills what is missing with other pixels."""
-    return data.find(b"\xff\xd9", _jpeg_segments(data)[1]) >= 0
 
 
 def _chunks(data: bytes, place: int, order: str, checksum: int):

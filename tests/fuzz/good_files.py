@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import asked_server
 import build_index
 import caffe
 import command_lines
@@ -241,3 +242,4 @@ def runs() -> None:
         assert extract_codes.main([*words.split(), "--out", f"{run}/{side}.npz"]) == 0
     assert score_run.main(["--run", "runs/mine"]) == 0
     assert build_index.main(["runs/mine"]) == 0
+    asked_server.write("photos/tit/1.jpg")

@@ -26,6 +26,7 @@ import reroot_list
 import score_map
 import score_run
 import search
+import search_server
 from caffe.cli import (
     classify,
     compute_image_mean,
@@ -155,6 +156,16 @@ def index(options: str) -> Callable[[], int | None]:
 
 def convert(line: str) -> Callable[[], int | None]:
     return words(convert_weights.main, line)
+
+
+def request(path: str, body_of: str = "") -> Callable[[], int]:
+    """The server of an index is sent what a file holds. body_of: the type of content, where that is a body."""
+
+    def command() -> int:
+        content = Path(path).read_bytes()
+        return asked_server.send("runs/mine/index", asked_server.post(content, body_of) if body_of else content)
+
+    return command
 
 
 def compare() -> int:
@@ -356,6 +367,9 @@ KINDS: dict[str, Kind] = {
         lambda: asked_server.ask_all("runs/mine/index", "00000001_crow/3.jpg", "photos/tit/1.jpg"),
         repeats=False,  # pages of the index are drawn
     ),
+    **{f"request: {name}": Kind(f"runs/{name}.http", request(f"{name}.http"), ("",)) for name in asked_server.REQUESTS},
+    "request: code in JSON": Kind("runs/asked.json", request("asked.json", "application/json"), ("",)),
+    "request: picture in a form": Kind("runs/asked.form", request("asked.form", search_server.form(b"")[1]), ("",)),
     "index on a page": Kind(
         f"{RUN}/index/index.json", words(search.main, "runs/mine/index --key 00000001_crow/3.jpg --html page.html")
     ),

@@ -40,6 +40,15 @@ def test_the_engines_decoder_refuses_the_same_pictures(name):
             decoding.decode(BROKEN[name], flags)
 
 
+def test_no_room_is_made_for_what_a_picture_cannot_hold():
+    for name, message in (
+        ("long chunk.png", "found a PNG cut short or damaged .*, a chunk of 4,294,967,040 from byte 41 on"),
+        ("large screen.gif", "found a damaged GIF .110 bytes for 16383 x 65535 pixels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            decoding.decode(BROKEN[name], cv2.IMREAD_COLOR)
+
+
 @pytest.mark.parametrize("gray", [True, False, None])
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_pictures_are_refused_by_name(name, gray):
@@ -52,6 +61,8 @@ def test_what_is_said_of_a_broken_picture():
         ("empty.jpg", "found 0 bytes"),
         ("page.jpg", "37 bytes that begin with b'<!DOCTYP'"),
         ("cut jpeg 4", "a JPEG that is cut short"),
+        ("long chunk.png", "a PNG that is cut short or damaged"),
+        ("large screen.gif", "a damaged GIF .110 bytes for 16383 x 65535 pixels"),
         ("float.pfm", "floating-point pixels"),
     ):
         with pytest.raises(PictureError, match=message):

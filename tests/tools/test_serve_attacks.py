@@ -11,6 +11,7 @@ import time
 import zlib
 from contextlib import closing
 
+import mutations
 import numpy as np
 import PIL
 import pytest
@@ -231,6 +232,18 @@ BODIES = {
     "a huge top": ("application/json", json.dumps({"code": [1] * 12, "top": 10**9}).encode()),
     "a top of text": ("application/json", json.dumps({"code": [1] * 12, "top": [1]}).encode()),
 }  # fmt: skip
+
+
+def test_json_of_any_kind(server):
+    """Each value of a question is of another type, or is missing."""
+    asked = {"code": [0.5] * search_server.BITS, "top": 2, "radius": 3, "label": "cat", "unique": True}
+    good = json.dumps(asked).encode()
+    statuses = []
+    for body in [good, *mutations.each_value(good, "1")]:
+        answer = server.ask("POST", "/api/search", body, content_type="application/json")
+        assert answer.status == 200 or (answer.status == 400 and list(answer.json) == ["error"]), (body, answer)
+        statuses.append(answer.status)
+    assert statuses[0] == 200 and statuses.count(400) > 200
 
 
 @pytest.mark.parametrize(("kind", "body"), BODIES.values(), ids=BODIES)

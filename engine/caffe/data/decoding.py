@@ -24,8 +24,8 @@ def decode(data: bytes, flags: int) -> np.ndarray:
     """
     import cv2  # functions import it where they need it: few nets decode pictures
 
-    if exif.is_cut_short(data):
-        raise ValueError(f"expected an image, found a JPEG cut short ({len(data)} bytes, no end-of-image marker)")
+    if (found := exif.damage(data)) is not None:
+        raise ValueError(f"expected an image, found {found}")
     if flags in (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE) and data.startswith(_FLOAT_FILES):
         raise ValueError("expected an image of 8 or 16 bits a channel, found floating-point pixels: convert it")
     if flags != cv2.IMREAD_UNCHANGED:  # turned here: OpenCV 4 knows the orientation of a JPEG alone

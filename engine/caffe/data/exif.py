@@ -1,8 +1,9 @@
-"""What a picture file says beside its pixels: which way up it is shown (EXIF), and whether a JPEG is complete."""
+"""What a picture file says beside its pixels: which way up it is shown (EXIF), and whether it is damaged."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,6 +11,10 @@ _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x0112  # the tag's number
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 _END_OF_IMAGE = b"\xff\xd9"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_GIF = (b"GIF87a", b"GIF89a")
+_GIF_PIXELS = 4096  # that a byte can stand for: a code of 12 bits, for less than 4096
+_PNG_CHUNKS = (8, ">4x4s", ">I4x", 4)  # from byte 8 on: length, name, content, checksum
 
 
 def orientation(data: bytes) -> int:
@@ -41,9 +46,25 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def is_cut_short(data: bytes) -> bool:
-    """Whether a JPEG ends before its end-of-image marker: OpenCV 4 fills what is missing, and says nothing."""
-    return _is_jpeg(data) and data.rfind(_END_OF_IMAGE, _jpeg_header(data)[1]) < 0
+def damage(data: bytes) -> str | None:
+    """A JPEG that ends before it should, or a PNG or GIF whose sizes cannot be right, in words; None for all others.
+
+    OpenCV 4 fills what is missing of a JPEG, and says nothing. OpenCV 5 makes room for what a PNG's chunk or a GIF's
+    screen says it takes: 4 or 7 GB for a damaged file of a kilobyte.
+    """
+    if _is_jpeg(data) and data.rfind(_END_OF_IMAGE, _jpeg_header(data)[1]) < 0:
+        return f"a JPEG cut short ({len(data)} bytes, no end-of-image marker)"
+    if data.startswith(_PNG):
+        for name, start, size in _chunks(data, *_PNG_CHUNKS):
+            if start + size > len(data):
+                return f"a PNG cut short or damaged ({len(data)} bytes, a chunk of {size:,} from byte {start} on)"
+            if name == b"IEND":
+                break
+    if data.startswith(_GIF) and len(data) >= 10:
+        width, height = struct.unpack_from("<HH", data, 6)
+        if width * height > max(1 << 24, _GIF_PIXELS * len(data)):
+            return f"a damaged GIF ({len(data)} bytes for {width} x {height} pixels)"
+    return None
 
 
 def _is_jpeg(data: bytes) -> bool:
@@ -54,21 +75,28 @@ def _block(data: bytes) -> bytes:
     """The EXIF block, in the format of a TIFF file; empty where there is none."""
     if _is_jpeg(data):
         return _jpeg_header(data)[0]
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _chunk(data, b"eXIf", 8, ">4x4s", ">I4x", 4)  # length, name, content, checksum
+    if data.startswith(_PNG):
+        return _chunk(data, b"eXIf", *_PNG_CHUNKS)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _chunk(data, b"EXIF", 12, "<4s4x", "<4xI", 0).removeprefix(_EXIF)  # name, length, content
     return b""
 
 
 def _chunk(data: bytes, wanted: bytes, place: int, name: str, length: str, checksum: int) -> bytes:
-    """The content of the first chunk of a name; empty where there is none. name, length: formats of a chunk's head."""
+    """The content of the first chunk of a name; empty where there is none."""
+    found = (data[at : at + size] for kind, at, size in _chunks(data, place, name, length, checksum) if kind == wanted)
+    return next(found, b"")
+
+
+def _chunks(data: bytes, place: int, name: str, length: str, checksum: int) -> Iterator[tuple[bytes, int, int]]:
+    """(name, where its content begins, bytes of it) of each chunk from `place` on.
+
+    name, length: formats of a chunk's head. checksum: bytes behind the content; without, RIFF pads to two bytes.
+    """
     while place + 8 <= len(data):
         (size,) = struct.unpack_from(length, data, place)
-        if struct.unpack_from(name, data, place)[0] == wanted:
-            return data[place + 8 : place + 8 + size]
-        place += 8 + size + (checksum or size % 2)  # RIFF pads to two bytes
-    return b""
+        yield struct.unpack_from(name, data, place)[0], place + 8, size
+        place += 8 + size + (checksum or size % 2)
 
 
 def _jpeg_header(data: bytes) -> tuple[bytes, int]:

@@ -152,6 +152,9 @@ def broken():
         "page.jpg": b"<!DOCTYPE html><html>not found</html>",
         "zeros.png": bytes(100),
         "float.pfm": encode(".pfm", COLOR.astype(np.float32)),
+        # which OpenCV 5 would make room for: 4 and 7 GB
+        "long chunk.png": png[:33] + struct.pack(">I", 0xFFFFFF00) + png[37:],
+        "large screen.gif": b"GIF89a" + struct.pack("<HH", 16383, 65535) + bytes(100),
         "cut behind a thumbnail.jpg": jpeg[:2] + thumbnail + jpeg[2:-2],
         **{
             f"cut {kind} {place}": data[:place]

@@ -31,7 +31,7 @@ class StoredLmdb(LmdbSource):
 
     def _parse(self, index: int) -> caffe_pb2.Datum:
         datum = super()._parse(index)
-        if datum.encoded and pictures.orientation(datum.data) != 1:
+        if datum.encoded and pictures.orientation(datum.data) != 1 and pictures.damage(datum.data) is None:
             flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
             image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), flags)
             if image is not None:  # else the decoder says what is wrong with it

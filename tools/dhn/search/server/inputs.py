@@ -37,9 +37,10 @@ def options(given: Mapping[str, Any], index: Index, limits: Limits) -> Options:
         names = ", ".join(index.label_names[:20]) or "no labels"
         raise RequestError(400, f"label {chosen['label']!r}: expected one of the index: {names}")
     if "unique" in chosen and not isinstance(chosen["unique"], bool):
-        if chosen["unique"] not in SWITCH:
-            raise RequestError(400, f"unique {chosen['unique']!r}: expected 1 or 0")
-        chosen["unique"] = SWITCH[chosen["unique"]]
+        text = str(chosen["unique"])  # of any type, in JSON
+        if text not in SWITCH:
+            raise RequestError(400, f"unique {text[:40]!r}: expected 1 or 0")
+        chosen["unique"] = SWITCH[text]
     return Options(**chosen)
 
 
@@ -68,7 +69,8 @@ def code(values: object, bits: int) -> np.ndarray:
         raise RequestError(400, f"code: expected {bits} numbers, one a bit, found {count}")
     try:
         numbers = [float(value) for value in values if not isinstance(value, bool)]
-        found = np.array(numbers, np.float32).reshape(1, bits)
+        with np.errstate(over="ignore"):  # infinity, which is refused below
+            found = np.array(numbers, np.float32).reshape(1, bits)
     except (TypeError, ValueError, OverflowError):
         raise RequestError(400, "code: expected numbers, found something else among them") from None
     if not np.isfinite(found).all():
