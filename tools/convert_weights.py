@@ -164,7 +164,10 @@ def export(weights: Path, prototxt: Path, target: Path) -> None:
     with quiet():
         net = caffe.Net(str(prototxt), caffe.TEST)
         net.copy_from(weights)
-    EXPORTS[target.suffix](net, target)
+    try:
+        EXPORTS[target.suffix](net, target)
+    except (MemoryError, ImportError) as error:
+        raise type(error)(f"{weights} of {prototxt}: {error or 'no memory to export it'}") from error
 
 
 def main(arguments: list[str] | None = None) -> int:

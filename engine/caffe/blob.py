@@ -247,9 +247,9 @@ class Blob:
         """Write shape and data (and diff) into the BlobProto `proto`."""
         proto.Clear()
         proto.shape.dim.extend(self._shape)
-        append_floats(proto, proto.DESCRIPTOR.fields_by_name["data"].number, self.data)
+        append_floats(proto, "data", self.data)
         if write_diff:
-            append_floats(proto, proto.DESCRIPTOR.fields_by_name["diff"].number, self.diff)
+            append_floats(proto, "diff", self.diff)
 
     def from_proto(self, proto: caffe_pb2.BlobProto, reshape: bool = True) -> None:
         """Read the BlobProto `proto`; with `reshape` False its shape must fit (legacy 4-D shapes do, by BVLC's rule).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from google.protobuf.message import Message
 
 from caffe.proto import caffe_pb2
 
@@ -47,9 +48,15 @@ def _from_wire(proto: caffe_pb2.BlobProto, name: str) -> np.ndarray:
     return np.frombuffer(wire, dtype, offset=start + 1).astype(np.float32, copy=False)
 
 
-def append_floats(proto: caffe_pb2.BlobProto, number: int, values: np.ndarray) -> None:
-    """Add values to the field `number`, packed float32, of a message."""
-    raw = np.ascontiguousarray(values, "<f4").tobytes()
+def append_floats(proto: Message, field: str, values: np.ndarray) -> None:
+    """Add values to a field of packed float32 of a message.
+
+    As bytes that it parses: where memory is short, protobuf 7 drops what it is to extend a field by, without a word,
+    but says that it cannot parse.
+    """
+    number = proto.DESCRIPTOR.fields_by_name[field].number
+    with np.errstate(over="ignore"):  # infinity, as protobuf makes of it
+        raw = np.ascontiguousarray(values, "<f4").tobytes()
     size, varint = len(raw), bytearray()
     while size > 0x7F:
         varint.append(size & 0x7F | 0x80)

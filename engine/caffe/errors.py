@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ _ALLOCATION = (
     "out of memory",
     "Storage size calculation overflowed",
     "multiplication overflow",
+    "could not create a primitive",  # oneDNN's, as the next
+    "could not execute a primitive",
 )
 
 
@@ -39,9 +42,14 @@ class SizeError(ValueError):
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether Python, numpy or torch got no memory."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION)
+    """Whether Python, numpy, torch, LMDB or protobuf got no memory, or a library that was to be loaded none."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, RuntimeError) and any(words in text for words in _ALLOCATION))
+        or (isinstance(error, ImportError) and "failed to map segment" in text)
+        or "Arena alloc failed" in text  # protobuf's
+        or (type(error).__name__ == "MemoryError" and _library(error) == "LMDB")
     )
 
 
@@ -96,6 +104,14 @@ def sentence(error: Exception) -> str | None:
         return str(error)
     library = _library(error)
     return f"{library}: {_first_line(error)}" if library else None
+
+
+def of_command(error: Exception, words: Sequence[str]) -> str | None:
+    """`sentence`, and the words of the command where memory was short for something that no layer is named for."""
+    message = sentence(error)
+    if message is None or not is_memory_error(error) or message.startswith("layer "):
+        return message
+    return f"{message} ({' '.join(words)})"
 
 
 def ours(error: BaseException) -> bool:

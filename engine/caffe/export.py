@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+import atomic_writes
 import torch
 
-from caffe.atomic_files import write_atomic
+from caffe.errors import name_layer
 from caffe.layer_types.inner_product import InnerProduct
+from caffe.proto import byte_strings
 
 if TYPE_CHECKING:
     from caffe.layer import Layer
@@ -46,7 +47,11 @@ def state_dict(net: Net) -> OrderedDict[str, torch.Tensor]:
     """
     found: OrderedDict[str, torch.Tensor] = OrderedDict()
     for name, layer in zip(net._layer_names, net._layers, strict=True):
-        values = [blob.data_tensor.detach().cpu().clone() for blob in layer.blobs]
+        try:
+            values = [blob.data_tensor.detach().cpu().clone() for blob in layer.blobs]
+        except RuntimeError as error:  # for want of memory
+            name_layer(error, layer)
+            raise
         if layer.type == "BatchNorm":
             count = values[2].item()
             for key, value in zip(("running_mean", "running_var"), values, strict=False):
@@ -65,6 +70,14 @@ def state_dict(net: Net) -> OrderedDict[str, torch.Tensor]:
 
 def save_state_dict(net: Net, path: str | Path) -> None:
     """Write `state_dict(net)` for torch.load(path, weights_only=True), whole or not at all."""
-    buffer = io.BytesIO()
-    torch.save(state_dict(net), buffer)
-    write_atomic(path, buffer.getbuffer())
+    found = state_dict(net)
+
+    def save(stream: BinaryIO) -> None:
+        try:
+            torch.save(found, stream)
+        except RuntimeError as error:  # of the archive's end, which hides why the stream took no more
+            if isinstance(error.__context__, OSError | MemoryError):
+                raise error.__context__ from None
+            raise
+
+    atomic_writes.write_atomic(byte_strings.path(path), save)

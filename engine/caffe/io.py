@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from caffe import scikit_image
-from caffe.blob_proto import floats, proto_shape
+from caffe.blob_proto import append_floats, floats, proto_shape
 from caffe.data.decoding import decode
 from caffe.proto import caffe_pb2
 from caffe.scikit_image import Source, img_as_float, resize, rgb2gray
@@ -25,10 +25,11 @@ def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> 
 def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe_pb2.BlobProto:
     """A BlobProto with the shape and values of `arr`, and the values of `diff` as its diff."""
     arr = np.asarray(arr)
-    blob = caffe_pb2.BlobProto(data=arr.astype(float).ravel())
+    blob = caffe_pb2.BlobProto()
     blob.shape.dim.extend(arr.shape)
-    if diff is not None:
-        blob.diff.extend(np.asarray(diff, float).ravel())
+    for field, values in (("data", arr), ("diff", diff)):
+        if values is not None:
+            append_floats(blob, field, np.asarray(values, float))
     return blob
 
 
@@ -50,7 +51,7 @@ def array_to_datum(arr: np.ndarray, label: int | None = None) -> caffe_pb2.Datum
     if arr.dtype == np.uint8:
         datum.data = arr.tobytes()
     else:
-        datum.float_data.extend(arr.astype(float).ravel())
+        append_floats(datum, "float_data", arr.astype(float))
     if label is not None:
         datum.label = label
     return datum

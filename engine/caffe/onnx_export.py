@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 try:
     import onnx
     from onnx import TensorProto, helper
-except ImportError as error:
-    raise ImportError(
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
         f"exporting to ONNX needs the package onnx: pip install 'dhn-caffe-toolkit[export]' ({error})"
     ) from None
 

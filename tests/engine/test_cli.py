@@ -12,12 +12,17 @@ from pathlib import Path
 import caffe
 import fixtures
 import forked
+import lmdb
 import logs
 import pytest
 import torch
+from caffe import errors
+from caffe.cli import database
 from caffe.cli.main import main
 from caffe.cli.signals import SignalActions
+from caffe.data import databases
 from caffe.layer_types import neuron
+from caffe.proto import caffe_pb2
 
 
 @pytest.fixture
@@ -119,6 +124,43 @@ def test_a_layer_that_gets_no_memory_is_named(folder, capfd, monkeypatch):
     net = caffe.Net("net.prototxt", caffe.TEST)
     with pytest.raises(MemoryError, match="layer 'act'"):
         net.forward()
+
+
+def test_memory_that_is_short_outside_layers_is_told_with_the_commands_words(folder, capfd, monkeypatch):
+    def forward(net, first, last):
+        raise MemoryError
+
+    (folder / "tiny.prototxt").write_text('layer { name: "i" type: "Input" top: "i" }')
+    monkeypatch.setattr(caffe.Net, "_forward", forward)
+    status, log = run(capfd, "caffe time -model tiny.prototxt")
+    assert status == 1 and log.rstrip().endswith("not enough memory: MemoryError (time -model tiny.prototxt)"), log
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("could not create a primitive"),
+        ImportError("/x/_ufuncs.so: failed to map segment from shared object"),
+        lmdb.MemoryError("x/data.mdb: Cannot allocate memory"),
+    ],
+    ids=repr,
+)
+def test_how_libraries_say_that_memory_is_short(error):
+    assert errors.sentence(error).startswith("not enough memory: ")
+
+
+def test_the_lmdb_that_there_is_no_memory_to_map_is_named(tmp_path, monkeypatch):
+    def open_none(*arguments, **options):
+        raise lmdb.MemoryError("Cannot allocate memory")
+
+    with database.new(str(tmp_path / "good"), "lmdb") as records:
+        records.put("key", b"value")
+    monkeypatch.setattr(lmdb, "open", open_none)
+    with pytest.raises(OSError, match=f"cannot write the LMDB {tmp_path}/new: not enough memory to map it$"):  # noqa: SIM117
+        with database.new(str(tmp_path / "new"), "lmdb"):
+            pass
+    with pytest.raises(MemoryError, match=f"Cannot read LMDB {tmp_path}/good: not enough memory to map it"):
+        databases.Database(str(tmp_path / "good"), caffe_pb2.DataParameter.LMDB)
 
 
 SPELLINGS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,12 @@ class Kind(NamedTuple):
 
 def words(main: Main, line: str) -> Callable[[], int | None]:
     """A command with the words of a line."""
-    return lambda: dhn.run(lambda: main(line.split()) or 0)
+
+    def command() -> int | None:
+        sys.argv[1:] = line.split()  # which a sentence may name
+        return dhn.run(lambda: main(line.split()) or 0)
+
+    return command
 
 
 def words_of(main: Main, path: str) -> Callable[[], int | None]:

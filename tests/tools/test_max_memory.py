@@ -6,11 +6,14 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
+import caffe
 import dhn
 import forked
 import numpy as np
 import pytest
+from dhn.datasets import lmdb_records
 
 # in a Python of its own: in one that has computed, memory that was freed takes the codes
 WITH_30_MB_MORE = """
@@ -46,6 +49,51 @@ def test_what_needs_more_is_told_so(words):
     status, text = run(["tools/cut.py", "--other", *words, "1"], main)
     assert status == 1
     assert text.startswith("cut: not enough memory: Unable to allocate 4.00 GiB for an array") and text.count("\n") == 1
+    assert text.endswith(" (--other 1)\n")
+
+
+class Labels:
+    """An array whose list was made when there was memory."""
+
+    def __init__(self, count: int) -> None:
+        self.values = [1.0] * count
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def tolist(self) -> list[float]:
+        return self.values
+
+
+def limit_growth(size: int) -> None:
+    """Let this process have so many bytes more than it has."""
+    has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (has + size,) * 2)
+
+
+def test_no_label_is_lost_where_memory_is_short():
+    """protobuf 7 extends a field by what it has memory for, and says nothing: an LMDB of other labels was written."""
+
+    def main() -> int:
+        labels, pixels = Labels(12_000_000), np.zeros((2, 2, 3), np.uint8)
+        lmdb_records.make_datum(pixels, None, Labels(1), 1, "raw")  # what it imports needs memory too
+        limit_growth(20 << 20)  # the field takes 48 MB
+        lmdb_records.make_datum(pixels, None, labels, 1, "raw")
+        return 0
+
+    status, text = run(["tools/cut.py"], main)
+    assert (status, text) == (1, "cut: not enough memory for the 12,000,000 labels of an image\n")
+
+
+def test_no_value_of_a_message_is_lost_where_memory_is_short():
+    def main() -> int:
+        values = np.ones(12_000_000, np.float32)
+        raw = caffe.io.array_to_blobproto(values[:3]), values.astype(float)
+        limit_growth(len(values) * 4 + (60 << 20))
+        return len(caffe.io.array_to_blobproto(values).data) == len(raw)
+
+    status, text = run(["tools/cut.py"], main)
+    assert status == 1 and text.startswith("cut: not enough memory: "), text
 
 
 @pytest.mark.parametrize("word", ["", "4", "G", "-1G", "1.5G", "4g"])

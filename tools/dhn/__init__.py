@@ -35,11 +35,15 @@ def run(main: Callable[[], int]) -> int:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         try:
             return main()
-        except MemoryError as error:
-            reason = next(iter(str(error).splitlines()), "")
-            print(f"{Path(sys.argv[0]).stem}: not enough memory{reason and f': {reason}'}", file=sys.stderr)
-            return 1
         except Exception as error:
+            errors = sys.modules.get("caffe.errors")  # of a command that has imported Caffe
+            if errors.is_memory_error(error) if errors else isinstance(error, MemoryError):
+                reason = next(iter(str(error).splitlines()), "")
+                if "not enough memory" not in reason:
+                    words = " ".join(sys.argv[1:])
+                    reason = f"not enough memory{reason and f': {reason}'}{words and f' ({words})'}"
+                print(f"{Path(sys.argv[0]).stem}: {reason}", file=sys.stderr)
+                return 1
             if not hasattr(error, "caffe_layer"):
                 raise
             traceback.print_exc()  # of a Python layer: its code is the user's

@@ -157,12 +157,12 @@ def test(args: SimpleNamespace) -> None:
             values = net.blobs[name].data.ravel()
             sums[name] = np.pad(sums[name], (0, max(0, values.size - sums[name].size)))  # an output may grow
             sums[name][: values.size] += values
-            for value in values.tolist():
+            for value in map(float, values):  # one by one: a list takes eight times the memory
                 glog.info("caffe.cpp:304", f"Batch {i}, {name} = {value:g}")
     glog.info("caffe.cpp:309", f"Loss: {_mean(loss, args.iterations):g}")
     for name, totals in sums.items():
         weight = net.blob_loss_weights[name]
-        for total in totals.tolist():
+        for total in map(float, totals):
             mean = _mean(total, args.iterations)
             shown = f" (* {weight:g} = {weight * mean:g} loss)" if weight else ""
             glog.info("caffe.cpp:321", f"{name} = {mean:g}{shown}")

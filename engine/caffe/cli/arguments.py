@@ -34,17 +34,17 @@ def run(
             forks.add(values.proto)
         action(values)
 
-    return show_errors(parser.prog, with_proto)
+    return show_errors(parser.prog, with_proto, arguments)
 
 
-def show_errors(program: str, action: Callable[[], int | None]) -> int:
-    """Do `action` and return its exit status, or 1 after an error, shown as one line."""
+def show_errors(program: str, action: Callable[[], int | None], arguments: list[str] | None = None) -> int:
+    """Do `action` and return its exit status, or 1 after an error, shown as one line. arguments: those of `program`."""
 
     def command() -> int:
         try:
             return action() or 0
         except Exception as error:
-            message = errors.sentence(error)
+            message = errors.of_command(error, sys.argv[1:] if arguments is None else arguments)
             if message is None:
                 raise
             if hasattr(error, "caffe_layer"):

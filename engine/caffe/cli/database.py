@@ -107,13 +107,14 @@ def new(folder: str, kind: str) -> Iterator[Writer]:
         raise FileExistsError(f"cannot build the {kind} {folder}: it exists already; remove it or take another name")
     check_folder(folder)
     with replacing_folder(path) as partial:
-        database = _BACKENDS[kind](str(partial))
         try:
-            glog.info(f"db_{kind}.cpp:{35 if kind == 'lmdb' else 18}", f"Opened {kind} {folder}")
-            writer = Writer(database)
-            yield writer
-            writer.flush()
+            with contextlib.closing(_BACKENDS[kind](str(partial))) as database:
+                glog.info(f"db_{kind}.cpp:{35 if kind == 'lmdb' else 18}", f"Opened {kind} {folder}")
+                writer = Writer(database)
+                yield writer
+                writer.flush()
         except lmdb.Error as error:
-            raise OSError(f"cannot write the LMDB {folder}: {error}; is the disk full?") from None
-        finally:
-            database.close()
+            reason = (
+                "not enough memory to map it" if isinstance(error, lmdb.MemoryError) else f"{error}; is the disk full?"
+            )
+            raise OSError(f"cannot write the LMDB {folder}: {reason}") from None

@@ -208,7 +208,7 @@ def _run(
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
     except Exception as error:
-        message = errors.sentence(error)
+        message = errors.of_command(error, sys.argv[1:] if arguments is None else arguments)
         if message is None:
             raise
         if hasattr(error, "caffe_layer"):

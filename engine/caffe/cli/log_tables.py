@@ -63,9 +63,11 @@ def _extract(words: list[str]) -> int:
 
 def parse_log(arguments: list[str] | None = None) -> int:
     """Run parse_log.sh; returns the exit status."""
-    return show_errors("parse_log.sh", lambda: _parse(sys.argv[1:] if arguments is None else arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    return show_errors("parse_log.sh", lambda: _parse(words), words)
 
 
 def extract_seconds(arguments: list[str] | None = None) -> int:
     """Run extract_seconds.py; returns the exit status."""
-    return show_errors("extract_seconds.py", lambda: _extract(sys.argv[1:] if arguments is None else arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    return show_errors("extract_seconds.py", lambda: _extract(words), words)

@@ -69,6 +69,8 @@ class _Lmdb:
             return call(*arguments)
         except (lmdb.Error, lmdb_pages.PageError) as error:
             after = f" after key {self._last!r}" if self._last else ""
+            if isinstance(error, lmdb.MemoryError):
+                raise MemoryError(f"Cannot read LMDB {self.folder}{after}: not enough memory to map it") from None
             raise ValueError(
                 f"Cannot read LMDB {self.folder}{after}: {error}. Expected the LMDB of a Data layer, complete: copy or "
                 "build it again"

@@ -182,7 +182,10 @@ def build(
                 written = write_records(environment, records())
                 environment.sync(True)
         except lmdb.Error as error:
-            raise LmdbError(f"{out}: cannot write the LMDB ({error}); is the disk full?") from None
+            reason = (
+                "not enough memory to map it" if isinstance(error, lmdb.MemoryError) else f"{error}; is the disk full?"
+            )
+            raise LmdbError(f"{out}: cannot write the LMDB: {reason}") from None
         text = "".join(f"{message}\n" for _, message in bad).encode(errors="surrogateescape")
         if len(bad) > skip_bad:
             if len(bad) > SHOWN:

@@ -39,6 +39,8 @@ def make_datum(pixels: np.ndarray, data: bytes | None, labels: np.ndarray, first
     datum = caffe_pb2.Datum(label=first)
     datum.height, datum.width, datum.channels = pixels.shape
     datum.float_data.extend(labels.tolist())
+    if len(datum.float_data) != len(labels):  # protobuf 7 drops what it has no memory for
+        raise MemoryError(f"not enough memory for the {len(labels):,} labels of an image")
     if encode == "raw":
         datum.data = pixels.transpose(2, 0, 1).tobytes()
     else:
