@@ -46,7 +46,7 @@ from atomic_writes.folders import replacing_folder
 from caffe.proto import caffe_pb2
 from dhn.codes.of_run import extract
 from dhn.datasets import splits
-from dhn.datasets.lmdb_records import LmdbError
+from dhn.datasets.lmdb_records import LmdbError, new_lmdb
 from dhn.experiments.measure import MEASURED, is_measured, measure, quoted
 from dhn.files import load_json, parse_json, read_json, sha256, write_csv, write_json, write_text
 from dhn.kinds import fits
@@ -157,7 +157,7 @@ def write_part(records: Sequence[tuple[bytes, bytes]], out: Path, listed: Path) 
     write_text(listed, splits.list_text(names, labels, listed))
     size, digest = sum(len(key) + len(value) for key, value in records), sha256(listed)
     with replacing_folder(out) as folder:
-        with lmdb.open(str(folder), map_size=4 * size + (64 << 20)) as target, target.begin(write=True) as transaction:
+        with new_lmdb(folder, out, 4 * size + (64 << 20)) as target, target.begin(write=True) as transaction:
             for key, value in records:
                 transaction.put(key, value, append=True)
         write_json(folder / "source.json", {"recipe": {"inputs": {"list": digest}}, "records": len(records)})

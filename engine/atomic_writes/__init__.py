@@ -136,6 +136,13 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def reserve(path: StrPath, size: int, output: StrPath) -> None:
+    """Write a file of `size` zeros, which a library is going to map: on a full disk, what it stores in a hole of a file
+    ends the process (SIGBUS). Raises OSError, which names `output`."""
+    with naming(output, path), open(path, "xb") as stream:
+        stream.write(bytes(size))
+
+
 def make_folder(path: StrPath) -> None:
     """Ensure that there is a folder `path`, and those above it; new ones are on the disk with it."""
     folder = Path(path).absolute()

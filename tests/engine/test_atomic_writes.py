@@ -280,11 +280,14 @@ for write, path, content in ((write_atomic, "model", lambda stream: stream.write
 """
 
 
-@pytest.mark.skipif(
+needs_a_namespace = pytest.mark.skipif(
     shutil.which("unshare") is None
     or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode != 0,
     reason="a file system of its own needs the right to unshare",
 )
+
+
+@needs_a_namespace
 def test_a_full_disk(tmp_path):
     """In a namespace of its own, on a file system of 100 KB: the file is named, and nothing stays on the disk."""
     script = FULL.format(folder=tmp_path, python=sys.executable)
@@ -305,3 +308,32 @@ def test_a_folder_that_somebody_keeps_as_old_stays(tmp_path):
     with replacing_folder(tmp_path / "out") as folder:
         (folder / "new").touch()
     assert (tmp_path / "out.old" / "kept").exists() and (tmp_path / "out" / "new").exists()
+
+
+SMALL = """
+import os, subprocess, sys
+from caffe.cli import database
+for pages in range(1, 16):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={4096 * pages}", "none", sys.argv[1]], check=True)
+    child = os.fork()
+    if not child:
+        try:
+            with database.new(f"{sys.argv[1]}/out", "lmdb") as records:
+                records.put("key", bytes(3000))
+        except OSError as error:
+            os._exit(1 if "cannot write " in str(error) else 2)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    subprocess.run(["umount", sys.argv[1]], check=True)
+"""
+
+
+@needs_a_namespace
+def test_an_lmdb_on_a_disk_that_is_nearly_full(tmp_path):
+    """liblmdb maps lock.mdb and stores in it: in a hole of it, where the disk is full, that was a SIGBUS."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = ["unshare", "-m", sys.executable, "-c", SMALL, str(tmp_path)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    statuses = [int(line) for line in ended.stdout.split()]
+    assert len(statuses) == 15 and statuses == sorted(statuses, reverse=True), (statuses, ended.stderr)
+    assert {statuses[0], statuses[-1]} == {0, 1}, "refused on the smallest, written on the largest"

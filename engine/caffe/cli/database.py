@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
+from atomic_writes import reserve
 from atomic_writes.folders import recover, replacing_folder
 
 from caffe import glog
@@ -15,11 +16,13 @@ from caffe.atomic_files import check_folder
 from caffe.proto import caffe_pb2
 
 BATCH = 1000  # records of one transaction, as BVLC's tools
+_LOCK_BYTES = 8192  # of lock.mdb, as liblmdb makes it
 _FIRST_MAP = 10 << 20  # bytes; doubled whenever it is full
 
 
 class _Lmdb:
     def __init__(self, folder: str):
+        reserve(Path(folder) / "lock.mdb", _LOCK_BYTES, folder)
         self._environment = lmdb.open(folder, map_size=_FIRST_MAP, sync=False, meminit=False)
 
     def write(self, records: list[tuple[bytes, bytes]]) -> None:

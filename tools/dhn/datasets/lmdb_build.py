@@ -24,7 +24,7 @@ from pictures import PictureError
 
 from dhn import files
 from dhn.datasets.labelled_images import Source, is_plain
-from dhn.datasets.lmdb_records import BATCH_BYTES, LmdbError, make_datum, make_key, write_records
+from dhn.datasets.lmdb_records import BATCH_BYTES, LmdbError, make_datum, make_key, new_lmdb, write_records
 from dhn.files import load_json
 from dhn.kinds import fits
 from dhn.progress import counter, say
@@ -177,15 +177,8 @@ def build(
                     encoded_again += record[1]
                     yield make_key(place, name), record[0]
 
-        try:
-            with lmdb.open(str(partial), map_size=FIRST_MAP, sync=False) as environment:
-                written = write_records(environment, records())
-                environment.sync(True)
-        except lmdb.Error as error:
-            reason = (
-                "not enough memory to map it" if isinstance(error, lmdb.MemoryError) else f"{error}; is the disk full?"
-            )
-            raise LmdbError(f"{out}: cannot write the LMDB: {reason}") from None
+        with new_lmdb(partial, out, FIRST_MAP) as environment:
+            written = write_records(environment, records())
         text = "".join(f"{message}\n" for _, message in bad).encode(errors="surrogateescape")
         if len(bad) > skip_bad:
             if len(bad) > SHOWN:

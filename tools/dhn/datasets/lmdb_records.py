@@ -8,13 +8,15 @@ and the path, as convert_imageset writes it.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import lmdb
 import numpy as np
 import pictures
+from atomic_writes import reserve
 from lmdb_files import LmdbFileError, open_lmdb
 
 from dhn.files import read_json
@@ -22,6 +24,7 @@ from dhn.progress import counter
 
 BATCH_RECORDS, BATCH_BYTES = 1024, 32 << 20  # one transaction
 SHOWN = 10  # bad records named
+LOCK_BYTES = 8192  # of lock.mdb, as liblmdb makes it
 KEY_BYTES = 511  # LMDB's limit; a longer path is cut, the number in front keeps the key unique
 
 
@@ -55,6 +58,20 @@ def make_datum(pixels: np.ndarray, data: bytes | None, labels: np.ndarray, first
 def make_key(place: int, name: str) -> bytes:
     """The key of the record at a place of its list."""
     return f"{place:08d}_{name}".encode(errors="surrogateescape")[:KEY_BYTES]
+
+
+@contextlib.contextmanager
+def new_lmdb(folder: Path, out: str | os.PathLike, map_size: int) -> Iterator[lmdb.Environment]:
+    """An LMDB in the empty folder that is to become `out`; it is on the disk at the end. Raises LmdbError, OSError."""
+    reserve(folder / "lock.mdb", LOCK_BYTES, out)
+    try:
+        with lmdb.open(str(folder), map_size=map_size, sync=False) as environment:
+            yield environment
+            environment.sync(True)
+    except lmdb.Error as error:
+        unmapped = isinstance(error, lmdb.MemoryError)
+        reason = "not enough memory to map it" if unmapped else f"{error}; is the disk full?"
+        raise LmdbError(f"{out}: cannot write the LMDB: {reason}") from None
 
 
 def write_records(environment: lmdb.Environment, records: Iterable[tuple[bytes, bytes]]) -> int:
