@@ -49,7 +49,7 @@ reads-ablation  := DATASET VARIANTS BITS SEEDS NET WEIGHTS GPU $(settings-reads)
 reads-tune      := $(run-reads) GRID WEIGHTS $(settings-reads) $(split-reads)
 reads-compare   := DATASET
 reads-bench     := ROWS
-reads-fuzz      := SECONDS SEED EACH
+reads-fuzz      := SECONDS SEED EACH SHORT
 reads-soak      := SECONDS
 reads-kill-test := SEED
 reads-test      := ARGS
@@ -71,7 +71,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
 	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo "Variables: DATASET=$(DATASET) (or the path of a recipe) VARIANT=$(VARIANT) BITS=$(BITS) SEED=$(SEED)"
-	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), SECONDS= (fuzz, soak) EACH= (fuzz) SEED= (fuzz, kill-test), ARGS= (test, coverage)"
+	@echo "VARIANTS= BITS= SEEDS= (ablation: lists), FEATURES=$(FEATURES) (baselines), GRID= (tune), ROWS= (bench), SECONDS= (fuzz, soak) EACH= SHORT= (fuzz) SEED= (fuzz, kill-test), ARGS= (test, coverage)"
 	@echo "ITERATIONS= LR= BATCH= LAMBDA= SIMILAR_WEIGHT= CROP= RESIZE= SNAPSHOT= SET=\"momentum=0.95 ...\" (train, tune, ablation)"
 	@echo "IMAGE= KEY= TOP= HTML= (search), PORT= (serve)"
 	@echo "NET= WEIGHTS= GPU= GPUS=0,1 (training), SPLIT= SPLIT_SEED= FROM= MISSING= SKIP_BAD= ALLOW_OVERLAP= (data), PYTHON=$(PYTHON)"
@@ -161,8 +161,8 @@ gpu-check: $(READY)  ## prove the engine on a CUDA device, in under 4 minutes; b
 bench: $(READY)  ## ratios of time and memory to BVLC Caffe and plain PyTorch, 15 minutes; ROWS="alexnet lenet" for some
 	@$(BIN)/python tests/bench/bench.py $(call given,,ROWS)
 
-fuzz: $(READY)  ## commands read damaged files for SECONDS=60, drawn by SEED= or EACH=1 value by itself, in a mount namespace (root)
-	@$(BIN)/python tests/fuzz/fuzz.py $(call option,seconds,SECONDS) $(call option,seed,SEED) $(call switch,each,EACH)
+fuzz: $(READY)  ## commands read damaged files for SECONDS=60, drawn by SEED= or EACH=1 value by itself, or good ones while memory or disk is SHORT=1; in a mount namespace (root)
+	@$(BIN)/python tests/fuzz/fuzz.py $(call option,seconds,SECONDS) $(call option,seed,SEED) $(call switch,each,EACH) $(call switch,short,SHORT)
 
 soak: $(READY)  ## a training and a search server for SECONDS=3600: memory, threads and open files stay as they are
 	@$(BIN)/python tests/soak/soak.py $(call option,seconds,SECONDS)

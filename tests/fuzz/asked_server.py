@@ -66,8 +66,8 @@ async def _sent(app: Starlette, request: bytes) -> bytes:
     """What comes back until the server closes the connection."""
     loop, configuration = asyncio.get_running_loop(), run.configuration(app)
     configuration.load()
-    theirs, ours = socket.socketpair()
-    await loop.connect_accepted_socket(lambda: Connection(configuration, ServerState(), {}), theirs)
+    theirs, ours, state = *socket.socketpair(), ServerState()
+    await loop.connect_accepted_socket(lambda: Connection(configuration, state, {}), theirs)
     ours.setblocking(False)
     found = b""
     with ours, contextlib.suppress(ConnectionResetError, BrokenPipeError):
@@ -75,6 +75,7 @@ async def _sent(app: Starlette, request: bytes) -> bytes:
         while block := await loop.sock_recv(ours, 1 << 16):
             found += block
         await sending
+    await asyncio.gather(*state.tasks)  # an answer that nobody reads is worked out all the same
     return found
 
 

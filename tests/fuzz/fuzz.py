@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 
 import mutations
+import shortage
 
 SECONDS_EACH = 10  # of a processor: the machine may be busy with other things
 WAITS = 30  # times as long by the clock, for what waits and never ends: on a busy machine 60 s were not enough
@@ -55,14 +56,16 @@ _TIMES = re.compile(
 )
 
 
-def answer(command, names: tuple[str, ...], log: Path, seconds: int) -> str:
-    """How a child that runs `command` ends: "right", "sentence", "long" or what is wrong. seconds: of a processor.
+def answer(command, names: tuple[str, ...], log: Path, seconds: int, memory: int = MEMORY) -> str:
+    """How a child that runs `command` ends: "right", "sentence", "long" or what is wrong.
+
+    seconds: of a processor. memory: bytes beyond this process's.
 
     Long: a net or a solver still computes what a file told it to, `iter_size: 2147483647` say.
     """
     child = os.fork()
     if child == 0:
-        _run(command, log, seconds)
+        _run(command, log, seconds, memory)
     _, ended = os.waitpid(child, 0)
     text = log.read_text(errors="replace")
     if os.WIFSIGNALED(ended):
@@ -80,7 +83,7 @@ def answer(command, names: tuple[str, ...], log: Path, seconds: int) -> str:
     return "sentence" if any(name in last for name in names) else "sentence without a name"
 
 
-def _run(command, log: Path, seconds: int) -> None:
+def _run(command, log: Path, seconds: int, memory: int) -> None:
     """Run `command` in this child, which ends."""
     import forked  # which fuzz() has imported
 
@@ -88,7 +91,7 @@ def _run(command, log: Path, seconds: int) -> None:
     os.dup2(out, 1)
     os.dup2(out, 2)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
     resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + 2 * seconds))
@@ -109,7 +112,7 @@ class Reader:
         self.folder, self.kinds = folder, kinds
         self.ends = {path.read_bytes()[-END:] for path in folder.glob("good/**/*") if path.is_file()}
 
-    def read(self, name: str, content: bytes | None) -> tuple[str, str]:
+    def read(self, name: str, content: bytes | None, memory: int = MEMORY) -> tuple[str, str]:
         """What becomes of a kind's file with another content (None: undamaged); and a digest of the answer."""
         kind = self.kinds[name]
         part, _, file = kind.file.partition("/")
@@ -123,7 +126,7 @@ class Reader:
         before = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
         parent = str(Path(file).parent)
         names = (file, Path(file).name, *([parent] if parent != "." else []), *kind.names)
-        result = answer(kind.command, names, log, SECONDS_FIRST if content is None else SECONDS_EACH)
+        result = answer(kind.command, names, log, SECONDS_FIRST if content is None else SECONDS_EACH, memory)
         digest = hashlib.sha256(_TIMES.sub("", log.read_text(errors="replace")).encode())
         for path in sorted(work.rglob("*")):
             if path.is_file() and before.get(path) != path.stat().st_mtime_ns and not _UNLIKE.search(path.name):
@@ -145,11 +148,11 @@ class Reader:
         return result
 
 
-def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = False) -> int:
+def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = False, short: bool = False) -> int:
     """Run in the namespace; prints a table, keeps the findings' files in `folder`/findings. Returns how many.
 
     each: each kind's file in the place of each other one, then each value and word of the text files changed by itself,
-    until the time is over or all were.
+    until the time is over or all were. short: undamaged files where memory or the disk is short.
     """
     os.environ.update(ENVIRONMENT, MPLCONFIGDIR=str(folder), HOME=str(folder))
     tests = Path(__file__).parents[1]
@@ -173,7 +176,7 @@ def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = F
         reader.ends |= {new[-END:] for name in exact for new in mutations.whole(contents[name])}
     counts = {name: collections.Counter() for name in chosen}
     spent = dict.fromkeys(chosen, 0.0)
-    edits = mutations.each_value if each else mutations.drawn
+    edits = mutations.each_value if each else mutations.none if short else mutations.drawn
     damaged = {name: edits(contents[name], f"{seed}:{name}", list(contents.values())) for name in chosen}
     findings, until = 0, time.monotonic() + seconds
     while damaged and (start := time.monotonic()) < until:
@@ -186,8 +189,11 @@ def fuzz(folder: Path, seconds: float, seed: int, only: str = "", each: bool = F
             result, expected[name] = reader.read(name, None)
             if result != "right":
                 raise SystemExit(f"fuzz: {name}, undamaged: {result}: {(folder / 'log').read_text()[-500:]}")
-        twice = random.Random(f"{seed}:{name}:{counts[name].total()}").random() < TWICE
-        result = reader.judge(name, content, expected[name], twice)
+        rng = random.Random(f"{seed}:{name}:{counts[name].total()}")
+        if short:
+            result = shortage.judge(reader, name, expected[name], rng)
+        else:
+            result = reader.judge(name, content, expected[name], twice=rng.random() < TWICE)
         counts[name][result] += 1
         if result not in ("right", "sentence", "long"):
             findings += 1
@@ -224,7 +230,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", metavar="TEXT", help="only kinds with this in their name")
-    parser.add_argument("--each", action="store_true", help="each file as each kind, each value and word of texts")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--each", action="store_true", help="each file as each kind, each value and word of texts")
+    mode.add_argument("--short", action="store_true", help="undamaged files where memory or the disk is short")
     options = parser.parse_args(arguments)
     if INSIDE not in os.environ:
         folder = tempfile.mkdtemp(prefix="fuzz-")
@@ -238,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(os.environ[INSIDE])
     enclose(folder)
     os.chdir(folder)  # the bind mount, not what is beneath it
-    return min(fuzz(folder, options.seconds, options.seed, options.only, options.each), 1)
+    return min(fuzz(folder, options.seconds, options.seed, options.only, options.each, options.short), 1)
 
 
 if __name__ == "__main__":

@@ -152,6 +152,11 @@ def drawn(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[b
     return (mutate(content, random.Random(f"{seed}:{number}"), others) for number in itertools.count())
 
 
+def none(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[bytes]:
+    """The content as it is, without end."""
+    return itertools.repeat(content)
+
+
 def each_value(content: bytes, seed: str, others: Sequence[bytes] = ()) -> Iterator[bytes]:
     """Each of the other files in the place of this one; then all in which one array, one field of a message, or one
     value or word of a text is changed.

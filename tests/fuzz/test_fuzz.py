@@ -13,7 +13,7 @@ FUZZ = Path(__file__).with_name("fuzz.py")
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="a mount namespace needs root")
-@pytest.mark.parametrize("words", [("--seconds", "60"), ("--seconds", "30", "--each")])
+@pytest.mark.parametrize("words", [("--seconds", "60"), ("--seconds", "30", "--each"), ("--seconds", "30", "--short")])
 def test_a_minute_of_damaged_files(words):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, str(FUZZ), "--seed", "1", *words]

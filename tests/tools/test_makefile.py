@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "Makefile").read_text()
 # variable: what is typed, what it becomes
-SWITCHES = {"ALLOW_OVERLAP": ("1", "--allow-overlap"), "EACH": ("1", "--each")}
+SWITCHES = {"ALLOW_OVERLAP": ("1", "--allow-overlap"), "EACH": ("1", "--each"), "SHORT": ("1", "--short")}
 TARGETS = re.search(r"^\.PHONY: (.*)$", TEXT, re.MULTILINE)[1].split()
 
 
