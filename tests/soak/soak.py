@@ -20,6 +20,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -177,13 +178,16 @@ class Load:
 @contextlib.contextmanager
 def started(folder: Path, part: str, *arguments: str) -> Iterator[tuple[subprocess.Popen, Path]]:
     """(the process of a part, the file of its output)."""
+    from atomic_writes import ending  # which SEARCHED finds
+
     output = folder / f"{part}.log"
     searched = os.pathsep.join(str(ROOT / name) for name in SEARCHED)
     environment = {**os.environ, "PYTHONPATH": searched}
     with output.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=folder, env=environment, stdout=stream, stderr=stream
-        )
+            [sys.executable, *arguments], cwd=folder, env=environment, stdout=stream, stderr=stream,
+            preexec_fn=partial(ending.end_with, os.getpid(), signal.SIGTERM),
+        )  # fmt: skip
     try:
         yield process, output
     finally:
